@@ -1,0 +1,1 @@
+//! Text to model, all problems at once.

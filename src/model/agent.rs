@@ -1,0 +1,167 @@
+//! An agent as it runs: everything its file says, resolved and checked.
+//!
+//! An agent serialises to JSON and back without loss. That JSON, named by its SHA-256, is the
+//! snapshot that a run keeps: a run is carried out with the definition it was admitted with, and a
+//! broken file can be answered from the last good one. No secret value is ever in it, only sources.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::{Overlap, Schedule, words};
+use crate::ids::AgentId;
+
+/// How a program's outcome is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Exit code, and the result file or stdout.
+    Plain,
+    /// As plain, and NDJSON lines in the events file.
+    Matins,
+}
+
+words!(Protocol { Plain => "plain", Matins => "matins" });
+
+/// How an attempt is carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Executor {
+    /// A program.
+    Command {
+        /// Program and arguments; each may hold `{{ }}`. A first element with a `/` that is
+        /// relative is resolved against the agent file's directory, another is looked up in PATH.
+        command: Vec<String>,
+        /// How its outcome is read.
+        protocol: Protocol,
+    },
+}
+
+/// Where a secret's value comes from. The value itself is never stored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// An environment variable of the daemon.
+    Env(String),
+    /// A file; its trailing newline is cut.
+    File(PathBuf),
+    /// A systemd credential by name.
+    Credential(String),
+}
+
+/// A type of webhook message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WebhookEvent {
+    /// A run ended COMPLETED.
+    RunCompleted,
+    /// A run ended FAILED.
+    RunFailed,
+    /// A test message.
+    Ping,
+}
+
+words!(WebhookEvent {
+    RunCompleted => "run.completed",
+    RunFailed => "run.failed",
+    Ping => "ping",
+});
+
+/// One endpoint of an agent or of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Webhook {
+    /// Where to send, http or https.
+    pub url: String,
+    /// Signing secret, `whsec_..`; without it messages are unsigned.
+    pub secret: Option<SecretSource>,
+    /// Which messages it gets.
+    pub events: Vec<WebhookEvent>,
+}
+
+/// A skill that an agent seeds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skill {
+    /// Name of its folder below `skills_dir`.
+    pub id: String,
+    /// The folder.
+    pub dir: PathBuf,
+}
+
+/// Limits of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Most bytes on stdout and stderr together.
+    pub output: u64,
+}
+
+/// A checked agent definition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its id.
+    pub id: AgentId,
+    /// Its name for people; the id where the file gives none.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// Prompt template.
+    pub prompt: String,
+    /// Skills that are seeded, in order.
+    pub skills: Vec<Skill>,
+    /// Input; `{}` where the file gives none.
+    pub input: Value,
+    /// What an input must be.
+    pub input_schema: Option<Value>,
+    /// What a result must be; a result is promised where it is given.
+    pub result_schema: Option<Value>,
+    /// How it is carried out.
+    pub executor: Executor,
+    /// Variables of the program.
+    pub env: BTreeMap<String, String>,
+    /// Secret variables of the program.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// When it is due.
+    pub schedules: Vec<Schedule>,
+    /// Overlap of its schedules where they say nothing.
+    pub overlap: Overlap,
+    /// Most runs at once where a schedule says nothing.
+    pub max_concurrent: Option<u32>,
+    /// Longest time of one attempt; `None` is unbounded.
+    pub timeout: Option<Duration>,
+    /// Time between the first signal of an end and SIGKILL; `None`: the daemon's.
+    pub kill_grace: Option<Duration>,
+    /// Working directory; `None`: the session's workspace.
+    pub cwd: Option<PathBuf>,
+    /// Limits of one attempt.
+    pub limits: Limits,
+    /// Endpoints that hear of its runs.
+    pub webhooks: Vec<Webhook>,
+}
+
+impl Agent {
+    /// Timeout of one attempt where the file says nothing.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
+    /// `limits.output` where the file says nothing, bytes.
+    pub const DEFAULT_OUTPUT: u64 = 64 << 20;
+
+    /// The directory of its file, against which relative paths of the definition resolve.
+    #[must_use]
+    pub fn dir(&self) -> &std::path::Path {
+        self.file.parent().unwrap_or_else(|| std::path::Path::new("/"))
+    }
+
+    /// The snapshot: canonical JSON and its SHA-256.
+    ///
+    /// # Errors
+    /// None for an agent that was read from a file; JSON cannot hold e.g. a path that is not UTF-8.
+    pub fn snapshot(&self) -> Result<(String, [u8; 32]), serde_json::Error> {
+        let json = serde_json::to_string(self)?;
+        let digest = Sha256::digest(json.as_bytes());
+        let mut sha = [0; 32];
+        sha.copy_from_slice(&digest);
+        Ok((json, sha))
+    }
+}

@@ -1,0 +1,101 @@
+//! The record of a run as the API, the command line and the webhooks show it: an *event*.
+//! The first fields are the published ones of the runs API, in its order; ours follow.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{RunState, Trigger};
+
+/// A skill as it was seeded into a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeededSkill {
+    /// The skill's id: the name of its folder.
+    pub id: String,
+    /// SHA-256 of its content in lower-case hexadecimal: paths and bytes of every file, in order.
+    pub sha256: String,
+}
+
+/// What a run consumed; `None` where unknown, never 0 by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Usage {
+    /// Tokens sent.
+    pub input_tokens: Option<u64>,
+    /// Of these, read from the provider's cache.
+    pub cached_input_tokens: Option<u64>,
+    /// Tokens written to the provider's cache.
+    pub cache_write_tokens: Option<u64>,
+    /// Tokens received.
+    pub output_tokens: Option<u64>,
+    /// Of these, spent on reasoning.
+    pub reasoning_tokens: Option<u64>,
+    /// Calls of the model.
+    pub model_calls: Option<u64>,
+}
+
+/// One run as others see it. Times are RFC 3339 with milliseconds, UTC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// The run's id.
+    pub id: String,
+    /// The agent's id.
+    pub agent_id: String,
+    /// Who triggered it; `None` for the scheduler.
+    pub user_id: Option<String>,
+    /// PENDING, RUNNING, COMPLETED or FAILED.
+    pub status: RunState,
+    /// When the program was released.
+    pub started_at: Option<String>,
+    /// When the run ended.
+    pub completed_at: Option<String>,
+    /// The failure's sentence.
+    pub error: Option<String>,
+    /// Name of the model that answered last.
+    pub final_model: Option<String>,
+    /// Steps taken in a browser.
+    pub browser_step_count: Option<u64>,
+    /// Seconds a browser was open.
+    pub browser_session_seconds: Option<u64>,
+    /// When the run was admitted.
+    pub created_at: String,
+    /// When the record last changed.
+    pub updated_at: String,
+    /// The request that made it; equal to `id`.
+    pub request_id: String,
+    /// The run's stable integer.
+    pub number: i64,
+    /// The workspace's id; by default the run's own.
+    pub session_id: String,
+    /// What made it.
+    pub trigger: Trigger,
+    /// Nominal instant of its slot.
+    pub scheduled_for: Option<String>,
+    /// The schedule of that slot.
+    pub schedule_id: Option<String>,
+    /// Admission minus nominal instant.
+    pub lateness_ms: Option<i64>,
+    /// Number of the current or last attempt, from 1; 0 before the first.
+    pub attempt: i64,
+    /// Code of the failure.
+    pub failure_code: Option<String>,
+    /// The failure's sentence; equal to `error`.
+    pub failure_explanation: Option<String>,
+    /// Whether its gate found nothing to do.
+    pub gated: bool,
+    /// What the model cost in tokens.
+    pub usage: Option<Usage>,
+    /// What the model cost in US dollars.
+    pub cost_usd: Option<f64>,
+    /// SHA-256 of the definition it ran with.
+    pub definition_sha256: String,
+    /// Skills seeded, with digests; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skills: Option<Vec<SeededSkill>>,
+    /// The overridden input; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// The structured result; absent in lists, null where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+}

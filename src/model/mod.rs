@@ -1,0 +1,71 @@
+//! The words of matins as data: agents, schedules, slots, runs, deliveries and the closed
+//! vocabularies they end in. Pure data and transitions: no I/O, no async, no clock.
+//!
+//! A value of these types is valid. Text becomes a value in `config` and rows become values in
+//! `store`; both refuse what does not fit, so nothing behind them checks again.
+
+mod agent;
+mod cron;
+mod delivery;
+mod event;
+mod failure;
+mod run;
+mod schedule;
+mod slot;
+
+pub use agent::{Agent, Executor, Limits, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
+pub use cron::{Cron, CronError};
+pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
+pub use event::{Event, SeededSkill, Usage};
+pub use failure::{Failure, FailureCode};
+pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
+pub use schedule::{CatchUp, Overlap, Schedule, Timing, fingerprint};
+pub use slot::NotRun;
+
+/// Implements `as_str`, `Display` and `FromStr` for an enum of words, from one list, so that the
+/// spelling in rows, in the API and in files cannot drift apart.
+macro_rules! words {
+    ($type:ident { $($variant:ident => $word:literal),+ $(,)? }) => {
+        impl $type {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word as it is stored and shown.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = crate::model::UnknownWord;
+
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                match s {
+                    $($word => Ok(Self::$variant),)+
+                    other => Err(crate::model::UnknownWord(other.to_owned())),
+                }
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let word = <String as serde::Deserialize>::deserialize(d)?;
+                word.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use words;

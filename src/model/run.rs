@@ -1,0 +1,138 @@
+//! The life of one run: PENDING -> RUNNING -> COMPLETED or FAILED, and PENDING -> FAILED where it
+//! never starts. No other step exists; the store's statements and CHECKs say the same.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Failure, SeededSkill, Usage, words};
+
+/// A word outside its closed vocabulary.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown word {0:?}")]
+pub struct UnknownWord(pub String);
+
+/// The state of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RunState {
+    /// Admitted, not started.
+    Pending,
+    /// Its launcher's identity is stored and the program was released.
+    Running,
+    /// It ended as it should.
+    Completed,
+    /// It ended otherwise; the failure code says how.
+    Failed,
+}
+
+words!(RunState {
+    Pending => "PENDING",
+    Running => "RUNNING",
+    Completed => "COMPLETED",
+    Failed => "FAILED",
+});
+
+impl RunState {
+    /// Whether no later state exists.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+/// What made a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// A slot, in time.
+    Schedule,
+    /// A slot that was missed and is made up for.
+    CatchUp,
+    /// A person or a program asked for it.
+    Manual,
+}
+
+words!(Trigger { Schedule => "schedule", CatchUp => "catch_up", Manual => "manual" });
+
+/// The stretch of nominal instants that a scheduled run stands for, `(start, end]`, Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// The last instant before the window: the nominal instant of the run before, or where the schedule began.
+    pub start_ms: i64,
+    /// The nominal instant of the run itself.
+    pub end_ms: i64,
+    /// Slots in the window, the run's own included.
+    pub slots: u64,
+}
+
+/// What a trigger changes for one run. Text is verbatim, never a template.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Overrides {
+    /// Replaces the agent's prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Replaces the agent's input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Value>,
+    /// Replaces the list of seeded skills, by id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skills: Option<Vec<String>>,
+    /// Replaces the agent's result schema.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result_schema: Option<Value>,
+    /// Replaces the agent's timeout, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// One more endpoint, for this run only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
+}
+
+impl Overrides {
+    /// Whether the run is as the definition says.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a run ended: what the finishing transaction writes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// `None`: COMPLETED.
+    pub failure: Option<Failure>,
+    /// The structured result, where one was promised or given.
+    pub result: Option<Value>,
+    /// What the model cost, where there was one.
+    pub usage: Option<Usage>,
+    /// Name of the model that answered last, as the provider spells it.
+    pub final_model: Option<String>,
+    /// Steps taken.
+    pub steps: Option<u64>,
+    /// Exit code of the program; `None` where it ended by a signal or never ran.
+    pub exit_code: Option<i32>,
+    /// Signal that ended the program.
+    pub signal: Option<i32>,
+    /// The skills that were seeded, with their digests.
+    pub skills: Vec<SeededSkill>,
+}
+
+impl Outcome {
+    /// An outcome that only failed.
+    #[must_use]
+    pub fn failed(failure: Failure) -> Self {
+        Self {
+            failure: Some(failure),
+            ..Self::default()
+        }
+    }
+
+    /// The state in which the run ends.
+    #[must_use]
+    pub fn state(&self) -> RunState {
+        if self.failure.is_some() {
+            RunState::Failed
+        } else {
+            RunState::Completed
+        }
+    }
+}

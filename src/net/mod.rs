@@ -1,0 +1,1 @@
+//! The network: address guard and HTTP client builder.

@@ -1,0 +1,1 @@
+//! Pure: timing and policies to due slots.

@@ -1,0 +1,1 @@
+//! JSON Schema: the one user of `jsonschema`.
