@@ -1,1 +1,199 @@
-//! SQLite.
+//! The store: one SQLite file that holds every promise of the daemon.
+//!
+//! All SQL of the project is below this module, one function one transaction. Writes go through one
+//! thread with group commit ([`Writer`]), reads through a few read-only connections; a caller of a
+//! write is answered after its commit at `synchronous=FULL`, so what was answered survives a power
+//! cut. State, its transition row and its outbox rows are written together or not at all.
+//!
+//! Every statement that moves a run names the state and the epoch that it moves from and checks
+//! that one row changed. A worker that was overtaken (by a crash, a restart, a second claim) can
+//! therefore never write over what came after it: it gets [`Error::Stale`].
+//!
+//! The daemon holds a POSIX lock beside the database for its life; a second daemon on the same
+//! state directory is refused before the file is touched.
+
+mod admit;
+mod definitions;
+mod error;
+mod events;
+mod ledger;
+mod migrate;
+mod notices;
+mod outbox;
+mod reader;
+mod run;
+mod settle;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags};
+
+pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
+pub use error::Error;
+pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use ledger::{SlotFilter, SlotRow};
+pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
+pub use reader::READERS;
+pub use run::{Cancelled, Claimed, Finish, Identity};
+pub use settle::Unsettled;
+pub use writer::{Counts, QUEUE_JOBS};
+
+use reader::Readers;
+use writer::Writer;
+
+/// Oldest SQLite that may be used: before it, WAL mode can lose committed writes.
+pub const MIN_SQLITE: i32 = 3_051_003;
+/// Prepared statements kept by each connection.
+const STATEMENTS: usize = 128;
+/// Page cache of each connection, KiB.
+const CACHE_KIB: i32 = 16_384;
+
+/// The store of one state directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    writer: Writer,
+    readers: Readers,
+}
+
+/// The threads behind a store; joined after the last handle is gone, so the file is closed last.
+#[derive(Debug)]
+pub struct Threads(Vec<std::thread::JoinHandle<()>>);
+
+impl Threads {
+    /// Waits until writer and readers have closed their connections.
+    pub fn join(self) {
+        for thread in self.0 {
+            // A panic in a store thread was answered to its callers already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Store {
+    /// Opens or creates the database at `path`, brings its schema up to date, and starts the threads.
+    /// `now_ms` dates what the migration writes.
+    ///
+    /// # Errors
+    /// [`Error::TooNew`] for a database of a newer version, [`Error::Open`] with the cause otherwise.
+    pub fn open(path: &Path) -> Result<(Self, Threads), Error> {
+        let open = |source: Box<dyn std::error::Error + Send + Sync>| Error::Open {
+            path: path.display().to_string(),
+            source: source.into(),
+        };
+        let found = rusqlite::version_number();
+        if found < MIN_SQLITE {
+            return Err(open(
+                format!("SQLite {found} can lose commits; {MIN_SQLITE} or newer is needed").into(),
+            ));
+        }
+        let mut writing = connect(path, false).map_err(|e| open(e.into()))?;
+        migrate::run(&mut writing, path)?;
+        let reading = (0..READERS)
+            .map(|_| connect(path, true))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| open(e.into()))?;
+        let (writer, thread) = Writer::start(writing).map_err(|e| open(e.into()))?;
+        let (readers, mut threads) = Readers::start(reading).map_err(|e| open(e.into()))?;
+        threads.push(thread);
+        Ok((Self { writer, readers }, Threads(threads)))
+    }
+
+    /// Ends when the storage below has failed; the daemon must stop then.
+    pub async fn failed(&self) -> Error {
+        self.writer.clone().failed().await
+    }
+
+    /// Counts of the writer since start.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        self.writer.counts()
+    }
+
+    /// The result of SQLite's `integrity_check`: `ok`, or what is broken.
+    pub async fn integrity_check(&self) -> Result<String, Error> {
+        self.readers
+            .read(|db| Ok(db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?))
+            .await
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that opens databases")]
+fn connect(path: &Path, read_only: bool) -> Result<Connection, rusqlite::Error> {
+    let access = if read_only {
+        OpenFlags::SQLITE_OPEN_READ_ONLY
+    } else {
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+    };
+    let db = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.busy_timeout(std::time::Duration::from_secs(5))?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    if read_only {
+        db.pragma_update(None, "query_only", true)?;
+        return Ok(db);
+    }
+    db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(db)
+}
+
+/// A clone of a storage error as one of ours for a caller outside the SQL modules.
+pub(crate) fn inconsistent(table: &'static str, row: i64, what: impl Into<String>) -> Error {
+    Error::Inconsistent {
+        table,
+        row,
+        what: what.into(),
+    }
+}
+
+/// Reads a stored word back into its closed vocabulary.
+fn word<T>(row: &rusqlite::Row<'_>, column: &str) -> Result<T, rusqlite::Error>
+where
+    T: std::str::FromStr<Err = crate::model::UnknownWord>,
+{
+    let index = row.as_ref().column_index(column)?;
+    row.get_ref(index)?.as_str()?.parse().map_err(|e| {
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(e))
+    })
+}
+
+/// Reads a stored run id.
+fn run_id(row: &rusqlite::Row<'_>, column: &str) -> Result<crate::ids::RunId, rusqlite::Error> {
+    let index = row.as_ref().column_index(column)?;
+    crate::ids::RunId::from_slice(row.get_ref(index)?.as_blob()?).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(
+            index,
+            rusqlite::types::Type::Blob,
+            Box::new(crate::ids::InvalidId::Run),
+        )
+    })
+}
+
+/// Reads stored JSON; NULL is `None`.
+fn json<T: serde::de::DeserializeOwned>(
+    row: &rusqlite::Row<'_>,
+    column: &str,
+) -> Result<Option<T>, rusqlite::Error> {
+    let index = row.as_ref().column_index(column)?;
+    let Some(text) = row.get_ref(index)?.as_str_or_null()? else {
+        return Ok(None);
+    };
+    serde_json::from_str(text).map(Some).map_err(|e| {
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(e))
+    })
+}
+
+/// Writes a value as JSON text; a value that JSON cannot hold is a defect of this program.
+fn to_json<T: serde::Serialize>(table: &'static str, value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|e| inconsistent(table, 0, e.to_string()))
+}
+
+/// Keeps an error clonable.
+fn shared<E: std::error::Error + Send + Sync + 'static>(e: E) -> Arc<dyn std::error::Error + Send + Sync> {
+    Arc::new(e)
+}

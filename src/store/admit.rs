@@ -1,0 +1,342 @@
+//! Admission: the only place where a run is born.
+//!
+//! A schedule's pass is admitted as a whole: the watermark moves from exactly the value that the
+//! pass was computed from, and the slots up to it get their rows, in one transaction. If the
+//! watermark has moved meanwhile the pass is void and changes nothing. So no slot is decided twice,
+//! and none is passed over.
+//!
+//! Whether a slot runs beside, behind or instead of another run is decided here, where no other
+//! write can come in between.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{Error, Store, to_json};
+use crate::ids::RunId;
+use crate::model::{NotRun, Overlap, Overrides, Trigger, Window};
+
+/// What a run needs to be born.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// Its id.
+    pub id: RunId,
+    /// The agent's number.
+    pub agent: i64,
+    /// The definition's number.
+    pub definition: i64,
+    /// What it does when the agent is busy.
+    pub overlap: Overlap,
+    /// Runs of the agent at once; `None` is one under `queue`, unbounded under `allow`.
+    pub max_concurrent: Option<u32>,
+    /// Unix ms after which it may no longer start.
+    pub start_deadline_ms: Option<i64>,
+}
+
+/// What the plan wants done with one slot, or one stretch of slots.
+#[derive(Debug, Clone)]
+pub enum Choice {
+    /// Run it, unless the agent is paused, busy or its queue is full.
+    Run(Box<SlotRun>),
+    /// Leave it out.
+    NotRun {
+        /// First nominal instant, Unix ms.
+        nominal_ms: i64,
+        /// Last nominal instant, Unix ms.
+        until_ms: i64,
+        /// Slots in the stretch.
+        count: u64,
+        /// Why.
+        reason: NotRun,
+        /// Whether the run of this very pass stands for it, as far as that comes to be.
+        into_own_run: bool,
+        /// A run of another schedule of the agent, earlier in the list of passes, that stands for it.
+        into_pass: Option<usize>,
+    },
+}
+
+/// A slot that is to run.
+#[derive(Debug, Clone)]
+pub struct SlotRun {
+    /// The run.
+    pub run: NewRun,
+    /// `Schedule` in time, `CatchUp` when made up for.
+    pub trigger: Trigger,
+    /// The nominal instants it stands for.
+    pub window: Window,
+}
+
+/// One pass of one schedule.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// The schedule's number.
+    pub schedule: i64,
+    /// The agent's number.
+    pub agent: i64,
+    /// The watermark that the pass was computed from.
+    pub from_ms: i64,
+    /// The watermark after it.
+    pub to_ms: i64,
+    /// Slots, ascending.
+    pub choices: Vec<Choice>,
+    /// Why every slot of it is left out, whatever the choices say.
+    pub all_not_run: Option<NotRun>,
+}
+
+/// What became of a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// It was written; the number of its run, where it made one.
+    Done(Option<i64>),
+    /// The watermark was no longer where the pass began; nothing was written.
+    Void,
+}
+
+/// A manual trigger.
+#[derive(Debug, Clone)]
+pub struct Manual {
+    /// The run.
+    pub run: NewRun,
+    /// Who asked.
+    pub user: Option<String>,
+    /// What is changed for this run.
+    pub overrides: Overrides,
+}
+
+/// Why a manual trigger made no run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ManualRefusal {
+    /// Under `skip`: this run is in the way.
+    Overlap(RunId),
+    /// As many runs wait as may wait.
+    QueueFull,
+}
+
+impl Store {
+    /// Admits passes in their order; one answer for each.
+    pub async fn admit_passes(&self, passes: Vec<Admission>, now_ms: i64) -> Result<Vec<Admitted>, Error> {
+        self.writer
+            .write(move |db| {
+                let mut done = Vec::with_capacity(passes.len());
+                for pass in &passes {
+                    done.push(admit_pass(db, pass, &done, now_ms)?);
+                }
+                Ok(done)
+            })
+            .await
+    }
+
+    /// Admits a manual run; the number of the run.
+    pub async fn admit_manual(
+        &self,
+        manual: Manual,
+        now_ms: i64,
+    ) -> Result<Result<i64, ManualRefusal>, Error> {
+        self.writer
+            .write(move |db| admit_manual(db, &manual, now_ms))
+            .await
+    }
+}
+
+/// What stands in the way of a new run of an agent.
+struct Agent {
+    paused: bool,
+    active: Option<i64>,
+}
+
+fn agent(db: &Connection, number: i64) -> Result<Agent, Error> {
+    let sql = "SELECT paused_at IS NOT NULL,
+                      (SELECT number FROM runs WHERE agent = ?1 AND completed_at IS NULL LIMIT 1)
+               FROM agents WHERE number = ?1";
+    let row = db.prepare_cached(sql)?.query_row([number], |row| {
+        Ok(Agent {
+            paused: row.get(0)?,
+            active: row.get(1)?,
+        })
+    })?;
+    Ok(row)
+}
+
+fn queue_is_full(db: &Connection, agent: i64) -> Result<bool, Error> {
+    let sql = "SELECT count(*) FROM runs WHERE agent = ?1 AND completed_at IS NULL AND claimed_at IS NULL";
+    let waiting: i64 = db.prepare_cached(sql)?.query_row([agent], |row| row.get(0))?;
+    Ok(waiting >= Overlap::QUEUE_CAP)
+}
+
+fn admit_pass(
+    db: &Connection,
+    pass: &Admission,
+    before: &[Admitted],
+    now_ms: i64,
+) -> Result<Admitted, Error> {
+    let sql = "UPDATE schedules SET watermark = ?3 WHERE number = ?1 AND watermark = ?2 AND active = 1";
+    if db
+        .prepare_cached(sql)?
+        .execute(params![pass.schedule, pass.from_ms, pass.to_ms])?
+        != 1
+    {
+        return Ok(Admitted::Void);
+    }
+    let agent = agent(db, pass.agent)?;
+    let forced = pass.all_not_run.or(agent.paused.then_some(NotRun::Paused));
+    // The run first: coalesced slots name it.
+    let mut own_run = None;
+    for choice in &pass.choices {
+        if let Choice::Run(slot) = choice {
+            own_run = admit_slot(db, pass.schedule, slot, forced, &agent, now_ms)?;
+        }
+    }
+    for choice in &pass.choices {
+        if let Choice::NotRun {
+            nominal_ms,
+            until_ms,
+            count,
+            reason,
+            into_own_run,
+            into_pass,
+        } = choice
+        {
+            let other = into_pass.and_then(|index| before.get(index));
+            let into = match other {
+                Some(Admitted::Done(run)) => *run,
+                _ if *into_own_run => own_run,
+                _ => None,
+            };
+            let stretch = Stretch {
+                nominal_ms: *nominal_ms,
+                until_ms: *until_ms,
+                count: *count,
+            };
+            insert_not_run(
+                db,
+                pass.schedule,
+                stretch,
+                forced.unwrap_or(*reason),
+                into,
+                now_ms,
+            )?;
+        }
+    }
+    Ok(Admitted::Done(own_run))
+}
+
+fn admit_slot(
+    db: &Connection,
+    schedule: i64,
+    slot: &SlotRun,
+    forced: Option<NotRun>,
+    agent: &Agent,
+    now_ms: i64,
+) -> Result<Option<i64>, Error> {
+    let nominal_ms = slot.window.end_ms;
+    let refused = match (forced, slot.run.overlap) {
+        (Some(reason), _) => Some((reason, None)),
+        (None, Overlap::Skip) if agent.active.is_some() => Some((NotRun::Overlap, agent.active)),
+        (None, Overlap::Queue | Overlap::Allow) if queue_is_full(db, slot.run.agent)? => {
+            Some((NotRun::QueueFull, agent.active))
+        }
+        _ => None,
+    };
+    if let Some((reason, evidence)) = refused {
+        let stretch = Stretch {
+            nominal_ms,
+            until_ms: nominal_ms,
+            count: 1,
+        };
+        insert_not_run(db, schedule, stretch, reason, evidence, now_ms)?;
+        return Ok(None);
+    }
+    let run = insert_run(db, &slot.run, Some((schedule, slot)), None, now_ms)?;
+    let sql = "INSERT INTO slots (schedule, nominal, until, count, outcome, run, decided_at)
+               VALUES (?1, ?2, ?2, 1, 'run', ?3, ?4)";
+    db.prepare_cached(sql)?
+        .execute(params![schedule, nominal_ms, run, now_ms])?;
+    Ok(Some(run))
+}
+
+#[derive(Clone, Copy)]
+struct Stretch {
+    nominal_ms: i64,
+    until_ms: i64,
+    count: u64,
+}
+
+fn insert_not_run(
+    db: &Connection,
+    schedule: i64,
+    stretch: Stretch,
+    reason: NotRun,
+    evidence: Option<i64>,
+    now_ms: i64,
+) -> Result<(), Error> {
+    let sql = "INSERT INTO slots (schedule, nominal, until, count, outcome, reason, run, decided_at)
+               VALUES (?1, ?2, ?3, ?4, 'not_run', ?5, ?6, ?7)";
+    let count = i64::try_from(stretch.count).unwrap_or(i64::MAX);
+    db.prepare_cached(sql)?.execute(params![
+        schedule,
+        stretch.nominal_ms,
+        stretch.until_ms,
+        count,
+        reason.as_str(),
+        evidence,
+        now_ms
+    ])?;
+    Ok(())
+}
+
+fn insert_run(
+    db: &Connection,
+    run: &NewRun,
+    slot: Option<(i64, &SlotRun)>,
+    user: Option<&str>,
+    now_ms: i64,
+) -> Result<i64, Error> {
+    let trigger = slot.map_or(Trigger::Manual, |(_, slot)| slot.trigger);
+    let window = slot.map(|(_, slot)| slot.window);
+    let sql =
+        "INSERT INTO runs (id, agent, definition, trigger, state, overlap, max_concurrent, priority, user,
+                                 schedule, nominal, window_start, window_slots, lateness_ms, start_deadline,
+                                 created_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, 'PENDING', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)";
+    db.prepare_cached(sql)?.execute(params![
+        run.id.as_bytes().as_slice(),
+        run.agent,
+        run.definition,
+        trigger.as_str(),
+        run.overlap.as_str(),
+        run.max_concurrent,
+        // Catch-ups go last: making up for the past must not delay the present.
+        if trigger == Trigger::CatchUp { 2 } else { 1 },
+        user,
+        slot.map(|(schedule, _)| schedule),
+        window.map(|w| w.end_ms),
+        window.map(|w| w.start_ms),
+        window.map(|w| i64::try_from(w.slots).unwrap_or(i64::MAX)),
+        window.map(|w| now_ms.saturating_sub(w.end_ms)),
+        run.start_deadline_ms,
+        now_ms,
+    ])?;
+    let number = db.last_insert_rowid();
+    super::run::transition(db, number, crate::model::RunState::Pending, 0, now_ms)?;
+    Ok(number)
+}
+
+fn admit_manual(db: &Connection, manual: &Manual, now_ms: i64) -> Result<Result<i64, ManualRefusal>, Error> {
+    if manual.run.overlap == Overlap::Skip {
+        let sql = "SELECT id FROM runs WHERE agent = ?1 AND completed_at IS NULL LIMIT 1";
+        let busy = db
+            .prepare_cached(sql)?
+            .query_row([manual.run.agent], |row| super::run_id(row, "id"))
+            .optional()?;
+        if let Some(run) = busy {
+            return Ok(Err(ManualRefusal::Overlap(run)));
+        }
+    } else if queue_is_full(db, manual.run.agent)? {
+        return Ok(Err(ManualRefusal::QueueFull));
+    }
+    let number = insert_run(db, &manual.run, None, manual.user.as_deref(), now_ms)?;
+    if !manual.overrides.is_empty() {
+        let body = to_json("run_details", &manual.overrides)?;
+        let sql = "INSERT INTO run_details (run, overrides) VALUES (?1, ?2)";
+        db.prepare_cached(sql)?.execute(params![number, body])?;
+    }
+    Ok(Ok(number))
+}

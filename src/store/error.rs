@@ -1,0 +1,85 @@
+//! What can go wrong in the store, by what a caller can do about it.
+
+use std::sync::Arc;
+
+use crate::ids::{Epoch, RunId};
+
+/// A failure of the store.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Nothing could be written because the disk is full; nothing was acknowledged, try again.
+    #[error("the disk that holds the database is full")]
+    Full,
+    /// The database cannot be written.
+    #[error("the database is read-only; check the owner and the mount of the state directory")]
+    ReadOnly,
+    /// Reading or syncing failed in the storage below. What is on disk is unknown, so the store
+    /// takes no further write; a restart reads back what is true.
+    #[error("the storage below the database failed; the daemon must restart")]
+    Storage(#[source] Arc<rusqlite::Error>),
+    /// The write names a claim that is over, or a state that has passed; nothing was changed.
+    #[error("run {run} has moved on from epoch {epoch}")]
+    Stale {
+        /// The run.
+        run: RunId,
+        /// The epoch that the writer held.
+        epoch: Epoch,
+    },
+    /// The database was written by a newer version.
+    #[error(
+        "the database {path} has schema {found}; this version knows up to {known}. Run the newer matins, or restore a backup made before the upgrade"
+    )]
+    TooNew {
+        /// The file.
+        path: String,
+        /// Its schema version.
+        found: i64,
+        /// The newest version that this binary knows.
+        known: i64,
+    },
+    /// A row does not read as what it must be.
+    #[error("{table} row {row} is inconsistent: {what}")]
+    Inconsistent {
+        /// Its table.
+        table: &'static str,
+        /// Its key.
+        row: i64,
+        /// What does not fit.
+        what: String,
+    },
+    /// The file could not be opened or migrated.
+    #[error("cannot open the database {path}")]
+    Open {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A statement failed: a defect of this program.
+    #[error("a statement failed")]
+    Statement(#[source] Arc<rusqlite::Error>),
+}
+
+impl Error {
+    /// Whether the daemon may not go on: what is on disk is unknown.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Storage(_))
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(e: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly, SystemIoFailure};
+        match e.sqlite_error_code() {
+            Some(DiskFull) => Self::Full,
+            Some(ReadOnly) => Self::ReadOnly,
+            Some(SystemIoFailure | DatabaseCorrupt | NotADatabase) => Self::Storage(Arc::new(e)),
+            _ => Self::Statement(Arc::new(e)),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Reading the slot ledger.
+
+use rusqlite::params;
+
+use super::{Error, Store, word};
+use crate::ids::RunId;
+use crate::model::NotRun;
+
+/// Which slots to list.
+#[derive(Debug, Clone, Default)]
+pub struct SlotFilter {
+    /// Only those of this agent, by id.
+    pub agent: Option<String>,
+    /// Only nominal instants before this, Unix ms (and, at the same instant, lower schedule numbers):
+    /// the place where the page before ended.
+    pub before: Option<(i64, i64)>,
+    /// Only nominal instants from this on, Unix ms.
+    pub from_ms: Option<i64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// One row of the ledger.
+#[derive(Debug, Clone)]
+pub struct SlotRow {
+    /// The agent's id.
+    pub agent: String,
+    /// The schedule's number.
+    pub schedule_number: i64,
+    /// The schedule's id.
+    pub schedule: String,
+    /// First nominal instant, Unix ms.
+    pub nominal_ms: i64,
+    /// Last nominal instant of the stretch, Unix ms.
+    pub until_ms: i64,
+    /// Slots in it.
+    pub count: i64,
+    /// Why it did not run; `None`: it did.
+    pub reason: Option<NotRun>,
+    /// Its run; without one, the run in the way or the one that stands for it.
+    pub run: Option<RunId>,
+    /// Admission minus nominal instant of its own run, ms.
+    pub lateness_ms: Option<i64>,
+}
+
+impl Store {
+    /// Slots, newest first.
+    pub async fn slots(&self, filter: SlotFilter) -> Result<Vec<SlotRow>, Error> {
+        self.readers
+            .read(move |db| {
+                let (before_ms, before_schedule) = filter.before.unwrap_or((i64::MAX, i64::MAX));
+                let sql =
+                    "SELECT a.id AS agent, s.schedule, c.id AS schedule_id, s.nominal, s.until, s.count,
+                                  s.outcome, s.reason, r.id AS run_id, r.lateness_ms
+                           FROM slots s
+                           JOIN schedules c ON c.number = s.schedule
+                           JOIN agents a ON a.number = c.agent
+                           LEFT JOIN runs r ON r.number = s.run
+                           WHERE (?1 IS NULL OR a.id = ?1) AND (s.nominal, s.schedule) < (?2, ?3)
+                             AND s.nominal >= ?4
+                           ORDER BY s.nominal DESC, s.schedule DESC LIMIT ?5";
+                let mut statement = db.prepare_cached(sql)?;
+                let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+                let from = filter.from_ms.unwrap_or(i64::MIN);
+                let rows = statement.query_map(
+                    params![filter.agent, before_ms, before_schedule, from, limit],
+                    |row| {
+                        let ran = row.get_ref(6)?.as_str()? == "run";
+                        Ok(SlotRow {
+                            agent: row.get(0)?,
+                            schedule_number: row.get(1)?,
+                            schedule: row.get(2)?,
+                            nominal_ms: row.get(3)?,
+                            until_ms: row.get(4)?,
+                            count: row.get(5)?,
+                            reason: if ran { None } else { Some(word(row, "reason")?) },
+                            run: row
+                                .get::<_, Option<Vec<u8>>>(8)?
+                                .and_then(|b| RunId::from_slice(&b)),
+                            lateness_ms: if ran { row.get(9)? } else { None },
+                        })
+                    },
+                )?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}

@@ -1,0 +1,212 @@
+//! The writer: one thread that owns the one writing connection.
+//!
+//! Jobs queue up while a commit is under way; the next transaction takes all of them, so the cost
+//! of a sync is shared and nobody waits for a timer. A caller is answered only after the commit:
+//! what was answered is on disk. Each job runs in a savepoint of its own, so a job that fails takes
+//! nothing of its neighbours with it.
+//!
+//! Dropping the caller's future does not undo its job: it was queued, it runs, nobody listens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Error;
+
+/// Jobs that may wait for the writer before callers wait to hand theirs in.
+pub const QUEUE_JOBS: usize = 4096;
+/// Most jobs of one transaction.
+const BATCH_JOBS: usize = 1024;
+/// Longest time that one transaction collects jobs.
+const BATCH_TIME: Duration = Duration::from_millis(5);
+
+/// One unit of writing. `run` happens inside the transaction, `answer` after its commit.
+trait Job: Send {
+    fn run(&mut self, db: &Connection) -> Result<(), Error>;
+    fn answer(self: Box<Self>, failed: Option<Error>);
+}
+
+struct ClosureJob<F, T> {
+    work: Option<F>,
+    done: Option<T>,
+    caller: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<F, T> Job for ClosureJob<F, T>
+where
+    F: FnOnce(&Connection) -> Result<T, Error> + Send,
+    T: Send,
+{
+    fn run(&mut self, db: &Connection) -> Result<(), Error> {
+        if let Some(work) = self.work.take() {
+            self.done = Some(work(db)?);
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failed: Option<Error>) {
+        let answer = match (failed, self.done) {
+            (Some(e), _) => Err(e),
+            (None, Some(value)) => Ok(value),
+            (None, None) => Err(Error::Closed),
+        };
+        // A caller that went away does not want to know.
+        let _ = self.caller.send(answer);
+    }
+}
+
+/// Counts of the writer since it started.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Transactions committed.
+    pub commits: AtomicU64,
+    /// Jobs in them.
+    pub jobs: AtomicU64,
+}
+
+/// The handle of the writer thread.
+#[derive(Clone)]
+pub struct Writer {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    failed: watch::Receiver<Option<Error>>,
+    counts: Arc<Counts>,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Writer {
+    /// Starts the thread on `db`. It ends when the last handle is dropped.
+    pub(super) fn start(db: Connection) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
+        let (fail, failed) = watch::channel(None);
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::clone(&counts);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || run(&db, queue, &fail, &shared))?;
+        Ok((Self { jobs, failed, counts }, thread))
+    }
+
+    /// Runs `work` in the next transaction and returns its value after the commit.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (caller, answer) = oneshot::channel();
+        let job = Box::new(ClosureJob {
+            work: Some(work),
+            done: None,
+            caller,
+        });
+        self.jobs.send(job).await.map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Ends when the storage below has failed; the daemon must stop then.
+    pub async fn failed(&mut self) -> Error {
+        match self.failed.wait_for(Option::is_some).await {
+            Ok(e) => e.clone().unwrap_or(Error::Closed),
+            Err(_) => Error::Closed,
+        }
+    }
+
+    /// Counts since start.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+}
+
+fn run(
+    db: &Connection,
+    mut queue: mpsc::Receiver<Box<dyn Job>>,
+    fail: &watch::Sender<Option<Error>>,
+    counts: &Counts,
+) {
+    let mut batch: Vec<(Box<dyn Job>, Option<Error>)> = Vec::with_capacity(BATCH_JOBS);
+    while let Some(first) = queue.blocking_recv() {
+        let failure = transaction(db, first, &mut queue, &mut batch);
+        counts.commits.fetch_add(1, Ordering::Relaxed);
+        counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        for (job, own) in batch.drain(..) {
+            job.answer(own.or_else(|| failure.clone()));
+        }
+        if let Some(e) = failure.filter(Error::is_fatal) {
+            // Whether the last commit is on disk cannot be known any more. Refuse everything.
+            fail.send_replace(Some(e.clone()));
+            while let Some(job) = queue.blocking_recv() {
+                job.answer(Some(e.clone()));
+            }
+        }
+    }
+}
+
+/// One transaction over `first` and what has queued up; the error, if any, concerns all of them.
+fn transaction(
+    db: &Connection,
+    first: Box<dyn Job>,
+    queue: &mut mpsc::Receiver<Box<dyn Job>>,
+    batch: &mut Vec<(Box<dyn Job>, Option<Error>)>,
+) -> Option<Error> {
+    let begun = Instant::now();
+    if let Err(e) = execute(db, "BEGIN IMMEDIATE") {
+        batch.push((first, None));
+        return Some(e);
+    }
+    let mut next = Some(first);
+    while let Some(mut job) = next.take() {
+        let failed = savepoint(db, job.as_mut());
+        let over = failed.is_some() && db.is_autocommit();
+        batch.push((job, failed.clone()));
+        if over {
+            // SQLite rolled the whole transaction back (disk full, I/O error): all of it failed.
+            return failed;
+        }
+        if batch.len() < BATCH_JOBS && begun.elapsed() < BATCH_TIME {
+            next = queue.try_recv().ok();
+        }
+    }
+    let committed = execute(db, "COMMIT");
+    if committed.is_err() && !db.is_autocommit() {
+        // The failed COMMIT left the transaction open; nothing of it may come later.
+        let _ = execute(db, "ROLLBACK");
+    }
+    committed.err()
+}
+
+fn savepoint(db: &Connection, job: &mut dyn Job) -> Option<Error> {
+    let run = execute(db, "SAVEPOINT job").and_then(|()| {
+        // A panic in a job is a defect of that job; the others go on.
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(db))).unwrap_or_else(|_| {
+            Err(Error::Inconsistent {
+                table: "writer",
+                row: 0,
+                what: "a write panicked".to_owned(),
+            })
+        })
+    });
+    match run {
+        Ok(()) => execute(db, "RELEASE job").err(),
+        Err(e) => {
+            if !db.is_autocommit() {
+                let _ = execute(db, "ROLLBACK TO job").and_then(|()| execute(db, "RELEASE job"));
+            }
+            Some(e)
+        }
+    }
+}
+
+fn execute(db: &Connection, sql: &'static str) -> Result<(), Error> {
+    db.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
