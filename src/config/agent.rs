@@ -61,7 +61,10 @@ const ELSEWHERE: Elsewhere = Elsewhere {
         ("cron", "write `schedules: [{ cron: \"..\" }]`"),
         ("every", "write `schedules: [{ every: .. }]`"),
         ("schedule", "write `schedules:`, a list"),
-        ("timezone", "write it in each entry of `schedules:`, or in matins.yaml for all agents"),
+        (
+            "timezone",
+            "write it in each entry of `schedules:`, or in matins.yaml for all agents",
+        ),
         ("catch_up", "write it in each entry of `schedules:`"),
         ("environment", "write `env:`"),
         ("working_dir", "write `cwd:`"),
@@ -83,11 +86,19 @@ pub(super) struct Read {
 
 /// Reads a definition.
 pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned<Node>) -> Read {
-    let none = |id, id_span| Read { id, id_span, agent: None };
+    let none = |id, id_span| Read {
+        id,
+        id_span,
+        agent: None,
+    };
     let whole = Span::whole(root.span.source);
     if root.value == Node::Null {
         let id = id_of(r, None, file, whole);
-        r.error_help(whole, "this file is empty", "write at least an `executor:`, or remove the file");
+        r.error_help(
+            whole,
+            "this file is empty",
+            "write at least an `executor:`, or remove the file",
+        );
         return none(id, whole);
     }
     let Some(mut fields) = r.map("agent", root) else {
@@ -104,7 +115,13 @@ pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned
     }
 }
 
-fn body(r: &mut Reader, cx: &mut Context, file: &Path, mut f: Fields<'_>, id: Option<AgentId>) -> Option<Agent> {
+fn body(
+    r: &mut Reader,
+    cx: &mut Context,
+    file: &Path,
+    mut f: Fields<'_>,
+    id: Option<AgentId>,
+) -> Option<Agent> {
     let dir = file.parent().unwrap_or_else(|| Path::new("/"));
     let name = f.take("name").and_then(|node| r.filled("name", node));
     let description = f.take("description").and_then(|node| r.text("description", node));
@@ -119,7 +136,9 @@ fn body(r: &mut Reader, cx: &mut Context, file: &Path, mut f: Fields<'_>, id: Op
         .take("result_schema")
         .and_then(|node| schemas::schema(r, cx, "result_schema", node, dir));
     let timeout = timeout(r, &mut f);
-    let kill_grace = f.take("kill_grace").and_then(|node| r.duration("kill_grace", node));
+    let kill_grace = f
+        .take("kill_grace")
+        .and_then(|node| r.duration("kill_grace", node));
     let cwd = f.take("cwd").and_then(|node| executor::cwd(r, node, dir));
     let limits = limits(r, &mut f);
     let webhooks = match f.take("webhooks") {
@@ -155,7 +174,13 @@ fn body(r: &mut Reader, cx: &mut Context, file: &Path, mut f: Fields<'_>, id: Op
 fn id_of(r: &mut Reader, node: Option<&Spanned<Node>>, file: &Path, whole: Span) -> Option<AgentId> {
     let (text, span) = match node {
         Some(node) => (r.filled("id", node)?, node.span),
-        None => (file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), whole),
+        None => (
+            file.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            whole,
+        ),
     };
     if let Ok(id) = text.parse() {
         return Some(id);
@@ -163,11 +188,18 @@ fn id_of(r: &mut Reader, node: Option<&Spanned<Node>>, file: &Path, whole: Span)
     let slug = slug(&text);
     let shown = text.escape_debug();
     if node.is_some() {
-        let help = format!("use a-z, 0-9 and -, at most {} characters, e.g. `{slug}`", AgentId::MAX_LEN);
+        let help = format!(
+            "use a-z, 0-9 and -, at most {} characters, e.g. `{slug}`",
+            AgentId::MAX_LEN
+        );
         r.error_help(span, format!("`{shown}` is no agent id"), help);
     } else {
         let help = format!("rename the file to `{slug}.yaml`, or write `id: {slug}` in it");
-        r.error_help(span, format!("the file name gives the agent id `{shown}`, which is none"), help);
+        r.error_help(
+            span,
+            format!("the file name gives the agent id `{shown}`, which is none"),
+            help,
+        );
     }
     None
 }
@@ -181,7 +213,11 @@ fn slug(text: &str) -> String {
         .collect();
     let parts: Vec<_> = dashed.split('-').filter(|p| !p.is_empty()).collect();
     let joined: String = parts.join("-").chars().take(AgentId::MAX_LEN).collect();
-    if joined.is_empty() { "my-agent".to_owned() } else { joined }
+    if joined.is_empty() {
+        "my-agent".to_owned()
+    } else {
+        joined
+    }
 }
 
 fn env(r: &mut Reader, f: &mut Fields<'_>) -> BTreeMap<String, String> {
@@ -234,12 +270,19 @@ fn prompt(r: &mut Reader, f: &mut Fields<'_>, env: &BTreeMap<String, String>) ->
     };
     match template::names(&text) {
         Ok(names) => {
-            let known: Vec<&str> = PROMPT_NAMES.iter().copied().chain(env.keys().map(String::as_str)).collect();
+            let known: Vec<&str> = PROMPT_NAMES
+                .iter()
+                .copied()
+                .chain(env.keys().map(String::as_str))
+                .collect();
             for name in names.iter().filter(|n| !known.contains(&n.as_str())) {
                 let span = find_name(r, node, name);
                 let message = format!("the prompt asks for `{name}`, which it will not see");
                 let help = suggest::nearest(name, known.iter().copied()).map_or_else(
-                    || "a prompt sees `input`, `run`, `window`, `last_run` and the names of `env:`".to_owned(),
+                    || {
+                        "a prompt sees `input`, `run`, `window`, `last_run` and the names of `env:`"
+                            .to_owned()
+                    },
                     |near| format!("did you mean `{near}`?"),
                 );
                 r.warn(span, message, help);
@@ -248,7 +291,11 @@ fn prompt(r: &mut Reader, f: &mut Fields<'_>, env: &BTreeMap<String, String>) ->
         Err(e) => {
             let span = template_line(r, node, &text, e.line);
             let message = format!("the prompt is no valid template: {}", e.message);
-            r.error_help(span, message, "to write `{{`, `{%` or `{#` as they are, enclose them in `{% raw %}` .. `{% endraw %}`");
+            r.error_help(
+                span,
+                message,
+                "to write `{{`, `{%` or `{#` as they are, enclose them in `{% raw %}` .. `{% endraw %}`",
+            );
         }
     }
     text
@@ -260,9 +307,18 @@ fn template_line(r: &Reader, node: &Spanned<Node>, text: &str, line: usize) -> S
     let found = || {
         let source = r.source(node.span)?;
         let wanted = text.lines().nth(line - 1)?;
-        let start_of_value = source.text.get(..node.span.start)?.rfind('\n').map_or(0, |i| i + 1);
+        let start_of_value = source
+            .text
+            .get(..node.span.start)?
+            .rfind('\n')
+            .map_or(0, |i| i + 1);
         let mut at = start_of_value;
-        for written in source.text.get(start_of_value..)?.split_inclusive('\n').take(line - 1) {
+        for written in source
+            .text
+            .get(start_of_value..)?
+            .split_inclusive('\n')
+            .take(line - 1)
+        {
             at += written.len();
         }
         let written = source.text.get(at..)?.lines().next()?;
@@ -297,11 +353,15 @@ fn skills(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> Vec<Skill> {
         return skills;
     };
     for item in items {
-        let Some(id) = r.filled("skills", item) else {
+        let Some(id) = r.filled("skill", item) else {
             continue;
         };
         if skills.iter().any(|s| s.id == id) {
-            r.warn(item.span, format!("skill `{id}` is listed twice"), "remove one of the two");
+            r.warn(
+                item.span,
+                format!("skill `{id}` is listed twice"),
+                "remove one of the two",
+            );
             continue;
         }
         match cx.skill(&id) {
@@ -337,13 +397,20 @@ fn skill_error(r: &mut Reader, cx: &mut Context, span: Span, id: &str, error: &s
         }
         SkillError::Escapes(outside) => r.error_help(
             span,
-            format!("skill `{shown}` leads out of the skills directory, to {}", outside.display()),
+            format!(
+                "skill `{shown}` leads out of the skills directory, to {}",
+                outside.display()
+            ),
             "copy the skill into the directory instead of linking to it",
         ),
     }
 }
 
-fn timing(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> (Overlap, Option<u32>, Vec<crate::model::Schedule>) {
+fn timing(
+    r: &mut Reader,
+    cx: &mut Context,
+    f: &mut Fields<'_>,
+) -> (Overlap, Option<u32>, Vec<crate::model::Schedule>) {
     let overlap = f
         .take("overlap")
         .and_then(|node| schedule::overlap(r, node))
@@ -362,7 +429,13 @@ fn timing(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> (Overlap, Opt
     (overlap, max_concurrent, schedules)
 }
 
-fn input(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path, scheduled: bool) -> (Value, Option<Value>) {
+fn input(
+    r: &mut Reader,
+    cx: &mut Context,
+    f: &mut Fields<'_>,
+    dir: &Path,
+    scheduled: bool,
+) -> (Value, Option<Value>) {
     let node = f.take("input");
     let input = match node {
         Some(node) if matches!(node.value, Node::Map(_)) => super::yaml::to_json(&node.value),

@@ -28,7 +28,12 @@ const TEXT_KEYS: &[&str] = &[
     "webhook_secret.credential",
 ];
 /// Keys whose value is read as YAML.
-const YAML_KEYS: &[&str] = &["max_running", "webhooks", "webhook_secret", "allow_private_webhooks"];
+const YAML_KEYS: &[&str] = &[
+    "max_running",
+    "webhooks",
+    "webhook_secret",
+    "allow_private_webhooks",
+];
 
 /// Lays every `MATINS_CONFIG_` variable over the tree.
 pub(super) fn environment(r: &mut Reader, root: &mut Spanned<Node>, env: &Env) {
@@ -106,7 +111,10 @@ fn put(at: &mut Spanned<Node>, path: &[&str], value: Spanned<Node>) {
         return;
     };
     let span = value.span;
-    let index = entries.iter().position(|(k, _)| k.value == *first).unwrap_or(entries.len());
+    let index = entries
+        .iter()
+        .position(|(k, _)| k.value == *first)
+        .unwrap_or(entries.len());
     if index == entries.len() {
         let key = Spanned {
             value: (*first).to_owned(),

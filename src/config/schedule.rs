@@ -63,12 +63,21 @@ pub(super) fn overlap(r: &mut Reader, node: &Spanned<Node>) -> Option<Overlap> {
 }
 
 /// Reads the list.
-pub(super) fn schedules(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, from: Inherited) -> Vec<Schedule> {
+pub(super) fn schedules(
+    r: &mut Reader,
+    cx: &mut Context,
+    node: &Spanned<Node>,
+    from: Inherited,
+) -> Vec<Schedule> {
     let mut found: Vec<(Schedule, Span)> = Vec::new();
     let mut ordinals: HashMap<String, usize> = HashMap::new();
     for item in r.list("schedules", node).unwrap_or_default() {
         if let Node::Text(text) = &item.value {
-            let key = if text.contains(['*', ' ', '@']) { "cron" } else { "every" };
+            let key = if text.contains(['*', ' ', '@']) {
+                "cron"
+            } else {
+                "every"
+            };
             let help = format!("write `- {key}: \"{}\"`", text.escape_debug());
             r.error_help(item.span, "a schedule is a map", help);
             continue;
@@ -80,9 +89,18 @@ pub(super) fn schedules(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, 
         let ordinal = ordinals.entry(print.clone()).or_default();
         let id = ScheduleId::new(&print, *ordinal);
         *ordinal += 1;
-        if let Some((_, first)) = found.iter().find(|(other, _)| Schedule { id: other.id.clone(), ..schedule.clone() } == *other) {
+        if let Some((_, first)) = found.iter().find(|(other, _)| {
+            Schedule {
+                id: other.id.clone(),
+                ..schedule.clone()
+            } == *other
+        }) {
             let message = format!("this schedule is the same as the one in line {}", first.line);
-            r.warn(item.span, message, "remove one of the two: slots at one instant are one run");
+            r.warn(
+                item.span,
+                message,
+                "remove one of the two: slots at one instant are one run",
+            );
         }
         found.push((Schedule { id, ..schedule }, item.span));
     }
@@ -142,12 +160,20 @@ fn timing(r: &mut Reader, cx: &mut Context, fields: &mut Fields<'_>) -> Option<T
         (None, Some(every)) => {
             if let Some(zone) = zone {
                 let help = "remove the key, or write a `cron:`";
-                r.error_help(zone.span, "`every` counts from the Unix epoch and knows no time zone", help);
+                r.error_help(
+                    zone.span,
+                    "`every` counts from the Unix epoch and knows no time zone",
+                    help,
+                );
             }
             every_timing(r, every, phase)
         }
         (Some(_), Some(every)) => {
-            r.error_help(every.span, "a schedule has `cron` or `every`, not both", "write two schedules");
+            r.error_help(
+                every.span,
+                "a schedule has `cron` or `every`, not both",
+                "write two schedules",
+            );
             None
         }
         (None, None) => {
@@ -161,7 +187,12 @@ fn timing(r: &mut Reader, cx: &mut Context, fields: &mut Fields<'_>) -> Option<T
     }
 }
 
-fn cron_timing(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, zone: Option<&Spanned<Node>>) -> Option<Timing> {
+fn cron_timing(
+    r: &mut Reader,
+    cx: &mut Context,
+    node: &Spanned<Node>,
+    zone: Option<&Spanned<Node>>,
+) -> Option<Timing> {
     let timezone = match zone {
         Some(zone) => zone_of(r, cx, zone),
         None => Some(cx.timezone.clone()),
@@ -214,8 +245,15 @@ fn every_timing(r: &mut Reader, node: &Spanned<Node>, phase: Option<&Spanned<Nod
             "`phase` must be shorter than the period, {}",
             crate::time::human_duration(period)
         );
-        r.error_help(span, message, "only the rest of the division by the period counts");
+        r.error_help(
+            span,
+            message,
+            "only the rest of the division by the period counts",
+        );
         return None;
     }
-    Some(Timing::Every { period, phase: offset })
+    Some(Timing::Every {
+        period,
+        phase: offset,
+    })
 }

@@ -108,14 +108,18 @@ pub fn locate(root: &Spanned<Node>, pointer: &str) -> Span {
         let part = part.replace("~1", "/").replace("~0", "~");
         let next = match &at.value {
             Node::Seq(items) => part.parse::<usize>().ok().and_then(|i| items.get(i)),
-            Node::Map(entries) => entries.iter().find(|(key, _)| key.value == part).map(|(key, value)| {
-                span = key.span;
-                value
-            }),
+            Node::Map(entries) => entries
+                .iter()
+                .find(|(key, _)| key.value == part)
+                .map(|(key, value)| {
+                    span = key.span;
+                    value
+                }),
             _ => None,
         };
         let Some(next) = next else { break };
-        if matches!(at.value, Node::Seq(_)) || !matches!(next.value, Node::Map(_) | Node::Seq(_) | Node::Null) {
+        if matches!(at.value, Node::Seq(_)) || !matches!(next.value, Node::Map(_) | Node::Seq(_) | Node::Null)
+        {
             span = next.span;
         }
         at = next;
@@ -301,13 +305,31 @@ fn describe(error: &serde_saphyr::Error, text: &str, source: usize) -> SyntaxErr
             Some("one file holds one definition; remove the `---` line or split the file".to_owned()),
         ),
         other => (
-            serde_saphyr::UserMessageFormatter.format_message(other).into_owned(),
-            text.get(span.start..)
-                .is_some_and(|rest| rest.starts_with('\t'))
-                .then(|| "indent with spaces, not with tabs".to_owned()),
+            serde_saphyr::UserMessageFormatter
+                .format_message(other)
+                .into_owned(),
+            quoting_help(text, span.start).map(ToOwned::to_owned),
         ),
     };
     SyntaxError { span, message, help }
+}
+
+/// What usually lies behind a mistake at this place: a text that needs quotes, or a tab.
+fn quoting_help(text: &str, at: usize) -> Option<&'static str> {
+    let rest = text.get(at..)?;
+    let line_start = text.get(..at)?.rfind('\n').map_or(0, |i| i + 1);
+    let line = text.get(line_start..)?.lines().next().unwrap_or("");
+    if line.contains("{{") {
+        return Some("a text with `{{` needs quotes (`\"{{ .. }}\"`), or a block that begins with `|`");
+    }
+    match rest.chars().next()? {
+        '\t' => Some("indent with spaces, not with tabs"),
+        '*' | '&' | '@' | '`' | '%' | '!' | '|' | '>' => {
+            Some("a text that begins with this character needs quotes")
+        }
+        ':' if rest.starts_with(": ") => Some("a text that holds `: ` needs quotes"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -324,10 +346,29 @@ mod tests {
     fn scalars_are_read_strictly() {
         assert_eq!(
             json_of("[no, on, yes, 017, 1_000, 0x1F, 1e3, .5, ~, null, true, False, 12:30, '5', 2026-01-01]"),
-            json!(["no", "on", "yes", "017", "1_000", 31, 1000.0, 0.5, null, null, true, false, "12:30", "5", "2026-01-01"])
+            json!([
+                "no",
+                "on",
+                "yes",
+                "017",
+                "1_000",
+                31,
+                1000.0,
+                0.5,
+                null,
+                null,
+                true,
+                false,
+                "12:30",
+                "5",
+                "2026-01-01"
+            ])
         );
         assert!(parse("x: .nan", 0).is_err());
-        assert_eq!(json_of("{1: a, true: b, 0.50: c}"), json!({"1": "a", "true": "b", "0.50": "c"}));
+        assert_eq!(
+            json_of("{1: a, true: b, 0.50: c}"),
+            json!({"1": "a", "true": "b", "0.50": "c"})
+        );
     }
 
     #[test]
@@ -396,14 +437,28 @@ mod tests {
             ]
         );
         let help = parse("a: 1\na: 3\n", 0).unwrap_err().remove(0).help;
-        assert_eq!(help.as_deref(), Some("it is already given in line 1; remove one of the two"));
+        assert_eq!(
+            help.as_deref(),
+            Some("it is already given in line 1; remove one of the two")
+        );
     }
 
     #[test]
     fn mistakes_have_a_place() {
         let texts = [
-            "a: [1, 2\n", "a: b: c\n", "a: 1\n---\nb: 2\n", "a:\n\t- b\n", "a: *none\n", "a: &x [*x]\n",
-            "a: !include /etc/passwd\n", "? [a]\n: b\n", "'a: 1\n", "~: 1\n", "a: \"\\q\"\n", "a: 1\n b: 2\n", "@x: 1",
+            "a: [1, 2\n",
+            "a: b: c\n",
+            "a: 1\n---\nb: 2\n",
+            "a:\n\t- b\n",
+            "a: *none\n",
+            "a: &x [*x]\n",
+            "a: !include /etc/passwd\n",
+            "? [a]\n: b\n",
+            "'a: 1\n",
+            "~: 1\n",
+            "a: \"\\q\"\n",
+            "a: 1\n b: 2\n",
+            "@x: 1",
         ];
         let got: Vec<_> = texts.iter().flat_map(|text| errors_of(text)).collect();
         assert_eq!(
@@ -451,7 +506,10 @@ mod tests {
                 "1:5 mapping values are not allowed in this context"
             ]
         );
-        assert!(parse(&"- x\n".repeat(MAX_NODES - 1), 0).is_ok(), "the limit itself is fine");
+        assert!(
+            parse(&"- x\n".repeat(MAX_NODES - 1), 0).is_ok(),
+            "the limit itself is fine"
+        );
     }
 
     #[test]

@@ -18,9 +18,13 @@ impl Cron {
             return Err(CronError("it never fires".to_owned()));
         }
         if (5..=7).contains(&fields) || text.starts_with('@') {
-            return Ok(Self { text: text.to_owned() });
+            return Ok(Self {
+                text: text.to_owned(),
+            });
         }
-        Err(CronError(format!("a cron pattern has 5 to 7 fields, not {fields}")))
+        Err(CronError(format!(
+            "a cron pattern has 5 to 7 fields, not {fields}"
+        )))
     }
 
     /// Text

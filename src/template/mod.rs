@@ -85,7 +85,10 @@ pub fn is_dynamic_command(source: &str) -> bool {
 
 fn refuse_nul(text: &str) -> Result<(), Error> {
     if text.contains('\0') {
-        return Err(Error::new(1, "an argument of a program cannot hold a NUL character"));
+        return Err(Error::new(
+            1,
+            "an argument of a program cannot hold a NUL character",
+        ));
     }
     Ok(())
 }
@@ -121,7 +124,8 @@ fn to_json(value: &minijinja::Value, kwargs: minijinja::value::Kwargs) -> Result
         serde_json::to_string(value)
     };
     text.map_err(|e| {
-        minijinja::Error::new(ErrorKind::InvalidOperation, "the value cannot be written as JSON").with_source(e)
+        minijinja::Error::new(ErrorKind::InvalidOperation, "the value cannot be written as JSON")
+            .with_source(e)
     })
 }
 
@@ -172,8 +176,14 @@ mod tests {
     #[test]
     fn a_prompt_is_a_template() {
         let ctx = json!({"input": {"site": "https://a.example/?x=1&y=<2>", "n": [1, 2]}});
-        let got = render("Look at {{ input.site }}.\n{% for i in input.n %}{{ i }},{% endfor %}{# no #}\n", &ctx);
-        assert_eq!(got.as_deref(), Ok("Look at https://a.example/?x=1&y=<2>.\n1,2,\n"));
+        let got = render(
+            "Look at {{ input.site }}.\n{% for i in input.n %}{{ i }},{% endfor %}{# no #}\n",
+            &ctx,
+        );
+        assert_eq!(
+            got.as_deref(),
+            Ok("Look at https://a.example/?x=1&y=<2>.\n1,2,\n")
+        );
     }
 
     #[test]
@@ -191,12 +201,19 @@ mod tests {
 
     #[test]
     fn what_is_undefined_is_an_error_with_its_line() {
-        for source in ["a\nb {{ input.sight }}", "a\n{{ nothing }}", "\n{% if nothing %}x{% endif %}"] {
+        for source in [
+            "a\nb {{ input.sight }}",
+            "a\n{{ nothing }}",
+            "\n{% if nothing %}x{% endif %}",
+        ] {
             let error = render(source, &json!({"input": {}})).unwrap_err();
             assert_eq!(error.line, 2, "{source}: {error}");
             assert!(error.message.contains("undefined"), "{error}");
         }
-        assert_eq!(render("{{ input.a|default('x') }}", &json!({"input": {}})).as_deref(), Ok("x"));
+        assert_eq!(
+            render("{{ input.a|default('x') }}", &json!({"input": {}})).as_deref(),
+            Ok("x")
+        );
     }
 
     #[test]
@@ -211,7 +228,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_context() {
-        let names = names("{{ input.a }}{% set x = run.id %}{{ x }}{% for i in window.l %}{{ i }}{% endfor %}").unwrap();
+        let names =
+            names("{{ input.a }}{% set x = run.id %}{{ x }}{% for i in window.l %}{{ i }}{% endfor %}")
+                .unwrap();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["input", "run", "window"]);
     }
 
@@ -220,7 +239,10 @@ mod tests {
         let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
         assert!(render(endless, &json!({})).unwrap_err().message.contains("steps"));
         let ctx = json!({"x": "x".repeat(1 << 20)});
-        assert_eq!(render(&"{{ x }}".repeat(16), &ctx).map(|s| s.len()), Ok(MAX_OUTPUT));
+        assert_eq!(
+            render(&"{{ x }}".repeat(16), &ctx).map(|s| s.len()),
+            Ok(MAX_OUTPUT)
+        );
         let over = render(&format!("{}y", "{{ x }}".repeat(16)), &ctx).unwrap_err();
         assert_eq!(over.message, "the output is longer than 16 MiB");
     }
@@ -233,17 +255,32 @@ mod tests {
     #[test]
     fn in_a_command_only_expressions_are_templates() {
         let ctx = json!({"input": {"n": 3, "t": "{{ input.n }} {% x %}"}});
-        for verbatim in ["${#x}", "{% if %}", "{# a #}", "%}", "{ {", "a\n", "#}", "{%- raw -%}"] {
+        for verbatim in [
+            "${#x}",
+            "{% if %}",
+            "{# a #}",
+            "%}",
+            "{ {",
+            "a\n",
+            "#}",
+            "{%- raw -%}",
+        ] {
             assert_eq!(render_command(verbatim, &ctx).as_deref(), Ok(verbatim));
             assert_eq!(check_command(verbatim), Ok(()));
         }
-        assert_eq!(render_command("${#x} {{ input.n }} {%d", &ctx).as_deref(), Ok("${#x} 3 {%d"));
+        assert_eq!(
+            render_command("${#x} {{ input.n }} {%d", &ctx).as_deref(),
+            Ok("${#x} 3 {%d")
+        );
         let values_are_data = render_command("{{ input.t }}", &ctx);
         assert_eq!(values_are_data.as_deref(), Ok("{{ input.n }} {% x %}"));
         assert!(check_command("{{ input.n").is_err());
         assert!(render_command("{{ nothing }}", &ctx).is_err());
         assert!(check_command("a\0%b").is_err());
-        assert!(render_command("{{ x }}", &json!({"x": "\u{0}"})).is_err(), "an argument holds no NUL");
+        assert!(
+            render_command("{{ x }}", &json!({"x": "\u{0}"})).is_err(),
+            "an argument holds no NUL"
+        );
     }
 
     proptest! {
