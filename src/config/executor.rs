@@ -37,15 +37,10 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
     if kind == Some("llm") {
         return None;
     }
-    let argv = match command {
-        Some(node) => argv(r, cx, node, dir),
-        None => {
-            if kind.is_some() {
-                r.error_help(fields.span, "this executor has no `command`", EXAMPLE);
-            }
-            None
-        }
-    };
+    let argv = command.and_then(|node| argv(r, cx, node, dir));
+    if command.is_none() && kind.is_some() {
+        r.error_help(fields.span, "this executor has no `command`", EXAMPLE);
+    }
     let protocol = match protocol {
         Some(node) => {
             let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();

@@ -21,6 +21,7 @@ mod locate;
 mod overlay;
 mod parts;
 mod problem;
+mod prompt;
 mod reader;
 mod schedule;
 mod schemas;

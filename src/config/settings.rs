@@ -141,7 +141,7 @@ impl Settings {
             listen: Listen { socket },
             timezone: "UTC".to_owned(),
             max_running: 4,
-            drain_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_mins(1),
             kill_grace: Duration::from_secs(10),
             orphan_grace: Duration::from_hours(1),
             webhooks: Vec::new(),

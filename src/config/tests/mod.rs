@@ -1,7 +1,10 @@
 //! Whole files in, problems and models out.
 
 mod agents;
+mod files;
 mod problems;
+mod settings;
+mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -100,3 +103,18 @@ pub(super) fn short(problems: &Problems, root: &Path) -> Vec<String> {
 
 /// A right executor, written behind the lines that a test is about.
 pub(super) const EXECUTOR: &str = "executor: { type: command, command: [sh] }\n";
+
+/// Definitions and the problems of each.
+pub(super) type Cases = &'static [(&'static str, &'static [&'static str])];
+
+/// Checks a table against what `problems_of` gives.
+#[track_caller]
+pub(super) fn check_table(cases: Cases, problems_of: impl Fn(&str) -> Vec<String>) {
+    let wrong: Vec<_> = cases
+        .iter()
+        .map(|(yaml, expected)| (yaml, expected, problems_of(yaml)))
+        .filter(|(_, expected, got)| got != *expected)
+        .map(|(yaml, _, got)| format!("({yaml:?}, &{got:#?})"))
+        .collect();
+    assert!(wrong.is_empty(), "these differ; got:\n{}", wrong.join(",\n"));
+}
