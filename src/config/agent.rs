@@ -346,7 +346,7 @@ fn input(
     dir: &Path,
     scheduled: bool,
 ) -> (Value, Option<Value>) {
-    let node = f.take("input");
+    let (node, schema_node) = (f.take("input"), f.take("input_schema"));
     let input = match node {
         Some(node) if matches!(node.value, Node::Map(_)) => super::yaml::to_json(&node.value),
         Some(node) => {
@@ -355,7 +355,7 @@ fn input(
         }
         None => Value::Object(serde_json::Map::new()),
     };
-    let Some(schema_node) = f.take("input_schema") else {
+    let Some(schema_node) = schema_node else {
         return (input, None);
     };
     let Some(schema) = schemas::schema(r, cx, "input_schema", schema_node, dir) else {

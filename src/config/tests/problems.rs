@@ -107,7 +107,7 @@ const KEYS_AND_KINDS: Cases = &[
         ],
     ),
     (
-        "input: text",
+        "input: text\ninput_schema: true",
         &["1:8 error: `input` must be a map, not text | write `key: value` pairs"],
     ),
     (
@@ -148,15 +148,17 @@ const SCHEDULES: Cases = &[
     ),
     (
         "schedules: [{ cron: '0 9 * *' }]",
-        &["1:21 error: a cron pattern has 5 to 7 fields, not 4"],
+        &[
+            "1:21 error: \"0 9 * *\" has 4 fields | a pattern has 5, 6 with leading seconds, 7 with a trailing year too",
+        ],
     ),
     (
         "schedules: [{ cron: '0 0 31 2 *' }]",
-        &["1:21 error: it never fires"],
+        &["1:21 error: \"0 0 31 2 *\" never fires: no date from 1970 on matches it"],
     ),
     (
         "schedules: [{ cron: '*/45 * * * *' }]",
-        &["1:21 warning: `*/45` is not every 45 minutes"],
+        &["1:21 warning: minute */45 fires at :00 and :45, not every 45 minutes"],
     ),
     (
         "schedules: [{ cron: 5 }]",
