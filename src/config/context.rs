@@ -16,7 +16,7 @@ use super::Env;
 use super::settings::Settings;
 use super::skills::{self, SkillError};
 use super::source::{ReadError, Source};
-use crate::model::{Cron, CronError, Skill};
+use crate::model::{Cron, CronError, CronPool, Skill};
 use crate::schema::{self, Schema};
 
 /// The outcome of compiling a schema.
@@ -32,7 +32,7 @@ pub(super) struct Context {
     /// Zone of schedules that name none.
     pub timezone: String,
     path: Option<OsString>,
-    crons: HashMap<String, Result<Cron, CronError>>,
+    crons: CronPool,
     zones: HashMap<String, Result<String, String>>,
     programs: HashMap<String, bool>,
     skills: HashMap<String, Result<Skill, SkillError>>,
@@ -48,7 +48,7 @@ impl Context {
             skills_dir: settings.skills_dir.clone(),
             timezone: settings.timezone.clone(),
             path: env.get("PATH").map(ToOwned::to_owned),
-            crons: HashMap::new(),
+            crons: CronPool::default(),
             zones: HashMap::new(),
             programs: HashMap::new(),
             skills: HashMap::new(),
@@ -60,12 +60,7 @@ impl Context {
 
     /// The pattern of a text, parsed once.
     pub fn cron(&mut self, text: &str) -> Result<Cron, CronError> {
-        if let Some(known) = self.crons.get(text) {
-            return known.clone();
-        }
-        let parsed = Cron::parse(text);
-        self.crons.insert(text.to_owned(), parsed.clone());
-        parsed
+        self.crons.parse(text)
     }
 
     /// The IANA spelling of a zone's name.

@@ -37,15 +37,10 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
     if kind == Some("llm") {
         return None;
     }
-    let argv = match command {
-        Some(node) => argv(r, cx, node, dir),
-        None => {
-            if kind.is_some() {
-                r.error_help(fields.span, "this executor has no `command`", EXAMPLE);
-            }
-            None
-        }
-    };
+    let argv = command.and_then(|node| argv(r, cx, node, dir));
+    if command.is_none() && kind.is_some() {
+        r.error_help(fields.span, "this executor has no `command`", EXAMPLE);
+    }
     let protocol = match protocol {
         Some(node) => {
             let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();
@@ -177,7 +172,7 @@ fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path)
     }
     let path = dir.join(text.strip_prefix("./").unwrap_or(text));
     if !is_program(&path) {
-        program_error(r, span, &path);
+        program_error(r, span, &path, Path::new(text).is_absolute());
         return None;
     }
     let resolved = path.to_str().map(ToOwned::to_owned);
@@ -191,7 +186,7 @@ fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path)
     resolved
 }
 
-fn program_error(r: &mut Reader, span: Span, path: &Path) {
+fn program_error(r: &mut Reader, span: Span, path: &Path, absolute: bool) {
     let shown = path.display();
     if path.is_dir() {
         r.error_help(
@@ -203,7 +198,11 @@ fn program_error(r: &mut Reader, span: Span, path: &Path) {
         let help = format!("run `chmod +x {shown}`");
         r.error_help(span, format!("program {shown} is not executable"), help);
     } else {
-        let help = "relative paths begin at the directory of this file";
+        let help = if absolute {
+            "install it, or correct the path"
+        } else {
+            "relative paths begin at the directory of this file"
+        };
         r.error_help(span, format!("program {shown} does not exist"), help);
     }
 }

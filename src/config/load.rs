@@ -57,11 +57,7 @@ pub struct Checked {
 pub fn load_agents(settings: &Settings, env: &Env) -> LoadedAgents {
     match agent_files(&settings.agents_dir) {
         Ok(files) => load_files(&files, settings, env),
-        Err(problem) => {
-            let mut loaded = LoadedAgents::default();
-            loaded.problems.extend([problem]);
-            loaded
-        }
+        Err(problem) => failed(*problem),
     }
 }
 
@@ -79,7 +75,7 @@ pub fn check_path(path: &Path, env: &Env) -> Checked {
         let (settings, problems) = owner(&path, env);
         return checked(settings, problems, |s| match agent_files(&path) {
             Ok(files) => load_files(&files, s, env),
-            Err(problem) => failed(problem),
+            Err(problem) => failed(*problem),
         });
     }
     if path.is_dir() || is_settings(&path) {
@@ -132,7 +128,7 @@ fn owner(agents_dir: &Path, env: &Env) -> (Settings, Problems) {
 }
 
 /// The definition files directly in a directory, sorted; hidden ones are left out.
-fn agent_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
+fn agent_files(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     let unreadable = |e: std::io::Error| {
         let (message, help) = if e.kind() == std::io::ErrorKind::NotFound {
             let help = "create it and put a first agent file there, or set `agents_dir` in matins.yaml";
@@ -144,7 +140,7 @@ fn agent_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
                 "check its permissions, or set `agents_dir` in matins.yaml",
             )
         };
-        Problem::of_file(dir, message, Some(help.to_owned()))
+        Box::new(Problem::of_file(dir, message, Some(help.to_owned())))
     };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {

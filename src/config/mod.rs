@@ -22,6 +22,7 @@ mod output;
 mod overlay;
 mod parts;
 mod problem;
+mod prompt;
 mod reader;
 mod schedule;
 mod schemas;

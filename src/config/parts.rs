@@ -152,17 +152,15 @@ pub(super) fn webhooks(r: &mut Reader, node: &Spanned<Node>, base: &Path) -> Vec
         let Some(mut fields) = r.map("webhook", item) else {
             continue;
         };
-        let url = match fields.take("url") {
-            Some(node) => webhook_url(r, node),
-            None => {
-                r.error_help(
-                    fields.span,
-                    "this webhook has no `url`",
-                    "write `url: https://..`",
-                );
-                None
-            }
-        };
+        let url_node = fields.take("url");
+        if url_node.is_none() {
+            r.error_help(
+                fields.span,
+                "this webhook has no `url`",
+                "write `url: https://..`",
+            );
+        }
+        let url = url_node.and_then(|node| webhook_url(r, node));
         let secret = fields
             .take("secret")
             .and_then(|node| secret(r, "secret", node, base));

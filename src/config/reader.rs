@@ -204,7 +204,7 @@ impl Reader {
         match crate::time::parse_duration(text) {
             Ok(duration) => Some(duration),
             Err(sentence) => {
-                self.sentence(node.span, &sentence);
+                self.sentence(node.span, Severity::Error, &sentence);
                 None
             }
         }
@@ -314,11 +314,12 @@ impl Reader {
     }
 
     /// A sentence of another module, split at its `;` into what is wrong and what to write.
-    pub fn sentence(&mut self, span: Span, sentence: &str) {
-        match sentence.split_once("; ") {
-            Some((message, help)) => self.error_help(span, message, help),
-            None => self.error(span, sentence),
-        }
+    pub fn sentence(&mut self, span: Span, severity: Severity, sentence: &str) {
+        let (message, help) = match sentence.split_once("; ") {
+            Some((message, help)) => (message, Some(help.to_owned())),
+            None => (sentence, None),
+        };
+        self.note(span, severity, message.to_owned(), help);
     }
 }
 

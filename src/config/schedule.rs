@@ -70,7 +70,6 @@ pub(super) fn schedules(
     from: Inherited,
 ) -> Vec<Schedule> {
     let mut found: Vec<(Schedule, Span)> = Vec::new();
-    let mut ordinals: HashMap<String, usize> = HashMap::new();
     for item in r.list("schedules", node).unwrap_or_default() {
         if let Node::Text(text) = &item.value {
             let key = if text.contains(['*', ' ', '@']) {
@@ -85,16 +84,7 @@ pub(super) fn schedules(
         let Some(schedule) = schedule(r, cx, item, from) else {
             continue;
         };
-        let print = fingerprint(&schedule.timing);
-        let ordinal = ordinals.entry(print.clone()).or_default();
-        let id = ScheduleId::new(&print, *ordinal);
-        *ordinal += 1;
-        if let Some((_, first)) = found.iter().find(|(other, _)| {
-            Schedule {
-                id: other.id.clone(),
-                ..schedule.clone()
-            } == *other
-        }) {
+        if let Some((_, first)) = found.iter().find(|(other, _)| *other == schedule) {
             let message = format!("this schedule is the same as the one in line {}", first.line);
             r.warn(
                 item.span,
@@ -102,11 +92,20 @@ pub(super) fn schedules(
                 "remove one of the two: slots at one instant are one run",
             );
         }
-        found.push((Schedule { id, ..schedule }, item.span));
+        found.push((schedule, item.span));
     }
-    found.into_iter().map(|(schedule, _)| schedule).collect()
+    let mut ordinals: HashMap<String, usize> = HashMap::new();
+    let named = found.into_iter().map(|(schedule, _)| {
+        let print = fingerprint(&schedule.timing);
+        let ordinal = ordinals.entry(print.clone()).or_default();
+        let id = ScheduleId::new(&print, *ordinal);
+        *ordinal += 1;
+        Schedule { id, ..schedule }
+    });
+    named.collect()
 }
 
+/// One entry, still without its id: that needs the entries before it.
 fn schedule(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, from: Inherited) -> Option<Schedule> {
     let mut fields = r.map("schedule", node)?;
     let timing = timing(r, cx, &mut fields);
@@ -202,7 +201,7 @@ fn cron_timing(
     match cx.cron(&text) {
         Ok(cron) => {
             for warning in cron.warnings() {
-                r.note(node.span, Severity::Warning, warning, None);
+                r.sentence(node.span, Severity::Warning, &warning);
             }
             Some(Timing::Cron {
                 cron,
@@ -210,7 +209,7 @@ fn cron_timing(
             })
         }
         Err(e) => {
-            r.sentence(node.span, &e.to_string());
+            r.sentence(node.span, Severity::Error, &e.to_string());
             None
         }
     }
@@ -221,7 +220,7 @@ fn zone_of(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>) -> Option<Str
     match cx.zone(name.trim()) {
         Ok(zone) => Some(zone),
         Err(sentence) => {
-            r.sentence(node.span, &sentence);
+            r.sentence(node.span, Severity::Error, &sentence);
             None
         }
     }

@@ -46,7 +46,15 @@ fn check(r: &mut Reader, cx: &mut Context, value: &Value, at: impl Fn(&str) -> S
     match cx.schema(value).as_ref() {
         Ok(_) => true,
         Err(e @ schema::Error::Invalid { pointer, .. }) => {
-            r.error(at(pointer), format!("this is no valid JSON Schema: {e}"));
+            let help = pointer
+                .ends_with("/type")
+                .then(|| "the types are string, number, integer, boolean, object, array and null".to_owned());
+            r.note(
+                at(pointer),
+                Severity::Error,
+                format!("this is no valid JSON Schema: {e}"),
+                help,
+            );
             false
         }
         Err(e) => {

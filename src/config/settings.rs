@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::overlay;
+use super::problem::Severity;
 use super::reader::{Elsewhere, Fields, Reader};
 use super::source::{Origin, Source, Span, Spanned};
 use super::yaml::Node;
@@ -141,7 +142,7 @@ impl Settings {
             listen: Listen { socket },
             timezone: "UTC".to_owned(),
             max_running: 4,
-            drain_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_mins(1),
             kill_grace: Duration::from_secs(10),
             orphan_grace: Duration::from_hours(1),
             webhooks: Vec::new(),
@@ -219,7 +220,7 @@ pub fn load_settings(at: &Location, env: &Env) -> (Settings, Problems) {
 }
 
 fn file_tree(r: &mut Reader, at: &Location) -> Option<Spanned<Node>> {
-    if !at.explicit && !at.file.exists() {
+    if !at.explicit && matches!(at.file.try_exists(), Ok(false)) {
         return None;
     }
     load::parse_file(
@@ -242,7 +243,7 @@ fn read(r: &mut Reader, at: &Location, root: &Spanned<Node>) -> Settings {
     {
         match context::zone_name(name.trim()) {
             Ok(zone) => set(r, &mut s.timezone, zone, &mut s.sources, "timezone", node),
-            Err(sentence) => r.sentence(node.span, &sentence),
+            Err(sentence) => r.sentence(node.span, Severity::Error, &sentence),
         }
     }
     if let Some(node) = f.take("max_running")

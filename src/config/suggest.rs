@@ -38,7 +38,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// The help for an unknown word: the nearest, else all of them where they are few.
-pub(super) fn help<'a>(word: &str, candidates: &[&'a str]) -> Option<String> {
+pub(super) fn help(word: &str, candidates: &[&str]) -> Option<String> {
     const FEW: usize = 12;
     if let Some(near) = nearest(word, candidates.iter().copied()) {
         return Some(format!("did you mean `{near}`?"));

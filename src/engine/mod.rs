@@ -36,7 +36,7 @@ use crate::time::Clock;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use message::PingError;
 pub use metrics::Metrics;
-pub use run::{Attached, Executor, Held, Launcher, Watched};
+pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use scheduler::next_fires;
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};

@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use jsonschema::ReferencingError;
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 /// Most violations that one validation reports.
@@ -32,7 +34,7 @@ pub enum Error {
         message: String,
     },
     /// It refers to something outside itself, or to a part that does not exist.
-    #[error("a reference cannot be resolved; only references inside the schema work: {0}")]
+    #[error("it refers to something that is not inside it: {0}")]
     Reference(String),
     /// It is nested deeper than [`MAX_DEPTH`].
     #[error("it is nested deeper than {MAX_DEPTH} levels")]
@@ -90,9 +92,10 @@ impl Schema {
             .build(schema)
             .map(Self)
             .map_err(|e| match e.kind() {
-                jsonschema::error::ValidationErrorKind::Referencing(e) => {
-                    Error::Reference(shorten(&e.to_string()))
+                ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => {
+                    Error::Reference(shorten(uri))
                 }
+                ValidationErrorKind::Referencing(e) => Error::Reference(shorten(&e.to_string())),
                 _ => Error::Invalid {
                     pointer: e.instance_path().to_string(),
                     message: shorten(&e.to_string()),

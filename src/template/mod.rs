@@ -52,7 +52,10 @@ pub fn check(source: &str) -> Result<(), Error> {
 /// The top-level names that a prompt asks its context for.
 pub fn names(source: &str) -> Result<BTreeSet<String>, Error> {
     let template = PROMPT.template_from_str(source).map_err(|e| describe(&e))?;
-    Ok(template.undeclared_variables(false).into_iter().collect())
+    let known: BTreeSet<&str> = PROMPT.globals().map(|(name, _)| name).collect();
+    let mut names: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
+    names.retain(|name| !known.contains(name.as_str()));
+    Ok(names)
 }
 
 /// Renders a prompt. `context` is an object; its keys are the names that the template sees.
@@ -116,6 +119,7 @@ fn environment(command: bool) -> Environment<'static> {
 
 /// `value|tojson` and `value|tojson(indent=true)`. The library's own filter escapes `<`, `>`, `&`
 /// and `'` for HTML, which only spoils text that a model reads.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
 fn to_json(value: &minijinja::Value, kwargs: minijinja::value::Kwargs) -> Result<String, minijinja::Error> {
     let pretty = kwargs.get::<Option<bool>>("indent")?.unwrap_or(false);
     kwargs.assert_all_used()?;
@@ -240,6 +244,10 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_context() {
+        assert_eq!(
+            names("{% for i in range(2) %}{{ loop.index }}{% endfor %}").map(|n| n.len()),
+            Ok(0)
+        );
         let names =
             names("{{ input.a }}{% set x = run.id %}{{ x }}{% for i in window.l %}{{ i }}{% endfor %}")
                 .unwrap();
