@@ -58,8 +58,8 @@ pub(super) enum Received {
 }
 
 impl Release {
-    /// The message as it is written.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, Error> {
+    /// The message as it is written to the launcher.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
         let json = serde_json::to_vec(self).map_err(|source| Error::Json {
             what: "the release",
             source,
