@@ -21,8 +21,6 @@ pub enum Next {
     Hint,
     /// At this instant.
     At(Timestamp),
-    /// There is more to do at once.
-    Now,
 }
 
 /// One loop's work.
@@ -57,7 +55,6 @@ pub async fn run(core: &Core, mut work: impl Tick, wake: &Notify, stop: impl Fut
             }
         };
         let until = match next {
-            Next::Now => continue,
             Next::Hint => cap,
             Next::At(at) => at.min(cap),
         };

@@ -165,7 +165,7 @@ impl Core {
             let deliverer = deliverer::Deliverer::new(Arc::clone(&core));
             let drained = core.drained.clone();
             looping::run(&core, deliverer, &core.wake.deliverer, async move {
-                drained.cancelled().await
+                drained.cancelled().await;
             })
             .await;
         });

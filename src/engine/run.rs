@@ -288,7 +288,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
         skills,
     };
     match held.release(epoch).await {
-        Ok(watched) => watch.to_the_end(core, watched, ending).await,
+        Ok(watched) => watch.watch_until_end(core, watched, ending).await,
         Err(failure) => watch.finish(core, Outcome::failed(failure)).await,
     }
 }
@@ -328,7 +328,7 @@ pub(super) async fn resume(
             if unsettled.cancel_by.is_some() {
                 watched.end(Ending::Asked);
             }
-            watch.to_the_end(&core, watched, ending).await;
+            watch.watch_until_end(&core, watched, ending).await;
         }
         Attached::NeverStarted => watch.wait_again(&core).await,
         Attached::Ended(ended) => watch.settle(&core, ended).await,
@@ -337,7 +337,7 @@ pub(super) async fn resume(
 }
 
 impl Watch {
-    async fn to_the_end(
+    async fn watch_until_end(
         self,
         core: &Core,
         mut watched: Box<dyn Watched>,

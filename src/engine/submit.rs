@@ -238,7 +238,7 @@ impl Core {
             let reach = self.caller_reach();
             crate::net::check_url(url, reach).map_err(|e| field("/webhookUrl", e.to_string()))?;
         }
-        check_input(&entry.agent.input_schema, overrides.input.as_ref(), &field)
+        check_input(entry.agent.input_schema.as_ref(), overrides.input.as_ref(), &field)
     }
 
     /// The folder of a skill by id, where there is one.
@@ -265,7 +265,7 @@ impl Core {
 }
 
 fn check_input(
-    schema: &Option<Value>,
+    schema: Option<&Value>,
     input: Option<&Value>,
     field: &dyn Fn(&str, String) -> Refused,
 ) -> Result<(), Refused> {

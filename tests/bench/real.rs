@@ -50,7 +50,6 @@ pub fn run() {
     );
 }
 
-#[expect(clippy::disallowed_methods, reason = "the bare limit is a plain spawn")]
 async fn bare_spawns() -> f64 {
     let begun = Instant::now();
     let workers = (0..AT_ONCE).map(|_| async {

@@ -50,7 +50,7 @@ pub fn run() {
 }
 
 /// Serves `router` on a socket below `dir` for as long as the runtime lives.
-async fn serve(dir: &Path, name: &str, router: axum::Router) -> std::path::PathBuf {
+fn serve(dir: &Path, name: &str, router: axum::Router) -> std::path::PathBuf {
     let path = dir.join(name);
     let listener = tokio::net::UnixListener::bind(&path).expect("a socket");
     tokio::spawn(async move { axum::serve(listener, router).await });

@@ -255,3 +255,46 @@ fn a_ping_reaches_the_endpoints() {
             .is_err()
     );
 }
+
+/// Runs the check of the PyPI package `standardwebhooks` on one request.
+fn python_accepts(received: &crate::support::receiver::Received, body: &str) -> bool {
+    use std::io::Write as _;
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = std::env::var_os("MATINS_TEST_PYTHON")
+        .map_or_else(|| root.join("target/venv/bin/python"), std::path::PathBuf::from);
+    let headers: serde_json::Map<String, serde_json::Value> = received
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap())))
+        .collect();
+    let mut child = std::process::Command::new(&python)
+        .arg(root.join("tests/fixtures/verify_webhook.py"))
+        .arg(SECRET)
+        .arg(serde_json::to_string(&headers).unwrap())
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{}: {e}; scripts/test installs what it needs", python.display()));
+    child.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
+    let status = child.wait().unwrap();
+    assert!(matches!(status.code(), Some(0 | 1)), "scripts/test installs what it needs ({status})");
+    status.success()
+}
+
+#[test]
+fn another_implementation_accepts_our_signature() {
+    let receiver = TestReceiver::start();
+    let home = Home::new();
+    home.write("secret", SECRET);
+    let secret = format!("secret: {{ file: {} }}", home.path().join("secret").display());
+    home.agent("a", "true", &hooked(&receiver.url, &secret));
+    let daemon = TestDaemon::start(home);
+    // The verifier compares the timestamp with its own clock.
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    daemon.clock.set(matins::time::from_ms(i64::try_from(now.as_millis()).unwrap()));
+    let run = daemon.trigger("a");
+    daemon.wait_end(run);
+    wait_state(&daemon, DeliveryState::Delivered);
+    let received = receiver.received().remove(0);
+    assert!(python_accepts(&received, &received.body));
+    assert!(!python_accepts(&received, &received.body.replace("COMPLETED", "FAILED")), "a changed body is refused");
+}

@@ -37,6 +37,12 @@ impl Binary {
         binary
     }
 
+    /// A home whose daemon was not started.
+    pub fn unstarted(home: Home) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { home, child: None, runtime }
+    }
+
     /// Starts it again.
     pub fn restart(&mut self) {
         self.spawn();
@@ -158,6 +164,15 @@ impl Binary {
             let text = answer.text().await.unwrap();
             (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
         })
+    }
+
+    /// POST of which the answer does not matter, nor whether there is one.
+    pub fn try_post(&self, path: &str) {
+        let url = format!("http://localhost{path}");
+        self.runtime.block_on(async {
+            let Ok(client) = matins::net::unix_client(&self.home.socket()) else { return };
+            let _ = client.post(url).send().await;
+        });
     }
 
     /// Every event, newest first, over all pages.

@@ -14,7 +14,7 @@ use matins::ids::{RunId, SystemEntropy};
 use matins::model::{Event, Overrides, RunState};
 use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
 use matins::task::{Stop, Tasks};
-use matins::time::{Clock, TestClock, from_ms};
+use matins::time::{TestClock, from_ms};
 
 use super::{Home, eventually_sync};
 
@@ -243,9 +243,4 @@ impl Drop for TestDaemon {
         }
         self.stop();
     }
-}
-
-/// The wall clock of `daemon`, Unix ms.
-pub fn now_ms(daemon: &TestDaemon) -> i64 {
-    daemon.clock.now_ms()
 }

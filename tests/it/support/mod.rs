@@ -11,4 +11,4 @@ pub use binary::Binary;
 pub use daemon::TestDaemon;
 pub use home::Home;
 pub use receiver::TestReceiver;
-pub use wait::{eventually, eventually_sync};
+pub use wait::eventually_sync;

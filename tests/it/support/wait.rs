@@ -1,6 +1,5 @@
 //! Waiting on state: the one place in the tests that sleeps, between two looks.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// Longest wait of any test for a state that must come.
@@ -8,22 +7,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Looks until `look` gives a value. Panics with `what` where it never does.
-pub async fn eventually<T, F, Fut>(what: &str, mut look: F) -> T
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Option<T>>,
-{
-    let begun = Instant::now();
-    loop {
-        if let Some(value) = look().await {
-            return value;
-        }
-        assert!(begun.elapsed() < PATIENCE, "it never came to be: {what}");
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// As [`eventually`], for a thread.
 pub fn eventually_sync<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
