@@ -1,0 +1,58 @@
+# Sourced by the scripts: where the tree is, how they speak, what they need and how they get it.
+# shellcheck shell=bash
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$root"
+target=${CARGO_TARGET_DIR:-$root/target}
+[[ $target = /* ]] || target=$root/$target
+mkdir -p "$target"
+
+section() { printf '\n== %s\n' "$*"; }
+fail() {
+  printf '\n%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# need COMMAND=PACKAGE..: installs the Debian packages of the commands that are missing.
+need() {
+  local pair missing=()
+  for pair in "$@"; do
+    command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+  done
+  install_packages "${missing[@]}"
+}
+
+install_packages() {
+  (($#)) || return 0
+  command -v apt-get >/dev/null || fail "missing: $*; install them by the means of this system, there is no apt-get"
+  local as=()
+  if ((EUID != 0)); then
+    as=(sudo -n)
+    sudo -n true 2>/dev/null || fail "missing: $*; run as root:  apt-get install $*"
+  fi
+  section "installing $*"
+  export DEBIAN_FRONTEND=noninteractive
+  "${as[@]}" apt-get -qq update || fail "apt-get update failed; missing: $*"
+  "${as[@]}" apt-get -qq install --yes --no-install-recommends "$@" || fail "apt-get could not install $*"
+}
+
+# need_rust: a C compiler (SQLite and the TLS code are built from source) and a Rust toolchain.
+need_rust() {
+  need cc=gcc
+  if ! cc -E -x c - >/dev/null 2>&1 <<<'#include <stdio.h>'; then install_packages libc6-dev; fi
+  export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+  command -v cargo >/dev/null && return 0
+  section "installing Rust by rustup"
+  need curl=curl
+  [[ -e /etc/ssl/certs/ca-certificates.crt ]] || install_packages ca-certificates
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs \
+    | sh -s -- -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt \
+    || fail "Rust could not be installed; see https://rustup.rs"
+}
+
+# build_release: builds target/release/matins once; a second call costs a second.
+build_release() {
+  need_rust
+  section "release build"
+  cargo build --release --locked --bin matins || fail "the release build failed, see above"
+}
