@@ -1,1 +1,44 @@
-//! Text to model, all problems at once.
+//! Text to model: settings and agent definitions, with every mistake at its place.
+//!
+//! A file goes one way: `source` reads it within limits, [`yaml`] makes a tree in which every value
+//! knows its place, hand-written readers (`settings`, `agent`, `schedule`, `executor`, ..) turn the tree
+//! into the model. No reader stops at a mistake and no model is made from a file with an error, so
+//! whoever holds an [`Agent`](crate::model::Agent) needs no further check. What the daemon loads and what
+//! `matins check` checks is the same function.
+//!
+//! This is also the one place that reads the process environment, once, as [`Env`]: what a setting is
+//! must not depend on when somebody looks.
+//!
+//! Not here: the values of secrets (`secret` resolves them when a run starts) and the due times of
+//! schedules (`plan`).
+
+mod agent;
+mod context;
+mod env;
+mod executor;
+mod load;
+mod locate;
+mod overlay;
+mod parts;
+mod problem;
+mod reader;
+mod schedule;
+mod schemas;
+mod settings;
+mod skills;
+mod source;
+mod suggest;
+pub mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use env::Env;
+pub use load::{Checked, InvalidAgent, LoadedAgents, check_path, load_agents};
+pub use locate::{Location, SETTINGS_FILE, locate};
+pub use overlay::ENV_PREFIX;
+pub use problem::{Problem, Problems, Severity};
+pub use schedule::MIN_PERIOD;
+pub use settings::{KEYS, Listen, MAX_SOCKET_PATH, Settings, ValueSource, load_settings};
+pub use skills::{SKILL_FILE, list_skills};
+pub use source::{MAX_FILE_BYTES, Origin, Source, Span, Spanned};

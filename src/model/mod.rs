@@ -14,7 +14,7 @@ mod schedule;
 mod slot;
 
 pub use agent::{Agent, Executor, Limits, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
-pub use cron::{Cron, CronError};
+pub use cron::{Cron, CronError, CronPool};
 pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, SeededSkill, Usage};
 pub use failure::{Failure, FailureCode};

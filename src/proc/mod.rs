@@ -1,1 +1,74 @@
-//! Processes: the only user of `Command`.
+//! Processes: the only user of `Command`, and the only place that names, signals or reaps one.
+//!
+//! A process is named by its [`Identity`] (boot, pid, start time, pidfd inode) and reached through a
+//! pidfd, never by its pid alone: pids are reused, and supervisors that trusted them have killed
+//! strangers. Every signal to a process that is not our own unreaped child goes through a pidfd that
+//! was opened first and compared afterwards, so the process that was checked is the one that is hit.
+//!
+//! A tree is contained by descent, not by process groups: a `setsid` grandchild leaves its group, but
+//! a launcher that is a sub-reaper stays its ancestor. [`descendants`] therefore reads `/proc`.
+//!
+//! Waiting for "any child" belongs to the single-threaded launcher alone ([`reap_any`]); in the daemon
+//! it would take exit codes away from tokio. Everything here is safe code on top of rustix.
+
+mod identity;
+mod lock;
+mod own;
+mod spawn;
+mod tree;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use identity::{Identity, alive, boot_id, signal, wait_gone};
+pub use lock::{LockHolder, StateLock, lock_holder};
+pub use own::{
+    Reaped, Status, is_subreaper, own_pid, own_session, reap_any, reap_one, set_core_limit_zero,
+    set_non_dumpable, set_session, set_subreaper,
+};
+pub use rustix::process::Signal;
+pub use spawn::{LAUNCHER_MARKER, Program, find_program, spawn_launcher, start};
+pub use tree::{
+    Member, all, descendants, environ_holds, kill_tree, member, signal_group, signal_member, signal_tree,
+};
+
+/// What can go wrong with a process.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such process any more.
+    #[error("process {0} is gone")]
+    Gone(i32),
+    /// The kernel gives nothing that tells this process from a later one with the same pid.
+    #[error("process {0} cannot be identified: neither its start time nor its pidfd inode can be read")]
+    Unidentified(i32),
+    /// Another process holds the state lock.
+    #[error(
+        "{path} is locked by {holder}; another daemon uses this state directory",
+        path = path.display(),
+        holder = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The holder's pid; `None` where it lives in another pid namespace.
+        holder: Option<i32>,
+    },
+    /// A system call failed.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    fn system(what: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> Self {
+        let what = what.into();
+        move |e| Self::System {
+            what,
+            source: e.into(),
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! One agent file: from the tree to [`Agent`].
+//!
+//! Every part is read even where another is wrong; an agent is made only where nothing is. Paths are
+//! resolved here, against the directory of the file, so nothing behind this module knows where a
+//! definition lay.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::context::Context;
+use super::problem::Severity;
+use super::reader::{Elsewhere, Fields, Reader};
+use super::schedule::{self, Inherited};
+use super::source::{Span, Spanned};
+use super::yaml::Node;
+use super::{executor, parts, schemas, suggest};
+use crate::ids::AgentId;
+use crate::model::{Agent, Limits, Overlap, SecretSource, Skill};
+use crate::template;
+
+/// Names that every prompt sees, besides those of `env:`.
+const PROMPT_NAMES: &[&str] = &["input", "run", "window", "last_run", "env"];
+
+const ELSEWHERE: Elsewhere = Elsewhere {
+    planned: &[
+        "retry",
+        "user",
+        "sandbox",
+        "api",
+        "budget",
+        "gate",
+        "success_when",
+        "notify",
+        "on_failure",
+        "expect_success_within",
+        "executions",
+        "exclude",
+        "concurrency_key",
+        "pool",
+        "priority",
+        "idle_timeout",
+        "total_timeout",
+        "on_interrupt",
+        "idempotent",
+        "breaker",
+        "session",
+        "ping_url",
+        "dataset_id",
+        "failure_codes",
+        "kill_signal",
+    ],
+    hints: &[
+        ("command", "write `executor: { type: command, command: [..] }`"),
+        ("protocol", "write it under `executor:`"),
+        ("type", "write it under `executor:`"),
+        ("model", "write it under `executor:`"),
+        ("tools", "write it under `executor:`"),
+        ("cron", "write `schedules: [{ cron: \"..\" }]`"),
+        ("every", "write `schedules: [{ every: .. }]`"),
+        ("schedule", "write `schedules:`, a list"),
+        ("timezone", "write it in each entry of `schedules:`, or in matins.yaml for all agents"),
+        ("catch_up", "write it in each entry of `schedules:`"),
+        ("environment", "write `env:`"),
+        ("working_dir", "write `cwd:`"),
+        ("workdir", "write `cwd:`"),
+        ("webhook", "write `webhooks:`, a list"),
+        ("output_schema", "write `result_schema:`"),
+    ],
+};
+
+/// An agent as far as it could be read.
+pub(super) struct Read {
+    /// Its id, where that is known.
+    pub id: Option<AgentId>,
+    /// Where the id is given.
+    pub id_span: Span,
+    /// The agent, where nothing is wrong.
+    pub agent: Option<Agent>,
+}
+
+/// Reads a definition.
+pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned<Node>) -> Read {
+    let none = |id, id_span| Read { id, id_span, agent: None };
+    let whole = Span::whole(root.span.source);
+    if root.value == Node::Null {
+        let id = id_of(r, None, file, whole);
+        r.error_help(whole, "this file is empty", "write at least an `executor:`, or remove the file");
+        return none(id, whole);
+    }
+    let Some(mut fields) = r.map("agent", root) else {
+        return none(None, whole);
+    };
+    let id_node = fields.take("id");
+    let id_span = id_node.map_or(whole, |node| node.span);
+    let id = id_of(r, id_node, file, whole);
+    let agent = body(r, cx, file, fields, id.clone());
+    Read {
+        id,
+        id_span,
+        agent: agent.filter(|_| !r.failed()),
+    }
+}
+
+fn body(r: &mut Reader, cx: &mut Context, file: &Path, mut f: Fields<'_>, id: Option<AgentId>) -> Option<Agent> {
+    let dir = file.parent().unwrap_or_else(|| Path::new("/"));
+    let name = f.take("name").and_then(|node| r.filled("name", node));
+    let description = f.take("description").and_then(|node| r.text("description", node));
+    let env = env(r, &mut f);
+    let secrets = secrets(r, &mut f, dir, &env);
+    let prompt = prompt(r, &mut f, &env);
+    let skills = skills(r, cx, &mut f);
+    let executor = executor::executor(r, cx, &mut f, dir);
+    let (overlap, max_concurrent, schedules) = timing(r, cx, &mut f);
+    let (input, input_schema) = input(r, cx, &mut f, dir, !schedules.is_empty());
+    let result_schema = f
+        .take("result_schema")
+        .and_then(|node| schemas::schema(r, cx, "result_schema", node, dir));
+    let timeout = timeout(r, &mut f);
+    let kill_grace = f.take("kill_grace").and_then(|node| r.duration("kill_grace", node));
+    let cwd = f.take("cwd").and_then(|node| executor::cwd(r, node, dir));
+    let limits = limits(r, &mut f);
+    let webhooks = match f.take("webhooks") {
+        Some(node) => parts::webhooks(r, node, dir),
+        None => Vec::new(),
+    };
+    f.finish(r, &ELSEWHERE);
+    let id = id?;
+    Some(Agent {
+        name: name.unwrap_or_else(|| id.as_str().to_owned()),
+        id,
+        description,
+        file: file.to_owned(),
+        prompt,
+        skills,
+        input,
+        input_schema,
+        result_schema,
+        executor: executor?,
+        env,
+        secrets,
+        schedules,
+        overlap,
+        max_concurrent,
+        timeout,
+        kill_grace,
+        cwd,
+        limits,
+        webhooks,
+    })
+}
+
+fn id_of(r: &mut Reader, node: Option<&Spanned<Node>>, file: &Path, whole: Span) -> Option<AgentId> {
+    let (text, span) = match node {
+        Some(node) => (r.filled("id", node)?, node.span),
+        None => (file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), whole),
+    };
+    if let Ok(id) = text.parse() {
+        return Some(id);
+    }
+    let slug = slug(&text);
+    let shown = text.escape_debug();
+    if node.is_some() {
+        let help = format!("use a-z, 0-9 and -, at most {} characters, e.g. `{slug}`", AgentId::MAX_LEN);
+        r.error_help(span, format!("`{shown}` is no agent id"), help);
+    } else {
+        let help = format!("rename the file to `{slug}.yaml`, or write `id: {slug}` in it");
+        r.error_help(span, format!("the file name gives the agent id `{shown}`, which is none"), help);
+    }
+    None
+}
+
+/// The id that someone probably meant.
+fn slug(text: &str) -> String {
+    let dashed: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let parts: Vec<_> = dashed.split('-').filter(|p| !p.is_empty()).collect();
+    let joined: String = parts.join("-").chars().take(AgentId::MAX_LEN).collect();
+    if joined.is_empty() { "my-agent".to_owned() } else { joined }
+}
+
+fn env(r: &mut Reader, f: &mut Fields<'_>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    let Some(vars) = f.take("env").and_then(|node| r.map("env", node)) else {
+        return env;
+    };
+    for (key, value) in vars.entries() {
+        let value = r.word(&key.value, value);
+        if parts::variable_name(r, key)
+            && let Some(value) = value
+        {
+            env.insert(key.value.clone(), value);
+        }
+    }
+    env
+}
+
+fn secrets(
+    r: &mut Reader,
+    f: &mut Fields<'_>,
+    dir: &Path,
+    env: &BTreeMap<String, String>,
+) -> BTreeMap<String, SecretSource> {
+    let mut secrets = BTreeMap::new();
+    let Some(vars) = f.take("secrets").and_then(|node| r.map("secrets", node)) else {
+        return secrets;
+    };
+    for (key, value) in vars.entries() {
+        let source = parts::secret(r, "secret", value, dir);
+        if !parts::variable_name(r, key) {
+            continue;
+        }
+        if env.contains_key(&key.value) {
+            let message = format!("`{}` is given under `env` and under `secrets`", key.value);
+            r.error_help(key.span, message, "remove one of the two");
+        } else if let Some(source) = source {
+            secrets.insert(key.value.clone(), source);
+        }
+    }
+    secrets
+}
+
+fn prompt(r: &mut Reader, f: &mut Fields<'_>, env: &BTreeMap<String, String>) -> String {
+    let Some(node) = f.take("prompt") else {
+        return String::new();
+    };
+    let Some(text) = r.text("prompt", node) else {
+        return String::new();
+    };
+    match template::names(&text) {
+        Ok(names) => {
+            let known: Vec<&str> = PROMPT_NAMES.iter().copied().chain(env.keys().map(String::as_str)).collect();
+            for name in names.iter().filter(|n| !known.contains(&n.as_str())) {
+                let span = find_name(r, node, name);
+                let message = format!("the prompt asks for `{name}`, which it will not see");
+                let help = suggest::nearest(name, known.iter().copied()).map_or_else(
+                    || "a prompt sees `input`, `run`, `window`, `last_run` and the names of `env:`".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                r.warn(span, message, help);
+            }
+        }
+        Err(e) => {
+            let span = template_line(r, node, &text, e.line);
+            let message = format!("the prompt is no valid template: {}", e.message);
+            r.error_help(span, message, "to write `{{`, `{%` or `{#` as they are, enclose them in `{% raw %}` .. `{% endraw %}`");
+        }
+    }
+    text
+}
+
+/// The place of a line of a template: its own where the text is a block that stands in the file line
+/// by line, else the start of the value.
+fn template_line(r: &Reader, node: &Spanned<Node>, text: &str, line: usize) -> Span {
+    let found = || {
+        let source = r.source(node.span)?;
+        let wanted = text.lines().nth(line - 1)?;
+        let start_of_value = source.text.get(..node.span.start)?.rfind('\n').map_or(0, |i| i + 1);
+        let mut at = start_of_value;
+        for written in source.text.get(start_of_value..)?.split_inclusive('\n').take(line - 1) {
+            at += written.len();
+        }
+        let written = source.text.get(at..)?.lines().next()?;
+        let indent = written.len() - written.trim_start().len();
+        (!wanted.trim().is_empty() && written.trim() == wanted.trim())
+            .then(|| source.span(node.span.source, at + indent, at + written.trim_end().len()))
+    };
+    found().unwrap_or(node.span)
+}
+
+/// The first place where a value names something.
+fn find_name(r: &Reader, node: &Spanned<Node>, name: &str) -> Span {
+    let found = || {
+        let source = r.source(node.span)?;
+        let written = source.slice(node.span);
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        written.match_indices(name).find_map(|(at, _)| {
+            let before = written[..at].chars().next_back();
+            let after = written[at + name.len()..].chars().next();
+            let whole = !before.is_some_and(|c| is_word(c) || c == '.') && !after.is_some_and(is_word);
+            let inside = written[..at].rfind("{{").max(written[..at].rfind("{%")).is_some();
+            let start = node.span.start + at;
+            (whole && inside).then(|| source.span(node.span.source, start, start + name.len()))
+        })
+    };
+    found().unwrap_or(node.span)
+}
+
+fn skills(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> Vec<Skill> {
+    let mut skills: Vec<Skill> = Vec::new();
+    let Some(items) = f.take("skills").and_then(|node| r.list("skills", node)) else {
+        return skills;
+    };
+    for item in items {
+        let Some(id) = r.filled("skills", item) else {
+            continue;
+        };
+        if skills.iter().any(|s| s.id == id) {
+            r.warn(item.span, format!("skill `{id}` is listed twice"), "remove one of the two");
+            continue;
+        }
+        match cx.skill(&id) {
+            Ok(skill) => skills.push(skill),
+            Err(e) => skill_error(r, cx, item.span, &id, &e),
+        }
+    }
+    skills
+}
+
+fn skill_error(r: &mut Reader, cx: &mut Context, span: Span, id: &str, error: &super::skills::SkillError) {
+    use super::skills::SkillError;
+    let shown = id.escape_debug().to_string();
+    let dir = cx.skills_dir.display().to_string();
+    match error {
+        SkillError::BadId => r.error_help(
+            span,
+            format!("`{shown}` is no skill id"),
+            format!("write the name of a folder in {dir}, not a path"),
+        ),
+        SkillError::Missing { folder: true } => r.error_help(
+            span,
+            format!("skill `{shown}` has no {}", super::skills::SKILL_FILE),
+            format!("write {dir}/{shown}/{}", super::skills::SKILL_FILE),
+        ),
+        SkillError::Missing { folder: false } => {
+            let ids = cx.skill_ids();
+            let help = suggest::nearest(id, ids.iter().map(String::as_str)).map_or_else(
+                || format!("skills are folders with a SKILL.md in {dir}"),
+                |near| format!("did you mean `{near}`?"),
+            );
+            r.error_help(span, format!("unknown skill `{shown}`"), help);
+        }
+        SkillError::Escapes(outside) => r.error_help(
+            span,
+            format!("skill `{shown}` leads out of the skills directory, to {}", outside.display()),
+            "copy the skill into the directory instead of linking to it",
+        ),
+    }
+}
+
+fn timing(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> (Overlap, Option<u32>, Vec<crate::model::Schedule>) {
+    let overlap = f
+        .take("overlap")
+        .and_then(|node| schedule::overlap(r, node))
+        .unwrap_or(Overlap::Skip);
+    let max_concurrent = f
+        .take("max_concurrent")
+        .and_then(|node| r.count("max_concurrent", node));
+    let from = Inherited {
+        overlap,
+        max_concurrent,
+    };
+    let schedules = match f.take("schedules") {
+        Some(node) => schedule::schedules(r, cx, node, from),
+        None => Vec::new(),
+    };
+    (overlap, max_concurrent, schedules)
+}
+
+fn input(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path, scheduled: bool) -> (Value, Option<Value>) {
+    let node = f.take("input");
+    let input = match node {
+        Some(node) if matches!(node.value, Node::Map(_)) => super::yaml::to_json(&node.value),
+        Some(node) => {
+            r.map("input", node);
+            return (Value::Object(serde_json::Map::new()), None);
+        }
+        None => Value::Object(serde_json::Map::new()),
+    };
+    let Some(schema_node) = f.take("input_schema") else {
+        return (input, None);
+    };
+    let Some(schema) = schemas::schema(r, cx, "input_schema", schema_node, dir) else {
+        return (input, None);
+    };
+    let compiled = cx.schema(&schema);
+    if let Ok(compiled) = compiled.as_ref()
+        && let Err(violations) = compiled.validate(&input)
+    {
+        for violation in violations {
+            match node {
+                Some(node) => {
+                    let mut span = super::yaml::locate(node, &violation.pointer);
+                    if violation.pointer.is_empty() {
+                        span = f.key("input").unwrap_or(span);
+                    }
+                    r.error(span, format!("the input does not fit input_schema: {violation}"));
+                }
+                None if scheduled => {
+                    let span = f.key("input_schema").unwrap_or(schema_node.span);
+                    let message = format!("a scheduled run has no input, and that does not fit: {violation}");
+                    r.error_help(span, message, "write an `input:` for scheduled runs");
+                }
+                None => {}
+            }
+        }
+    }
+    (input, Some(schema))
+}
+
+fn timeout(r: &mut Reader, f: &mut Fields<'_>) -> Option<Duration> {
+    match f.take("timeout") {
+        Some(node) if node.value == Node::Text("none".to_owned()) => None,
+        Some(node) => r.some_time("timeout", node),
+        None => Some(Agent::DEFAULT_TIMEOUT),
+    }
+}
+
+fn limits(r: &mut Reader, f: &mut Fields<'_>) -> Limits {
+    let mut limits = Limits {
+        output: Agent::DEFAULT_OUTPUT,
+    };
+    if let Some(mut fields) = f.take("limits").and_then(|node| r.map("limits", node)) {
+        if let Some(output) = fields.take("output").and_then(|node| r.size("output", node)) {
+            limits.output = output;
+        }
+        fields.finish(
+            r,
+            &Elsewhere {
+                planned: &["memory", "cpu", "processes", "network"],
+                hints: &[
+                    ("timeout", "write it beside `limits:`"),
+                    ("max_steps", "write it under the `limits:` of an llm executor"),
+                ],
+            },
+        );
+    }
+    limits
+}
+
+/// Notes at a place that two files have one id.
+pub(super) fn duplicate_id(r: &mut Reader, span: Span, id: &AgentId, other: &Path) {
+    let message = format!("agent id `{id}` is also that of {}", other.display());
+    r.note(
+        span,
+        Severity::Error,
+        message,
+        Some("give one of them another `id:`; until then neither runs".to_owned()),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_ids() {
+        for text in ["Price Watch", "a_b.c", "--x--", "", "Ä", &"x".repeat(100)] {
+            assert!(slug(text).parse::<AgentId>().is_ok(), "{text}");
+        }
+        assert_eq!(slug("Price Watch!"), "price-watch");
+    }
+}

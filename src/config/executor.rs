@@ -1,0 +1,188 @@
+//! `executor:` and `cwd:`: what is started, and where.
+//!
+//! The program is looked for at load: a definition whose program is missing would fail at nine in
+//! the morning. A path must lead to a file that may be executed; a bare name is only warned about,
+//! for the PATH of the daemon may not be that of whoever runs the check.
+
+use std::path::{Path, PathBuf};
+
+use super::context::{Context, is_program};
+use super::parts;
+use super::reader::{Elsewhere, Fields, Reader};
+use super::source::{Span, Spanned};
+use super::yaml::Node;
+use crate::model::{Executor, Protocol};
+use crate::template;
+
+/// Protocols of later versions.
+const PLANNED_PROTOCOLS: &[&str] = &["claude", "codex", "gemini"];
+const EXAMPLE: &str = "write e.g. `executor: { type: command, command: [python3, watch.py] }`";
+
+/// Reads `executor:`.
+pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path) -> Option<Executor> {
+    let Some(node) = f.take("executor") else {
+        if f.key("command").is_none() {
+            r.error_help(Span::whole(f.span.source), "this agent has no `executor`", EXAMPLE);
+        }
+        return None;
+    };
+    let mut fields = r.map("executor", node)?;
+    let kind = kind(r, &mut fields);
+    let command = fields.take("command");
+    let protocol = fields.take("protocol");
+    if kind == Some("llm") {
+        return None;
+    }
+    let argv = match command {
+        Some(node) => argv(r, cx, node, dir),
+        None => {
+            if kind.is_some() {
+                r.error_help(fields.span, "this executor has no `command`", EXAMPLE);
+            }
+            None
+        }
+    };
+    let protocol = match protocol {
+        Some(node) => {
+            let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();
+            r.choice("protocol", node, &known, PLANNED_PROTOCOLS)
+        }
+        None => Some(Protocol::Plain),
+    };
+    fields.finish(
+        r,
+        &Elsewhere {
+            planned: &["model", "tools", "limits"],
+            hints: &[
+                ("args", "write the arguments into `command: [program, argument, ..]`"),
+                ("cmd", "write `command: [program, argument, ..]`"),
+                ("env", "write `env:` beside `executor:`"),
+                ("cwd", "write `cwd:` beside `executor:`"),
+                ("timeout", "write `timeout:` beside `executor:`"),
+                ("shell", "write `command: [sh, -c, \"..\"]`"),
+            ],
+        },
+    );
+    Some(Executor::Command {
+        command: argv?,
+        protocol: protocol?,
+    })
+}
+
+fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<&'static str> {
+    let Some(node) = fields.take("type") else {
+        r.error_help(fields.span, "this executor has no `type`", "write `type: command`");
+        return None;
+    };
+    match r.text("type", node)?.as_str() {
+        "command" => Some("command"),
+        "llm" => {
+            r.error_help(
+                node.span,
+                "`executor.type: llm` is not available in this version",
+                "write `type: command` and a `command: [..]` that calls the model",
+            );
+            Some("llm")
+        }
+        other => {
+            let message = format!("unknown executor type `{}`", other.escape_debug());
+            r.error_help(node.span, message, "write `type: command`");
+            None
+        }
+    }
+}
+
+fn argv(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, dir: &Path) -> Option<Vec<String>> {
+    if let Node::Text(text) = &node.value {
+        let help = if text.contains(['|', '>', '<', '&', ';', '$', '"', '\'', '`', '\n']) {
+            "write a list, with a shell where you need one: `command: [sh, -c, \"..\"]`".to_owned()
+        } else {
+            let words: Vec<_> = text.split_whitespace().collect();
+            format!("write a list: `command: [{}]`", words.join(", "))
+        };
+        r.error_help(node.span, "`command` must be a list of the program and its arguments", help);
+        return None;
+    }
+    let items = r.list("command", node)?;
+    if items.is_empty() {
+        r.error_help(node.span, "`command` is empty", "write the program and its arguments: `[python3, watch.py]`");
+        return None;
+    }
+    let before = r.errors();
+    let mut argv: Vec<String> = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(word) = r.word("command", item) else {
+            continue;
+        };
+        if let Err(e) = template::check_command(&word) {
+            let message = format!("this argument is no valid template: {e}");
+            r.error_help(item.span, message, "to write `{{` as it is, write `{{ '{{' }}`");
+        }
+        argv.push(word);
+    }
+    if r.errors() > before {
+        return None;
+    }
+    if let (Some(first), Some(item)) = (argv.first_mut(), items.first()) {
+        *first = program(r, cx, item.span, first, dir)?;
+    }
+    Some(argv)
+}
+
+/// The program of a command: resolved where it is a path, looked for where it is fixed.
+fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path) -> Option<String> {
+    if text.trim().is_empty() {
+        r.error_help(span, "the program of `command` is empty", "write its name or its path");
+        return None;
+    }
+    if template::is_dynamic_command(text) {
+        return Some(text.to_owned());
+    }
+    if !text.contains('/') {
+        if !cx.in_path(text) {
+            let message = format!("program `{}` is not found in PATH", text.escape_debug());
+            let help = if dir.join(text).is_file() {
+                format!("for the file beside this definition write `./{text}`")
+            } else if text.contains(' ') {
+                "write each argument as an entry of its own".to_owned()
+            } else {
+                "install it, or write its full path".to_owned()
+            };
+            r.warn(span, message, help);
+        }
+        return Some(text.to_owned());
+    }
+    let path = dir.join(text.strip_prefix("./").unwrap_or(text));
+    if !is_program(&path) {
+        program_error(r, span, &path);
+        return None;
+    }
+    let resolved = path.to_str().map(ToOwned::to_owned);
+    if resolved.is_none() {
+        r.error_help(span, "the path of this program is not UTF-8", "rename the directory");
+    }
+    resolved
+}
+
+fn program_error(r: &mut Reader, span: Span, path: &Path) {
+    let shown = path.display();
+    if path.is_dir() {
+        r.error_help(span, format!("program {shown} is a directory"), "write the path of a file");
+    } else if path.exists() {
+        let help = format!("run `chmod +x {shown}`");
+        r.error_help(span, format!("program {shown} is not executable"), help);
+    } else {
+        let help = "relative paths begin at the directory of this file";
+        r.error_help(span, format!("program {shown} does not exist"), help);
+    }
+}
+
+/// Reads `cwd:`.
+pub(super) fn cwd(r: &mut Reader, node: &Spanned<Node>, dir: &Path) -> Option<PathBuf> {
+    let path = parts::path(r, "cwd", node, dir)?;
+    if !path.is_dir() {
+        let message = format!("the directory {} does not exist", path.display());
+        r.warn(node.span, message, "create it before the first run, or correct `cwd`");
+    }
+    Some(path)
+}

@@ -1,0 +1,129 @@
+//! Lays environment variables and flags over the tree of the settings file.
+//!
+//! `MATINS_CONFIG_LISTEN__SOCKET` is the key `listen.socket`: upper case, `__` between levels. Values
+//! of paths, zones and durations are taken as they are, other values are read as YAML.
+
+use super::Env;
+use super::problem::{Problem, Severity};
+use super::reader::Reader;
+use super::source::{Origin, Source, Span, Spanned};
+use super::suggest;
+use super::yaml::Node;
+
+/// Prefix of the variables that set settings.
+pub const ENV_PREFIX: &str = "MATINS_CONFIG_";
+
+/// Keys whose value is text, whatever it looks like.
+const TEXT_KEYS: &[&str] = &[
+    "agents_dir",
+    "skills_dir",
+    "state_dir",
+    "listen.socket",
+    "timezone",
+    "drain_timeout",
+    "kill_grace",
+    "orphan_grace",
+    "webhook_secret.env",
+    "webhook_secret.file",
+    "webhook_secret.credential",
+];
+/// Keys whose value is read as YAML.
+const YAML_KEYS: &[&str] = &["max_running", "webhooks", "webhook_secret", "allow_private_webhooks"];
+
+/// Lays every `MATINS_CONFIG_` variable over the tree.
+pub(super) fn environment(r: &mut Reader, root: &mut Spanned<Node>, env: &Env) {
+    for (name, value) in env.with_prefix(ENV_PREFIX) {
+        let key = name[ENV_PREFIX.len()..].to_lowercase().replace("__", ".");
+        let Some(text) = value.to_str() else {
+            let message = "the value is not UTF-8".to_owned();
+            r.push(Problem::of_file(std::path::Path::new(name), message, None));
+            continue;
+        };
+        apply(r, root, &key, Source::named(name, Origin::Env, text));
+    }
+}
+
+/// Lays settings of the command line over the tree.
+pub(super) fn flags(r: &mut Reader, root: &mut Spanned<Node>, flags: &[(String, String, String)]) {
+    for (key, flag, value) in flags {
+        let value = if key.ends_with("_dir") || key == "listen.socket" {
+            // A path on the command line is relative to where the command was given.
+            super::locate::absolute(value.as_ref()).display().to_string()
+        } else {
+            value.clone()
+        };
+        apply(r, root, key, Source::named(flag, Origin::Flag, &value));
+    }
+}
+
+fn apply(r: &mut Reader, root: &mut Spanned<Node>, key: &str, source: Source) {
+    let value = if TEXT_KEYS.contains(&key) {
+        let text = source.text.to_string();
+        let index = r.add(source.clone());
+        Some(Spanned {
+            value: Node::Text(text),
+            span: source.span(index, 0, source.text.len()),
+        })
+    } else if YAML_KEYS.contains(&key) {
+        r.parse(source)
+    } else {
+        unknown(r, &source);
+        None
+    };
+    if let Some(value) = value {
+        let path: Vec<&str> = key.split('.').collect();
+        put(root, &path, value);
+    }
+}
+
+fn unknown(r: &mut Reader, source: &Source) {
+    let name = source.path.to_string_lossy().into_owned();
+    let known: Vec<String> = TEXT_KEYS
+        .iter()
+        .chain(YAML_KEYS)
+        .map(|key| format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__")))
+        .collect();
+    let near = suggest::nearest(&name, known.iter().map(String::as_str));
+    let help = near.map(|near| format!("did you mean `{near}`?"));
+    let index = r.add(source.clone());
+    let message = format!("{name} sets no known setting");
+    r.note(Span::whole(index), Severity::Error, message, help);
+}
+
+/// Puts a value at a path. What is not a map on the way is replaced; a secret has one source, so a
+/// new source replaces the whole secret.
+fn put(at: &mut Spanned<Node>, path: &[&str], value: Spanned<Node>) {
+    let [first, rest @ ..] = path else {
+        *at = value;
+        return;
+    };
+    let fresh = !matches!(at.value, Node::Map(_));
+    if fresh {
+        at.value = Node::Map(Vec::new());
+        at.span = value.span;
+    }
+    let Node::Map(entries) = &mut at.value else {
+        return;
+    };
+    let span = value.span;
+    let index = entries.iter().position(|(k, _)| k.value == *first).unwrap_or(entries.len());
+    if index == entries.len() {
+        let key = Spanned {
+            value: (*first).to_owned(),
+            span,
+        };
+        entries.push((
+            key,
+            Spanned {
+                value: Node::Null,
+                span,
+            },
+        ));
+    }
+    let (key, child) = &mut entries[index];
+    if *first == "webhook_secret" || rest.is_empty() {
+        key.span = span;
+        child.value = Node::Null;
+    }
+    put(child, rest, value);
+}

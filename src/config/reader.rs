@@ -1,0 +1,389 @@
+//! From the tree to values: the tools that every reader of a file uses.
+//!
+//! A reader never stops at a mistake. It notes the problem at its place and goes on with the next
+//! key; what it could not read is `None`, and a file with an error gives no model at the end. A map
+//! is read through [`Fields`], which knows every key that was asked for: what nobody asked for is
+//! unknown, so a key cannot be read and forgotten in a list of allowed ones, or the reverse.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::problem::{Problem, Severity};
+use super::source::{Source, Span, Spanned};
+use super::suggest;
+use super::yaml::{self, Node};
+
+/// One reading: the texts it reads from and the problems it found.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    sources: Vec<Source>,
+    problems: Vec<Problem>,
+    errors: usize,
+}
+
+impl Reader {
+    /// Adds a text; its index is what the spans of its tree carry.
+    pub fn add(&mut self, source: Source) -> usize {
+        self.sources.push(source);
+        self.sources.len() - 1
+    }
+
+    /// Adds a text and reads its YAML; its mistakes are noted.
+    pub fn parse(&mut self, source: Source) -> Option<Spanned<Node>> {
+        let text = source.text.clone();
+        let index = self.add(source);
+        match yaml::parse(&text, index) {
+            Ok(root) => Some(root),
+            Err(mistakes) => {
+                for m in mistakes {
+                    self.note(m.span, Severity::Error, m.message, m.help);
+                }
+                None
+            }
+        }
+    }
+
+    /// The text a span is from.
+    pub fn source(&self, span: Span) -> Option<&Source> {
+        self.sources.get(span.source)
+    }
+
+    /// The characters of a place, exactly as they are written.
+    pub fn written(&self, span: Span) -> &str {
+        self.source(span).map_or("", |source| source.slice(span))
+    }
+
+    /// Notes an error.
+    pub fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.note(span, Severity::Error, message.into(), None);
+    }
+
+    /// Notes an error and what to write instead.
+    pub fn error_help(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.note(span, Severity::Error, message.into(), Some(help.into()));
+    }
+
+    /// Notes a warning and what to write instead.
+    pub fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        self.note(span, Severity::Warning, message.into(), Some(help.into()));
+    }
+
+    /// Notes a problem.
+    pub fn note(&mut self, span: Span, severity: Severity, message: String, help: Option<String>) {
+        let problem = match self.sources.get(span.source) {
+            Some(source) => Problem::at(source, span, severity, message, help),
+            None => Problem::of_file(std::path::Path::new("?"), message, help),
+        };
+        self.push(problem);
+    }
+
+    /// Adds a finished problem.
+    pub fn push(&mut self, problem: Problem) {
+        self.errors += usize::from(problem.severity == Severity::Error);
+        self.problems.push(problem);
+    }
+
+    /// Whether an error was noted.
+    pub fn failed(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Number of errors so far.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// What was found.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    fn wrong_kind(&mut self, key: &str, node: &Spanned<Node>, wanted: &str, help: Option<String>) {
+        let message = match &node.value {
+            Node::Null => format!("`{key}` is empty, it must be {wanted}"),
+            other => format!("`{key}` must be {wanted}, not {}", other.kind()),
+        };
+        let help = help.or_else(|| {
+            matches!(node.value, Node::Null).then(|| "write a value, or remove the key for the default".to_owned())
+        });
+        self.note(node.span, Severity::Error, message, help);
+    }
+
+    /// Text. A number or boolean is refused with the quotes it needs.
+    pub fn text(&mut self, key: &str, node: &Spanned<Node>) -> Option<String> {
+        match &node.value {
+            Node::Text(text) => Some(text.clone()),
+            Node::Number(_) | Node::Bool(_) => {
+                let help = format!("write it in quotes: \"{}\"", self.written(node.span));
+                self.wrong_kind(key, node, "text", Some(help));
+                None
+            }
+            _ => {
+                self.wrong_kind(key, node, "text", None);
+                None
+            }
+        }
+    }
+
+    /// Text that is not empty.
+    pub fn filled(&mut self, key: &str, node: &Spanned<Node>) -> Option<String> {
+        let text = self.text(key, node)?;
+        if text.trim().is_empty() {
+            self.error_help(node.span, format!("`{key}` is empty"), "write a value, or remove the key");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Text, or a number or boolean as it is written: what a variable or an argument holds.
+    pub fn word(&mut self, key: &str, node: &Spanned<Node>) -> Option<String> {
+        match &node.value {
+            Node::Text(text) => Some(text.clone()),
+            Node::Number(_) | Node::Bool(_) => Some(self.written(node.span).to_owned()),
+            _ => {
+                self.wrong_kind(key, node, "text", None);
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &str, node: &Spanned<Node>) -> Option<bool> {
+        if let Node::Bool(b) = &node.value {
+            return Some(*b);
+        }
+        let help = match &node.value {
+            Node::Text(t) if ["yes", "on", "y"].contains(&t.to_lowercase().as_str()) => Some("write `true`".to_owned()),
+            Node::Text(t) if ["no", "off", "n"].contains(&t.to_lowercase().as_str()) => Some("write `false`".to_owned()),
+            _ => Some("write `true` or `false`".to_owned()),
+        };
+        self.wrong_kind(key, node, "a boolean", help);
+        None
+    }
+
+    /// A whole number of at least 1.
+    pub fn count(&mut self, key: &str, node: &Spanned<Node>) -> Option<u32> {
+        let Node::Number(number) = &node.value else {
+            self.wrong_kind(key, node, "a whole number", None);
+            return None;
+        };
+        let count = number.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        if count.is_none() {
+            let message = format!("`{key}` must be a whole number from 1 to {}", u32::MAX);
+            self.error(node.span, message);
+        }
+        count
+    }
+
+    /// A duration such as `1h 30m`.
+    pub fn duration(&mut self, key: &str, node: &Spanned<Node>) -> Option<Duration> {
+        let text = match &node.value {
+            Node::Text(text) => text,
+            Node::Number(n) => {
+                let help = format!("write the unit: `{n}s`, `{n}m` or `{n}h`");
+                self.wrong_kind(key, node, "a duration", Some(help));
+                return None;
+            }
+            _ => {
+                self.wrong_kind(key, node, "a duration", None);
+                return None;
+            }
+        };
+        match crate::time::parse_duration(text) {
+            Ok(duration) => Some(duration),
+            Err(sentence) => {
+                self.sentence(node.span, &sentence);
+                None
+            }
+        }
+    }
+
+    /// A duration that is longer than nothing.
+    pub fn some_time(&mut self, key: &str, node: &Spanned<Node>) -> Option<Duration> {
+        let duration = self.duration(key, node)?;
+        if duration.is_zero() {
+            self.error_help(node.span, format!("`{key}` must be longer than nothing"), "write e.g. `10m`");
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A size in bytes such as `512M`; units are powers of 1024.
+    pub fn size(&mut self, key: &str, node: &Spanned<Node>) -> Option<u64> {
+        let size = match &node.value {
+            Node::Number(n) => n.as_u64(),
+            Node::Text(text) => parse_size(text),
+            _ => {
+                self.wrong_kind(key, node, "a size", None);
+                return None;
+            }
+        };
+        if size.is_none_or(|n| n == 0) {
+            let written = self.written(node.span).escape_debug().to_string();
+            let message = format!("`{written}` is not a size");
+            self.error_help(node.span, message, "write e.g. `512K`, `64M` or `2G`");
+            return None;
+        }
+        size
+    }
+
+    /// One word of a closed vocabulary. `planned` are words of later versions.
+    pub fn choice<T: FromStr>(&mut self, key: &str, node: &Spanned<Node>, known: &[&str], planned: &[&str]) -> Option<T> {
+        let Node::Text(text) = &node.value else {
+            let help = format!("write one of {}", suggest::list(known));
+            self.wrong_kind(key, node, "a word", Some(help));
+            return None;
+        };
+        if let Ok(word) = text.parse() {
+            return Some(word);
+        }
+        if planned.contains(&text.as_str()) {
+            let help = format!("write one of {}", suggest::list(known));
+            self.error_help(node.span, format!("`{key}: {text}` is not available in this version"), help);
+        } else {
+            let message = format!("unknown word `{}` for `{key}`", text.escape_debug());
+            self.note(node.span, Severity::Error, message, suggest::help(text, known));
+        }
+        None
+    }
+
+    /// The entries of a list.
+    pub fn list<'n>(&mut self, key: &str, node: &'n Spanned<Node>) -> Option<&'n [Spanned<Node>]> {
+        match &node.value {
+            Node::Seq(items) => Some(items),
+            Node::Text(_) | Node::Number(_) => {
+                let help = format!("write a list: `{key}: [{}]`", self.written(node.span).trim());
+                self.wrong_kind(key, node, "a list", Some(help).filter(|h| h.len() < 100 && !h.contains('\n')));
+                None
+            }
+            Node::Null => {
+                let help = format!("write `{key}: []`, or remove the key");
+                self.wrong_kind(key, node, "a list", Some(help));
+                None
+            }
+            _ => {
+                self.wrong_kind(key, node, "a list", Some("begin each entry with `- `".to_owned()));
+                None
+            }
+        }
+    }
+
+    /// The keys of a map.
+    pub fn map<'n>(&mut self, what: &'static str, node: &'n Spanned<Node>) -> Option<Fields<'n>> {
+        if let Node::Map(entries) = &node.value {
+            return Some(Fields {
+                what,
+                span: node.span,
+                entries,
+                asked: Vec::new(),
+            });
+        }
+        self.wrong_kind(what, node, "a map", Some("write `key: value` pairs".to_owned()));
+        None
+    }
+
+    /// A sentence of another module, split at its `;` into what is wrong and what to write.
+    pub fn sentence(&mut self, span: Span, sentence: &str) {
+        match sentence.split_once("; ") {
+            Some((message, help)) => self.error_help(span, message, help),
+            None => self.error(span, sentence),
+        }
+    }
+}
+
+/// The keys of one map, and which of them were asked for.
+pub(super) struct Fields<'n> {
+    what: &'static str,
+    /// The place of the map.
+    pub span: Span,
+    entries: &'n [(Spanned<String>, Spanned<Node>)],
+    asked: Vec<&'static str>,
+}
+
+/// Keys that get another answer than "unknown key".
+pub(super) struct Elsewhere {
+    /// Keys of later versions.
+    pub planned: &'static [&'static str],
+    /// Keys that people look for, and what to write instead.
+    pub hints: &'static [(&'static str, &'static str)],
+}
+
+impl<'n> Fields<'n> {
+    /// The value of a key.
+    pub fn take(&mut self, key: &'static str) -> Option<&'n Spanned<Node>> {
+        self.asked.push(key);
+        self.entries.iter().find(|(k, _)| k.value == key).map(|(_, v)| v)
+    }
+
+    /// The place of a key.
+    pub fn key(&self, key: &str) -> Option<Span> {
+        self.entries.iter().find(|(k, _)| k.value == key).map(|(k, _)| k.span)
+    }
+
+    /// Every entry, for maps whose keys are names.
+    pub fn entries(&self) -> &'n [(Spanned<String>, Spanned<Node>)] {
+        self.entries
+    }
+
+    /// Notes every key that nobody asked for.
+    pub fn finish(self, r: &mut Reader, elsewhere: &Elsewhere) {
+        for (key, _) in self.entries {
+            let name = key.value.as_str();
+            if self.asked.contains(&name) {
+                continue;
+            }
+            let shown = name.escape_debug();
+            if elsewhere.planned.contains(&name) {
+                r.error_help(
+                    key.span,
+                    format!("`{shown}` is not available in this version"),
+                    "remove the key",
+                );
+            } else if let Some((_, hint)) = elsewhere.hints.iter().find(|(k, _)| *k == name) {
+                r.error_help(key.span, format!("unknown key `{shown}` in {}", self.what), *hint);
+            } else {
+                let help = suggest::help(name, &self.asked);
+                let message = format!("unknown key `{shown}` in {}", self.what);
+                r.note(key.span, Severity::Error, message, help);
+            }
+        }
+    }
+}
+
+/// `512`, `64M`, `2 GiB`, `10kB`: bytes, units are powers of 1024.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        for (text, bytes) in [
+            ("512", 512),
+            ("1k", 1 << 10),
+            ("64M", 64 << 20),
+            ("2 GiB", 2 << 30),
+            ("10MB", 10 << 20),
+            ("1T", 1 << 40),
+        ] {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        for bad in ["", "M", "-1", "1.5G", "1X", "99999999999999999999", "20000000T", "1 0"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Skills: the folders of `skills_dir` that hold a `SKILL.md`.
+//!
+//! A skill's id is the name of its folder and nothing else: one path component, and after following
+//! symbolic links still below `skills_dir`. A definition names skills, so a definition must not be
+//! able to seed `/etc` into a run.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::Skill;
+
+/// The file that makes a folder a skill.
+pub const SKILL_FILE: &str = "SKILL.md";
+
+/// Why an id names no usable skill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SkillError {
+    /// Not one path component.
+    BadId,
+    /// No folder of this name, or no `SKILL.md` in it.
+    Missing {
+        /// Whether the folder is there.
+        folder: bool,
+    },
+    /// A symbolic link leads out of `skills_dir`.
+    Escapes(PathBuf),
+}
+
+/// Every skill of a directory, by id. Hidden folders and folders without `SKILL.md` are left out.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn list_skills(dir: &Path) -> std::io::Result<Vec<Skill>> {
+    let mut skills = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if let Some(id) = name.to_str()
+            && let Ok(skill) = find(dir, id)
+        {
+            skills.push(skill);
+        }
+    }
+    skills.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(skills)
+}
+
+/// The skill of an id.
+pub(super) fn find(dir: &Path, id: &str) -> Result<Skill, SkillError> {
+    if id.is_empty() || id.starts_with('.') || id.contains(['/', '\\', '\0']) {
+        return Err(SkillError::BadId);
+    }
+    let folder = dir.join(id);
+    let file = folder.join(SKILL_FILE);
+    if !file.is_file() {
+        return Err(SkillError::Missing {
+            folder: folder.is_dir(),
+        });
+    }
+    for path in [&folder, &file] {
+        if let Some(outside) = escapes(dir, path) {
+            return Err(SkillError::Escapes(outside));
+        }
+    }
+    Ok(Skill {
+        id: id.to_owned(),
+        dir: folder,
+    })
+}
+
+/// Where a path really leads, if that is not below `dir`.
+pub(super) fn escapes(dir: &Path, path: &Path) -> Option<PathBuf> {
+    let (Ok(real_dir), Ok(real)) = (dir.canonicalize(), path.canonicalize()) else {
+        return None;
+    };
+    (!real.starts_with(&real_dir)).then_some(real)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skill_is_a_folder_with_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let skills = dir.path().join("skills");
+        for id in ["b", "a", ".hidden"] {
+            std::fs::create_dir_all(skills.join(id)).unwrap();
+            std::fs::write(skills.join(id).join(SKILL_FILE), "x").unwrap();
+        }
+        std::fs::create_dir(skills.join("empty")).unwrap();
+        std::fs::create_dir(dir.path().join("secret")).unwrap();
+        std::fs::write(dir.path().join("secret").join(SKILL_FILE), "x").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("secret"), skills.join("out")).unwrap();
+        std::os::unix::fs::symlink(skills.join("a"), skills.join("same")).unwrap();
+        let ids: Vec<_> = list_skills(&skills).unwrap().into_iter().map(|s| s.id).collect();
+        assert_eq!(ids, ["a", "b", "same"]);
+        assert_eq!(find(&skills, "empty"), Err(SkillError::Missing { folder: true }));
+        assert_eq!(find(&skills, "none"), Err(SkillError::Missing { folder: false }));
+        assert!(matches!(find(&skills, "out"), Err(SkillError::Escapes(_))));
+        for bad in ["", "..", "../secret", "/etc", "a/../b", ".hidden"] {
+            assert_eq!(find(&skills, bad), Err(SkillError::BadId), "{bad}");
+        }
+        assert!(list_skills(&dir.path().join("none")).is_err());
+    }
+}

@@ -1,0 +1,463 @@
+//! All YAML is read here: text to a tree in which every key and value knows its place.
+//!
+//! The reader is serde-saphyr with the strict reading of scalars (`no`, `017` and `1_000` are text,
+//! not a boolean and two numbers) and a small budget, so that an alias bomb or a file of brackets is
+//! a problem with a place. A tree and not derived structs: a derive stops at its first error and
+//! loses positions inside tagged enums, and whoever checks a definition wants all mistakes at once.
+//!
+//! Duplicate keys are let through by the parser and refused here, all of them, each with the place
+//! of the first. Nothing is included from other files.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value};
+use serde_saphyr::MessageFormatter as _;
+
+use super::source::{Span, Spanned};
+
+/// Most nodes (maps, lists and scalars) of one document.
+pub const MAX_NODES: usize = 20_000;
+/// Most aliases (`*name`) of one document, and most anchors.
+pub const MAX_ALIASES: usize = 100;
+/// Deepest nesting of one document. The parser recurses through serde and an unoptimised build takes
+/// about 40 KiB of stack a level; a thread has 2 MiB.
+pub const MAX_DEPTH: usize = 32;
+
+/// A value of the tree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Node {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number; finite.
+    Number(Number),
+    /// Text.
+    Text(String),
+    /// A list.
+    Seq(Vec<Spanned<Node>>),
+    /// A map in the order of the file; keys are distinct.
+    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+}
+
+impl Node {
+    /// What it is, with its article, for messages.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "text",
+            Self::Seq(_) => "a list",
+            Self::Map(_) => "a map",
+        }
+    }
+}
+
+/// A mistake in the YAML itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyntaxError {
+    /// Where.
+    pub span: Span,
+    /// What.
+    pub message: String,
+    /// What to write instead.
+    pub help: Option<String>,
+}
+
+/// Reads one document; `source` is the index that the spans carry.
+///
+/// # Errors
+/// Every duplicate key, or the first other mistake: after that one the parser knows no place any more.
+pub fn parse(text: &str, source: usize) -> Result<Spanned<Node>, Vec<SyntaxError>> {
+    let parsed: Result<serde_saphyr::Spanned<Node>, _> = serde_saphyr::from_str_with_options(text, options());
+    let mut root = match parsed {
+        Ok(root) => ours(root),
+        Err(error) => return Err(vec![describe(error.without_snippet(), text, source)]),
+    };
+    let mut errors = Vec::new();
+    finish(&mut root, source, &mut errors);
+    if errors.is_empty() { Ok(root) } else { Err(errors) }
+}
+
+/// The tree as JSON, without places.
+#[must_use]
+pub fn to_json(node: &Node) -> Value {
+    match node {
+        Node::Null => Value::Null,
+        Node::Bool(b) => Value::Bool(*b),
+        Node::Number(n) => Value::Number(n.clone()),
+        Node::Text(s) => Value::String(s.clone()),
+        Node::Seq(items) => items.iter().map(|item| to_json(&item.value)).collect(),
+        Node::Map(entries) => entries
+            .iter()
+            .map(|(key, value)| (key.value.clone(), to_json(&value.value)))
+            .collect(),
+    }
+}
+
+/// The place of a JSON pointer in the tree; where the tree ends, the deepest place on the way.
+#[must_use]
+pub fn locate(root: &Spanned<Node>, pointer: &str) -> Span {
+    let mut at = root;
+    let mut span = root.span;
+    for part in pointer.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        let next = match &at.value {
+            Node::Seq(items) => part.parse::<usize>().ok().and_then(|i| items.get(i)),
+            Node::Map(entries) => entries.iter().find(|(key, _)| key.value == part).map(|(key, value)| {
+                span = key.span;
+                value
+            }),
+            _ => None,
+        };
+        let Some(next) = next else { break };
+        if matches!(at.value, Node::Seq(_)) || !matches!(next.value, Node::Map(_) | Node::Seq(_) | Node::Null) {
+            span = next.span;
+        }
+        at = next;
+    }
+    span
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_nodes: MAX_NODES,
+            max_events: MAX_NODES * 3,
+            max_aliases: MAX_ALIASES,
+            max_anchors: MAX_ALIASES,
+            max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
+            max_documents: 2, // the second one has an error of its own
+            max_merge_keys: MAX_ALIASES,
+            max_recorded_anchor_events: MAX_NODES * 3,
+            max_recorded_anchor_bytes: super::MAX_FILE_BYTES * 4,
+            max_total_scalar_bytes: super::MAX_FILE_BYTES * 4,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: MAX_NODES,
+            max_replay_stack_depth: 16,
+            max_alias_expansions_per_anchor: MAX_ALIASES,
+        },
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough,
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        reject_unsupported_tags: true,
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::Reject,
+        with_snippet: false,
+    }
+}
+
+/// The place is where the value was written, not the alias that repeats it: there the mistake is.
+fn place(location: serde_saphyr::Location) -> Span {
+    let bytes = |n: Option<u64>| n.and_then(|n| usize::try_from(n).ok());
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let start = bytes(location.span().byte_offset()).unwrap_or(0);
+    Span {
+        source: 0,
+        start,
+        end: start + bytes(location.span().byte_len()).unwrap_or(0),
+        line: number(location.line()),
+        column: number(location.column()),
+    }
+}
+
+fn ours<T>(theirs: serde_saphyr::Spanned<T>) -> Spanned<T> {
+    Spanned {
+        span: place(theirs.defined),
+        value: theirs.value,
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Node, E> {
+        Ok(Node::Bool(v))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Node, E> {
+        Ok(Node::Number(v.into()))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Node, E> {
+        Ok(Node::Number(v.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Node, E> {
+        Number::from_f64(v)
+            .map(Node::Number)
+            .ok_or_else(|| E::custom("not a finite number"))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Node, E> {
+        Ok(Node::Text(v.to_owned()))
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Node, E> {
+        Ok(Node::Text(v))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element::<serde_saphyr::Spanned<Node>>()? {
+            items.push(ours(item));
+        }
+        Ok(Node::Seq(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<serde_saphyr::Spanned<String>>()? {
+            let value = map.next_value::<serde_saphyr::Spanned<Node>>()?;
+            entries.push((ours(key), ours(value)));
+        }
+        Ok(Node::Map(entries))
+    }
+}
+
+/// Gives every span its source, an empty value the place of its key, and finds duplicate keys.
+fn finish(node: &mut Spanned<Node>, source: usize, errors: &mut Vec<SyntaxError>) {
+    node.span.source = source;
+    match &mut node.value {
+        Node::Seq(items) => {
+            for item in items {
+                finish(item, source, errors);
+            }
+        }
+        Node::Map(entries) => {
+            for (key, value) in entries.iter_mut() {
+                key.span.source = source;
+                if value.value == Node::Null {
+                    value.span = key.span;
+                }
+                finish(value, source, errors);
+            }
+            find_duplicates(entries, errors);
+        }
+        _ => {}
+    }
+}
+
+fn find_duplicates(entries: &[(Spanned<String>, Spanned<Node>)], errors: &mut Vec<SyntaxError>) {
+    let mut seen: HashMap<&str, Span> = HashMap::with_capacity(entries.len());
+    for (key, _) in entries {
+        if let Some(first) = seen.get(key.value.as_str()) {
+            errors.push(SyntaxError {
+                span: key.span,
+                message: format!("duplicate key `{}`", key.value.escape_debug()),
+                help: Some(format!(
+                    "it is already given in line {}; remove one of the two",
+                    first.line
+                )),
+            });
+        } else {
+            seen.insert(&key.value, key.span);
+        }
+    }
+}
+
+fn describe(error: &serde_saphyr::Error, text: &str, source: usize) -> SyntaxError {
+    let mut span = error.location().map_or(Span::whole(0), place);
+    span.source = source;
+    span.end = span.end.min(text.len());
+    let mut cause = error;
+    while let serde_saphyr::Error::AliasError { error, .. } = cause {
+        cause = error;
+    }
+    let (message, help) = match cause {
+        serde_saphyr::Error::Budget { .. }
+        | serde_saphyr::Error::AliasReplayLimitExceeded { .. }
+        | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
+        | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. } => (
+            "this document is too large or too deeply nested".to_owned(),
+            Some(format!(
+                "the limits are {MAX_NODES} values, {MAX_DEPTH} levels, {MAX_ALIASES} anchors and aliases"
+            )),
+        ),
+        serde_saphyr::Error::MultipleDocuments { .. } => (
+            "a second document begins here".to_owned(),
+            Some("one file holds one definition; remove the `---` line or split the file".to_owned()),
+        ),
+        other => (
+            serde_saphyr::UserMessageFormatter.format_message(other).into_owned(),
+            text.get(span.start..)
+                .is_some_and(|rest| rest.starts_with('\t'))
+                .then(|| "indent with spaces, not with tabs".to_owned()),
+        ),
+    };
+    SyntaxError { span, message, help }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn json_of(text: &str) -> Value {
+        to_json(&parse(text, 0).unwrap().value)
+    }
+
+    #[test]
+    fn scalars_are_read_strictly() {
+        assert_eq!(
+            json_of("[no, on, yes, 017, 1_000, 0x1F, 1e3, .5, ~, null, true, False, 12:30, '5', 2026-01-01]"),
+            json!(["no", "on", "yes", "017", "1_000", 31, 1000.0, 0.5, null, null, true, false, "12:30", "5", "2026-01-01"])
+        );
+        assert!(parse("x: .nan", 0).is_err());
+        assert_eq!(json_of("{1: a, true: b, 0.50: c}"), json!({"1": "a", "true": "b", "0.50": "c"}));
+    }
+
+    #[test]
+    fn every_value_knows_its_place() {
+        let text = "a: 1\nb:\n  - x\n  - {c: \"ä\", d: [y]}\ne: |\n  one\n  two\nf:\n";
+        let root = parse(text, 7).unwrap();
+        let mut seen = Vec::new();
+        fn walk(text: &str, node: &Spanned<Node>, seen: &mut Vec<String>) {
+            assert_eq!(node.span.source, 7);
+            match &node.value {
+                Node::Seq(items) => items.iter().for_each(|n| walk(text, n, seen)),
+                Node::Map(entries) => entries.iter().for_each(|(_, n)| walk(text, n, seen)),
+                _ => seen.push(format!(
+                    "{}:{} {:?}",
+                    node.span.line,
+                    node.span.column,
+                    &text[node.span.start..node.span.end]
+                )),
+            }
+        }
+        walk(text, &root, &mut seen);
+        assert_eq!(
+            seen,
+            [
+                "1:4 \"1\"",
+                "3:5 \"x\"",
+                "4:9 \"\\\"ä\\\"\"",
+                "4:18 \"y\"",
+                "6:3 \"one\\n  two\\n\"",
+                "8:1 \"f\"",
+            ],
+            "a block begins at its first line, an empty value is at its key"
+        );
+    }
+
+    #[test]
+    fn a_pointer_leads_to_its_place() {
+        let text = "a:\n  - {b: 1}\n  - 2\n\"c/d\":\n  e: [3]\n";
+        let root = parse(text, 0).unwrap();
+        let at = |pointer| {
+            let span = locate(&root, pointer);
+            (span.line, span.column)
+        };
+        assert_eq!(at(""), (1, 1));
+        assert_eq!(at("/a"), (1, 1), "a container is at its key");
+        assert_eq!(at("/a/0/b"), (2, 9));
+        assert_eq!(at("/a/1"), (3, 5));
+        assert_eq!(at("/c~1d/e/0"), (5, 7));
+        assert_eq!(at("/a/0/none/x"), (2, 5), "the deepest place there is");
+    }
+
+    fn errors_of(text: &str) -> Vec<String> {
+        let errors = parse(text, 0).unwrap_err();
+        let show = |e: &SyntaxError| format!("{}:{} {}", e.span.line, e.span.column, e.message);
+        errors.iter().map(show).collect()
+    }
+
+    #[test]
+    fn all_duplicate_keys_are_told() {
+        assert_eq!(
+            errors_of("a: 1\nb: {c: 1, c: 2}\na: 3\nd: [{e: 1, \"e\": 2}]\n"),
+            [
+                "2:11 duplicate key `c`",
+                "4:12 duplicate key `e`",
+                "3:1 duplicate key `a`"
+            ]
+        );
+        let help = parse("a: 1\na: 3\n", 0).unwrap_err().remove(0).help;
+        assert_eq!(help.as_deref(), Some("it is already given in line 1; remove one of the two"));
+    }
+
+    #[test]
+    fn mistakes_have_a_place() {
+        let texts = [
+            "a: [1, 2\n", "a: b: c\n", "a: 1\n---\nb: 2\n", "a:\n\t- b\n", "a: *none\n", "a: &x [*x]\n",
+            "a: !include /etc/passwd\n", "? [a]\n: b\n", "'a: 1\n", "~: 1\n", "a: \"\\q\"\n", "a: 1\n b: 2\n", "@x: 1",
+        ];
+        let got: Vec<_> = texts.iter().flat_map(|text| errors_of(text)).collect();
+        assert_eq!(
+            got,
+            [
+                "1:4 unclosed bracket '['",
+                "1:5 mapping values are not allowed in this context",
+                "3:1 a second document begins here",
+                "2:2 tabs disallowed within this context (block indentation)",
+                "1:4 reference to unknown value",
+                "1:8 Recursive reference not allowed here",
+                "1:13 unsupported tag `!include`",
+                "1:3 expected string scalar",
+                "1:1 unclosed quote",
+                "1:1 null is not allowed here",
+                "1:4 while parsing a quoted scalar, found unknown escape character",
+                "2:3 mapping values are not allowed in this context",
+                "1:1 unexpected character: `@'"
+            ]
+        );
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+        for i in 1..10 {
+            let prev = format!("*a{}", i - 1);
+            bomb += &format!("a{i}: &a{i} [{}]\n", vec![prev; 10].join(", "));
+        }
+        let brackets = "[".repeat(20_000);
+        let deep_block: String = (0..200).map(|i| format!("{}a:\n", " ".repeat(i))).collect();
+        let wide = "- x\n".repeat(MAX_NODES + 1);
+        let keys = "a: ".repeat(10_000);
+        let got: Vec<_> = [&bomb, &brackets, &deep_block, &wide, &keys]
+            .iter()
+            .flat_map(|text| errors_of(text))
+            .collect();
+        assert_eq!(
+            got,
+            [
+                "5:10 this document is too large or too deeply nested",
+                "1:33 recursion limit exceeded",
+                "33:33 this document is too large or too deeply nested",
+                "20000:3 this document is too large or too deeply nested",
+                "1:5 mapping values are not allowed in this context"
+            ]
+        );
+        assert!(parse(&"- x\n".repeat(MAX_NODES - 1), 0).is_ok(), "the limit itself is fine");
+    }
+
+    #[test]
+    fn an_empty_document_is_nothing() {
+        for text in ["", "# only a comment\n", "---\n", "~"] {
+            assert_eq!(json_of(text), Value::Null, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a process does to itself and to its own children: session, sub-reaping, dumpability, limits,
+//! reaping.
+
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, WaitStatus, child_subreaper, getpid, getsid,
+    set_child_subreaper, set_dumpable_behavior, setrlimit, setsid, wait, waitpid,
+};
+
+use super::Error;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl Status {
+    fn of(status: WaitStatus) -> Option<Self> {
+        let code = status.exit_status().map(Self::Code);
+        code.or_else(|| status.terminating_signal().map(Self::Signal))
+    }
+}
+
+/// The answer of one look at the children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaped {
+    /// This child ended and is reaped now.
+    Child(i32, Status),
+    /// Children exist, none has ended.
+    Nothing,
+    /// There is no child at all.
+    NoChildren,
+}
+
+/// A pid as rustix has it; 0 and negative numbers name groups or nothing, never a process.
+pub(super) fn raw_pid(pid: i32) -> Option<Pid> {
+    (pid > 0).then(|| Pid::from_raw(pid)).flatten()
+}
+
+/// This process's pid.
+#[must_use]
+pub fn own_pid() -> i32 {
+    getpid().as_raw_nonzero().get()
+}
+
+/// This process's session id.
+#[must_use]
+pub fn own_session() -> i32 {
+    getsid(None).map_or(0, |sid| sid.as_raw_nonzero().get())
+}
+
+/// Makes this process the leader of a session of its own. Fails in a process group leader.
+pub fn set_session() -> Result<(), Error> {
+    setsid().map(drop).map_err(Error::system("start a session"))
+}
+
+/// Makes this process the parent of every orphan below it.
+pub fn set_subreaper() -> Result<(), Error> {
+    set_child_subreaper(Some(getpid())).map_err(Error::system("become a sub-reaper"))
+}
+
+/// Whether this process is a sub-reaper.
+#[must_use]
+pub fn is_subreaper() -> bool {
+    matches!(child_subreaper(), Ok(Some(_)))
+}
+
+/// Hides this process's memory, environment and descriptors from others of the same user.
+pub fn set_non_dumpable() -> Result<(), Error> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(Error::system("become non-dumpable"))
+}
+
+/// Forbids core files here and in every later child: a core would put secrets on disk.
+pub fn set_core_limit_zero() -> Result<(), Error> {
+    let zero = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, zero).map_err(Error::system("forbid core files"))
+}
+
+/// Reaps one ended child, whichever. ONLY for the single-threaded launcher: in the daemon it would
+/// take the exit code that tokio waits for.
+#[must_use]
+pub fn reap_any() -> Reaped {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => {
+                if let Some(status) = Status::of(status) {
+                    return Reaped::Child(pid.as_raw_nonzero().get(), status);
+                }
+            }
+            Ok(None) => return Reaped::Nothing,
+            Err(Errno::INTR) => {}
+            Err(_) => return Reaped::NoChildren,
+        }
+    }
+}
+
+/// Reaps this child if it has ended. For orphans that came to a daemon that is a sub-reaper; never
+/// for a child that tokio waits for.
+pub fn reap_one(pid: i32) {
+    if let Some(pid) = raw_pid(pid) {
+        // ECHILD: it is not ours, so another process reaps it.
+        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
