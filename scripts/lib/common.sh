@@ -32,20 +32,22 @@ install_packages() {
   fi
   section "installing $*"
   export DEBIAN_FRONTEND=noninteractive
-  "${as[@]}" apt-get -qq update || fail "apt-get update failed; missing: $*"
-  "${as[@]}" apt-get -qq install --yes --no-install-recommends "$@" || fail "apt-get could not install $*"
+  local log=$target/apt.log quiet=(-qq -o Dpkg::Use-Pty=0)
+  "${as[@]}" apt-get "${quiet[@]}" update >"$log" 2>&1 || { tail "$log"; fail "apt-get update failed; missing: $*"; }
+  "${as[@]}" apt-get "${quiet[@]}" install --yes --no-install-recommends "$@" >>"$log" 2>&1 \
+    || { tail "$log"; fail "apt-get could not install $*; the whole log is $log"; }
 }
 
 # need_rust: a C compiler (SQLite and the TLS code are built from source) and a Rust toolchain.
 need_rust() {
-  need cc=gcc
-  if ! cc -E -x c - >/dev/null 2>&1 <<<'#include <stdio.h>'; then install_packages libc6-dev; fi
+  # Headers are a package of their own, so try what counts.
+  cc -E -x c - >/dev/null 2>&1 <<<'#include <stdio.h>' || install_packages gcc libc6-dev
   export PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
   command -v cargo >/dev/null && return 0
   section "installing Rust by rustup"
   need curl=curl
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || install_packages ca-certificates
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs \
+  curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh \
     | sh -s -- -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt \
     || fail "Rust could not be installed; see https://rustup.rs"
 }
