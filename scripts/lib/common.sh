@@ -47,8 +47,12 @@ need_rust() {
   section "installing Rust by rustup"
   need curl=curl
   [[ -e /etc/ssl/certs/ca-certificates.crt ]] || install_packages ca-certificates
+  # The oldest toolchain that is good enough: later ones have lints that nobody has answered yet.
+  local version
+  version=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
   curl --proto '=https' --tlsv1.2 -sSf https://static.rust-lang.org/rustup/rustup-init.sh \
-    | sh -s -- -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt \
+    | sh -s -- -y --quiet --no-modify-path --profile minimal \
+        --default-toolchain "$version" --component clippy --component rustfmt \
     || fail "Rust could not be installed; see https://rustup.rs"
 }
 
