@@ -99,7 +99,7 @@ CREATE TABLE runs (
 ) STRICT;
 
 CREATE INDEX runs_of_agent ON runs (agent, number);
-CREATE INDEX runs_active ON runs (agent) WHERE completed_at IS NULL;
+CREATE INDEX runs_active ON runs (agent, claimed_at) WHERE completed_at IS NULL;
 CREATE INDEX runs_queue ON runs (priority, number) WHERE completed_at IS NULL AND claimed_at IS NULL;
 CREATE INDEX runs_ended ON runs (state, number) WHERE completed_at IS NOT NULL;
 

@@ -28,6 +28,13 @@ impl Histogram {
         self.0[bucket.min(BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Forgets what was counted, so that a measurement can leave its warm-up out.
+    pub fn clear(&self) {
+        for bucket in &self.0 {
+            bucket.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Durations counted.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -20,7 +20,7 @@ use crate::store::{self, Admission, Admitted, Choice};
 use crate::time::from_ms;
 
 /// Passes of one write job: small enough that a commit comes soon, large enough to share its cost.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
 /// A clock that goes back by less is only waited out.
 const REWIND_MIN: i64 = 3 * 3_600_000;
 /// A clock that goes by this much more than it should is counted as stepped.

@@ -224,15 +224,16 @@ pub(super) fn transition(
 }
 
 struct Waiting {
-    number: i64,
-    agent: i64,
+    claimed: Claimed,
     overlap: Overlap,
     max_concurrent: Option<i64>,
-    trigger: Trigger,
 }
 
 fn claim_next(db: &Connection, limit: usize, catch_ups: usize, now_ms: i64) -> Result<Vec<Claimed>, Error> {
-    let sql = "SELECT number, agent, overlap, max_concurrent, trigger FROM runs INDEXED BY runs_queue
+    let sql =
+        "SELECT number, id, agent, definition, epoch + 1, attempt + 1, trigger, user, nominal, window_start,
+                      window_slots, created_at, overlap, max_concurrent
+               FROM runs INDEXED BY runs_queue
                WHERE completed_at IS NULL AND claimed_at IS NULL
                  AND (start_deadline IS NULL OR start_deadline >= ?1)
                ORDER BY priority, number";
@@ -243,23 +244,36 @@ fn claim_next(db: &Connection, limit: usize, catch_ups: usize, now_ms: i64) -> R
     let mut left_catch_ups = catch_ups;
     while picked.len() < limit {
         let Some(row) = rows.next()? else { break };
-        let waiting = Waiting {
-            number: row.get(0)?,
-            agent: row.get(1)?,
-            overlap: word(row, "overlap")?,
-            max_concurrent: row.get(3)?,
-            trigger: word(row, "trigger")?,
-        };
-        if waiting.trigger == Trigger::CatchUp && left_catch_ups == 0 {
-            continue;
-        }
-        if room.take(db, &waiting)? {
-            left_catch_ups -= usize::from(waiting.trigger == Trigger::CatchUp);
-            picked.push(waiting.number);
+        let waiting = waiting(row)?;
+        let catch_up = waiting.claimed.trigger == Trigger::CatchUp;
+        if (!catch_up || left_catch_ups > 0) && room.take(db, &waiting)? {
+            left_catch_ups -= usize::from(catch_up);
+            picked.push(waiting.claimed);
         }
     }
     drop(rows);
-    picked.into_iter().map(|number| claim(db, number, now_ms)).collect()
+    for claimed in &mut picked {
+        claim(db, claimed, now_ms)?;
+    }
+    Ok(picked)
+}
+
+fn waiting(row: &rusqlite::Row<'_>) -> Result<Waiting, rusqlite::Error> {
+    let claimed = Claimed {
+        number: row.get(0)?,
+        id: run_id(row, "id")?,
+        agent: row.get(2)?,
+        definition: row.get(3)?,
+        epoch: Epoch(row.get(4)?),
+        attempt: row.get(5)?,
+        trigger: word(row, "trigger")?,
+        user: row.get(7)?,
+        nominal_ms: row.get(8)?,
+        window: window(row)?,
+        created_ms: row.get(11)?,
+        overrides: Overrides::default(),
+    };
+    Ok(Waiting { claimed, overlap: word(row, "overlap")?, max_concurrent: row.get(13)? })
 }
 
 /// Runs of each agent that are under way, counted once a pass.
@@ -274,12 +288,12 @@ impl Rooms {
             (None, Overlap::Allow) => return Ok(true),
             (None, Overlap::Queue | Overlap::Skip) => 1,
         };
-        let under_way = match self.0.entry(waiting.agent) {
+        let under_way = match self.0.entry(waiting.claimed.agent) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(unknown) => {
                 let sql = "SELECT count(*) FROM runs INDEXED BY runs_active
                            WHERE agent = ?1 AND completed_at IS NULL AND claimed_at IS NOT NULL";
-                unknown.insert(db.prepare_cached(sql)?.query_row([waiting.agent], |row| row.get(0))?)
+                unknown.insert(db.prepare_cached(sql)?.query_row([waiting.claimed.agent], |row| row.get(0))?)
             }
         };
         if *under_way >= most {
@@ -290,28 +304,19 @@ impl Rooms {
     }
 }
 
-fn claim(db: &Connection, number: i64, now_ms: i64) -> Result<Claimed, Error> {
-    let sql = "UPDATE runs SET claimed_at = ?2, epoch = epoch + 1, updated_at = ?2
-               WHERE number = ?1 AND state = 'PENDING' AND claimed_at IS NULL
-               RETURNING number, id, agent, definition, epoch, attempt + 1, trigger, user, nominal, window_start,
-                         window_slots, created_at, (SELECT overrides FROM run_details WHERE run = number) AS overrides";
-    let claimed = db.prepare_cached(sql)?.query_row(params![number, now_ms], |row| {
-        Ok(Claimed {
-            number: row.get(0)?,
-            id: run_id(row, "id")?,
-            agent: row.get(2)?,
-            definition: row.get(3)?,
-            epoch: Epoch(row.get(4)?),
-            attempt: row.get(5)?,
-            trigger: word(row, "trigger")?,
-            user: row.get(7)?,
-            nominal_ms: row.get(8)?,
-            window: window(row)?,
-            created_ms: row.get(11)?,
-            overrides: json(row, "overrides")?.unwrap_or_default(),
-        })
-    })?;
-    Ok(claimed)
+/// Takes one waiting run. No RETURNING: it costs a table of its own each time.
+fn claim(db: &Connection, claimed: &mut Claimed, now_ms: i64) -> Result<(), Error> {
+    let sql = "UPDATE runs SET claimed_at = ?3, epoch = ?2, updated_at = ?3
+               WHERE number = ?1 AND epoch = ?2 - 1 AND state = 'PENDING' AND claimed_at IS NULL";
+    let changed = db.prepare_cached(sql)?.execute(params![claimed.number, claimed.epoch.0, now_ms])?;
+    changed_one(changed, claimed.id, claimed.epoch)?;
+    if claimed.trigger == Trigger::Manual {
+        let sql = "SELECT overrides FROM run_details WHERE run = ?1";
+        let kept =
+            db.prepare_cached(sql)?.query_row([claimed.number], |row| json(row, "overrides")).optional()?;
+        claimed.overrides = kept.flatten().unwrap_or_default();
+    }
+    Ok(())
 }
 
 fn window(row: &rusqlite::Row<'_>) -> Result<Option<Window>, rusqlite::Error> {
