@@ -280,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn causes_stay_inside() {
-        let broken = crate::store::inconsistent("runs", 1, "secret detail");
+        let broken = store::inconsistent("runs", 1, "secret detail");
         let (status, _, body) = sent(broken.into()).await;
         assert_eq!(status, 500);
         assert!(!body.to_string().contains("secret detail"));

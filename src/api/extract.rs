@@ -50,7 +50,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 /// The JSON object of a body that may be absent, field by field.
 #[derive(Debug, Default)]
 pub struct Fields {
-    fields: Map<String, Value>,
+    left: Map<String, Value>,
     known: Vec<&'static str>,
     errors: Vec<FieldError>,
 }
@@ -83,13 +83,13 @@ impl Fields {
             let message = "the body is a JSON object".to_owned();
             return Err(ApiError::fields(vec![FieldError { pointer: String::new(), message }]));
         };
-        Ok(Self { fields, ..Self::default() })
+        Ok(Self { left: fields, ..Self::default() })
     }
 
     /// Takes a field and reads it with `read`, whose error is a sentence. Null is absent.
     pub fn take<T>(&mut self, name: &'static str, read: impl FnOnce(Value) -> Result<T, String>) -> Option<T> {
         self.known.push(name);
-        let value = self.fields.remove(name).filter(|v| !v.is_null())?;
+        let value = self.left.remove(name).filter(|v| !v.is_null())?;
         match read(value) {
             Ok(read) => Some(read),
             Err(message) => {
@@ -104,7 +104,7 @@ impl Fields {
     /// # Errors
     /// 422 with everything that does not fit.
     pub fn finish(mut self) -> Result<(), ApiError> {
-        for name in self.fields.keys() {
+        for name in self.left.keys() {
             let message = match self.known.as_slice() {
                 [] => "this call takes no fields".to_owned(),
                 known => format!("this field is unknown; known are {}", known.join(", ")),
@@ -169,13 +169,13 @@ where
 /// # Errors
 /// A sentence.
 pub fn duration_ms(value: Value) -> Result<u64, String> {
-    let duration = match &value {
-        Value::String(text) => crate::time::parse_duration(text)?,
+    let duration = match value {
+        Value::String(text) => crate::time::parse_duration(&text)?,
         Value::Number(n) => {
             let seconds = n.as_f64().unwrap_or(f64::NAN);
             Duration::try_from_secs_f64(seconds).map_err(|_| format!("{n} s is no duration"))?
         }
-        other => return Err(format!("it is {}; write 90s, 1h 30m or a number of seconds", kind(other))),
+        other => return Err(format!("it is {}; write 90s, 1h 30m or a number of seconds", kind(&other))),
     };
     u64::try_from(duration.as_millis()).map_err(|_| "it is too long".to_owned())
 }

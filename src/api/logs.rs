@@ -205,11 +205,11 @@ impl Reader {
         if woken {
             tokio::time::sleep(WOKEN_REST).await;
         }
-        if woken || self.rechecks >= RECHECKS_MAX {
-            if let Err(e) = self.look().await {
-                tracing::warn!(error = %e, "a follower of a log cannot see its run any more: {e}");
-                self.settled = true;
-            }
+        if (woken || self.rechecks >= RECHECKS_MAX)
+            && let Err(e) = self.look().await
+        {
+            tracing::warn!(error = %e, "a follower of a log cannot see its run any more: {e}");
+            self.settled = true;
         }
     }
 }

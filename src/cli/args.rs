@@ -38,7 +38,7 @@ pub struct Global {
     /// Settings file, or the directory that holds a matins.yaml
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Control socket of the daemon; also MATINS_SOCKET
+    /// Control socket of the daemon; by default that of `MATINS_SOCKET`, of the settings, of the system
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Print the API's data as one JSON document

@@ -1,5 +1,6 @@
 //! `matins check`: reads files exactly as the daemon would and says everything that is wrong.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -39,15 +40,15 @@ fn report(checked: &Checked, out: &Output) -> String {
     let schedules: usize = checked.agents.iter().map(|a| a.schedules.len()).sum();
     if schedules <= SCHEDULES_SHOWN {
         for (agent, schedule) in checked.agents.iter().flat_map(|a| a.schedules.iter().map(move |s| (a, s))) {
-            text += &format!("{}: {}\n", agent.id, schedule.timing.describe());
+            let _ = writeln!(text, "{}: {}", agent.id, schedule.timing.describe());
             for at in fires(schedule, out.now_ms) {
-                text += &format!("  {}\n", zoned(at, schedule.timing.timezone()));
+                let _ = writeln!(text, "  {}", zoned(at, schedule.timing.timezone()));
             }
         }
     }
     let (agents, invalid) = (checked.agents.len(), checked.invalid.len());
     let broken = if invalid == 0 { String::new() } else { format!(", {invalid} with errors") };
-    text += &format!("{agents} agents{broken}, {schedules} schedules\n");
+    let _ = writeln!(text, "{agents} agents{broken}, {schedules} schedules");
     text
 }
 

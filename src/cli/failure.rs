@@ -72,15 +72,11 @@ impl Failure {
 
     /// The lines, with colours that the writer strips where they do not belong.
     fn render(&self) -> String {
-        let (red, cyan) = (Style::new().bold().fg_color(Some(AnsiColor::Red.into())), Style::new().bold());
-        let mut text = format!("{red}error:{red:#} {}\n", clean(&self.message));
-        for note in &self.notes {
-            text += &format!("  {}\n", clean(note));
-        }
-        if let Some(hint) = &self.hint {
-            text += &format!("{cyan}hint:{cyan:#} {}\n", clean(hint));
-        }
-        text
+        let (red, bold) = (Style::new().bold().fg_color(Some(AnsiColor::Red.into())), Style::new().bold());
+        let error = format!("{red}error:{red:#} {}\n", clean(&self.message));
+        let notes = self.notes.iter().map(|note| format!("  {}\n", clean(note)));
+        let hint = self.hint.iter().map(|hint| format!("{bold}hint:{bold:#} {}\n", clean(hint)));
+        std::iter::once(error).chain(notes).chain(hint).collect()
     }
 }
 

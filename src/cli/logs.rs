@@ -62,7 +62,7 @@ pub async fn copy(session: &Session, run: &str, wanted: &Wanted, sink: Sink) -> 
             Ok(Some(chunk)) => match write(sink, chunk.to_vec()).await {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Ended::ReaderGone),
-                Err(e) => return Err(unprinted(e)),
+                Err(e) => return Err(unprinted(&e)),
             },
             Err(_) => {
                 let message = format!("the log of run {run} broke off: the daemon went away");

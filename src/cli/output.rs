@@ -96,7 +96,7 @@ impl Output {
     /// A quiet one where the reader has gone.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = anstream::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(unprinted)
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| unprinted(&e))
     }
 
     /// Prints a value as one JSON document.
@@ -166,7 +166,7 @@ pub fn say(text: &str) {
 
 /// What a failed write means: a reader that has gone had enough.
 #[must_use]
-pub fn unprinted(error: io::Error) -> Failure {
+pub fn unprinted(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         Failure::quiet(0)
     } else {
@@ -289,8 +289,8 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_is_quiet() {
-        let failure = unprinted(io::ErrorKind::BrokenPipe.into());
+        let failure = unprinted(&io::ErrorKind::BrokenPipe.into());
         assert_eq!((failure.code, failure.message.as_str()), (0, ""));
-        assert_eq!(unprinted(io::ErrorKind::StorageFull.into()).code, FAILED);
+        assert_eq!(unprinted(&io::ErrorKind::StorageFull.into()).code, FAILED);
     }
 }

@@ -21,12 +21,12 @@ use std::time::Duration;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 
@@ -180,8 +180,11 @@ pub async fn serve_unix(
     tasks: Tasks,
     closing: impl Future<Output = ()> + Send,
 ) {
+    serve(socket, Server::new(router, tasks), closing).await;
+}
+
+async fn serve(socket: ControlSocket, server: Server, closing: impl Future<Output = ()> + Send) {
     let ControlSocket { listener, file } = socket;
-    let server = Server::new(router, tasks);
     let stop = server.tasks.stop().clone();
     tokio::select! {
         () = server.accept_all(&listener) => {}
@@ -198,6 +201,7 @@ struct Server {
     router: Router,
     tasks: Tasks,
     users: Users,
+    header_timeout: Duration,
     places: Arc<Semaphore>,
     graceful: GracefulShutdown,
     cut: CancellationToken,
@@ -209,6 +213,7 @@ impl Server {
             router,
             tasks,
             users: Users::default(),
+            header_timeout: HEADER_TIMEOUT,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             graceful: GracefulShutdown::new(),
             cut: CancellationToken::new(),
@@ -220,25 +225,31 @@ impl Server {
             // A place first: without one nothing is accepted and the kernel's queue holds the rest.
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    if let Some(caller) = self.caller(&stream) {
-                        let answer = answer(stream, self.router.clone(), caller, self.graceful.watcher());
-                        let cut = self.cut.clone();
-                        self.tasks.spawn("connection", OnEnd::Logged, async move {
-                            tokio::select! {
-                                () = answer => {}
-                                () = cut.cancelled() => {}
-                            }
-                            drop(place);
-                        });
-                    }
-                }
+                Ok((stream, _)) => self.take(stream, place),
                 Err(e) => {
                     tracing::warn!(error = %e, "a connection could not be accepted: {e}");
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
         }
+    }
+
+    /// Answers a connection in a task of its own, which gives its place back.
+    fn take(&self, stream: UnixStream, place: OwnedSemaphorePermit) {
+        let Some(caller) = self.caller(&stream) else { return };
+        let service = TowerToHyperService::new(Extension(caller).layer(self.router.clone()));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        let (answer, cut) = (self.graceful.watch(connection), self.cut.clone());
+        self.tasks.spawn("connection", OnEnd::Logged, async move {
+            tokio::select! {
+                ended = answer => log_end(ended),
+                () = cut.cancelled() => {}
+            }
+            drop(place);
+        });
     }
 
     /// Who connected; a peer that the kernel does not know is not answered.
@@ -263,15 +274,10 @@ impl Server {
     }
 }
 
-/// Answers the requests of one connection.
-async fn answer(stream: UnixStream, router: Router, caller: Caller, watcher: Watcher) {
-    let service = TowerToHyperService::new(Extension(caller).layer(router));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(e) = watcher.watch(connection).await {
-        // The peer's doing: it left in the middle, was too slow, or spoke something else.
+/// A connection that ends early is its peer's doing: it left in the middle, was too slow, or spoke
+/// something else.
+fn log_end(ended: Result<(), hyper::Error>) {
+    if let Err(e) = ended {
         tracing::debug!(error = %e, "a connection ended early: {e}");
     }
 }
@@ -399,15 +405,21 @@ mod tests {
         drop(idle);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_slow_head_is_cut() {
         let (_dir, path) = path();
-        let (_tasks, _closing) = served(&path, Router::new()).await;
+        let tasks = Tasks::new(Stop::new());
+        let header_timeout = Duration::from_millis(50);
+        let server = Server { header_timeout, ..Server::new(Router::new(), tasks.clone()) };
+        let socket = bind_unix(&path).await.unwrap();
+        tasks.spawn("listener", OnEnd::Logged, serve(socket, server, std::future::pending()));
         let mut stream = UnixStream::connect(&path).await.unwrap();
-        let begun = tokio::time::Instant::now();
+        let begun = std::time::Instant::now();
         let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost:").await;
         assert_eq!(answer, "", "it is closed without an answer");
-        assert!(begun.elapsed() >= HEADER_TIMEOUT);
+        assert!(begun.elapsed() >= header_timeout);
+        tasks.stop().hard();
+        tasks.join().await;
     }
 
     #[tokio::test]
