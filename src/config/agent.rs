@@ -16,13 +16,9 @@ use super::reader::{Elsewhere, Fields, Reader};
 use super::schedule::{self, Inherited};
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use super::{executor, parts, schemas, suggest};
+use super::{executor, parts, prompt, schemas, suggest};
 use crate::ids::AgentId;
 use crate::model::{Agent, Limits, Overlap, SecretSource, Skill};
-use crate::template;
-
-/// Names that every prompt sees, besides those of `env:`.
-const PROMPT_NAMES: &[&str] = &["input", "run", "window", "last_run", "env"];
 
 const ELSEWHERE: Elsewhere = Elsewhere {
     planned: &[
@@ -61,7 +57,10 @@ const ELSEWHERE: Elsewhere = Elsewhere {
         ("cron", "write `schedules: [{ cron: \"..\" }]`"),
         ("every", "write `schedules: [{ every: .. }]`"),
         ("schedule", "write `schedules:`, a list"),
-        ("timezone", "write it in each entry of `schedules:`, or in matins.yaml for all agents"),
+        (
+            "timezone",
+            "write it in each entry of `schedules:`, or in matins.yaml for all agents",
+        ),
         ("catch_up", "write it in each entry of `schedules:`"),
         ("environment", "write `env:`"),
         ("working_dir", "write `cwd:`"),
@@ -83,11 +82,19 @@ pub(super) struct Read {
 
 /// Reads a definition.
 pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned<Node>) -> Read {
-    let none = |id, id_span| Read { id, id_span, agent: None };
+    let none = |id, id_span| Read {
+        id,
+        id_span,
+        agent: None,
+    };
     let whole = Span::whole(root.span.source);
     if root.value == Node::Null {
         let id = id_of(r, None, file, whole);
-        r.error_help(whole, "this file is empty", "write at least an `executor:`, or remove the file");
+        r.error_help(
+            whole,
+            "this file is empty",
+            "write at least an `executor:`, or remove the file",
+        );
         return none(id, whole);
     }
     let Some(mut fields) = r.map("agent", root) else {
@@ -104,13 +111,19 @@ pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned
     }
 }
 
-fn body(r: &mut Reader, cx: &mut Context, file: &Path, mut f: Fields<'_>, id: Option<AgentId>) -> Option<Agent> {
+fn body(
+    r: &mut Reader,
+    cx: &mut Context,
+    file: &Path,
+    mut f: Fields<'_>,
+    id: Option<AgentId>,
+) -> Option<Agent> {
     let dir = file.parent().unwrap_or_else(|| Path::new("/"));
     let name = f.take("name").and_then(|node| r.filled("name", node));
     let description = f.take("description").and_then(|node| r.text("description", node));
     let env = env(r, &mut f);
     let secrets = secrets(r, &mut f, dir, &env);
-    let prompt = prompt(r, &mut f, &env);
+    let prompt = prompt::prompt(r, &mut f, &env);
     let skills = skills(r, cx, &mut f);
     let executor = executor::executor(r, cx, &mut f, dir);
     let (overlap, max_concurrent, schedules) = timing(r, cx, &mut f);
@@ -119,7 +132,9 @@ fn body(r: &mut Reader, cx: &mut Context, file: &Path, mut f: Fields<'_>, id: Op
         .take("result_schema")
         .and_then(|node| schemas::schema(r, cx, "result_schema", node, dir));
     let timeout = timeout(r, &mut f);
-    let kill_grace = f.take("kill_grace").and_then(|node| r.duration("kill_grace", node));
+    let kill_grace = f
+        .take("kill_grace")
+        .and_then(|node| r.duration("kill_grace", node));
     let cwd = f.take("cwd").and_then(|node| executor::cwd(r, node, dir));
     let limits = limits(r, &mut f);
     let webhooks = match f.take("webhooks") {
@@ -155,7 +170,13 @@ fn body(r: &mut Reader, cx: &mut Context, file: &Path, mut f: Fields<'_>, id: Op
 fn id_of(r: &mut Reader, node: Option<&Spanned<Node>>, file: &Path, whole: Span) -> Option<AgentId> {
     let (text, span) = match node {
         Some(node) => (r.filled("id", node)?, node.span),
-        None => (file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), whole),
+        None => (
+            file.file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            whole,
+        ),
     };
     if let Ok(id) = text.parse() {
         return Some(id);
@@ -163,11 +184,18 @@ fn id_of(r: &mut Reader, node: Option<&Spanned<Node>>, file: &Path, whole: Span)
     let slug = slug(&text);
     let shown = text.escape_debug();
     if node.is_some() {
-        let help = format!("use a-z, 0-9 and -, at most {} characters, e.g. `{slug}`", AgentId::MAX_LEN);
+        let help = format!(
+            "use a-z, 0-9 and -, at most {} characters, e.g. `{slug}`",
+            AgentId::MAX_LEN
+        );
         r.error_help(span, format!("`{shown}` is no agent id"), help);
     } else {
         let help = format!("rename the file to `{slug}.yaml`, or write `id: {slug}` in it");
-        r.error_help(span, format!("the file name gives the agent id `{shown}`, which is none"), help);
+        r.error_help(
+            span,
+            format!("the file name gives the agent id `{shown}`, which is none"),
+            help,
+        );
     }
     None
 }
@@ -181,7 +209,11 @@ fn slug(text: &str) -> String {
         .collect();
     let parts: Vec<_> = dashed.split('-').filter(|p| !p.is_empty()).collect();
     let joined: String = parts.join("-").chars().take(AgentId::MAX_LEN).collect();
-    if joined.is_empty() { "my-agent".to_owned() } else { joined }
+    if joined.is_empty() {
+        "my-agent".to_owned()
+    } else {
+        joined
+    }
 }
 
 fn env(r: &mut Reader, f: &mut Fields<'_>) -> BTreeMap<String, String> {
@@ -225,83 +257,21 @@ fn secrets(
     secrets
 }
 
-fn prompt(r: &mut Reader, f: &mut Fields<'_>, env: &BTreeMap<String, String>) -> String {
-    let Some(node) = f.take("prompt") else {
-        return String::new();
-    };
-    let Some(text) = r.text("prompt", node) else {
-        return String::new();
-    };
-    match template::names(&text) {
-        Ok(names) => {
-            let known: Vec<&str> = PROMPT_NAMES.iter().copied().chain(env.keys().map(String::as_str)).collect();
-            for name in names.iter().filter(|n| !known.contains(&n.as_str())) {
-                let span = find_name(r, node, name);
-                let message = format!("the prompt asks for `{name}`, which it will not see");
-                let help = suggest::nearest(name, known.iter().copied()).map_or_else(
-                    || "a prompt sees `input`, `run`, `window`, `last_run` and the names of `env:`".to_owned(),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                r.warn(span, message, help);
-            }
-        }
-        Err(e) => {
-            let span = template_line(r, node, &text, e.line);
-            let message = format!("the prompt is no valid template: {}", e.message);
-            r.error_help(span, message, "to write `{{`, `{%` or `{#` as they are, enclose them in `{% raw %}` .. `{% endraw %}`");
-        }
-    }
-    text
-}
-
-/// The place of a line of a template: its own where the text is a block that stands in the file line
-/// by line, else the start of the value.
-fn template_line(r: &Reader, node: &Spanned<Node>, text: &str, line: usize) -> Span {
-    let found = || {
-        let source = r.source(node.span)?;
-        let wanted = text.lines().nth(line - 1)?;
-        let start_of_value = source.text.get(..node.span.start)?.rfind('\n').map_or(0, |i| i + 1);
-        let mut at = start_of_value;
-        for written in source.text.get(start_of_value..)?.split_inclusive('\n').take(line - 1) {
-            at += written.len();
-        }
-        let written = source.text.get(at..)?.lines().next()?;
-        let indent = written.len() - written.trim_start().len();
-        (!wanted.trim().is_empty() && written.trim() == wanted.trim())
-            .then(|| source.span(node.span.source, at + indent, at + written.trim_end().len()))
-    };
-    found().unwrap_or(node.span)
-}
-
-/// The first place where a value names something.
-fn find_name(r: &Reader, node: &Spanned<Node>, name: &str) -> Span {
-    let found = || {
-        let source = r.source(node.span)?;
-        let written = source.slice(node.span);
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        written.match_indices(name).find_map(|(at, _)| {
-            let before = written[..at].chars().next_back();
-            let after = written[at + name.len()..].chars().next();
-            let whole = !before.is_some_and(|c| is_word(c) || c == '.') && !after.is_some_and(is_word);
-            let inside = written[..at].rfind("{{").max(written[..at].rfind("{%")).is_some();
-            let start = node.span.start + at;
-            (whole && inside).then(|| source.span(node.span.source, start, start + name.len()))
-        })
-    };
-    found().unwrap_or(node.span)
-}
-
 fn skills(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> Vec<Skill> {
     let mut skills: Vec<Skill> = Vec::new();
     let Some(items) = f.take("skills").and_then(|node| r.list("skills", node)) else {
         return skills;
     };
     for item in items {
-        let Some(id) = r.filled("skills", item) else {
+        let Some(id) = r.filled("skill", item) else {
             continue;
         };
         if skills.iter().any(|s| s.id == id) {
-            r.warn(item.span, format!("skill `{id}` is listed twice"), "remove one of the two");
+            r.warn(
+                item.span,
+                format!("skill `{id}` is listed twice"),
+                "remove one of the two",
+            );
             continue;
         }
         match cx.skill(&id) {
@@ -337,13 +307,20 @@ fn skill_error(r: &mut Reader, cx: &mut Context, span: Span, id: &str, error: &s
         }
         SkillError::Escapes(outside) => r.error_help(
             span,
-            format!("skill `{shown}` leads out of the skills directory, to {}", outside.display()),
+            format!(
+                "skill `{shown}` leads out of the skills directory, to {}",
+                outside.display()
+            ),
             "copy the skill into the directory instead of linking to it",
         ),
     }
 }
 
-fn timing(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> (Overlap, Option<u32>, Vec<crate::model::Schedule>) {
+fn timing(
+    r: &mut Reader,
+    cx: &mut Context,
+    f: &mut Fields<'_>,
+) -> (Overlap, Option<u32>, Vec<crate::model::Schedule>) {
     let overlap = f
         .take("overlap")
         .and_then(|node| schedule::overlap(r, node))
@@ -362,8 +339,14 @@ fn timing(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> (Overlap, Opt
     (overlap, max_concurrent, schedules)
 }
 
-fn input(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path, scheduled: bool) -> (Value, Option<Value>) {
-    let node = f.take("input");
+fn input(
+    r: &mut Reader,
+    cx: &mut Context,
+    f: &mut Fields<'_>,
+    dir: &Path,
+    scheduled: bool,
+) -> (Value, Option<Value>) {
+    let (node, schema_node) = (f.take("input"), f.take("input_schema"));
     let input = match node {
         Some(node) if matches!(node.value, Node::Map(_)) => super::yaml::to_json(&node.value),
         Some(node) => {
@@ -372,7 +355,7 @@ fn input(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path, sched
         }
         None => Value::Object(serde_json::Map::new()),
     };
-    let Some(schema_node) = f.take("input_schema") else {
+    let Some(schema_node) = schema_node else {
         return (input, None);
     };
     let Some(schema) = schemas::schema(r, cx, "input_schema", schema_node, dir) else {

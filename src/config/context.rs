@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::Env;
 use super::settings::Settings;
 use super::skills::{self, SkillError};
 use super::source::{ReadError, Source};
-use super::Env;
-use crate::model::{Cron, CronError, Skill};
+use crate::model::{Cron, CronError, CronPool, Skill};
 use crate::schema::{self, Schema};
 
 /// The outcome of compiling a schema.
@@ -32,7 +32,7 @@ pub(super) struct Context {
     /// Zone of schedules that name none.
     pub timezone: String,
     path: Option<OsString>,
-    crons: HashMap<String, Result<Cron, CronError>>,
+    crons: CronPool,
     zones: HashMap<String, Result<String, String>>,
     programs: HashMap<String, bool>,
     skills: HashMap<String, Result<Skill, SkillError>>,
@@ -48,7 +48,7 @@ impl Context {
             skills_dir: settings.skills_dir.clone(),
             timezone: settings.timezone.clone(),
             path: env.get("PATH").map(ToOwned::to_owned),
-            crons: HashMap::new(),
+            crons: CronPool::default(),
             zones: HashMap::new(),
             programs: HashMap::new(),
             skills: HashMap::new(),
@@ -60,12 +60,7 @@ impl Context {
 
     /// The pattern of a text, parsed once.
     pub fn cron(&mut self, text: &str) -> Result<Cron, CronError> {
-        if let Some(known) = self.crons.get(text) {
-            return known.clone();
-        }
-        let parsed = Cron::parse(text);
-        self.crons.insert(text.to_owned(), parsed.clone());
-        parsed
+        self.crons.parse(text)
     }
 
     /// The IANA spelling of a zone's name.
@@ -83,7 +78,12 @@ impl Context {
         if let Some(known) = self.programs.get(program) {
             return *known;
         }
-        let dirs = self.path.as_ref().map(std::env::split_paths).into_iter().flatten();
+        let dirs = self
+            .path
+            .as_ref()
+            .map(std::env::split_paths)
+            .into_iter()
+            .flatten();
         let found = dirs.map(|dir| dir.join(program)).any(|file| is_program(&file));
         self.programs.insert(program.to_owned(), found);
         found
@@ -166,10 +166,20 @@ mod tests {
         assert_eq!(zone_name("Europe/Berlin").as_deref(), Ok("Europe/Berlin"));
         assert_eq!(zone_name("europe/berlin").as_deref(), Ok("Europe/Berlin"));
         assert_eq!(zone_name("UTC").as_deref(), Ok("UTC"));
-        let help = |name: &str| zone_name(name).unwrap_err().split_once("; ").unwrap().1.to_owned();
+        let help = |name: &str| {
+            zone_name(name)
+                .unwrap_err()
+                .split_once("; ")
+                .unwrap()
+                .1
+                .to_owned()
+        };
         assert_eq!(help("Europe/Berln"), "did you mean `Europe/Berlin`?");
         assert_eq!(help("new york"), "did you mean `America/New_York`?");
-        assert_eq!(help("Mars/Olympus Mons at noon"), "write an IANA name such as Europe/Berlin");
+        assert_eq!(
+            help("Mars/Olympus Mons at noon"),
+            "write an IANA name such as Europe/Berlin"
+        );
     }
 
     #[test]

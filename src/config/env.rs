@@ -58,7 +58,10 @@ mod tests {
         let env = Env::from_iter([("A", ""), ("B", "hunter2"), ("BC", "x")]);
         assert_eq!(env.get("A"), None);
         assert_eq!(env.get("B"), Some(OsStr::new("hunter2")));
-        assert_eq!(env.with_prefix("B").map(|(n, _)| n).collect::<Vec<_>>(), ["B", "BC"]);
+        assert_eq!(
+            env.with_prefix("B").map(|(n, _)| n).collect::<Vec<_>>(),
+            ["B", "BC"]
+        );
         assert!(!format!("{env:?}").contains("hunter2"));
         assert!(Env::from_process().get("PATH").is_some());
     }

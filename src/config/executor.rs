@@ -22,7 +22,11 @@ const EXAMPLE: &str = "write e.g. `executor: { type: command, command: [python3,
 pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path) -> Option<Executor> {
     let Some(node) = f.take("executor") else {
         if f.key("command").is_none() {
-            r.error_help(Span::whole(f.span.source), "this agent has no `executor`", EXAMPLE);
+            r.error_help(
+                Span::whole(f.span.source),
+                "this agent has no `executor`",
+                EXAMPLE,
+            );
         }
         return None;
     };
@@ -33,15 +37,10 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
     if kind == Some("llm") {
         return None;
     }
-    let argv = match command {
-        Some(node) => argv(r, cx, node, dir),
-        None => {
-            if kind.is_some() {
-                r.error_help(fields.span, "this executor has no `command`", EXAMPLE);
-            }
-            None
-        }
-    };
+    let argv = command.and_then(|node| argv(r, cx, node, dir));
+    if command.is_none() && kind.is_some() {
+        r.error_help(fields.span, "this executor has no `command`", EXAMPLE);
+    }
     let protocol = match protocol {
         Some(node) => {
             let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();
@@ -54,7 +53,10 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
         &Elsewhere {
             planned: &["model", "tools", "limits"],
             hints: &[
-                ("args", "write the arguments into `command: [program, argument, ..]`"),
+                (
+                    "args",
+                    "write the arguments into `command: [program, argument, ..]`",
+                ),
                 ("cmd", "write `command: [program, argument, ..]`"),
                 ("env", "write `env:` beside `executor:`"),
                 ("cwd", "write `cwd:` beside `executor:`"),
@@ -71,7 +73,11 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
 
 fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<&'static str> {
     let Some(node) = fields.take("type") else {
-        r.error_help(fields.span, "this executor has no `type`", "write `type: command`");
+        r.error_help(
+            fields.span,
+            "this executor has no `type`",
+            "write `type: command`",
+        );
         return None;
     };
     match r.text("type", node)?.as_str() {
@@ -100,12 +106,20 @@ fn argv(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, dir: &Path) -> O
             let words: Vec<_> = text.split_whitespace().collect();
             format!("write a list: `command: [{}]`", words.join(", "))
         };
-        r.error_help(node.span, "`command` must be a list of the program and its arguments", help);
+        r.error_help(
+            node.span,
+            "`command` must be a list of the program and its arguments",
+            help,
+        );
         return None;
     }
     let items = r.list("command", node)?;
     if items.is_empty() {
-        r.error_help(node.span, "`command` is empty", "write the program and its arguments: `[python3, watch.py]`");
+        r.error_help(
+            node.span,
+            "`command` is empty",
+            "write the program and its arguments: `[python3, watch.py]`",
+        );
         return None;
     }
     let before = r.errors();
@@ -132,7 +146,11 @@ fn argv(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, dir: &Path) -> O
 /// The program of a command: resolved where it is a path, looked for where it is fixed.
 fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path) -> Option<String> {
     if text.trim().is_empty() {
-        r.error_help(span, "the program of `command` is empty", "write its name or its path");
+        r.error_help(
+            span,
+            "the program of `command` is empty",
+            "write its name or its path",
+        );
         return None;
     }
     if template::is_dynamic_command(text) {
@@ -154,25 +172,37 @@ fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path)
     }
     let path = dir.join(text.strip_prefix("./").unwrap_or(text));
     if !is_program(&path) {
-        program_error(r, span, &path);
+        program_error(r, span, &path, Path::new(text).is_absolute());
         return None;
     }
     let resolved = path.to_str().map(ToOwned::to_owned);
     if resolved.is_none() {
-        r.error_help(span, "the path of this program is not UTF-8", "rename the directory");
+        r.error_help(
+            span,
+            "the path of this program is not UTF-8",
+            "rename the directory",
+        );
     }
     resolved
 }
 
-fn program_error(r: &mut Reader, span: Span, path: &Path) {
+fn program_error(r: &mut Reader, span: Span, path: &Path, absolute: bool) {
     let shown = path.display();
     if path.is_dir() {
-        r.error_help(span, format!("program {shown} is a directory"), "write the path of a file");
+        r.error_help(
+            span,
+            format!("program {shown} is a directory"),
+            "write the path of a file",
+        );
     } else if path.exists() {
         let help = format!("run `chmod +x {shown}`");
         r.error_help(span, format!("program {shown} is not executable"), help);
     } else {
-        let help = "relative paths begin at the directory of this file";
+        let help = if absolute {
+            "install it, or correct the path"
+        } else {
+            "relative paths begin at the directory of this file"
+        };
         r.error_help(span, format!("program {shown} does not exist"), help);
     }
 }
@@ -182,7 +212,11 @@ pub(super) fn cwd(r: &mut Reader, node: &Spanned<Node>, dir: &Path) -> Option<Pa
     let path = parts::path(r, "cwd", node, dir)?;
     if !path.is_dir() {
         let message = format!("the directory {} does not exist", path.display());
-        r.warn(node.span, message, "create it before the first run, or correct `cwd`");
+        r.warn(
+            node.span,
+            message,
+            "create it before the first run, or correct `cwd`",
+        );
     }
     Some(path)
 }

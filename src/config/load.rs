@@ -57,11 +57,7 @@ pub struct Checked {
 pub fn load_agents(settings: &Settings, env: &Env) -> LoadedAgents {
     match agent_files(&settings.agents_dir) {
         Ok(files) => load_files(&files, settings, env),
-        Err(problem) => {
-            let mut loaded = LoadedAgents::default();
-            loaded.problems.extend([problem]);
-            loaded
-        }
+        Err(problem) => failed(*problem),
     }
 }
 
@@ -71,16 +67,23 @@ pub fn load_agents(settings: &Settings, env: &Env) -> LoadedAgents {
 #[must_use]
 pub fn check_path(path: &Path, env: &Env) -> Checked {
     let path = absolute(path);
-    let is_settings = |p: &Path| p.file_name().is_some_and(|n| n == SETTINGS_FILE || n == "matins.yml");
+    let is_settings = |p: &Path| {
+        p.file_name()
+            .is_some_and(|n| n == SETTINGS_FILE || n == "matins.yml")
+    };
     if path.is_dir() && !path.join(SETTINGS_FILE).exists() {
         let (settings, problems) = owner(&path, env);
         return checked(settings, problems, |s| match agent_files(&path) {
             Ok(files) => load_files(&files, s, env),
-            Err(problem) => failed(problem),
+            Err(problem) => failed(*problem),
         });
     }
     if path.is_dir() || is_settings(&path) {
-        let file = if path.is_dir() { path.join(SETTINGS_FILE) } else { path };
+        let file = if path.is_dir() {
+            path.join(SETTINGS_FILE)
+        } else {
+            path
+        };
         let (settings, problems) = load_settings(&Location::of_file(&file), env);
         return checked(settings, problems, |s| load_agents(s, env));
     }
@@ -88,7 +91,11 @@ pub fn check_path(path: &Path, env: &Env) -> Checked {
     checked(settings, problems, |s| load_files(&[path], s, env))
 }
 
-fn checked(settings: Settings, mut problems: Problems, load: impl FnOnce(&Settings) -> LoadedAgents) -> Checked {
+fn checked(
+    settings: Settings,
+    mut problems: Problems,
+    load: impl FnOnce(&Settings) -> LoadedAgents,
+) -> Checked {
     let loaded = load(&settings);
     problems.merge(loaded.problems);
     Checked {
@@ -121,21 +128,26 @@ fn owner(agents_dir: &Path, env: &Env) -> (Settings, Problems) {
 }
 
 /// The definition files directly in a directory, sorted; hidden ones are left out.
-fn agent_files(dir: &Path) -> Result<Vec<PathBuf>, Problem> {
+fn agent_files(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     let unreadable = |e: std::io::Error| {
         let (message, help) = if e.kind() == std::io::ErrorKind::NotFound {
             let help = "create it and put a first agent file there, or set `agents_dir` in matins.yaml";
             ("the directory of agents does not exist".to_owned(), help)
         } else {
             let message = format!("the directory of agents cannot be read: {e}");
-            (message, "check its permissions, or set `agents_dir` in matins.yaml")
+            (
+                message,
+                "check its permissions, or set `agents_dir` in matins.yaml",
+            )
         };
-        Problem::of_file(dir, message, Some(help.to_owned()))
+        Box::new(Problem::of_file(dir, message, Some(help.to_owned())))
     };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
+        let hidden = path
+            .file_name()
+            .is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
         let yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
         if yaml && !hidden {
             files.push(path);
@@ -191,10 +203,18 @@ fn duplicate(file: &Path, span: Span, id: &AgentId, other: &Path) -> Vec<Problem
 }
 
 fn read_file(r: &mut Reader, cx: &mut Context, file: &Path) -> Read {
-    let by_name = || file.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
+    let by_name = || {
+        file.file_stem()
+            .and_then(|s| s.to_str())
+            .and_then(|s| s.parse().ok())
+    };
     if file.to_str().is_none() {
         let help = Some("rename the file".to_owned());
-        r.push(Problem::of_file(file, "the name of this file is not UTF-8".to_owned(), help));
+        r.push(Problem::of_file(
+            file,
+            "the name of this file is not UTF-8".to_owned(),
+            help,
+        ));
         return unread(None);
     }
     match parse_file(r, file, "check the path and its permissions") {
@@ -226,10 +246,20 @@ fn unreadable(file: &Path, error: &ReadError, missing_help: &str) -> Problem {
     let message = read_error(error);
     let at = |source: &Source, offset: usize, help: &str| {
         let span = source.span(0, offset, offset + 1);
-        Problem::at(source, span, Severity::Error, message.clone(), Some(help.to_owned()))
+        Problem::at(
+            source,
+            span,
+            Severity::Error,
+            message.clone(),
+            Some(help.to_owned()),
+        )
     };
     match error {
-        ReadError::Nul(source) => at(source, source.text.find('\0').unwrap_or(0), "definitions are text; remove it"),
+        ReadError::Nul(source) => at(
+            source,
+            source.text.find('\0').unwrap_or(0),
+            "definitions are text; remove it",
+        ),
         ReadError::NotUtf8 { before } => {
             let source = Source {
                 path: file.to_owned(),
@@ -239,7 +269,9 @@ fn unreadable(file: &Path, error: &ReadError, missing_help: &str) -> Problem {
             at(&source, before.len(), "save the file as UTF-8")
         }
         ReadError::Io(_) => Problem::of_file(file, message, Some(missing_help.to_owned())),
-        ReadError::NotAFile => Problem::of_file(file, message, Some("move it out of this directory".to_owned())),
+        ReadError::NotAFile => {
+            Problem::of_file(file, message, Some("move it out of this directory".to_owned()))
+        }
         ReadError::TooLong => Problem::of_file(
             file,
             message,

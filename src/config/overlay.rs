@@ -28,7 +28,12 @@ const TEXT_KEYS: &[&str] = &[
     "webhook_secret.credential",
 ];
 /// Keys whose value is read as YAML.
-const YAML_KEYS: &[&str] = &["max_running", "webhooks", "webhook_secret", "allow_private_webhooks"];
+const YAML_KEYS: &[&str] = &[
+    "max_running",
+    "webhooks",
+    "webhook_secret",
+    "allow_private_webhooks",
+];
 
 /// Lays every `MATINS_CONFIG_` variable over the tree.
 pub(super) fn environment(r: &mut Reader, root: &mut Spanned<Node>, env: &Env) {
@@ -67,7 +72,7 @@ fn apply(r: &mut Reader, root: &mut Spanned<Node>, key: &str, source: Source) {
     } else if YAML_KEYS.contains(&key) {
         r.parse(source)
     } else {
-        unknown(r, &source);
+        unknown(r, key, &source);
         None
     };
     if let Some(value) = value {
@@ -76,15 +81,19 @@ fn apply(r: &mut Reader, root: &mut Spanned<Node>, key: &str, source: Source) {
     }
 }
 
-fn unknown(r: &mut Reader, source: &Source) {
+fn unknown(r: &mut Reader, key: &str, source: &Source) {
     let name = source.path.to_string_lossy().into_owned();
-    let known: Vec<String> = TEXT_KEYS
-        .iter()
-        .chain(YAML_KEYS)
-        .map(|key| format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__")))
-        .collect();
-    let near = suggest::nearest(&name, known.iter().map(String::as_str));
-    let help = near.map(|near| format!("did you mean `{near}`?"));
+    let known = || TEXT_KEYS.iter().chain(YAML_KEYS).copied();
+    let inside = known().find(|k| k.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')));
+    let help = inside
+        .or_else(|| suggest::nearest(key, known()))
+        .map(|near| match source.origin {
+            Origin::Env => {
+                let near = near.to_uppercase().replace('.', "__");
+                format!("did you mean `{ENV_PREFIX}{near}`?")
+            }
+            _ => format!("did you mean `{near}`?"),
+        });
     let index = r.add(source.clone());
     let message = format!("{name} sets no known setting");
     r.note(Span::whole(index), Severity::Error, message, help);
@@ -106,7 +115,10 @@ fn put(at: &mut Spanned<Node>, path: &[&str], value: Spanned<Node>) {
         return;
     };
     let span = value.span;
-    let index = entries.iter().position(|(k, _)| k.value == *first).unwrap_or(entries.len());
+    let index = entries
+        .iter()
+        .position(|(k, _)| k.value == *first)
+        .unwrap_or(entries.len());
     if index == entries.len() {
         let key = Spanned {
             value: (*first).to_owned(),

@@ -55,7 +55,10 @@ pub(super) fn path(r: &mut Reader, key: &str, node: &Spanned<Node>, base: &Path)
     if text == "~" || text.starts_with("~/") || text.starts_with('$') {
         r.error_help(
             node.span,
-            format!("`{}`: `~` and variables are not expanded in paths", text.escape_debug()),
+            format!(
+                "`{}`: `~` and variables are not expanded in paths",
+                text.escape_debug()
+            ),
             "write the full path",
         );
         return None;
@@ -71,7 +74,12 @@ fn normal(path: &Path) -> PathBuf {
 }
 
 /// Where a secret comes from: `{env: NAME}`, `{file: PATH}` or `{credential: NAME}`.
-pub(super) fn secret(r: &mut Reader, key: &'static str, node: &Spanned<Node>, base: &Path) -> Option<SecretSource> {
+pub(super) fn secret(
+    r: &mut Reader,
+    key: &'static str,
+    node: &Spanned<Node>,
+    base: &Path,
+) -> Option<SecretSource> {
     const FORMS: &str = "write `{ env: NAME }`, `{ file: PATH }` or `{ credential: NAME }`";
     if !matches!(node.value, Node::Map(_)) {
         let message = match node.value {
@@ -96,7 +104,10 @@ pub(super) fn secret(r: &mut Reader, key: &'static str, node: &Spanned<Node>, ba
         [Some(env), None, None] => {
             let name = r.filled("env", env)?;
             if !is_env_name(&name) {
-                let message = format!("`{}` cannot be the name of an environment variable", name.escape_debug());
+                let message = format!(
+                    "`{}` cannot be the name of an environment variable",
+                    name.escape_debug()
+                );
                 r.error_help(env.span, message, "write the name of a variable of the daemon");
                 return None;
             }
@@ -107,7 +118,11 @@ pub(super) fn secret(r: &mut Reader, key: &'static str, node: &Spanned<Node>, ba
             let name = r.filled("credential", credential)?;
             if name.contains('/') || name.starts_with('.') {
                 let message = format!("`{}` cannot be the name of a credential", name.escape_debug());
-                r.error_help(credential.span, message, "write the name as in `LoadCredential=NAME:PATH`");
+                r.error_help(
+                    credential.span,
+                    message,
+                    "write the name as in `LoadCredential=NAME:PATH`",
+                );
                 return None;
             }
             Some(SecretSource::Credential(name))
@@ -137,14 +152,18 @@ pub(super) fn webhooks(r: &mut Reader, node: &Spanned<Node>, base: &Path) -> Vec
         let Some(mut fields) = r.map("webhook", item) else {
             continue;
         };
-        let url = match fields.take("url") {
-            Some(node) => webhook_url(r, node),
-            None => {
-                r.error_help(fields.span, "this webhook has no `url`", "write `url: https://..`");
-                None
-            }
-        };
-        let secret = fields.take("secret").and_then(|node| secret(r, "secret", node, base));
+        let url_node = fields.take("url");
+        if url_node.is_none() {
+            r.error_help(
+                fields.span,
+                "this webhook has no `url`",
+                "write `url: https://..`",
+            );
+        }
+        let url = url_node.and_then(|node| webhook_url(r, node));
+        let secret = fields
+            .take("secret")
+            .and_then(|node| secret(r, "secret", node, base));
         let events = match fields.take("events") {
             Some(node) => webhook_events(r, node),
             None => vec![WebhookEvent::RunCompleted, WebhookEvent::RunFailed],
@@ -196,12 +215,20 @@ fn webhook_events(r: &mut Reader, node: &Spanned<Node>) -> Vec<WebhookEvent> {
         return events;
     };
     if items.is_empty() {
-        r.error_help(node.span, "this webhook hears of nothing", "name an event, or remove `events`");
+        r.error_help(
+            node.span,
+            "this webhook hears of nothing",
+            "name an event, or remove `events`",
+        );
     }
     for item in items {
         if let Some(event) = r.choice("events", item, &known, PLANNED_EVENTS) {
             if events.contains(&event) {
-                r.warn(item.span, format!("`{event}` is listed twice"), "remove one of the two");
+                r.warn(
+                    item.span,
+                    format!("`{event}` is listed twice"),
+                    "remove one of the two",
+                );
             } else {
                 events.push(event);
             }

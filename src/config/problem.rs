@@ -59,7 +59,13 @@ pub struct Problem {
 
 impl Problem {
     /// A problem at a place of a source.
-    pub(super) fn at(source: &Source, span: Span, severity: Severity, message: String, help: Option<String>) -> Self {
+    pub(super) fn at(
+        source: &Source,
+        span: Span,
+        severity: Severity,
+        message: String,
+        help: Option<String>,
+    ) -> Self {
         Self {
             file: source.path.clone(),
             line: span.line.max(1),
@@ -110,7 +116,11 @@ impl Problem {
         }
         let (from, to) = (start - first, (end - first).min(line.len()));
         // An empty range is shown as one character, also at the end of the line.
-        Some((line, self.line, from.min(line.len())..to.max(from).min(line.len())))
+        Some((
+            line,
+            self.line,
+            from.min(line.len())..to.max(from).min(line.len()),
+        ))
     }
 
     fn render(&self, renderer: &Renderer) -> String {
@@ -152,10 +162,12 @@ impl Problems {
     pub(super) fn extend(&mut self, more: impl IntoIterator<Item = Problem>) {
         self.0.extend(more);
         self.0.sort_by(|a, b| {
-            (&a.file, a.line, a.column, a.severity, &a.message).cmp(&(&b.file, b.line, b.column, b.severity, &b.message))
+            (&a.file, a.line, a.column, a.severity, &a.message)
+                .cmp(&(&b.file, b.line, b.column, b.severity, &b.message))
         });
-        self.0
-            .dedup_by(|a, b| a.file == b.file && (a.line, a.column) == (b.line, b.column) && a.message == b.message);
+        self.0.dedup_by(|a, b| {
+            a.file == b.file && (a.line, a.column) == (b.line, b.column) && a.message == b.message
+        });
     }
 
     /// Adds what another reading found.
@@ -206,7 +218,11 @@ impl Problems {
     /// The text for people: each problem with its snippet and help, then the count.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let renderer = if color {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
         let mut out = String::new();
         for problem in self.0.iter().take(MAX_RENDERED) {
@@ -258,7 +274,13 @@ mod tests {
     fn problem(text: &str, start: usize, end: usize, severity: Severity) -> Problem {
         let source = Source::named("agents/a.yaml", Origin::File, text);
         let span = source.span(0, start, end);
-        Problem::at(&source, span, severity, "it is wrong".into(), Some("write it right".into()))
+        Problem::at(
+            &source,
+            span,
+            severity,
+            "it is wrong".into(),
+            Some("write it right".into()),
+        )
     }
 
     #[test]
@@ -321,8 +343,18 @@ help: write it right
         let source = Source::named("a\u{1b}[2Jb", Origin::File, "x: \u{1b}[31mred\n");
         let mut problems = Problems::default();
         let span = source.span(0, 3, 5);
-        problems.extend([Problem::at(&source, span, Severity::Error, "bad \u{1b}[0m".into(), Some("\u{7}".into()))]);
-        assert!(!problems.render(false).contains(['\u{1b}', '\u{7}']), "{:?}", problems.render(false));
+        problems.extend([Problem::at(
+            &source,
+            span,
+            Severity::Error,
+            "bad \u{1b}[0m".into(),
+            Some("\u{7}".into()),
+        )]);
+        assert!(
+            !problems.render(false).contains(['\u{1b}', '\u{7}']),
+            "{:?}",
+            problems.render(false)
+        );
     }
 
     #[test]

@@ -104,7 +104,8 @@ impl Reader {
             other => format!("`{key}` must be {wanted}, not {}", other.kind()),
         };
         let help = help.or_else(|| {
-            matches!(node.value, Node::Null).then(|| "write a value, or remove the key for the default".to_owned())
+            matches!(node.value, Node::Null)
+                .then(|| "write a value, or remove the key for the default".to_owned())
         });
         self.note(node.span, Severity::Error, message, help);
     }
@@ -129,7 +130,11 @@ impl Reader {
     pub fn filled(&mut self, key: &str, node: &Spanned<Node>) -> Option<String> {
         let text = self.text(key, node)?;
         if text.trim().is_empty() {
-            self.error_help(node.span, format!("`{key}` is empty"), "write a value, or remove the key");
+            self.error_help(
+                node.span,
+                format!("`{key}` is empty"),
+                "write a value, or remove the key",
+            );
             return None;
         }
         Some(text)
@@ -153,8 +158,12 @@ impl Reader {
             return Some(*b);
         }
         let help = match &node.value {
-            Node::Text(t) if ["yes", "on", "y"].contains(&t.to_lowercase().as_str()) => Some("write `true`".to_owned()),
-            Node::Text(t) if ["no", "off", "n"].contains(&t.to_lowercase().as_str()) => Some("write `false`".to_owned()),
+            Node::Text(t) if ["yes", "on", "y"].contains(&t.to_lowercase().as_str()) => {
+                Some("write `true`".to_owned())
+            }
+            Node::Text(t) if ["no", "off", "n"].contains(&t.to_lowercase().as_str()) => {
+                Some("write `false`".to_owned())
+            }
             _ => Some("write `true` or `false`".to_owned()),
         };
         self.wrong_kind(key, node, "a boolean", help);
@@ -167,7 +176,10 @@ impl Reader {
             self.wrong_kind(key, node, "a whole number", None);
             return None;
         };
-        let count = number.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+        let count = number
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| *n > 0);
         if count.is_none() {
             let message = format!("`{key}` must be a whole number from 1 to {}", u32::MAX);
             self.error(node.span, message);
@@ -192,7 +204,7 @@ impl Reader {
         match crate::time::parse_duration(text) {
             Ok(duration) => Some(duration),
             Err(sentence) => {
-                self.sentence(node.span, &sentence);
+                self.sentence(node.span, Severity::Error, &sentence);
                 None
             }
         }
@@ -202,7 +214,11 @@ impl Reader {
     pub fn some_time(&mut self, key: &str, node: &Spanned<Node>) -> Option<Duration> {
         let duration = self.duration(key, node)?;
         if duration.is_zero() {
-            self.error_help(node.span, format!("`{key}` must be longer than nothing"), "write e.g. `10m`");
+            self.error_help(
+                node.span,
+                format!("`{key}` must be longer than nothing"),
+                "write e.g. `10m`",
+            );
             return None;
         }
         Some(duration)
@@ -228,7 +244,13 @@ impl Reader {
     }
 
     /// One word of a closed vocabulary. `planned` are words of later versions.
-    pub fn choice<T: FromStr>(&mut self, key: &str, node: &Spanned<Node>, known: &[&str], planned: &[&str]) -> Option<T> {
+    pub fn choice<T: FromStr>(
+        &mut self,
+        key: &str,
+        node: &Spanned<Node>,
+        known: &[&str],
+        planned: &[&str],
+    ) -> Option<T> {
         let Node::Text(text) = &node.value else {
             let help = format!("write one of {}", suggest::list(known));
             self.wrong_kind(key, node, "a word", Some(help));
@@ -239,7 +261,11 @@ impl Reader {
         }
         if planned.contains(&text.as_str()) {
             let help = format!("write one of {}", suggest::list(known));
-            self.error_help(node.span, format!("`{key}: {text}` is not available in this version"), help);
+            self.error_help(
+                node.span,
+                format!("`{key}: {text}` is not available in this version"),
+                help,
+            );
         } else {
             let message = format!("unknown word `{}` for `{key}`", text.escape_debug());
             self.note(node.span, Severity::Error, message, suggest::help(text, known));
@@ -253,7 +279,12 @@ impl Reader {
             Node::Seq(items) => Some(items),
             Node::Text(_) | Node::Number(_) => {
                 let help = format!("write a list: `{key}: [{}]`", self.written(node.span).trim());
-                self.wrong_kind(key, node, "a list", Some(help).filter(|h| h.len() < 100 && !h.contains('\n')));
+                self.wrong_kind(
+                    key,
+                    node,
+                    "a list",
+                    Some(help).filter(|h| h.len() < 100 && !h.contains('\n')),
+                );
                 None
             }
             Node::Null => {
@@ -283,11 +314,12 @@ impl Reader {
     }
 
     /// A sentence of another module, split at its `;` into what is wrong and what to write.
-    pub fn sentence(&mut self, span: Span, sentence: &str) {
-        match sentence.split_once("; ") {
-            Some((message, help)) => self.error_help(span, message, help),
-            None => self.error(span, sentence),
-        }
+    pub fn sentence(&mut self, span: Span, severity: Severity, sentence: &str) {
+        let (message, help) = match sentence.split_once("; ") {
+            Some((message, help)) => (message, Some(help.to_owned())),
+            None => (sentence, None),
+        };
+        self.note(span, severity, message.to_owned(), help);
     }
 }
 
@@ -317,7 +349,10 @@ impl<'n> Fields<'n> {
 
     /// The place of a key.
     pub fn key(&self, key: &str) -> Option<Span> {
-        self.entries.iter().find(|(k, _)| k.value == key).map(|(k, _)| k.span)
+        self.entries
+            .iter()
+            .find(|(k, _)| k.value == key)
+            .map(|(k, _)| k.span)
     }
 
     /// Every entry, for maps whose keys are names.
@@ -382,7 +417,16 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for bad in ["", "M", "-1", "1.5G", "1X", "99999999999999999999", "20000000T", "1 0"] {
+        for bad in [
+            "",
+            "M",
+            "-1",
+            "1.5G",
+            "1X",
+            "99999999999999999999",
+            "20000000T",
+            "1 0",
+        ] {
             assert_eq!(parse_size(bad), None, "{bad}");
         }
     }

@@ -63,12 +63,20 @@ pub(super) fn overlap(r: &mut Reader, node: &Spanned<Node>) -> Option<Overlap> {
 }
 
 /// Reads the list.
-pub(super) fn schedules(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, from: Inherited) -> Vec<Schedule> {
+pub(super) fn schedules(
+    r: &mut Reader,
+    cx: &mut Context,
+    node: &Spanned<Node>,
+    from: Inherited,
+) -> Vec<Schedule> {
     let mut found: Vec<(Schedule, Span)> = Vec::new();
-    let mut ordinals: HashMap<String, usize> = HashMap::new();
     for item in r.list("schedules", node).unwrap_or_default() {
         if let Node::Text(text) = &item.value {
-            let key = if text.contains(['*', ' ', '@']) { "cron" } else { "every" };
+            let key = if text.contains(['*', ' ', '@']) {
+                "cron"
+            } else {
+                "every"
+            };
             let help = format!("write `- {key}: \"{}\"`", text.escape_debug());
             r.error_help(item.span, "a schedule is a map", help);
             continue;
@@ -76,19 +84,28 @@ pub(super) fn schedules(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, 
         let Some(schedule) = schedule(r, cx, item, from) else {
             continue;
         };
+        if let Some((_, first)) = found.iter().find(|(other, _)| *other == schedule) {
+            let message = format!("this schedule is the same as the one in line {}", first.line);
+            r.warn(
+                item.span,
+                message,
+                "remove one of the two: slots at one instant are one run",
+            );
+        }
+        found.push((schedule, item.span));
+    }
+    let mut ordinals: HashMap<String, usize> = HashMap::new();
+    let named = found.into_iter().map(|(schedule, _)| {
         let print = fingerprint(&schedule.timing);
         let ordinal = ordinals.entry(print.clone()).or_default();
         let id = ScheduleId::new(&print, *ordinal);
         *ordinal += 1;
-        if let Some((_, first)) = found.iter().find(|(other, _)| Schedule { id: other.id.clone(), ..schedule.clone() } == *other) {
-            let message = format!("this schedule is the same as the one in line {}", first.line);
-            r.warn(item.span, message, "remove one of the two: slots at one instant are one run");
-        }
-        found.push((Schedule { id, ..schedule }, item.span));
-    }
-    found.into_iter().map(|(schedule, _)| schedule).collect()
+        Schedule { id, ..schedule }
+    });
+    named.collect()
 }
 
+/// One entry, still without its id: that needs the entries before it.
 fn schedule(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, from: Inherited) -> Option<Schedule> {
     let mut fields = r.map("schedule", node)?;
     let timing = timing(r, cx, &mut fields);
@@ -142,12 +159,20 @@ fn timing(r: &mut Reader, cx: &mut Context, fields: &mut Fields<'_>) -> Option<T
         (None, Some(every)) => {
             if let Some(zone) = zone {
                 let help = "remove the key, or write a `cron:`";
-                r.error_help(zone.span, "`every` counts from the Unix epoch and knows no time zone", help);
+                r.error_help(
+                    zone.span,
+                    "`every` counts from the Unix epoch and knows no time zone",
+                    help,
+                );
             }
             every_timing(r, every, phase)
         }
         (Some(_), Some(every)) => {
-            r.error_help(every.span, "a schedule has `cron` or `every`, not both", "write two schedules");
+            r.error_help(
+                every.span,
+                "a schedule has `cron` or `every`, not both",
+                "write two schedules",
+            );
             None
         }
         (None, None) => {
@@ -161,7 +186,12 @@ fn timing(r: &mut Reader, cx: &mut Context, fields: &mut Fields<'_>) -> Option<T
     }
 }
 
-fn cron_timing(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, zone: Option<&Spanned<Node>>) -> Option<Timing> {
+fn cron_timing(
+    r: &mut Reader,
+    cx: &mut Context,
+    node: &Spanned<Node>,
+    zone: Option<&Spanned<Node>>,
+) -> Option<Timing> {
     let timezone = match zone {
         Some(zone) => zone_of(r, cx, zone),
         None => Some(cx.timezone.clone()),
@@ -171,7 +201,7 @@ fn cron_timing(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, zone: Opt
     match cx.cron(&text) {
         Ok(cron) => {
             for warning in cron.warnings() {
-                r.note(node.span, Severity::Warning, warning, None);
+                r.sentence(node.span, Severity::Warning, &warning);
             }
             Some(Timing::Cron {
                 cron,
@@ -179,7 +209,7 @@ fn cron_timing(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, zone: Opt
             })
         }
         Err(e) => {
-            r.sentence(node.span, &e.to_string());
+            r.sentence(node.span, Severity::Error, &e.to_string());
             None
         }
     }
@@ -190,7 +220,7 @@ fn zone_of(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>) -> Option<Str
     match cx.zone(name.trim()) {
         Ok(zone) => Some(zone),
         Err(sentence) => {
-            r.sentence(node.span, &sentence);
+            r.sentence(node.span, Severity::Error, &sentence);
             None
         }
     }
@@ -214,8 +244,15 @@ fn every_timing(r: &mut Reader, node: &Spanned<Node>, phase: Option<&Spanned<Nod
             "`phase` must be shorter than the period, {}",
             crate::time::human_duration(period)
         );
-        r.error_help(span, message, "only the rest of the division by the period counts");
+        r.error_help(
+            span,
+            message,
+            "only the rest of the division by the period counts",
+        );
         return None;
     }
-    Some(Timing::Every { period, phase: offset })
+    Some(Timing::Every {
+        period,
+        phase: offset,
+    })
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::overlay;
+use super::problem::Severity;
 use super::reader::{Elsewhere, Fields, Reader};
 use super::source::{Origin, Source, Span, Spanned};
 use super::yaml::Node;
@@ -52,7 +53,10 @@ const ELSEWHERE: Elsewhere = Elsewhere {
         ("socket", "write `listen: { socket: PATH }`"),
         ("tz", "write `timezone:`"),
         ("agents", "agents are files in `agents_dir`, one each"),
-        ("schedules", "schedules belong to agents, in the files of `agents_dir`"),
+        (
+            "schedules",
+            "schedules belong to agents, in the files of `agents_dir`",
+        ),
     ],
 };
 
@@ -138,7 +142,7 @@ impl Settings {
             listen: Listen { socket },
             timezone: "UTC".to_owned(),
             max_running: 4,
-            drain_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_mins(1),
             kill_grace: Duration::from_secs(10),
             orphan_grace: Duration::from_hours(1),
             webhooks: Vec::new(),
@@ -158,7 +162,9 @@ impl Settings {
     /// they come from, never their value.
     #[must_use]
     pub fn entries(&self) -> Vec<(&'static str, String, ValueSource)> {
-        KEYS.iter().map(|key| (*key, self.value(key), self.source(key))).collect()
+        KEYS.iter()
+            .map(|key| (*key, self.value(key), self.source(key)))
+            .collect()
     }
 
     fn value(&self, key: &str) -> String {
@@ -214,10 +220,14 @@ pub fn load_settings(at: &Location, env: &Env) -> (Settings, Problems) {
 }
 
 fn file_tree(r: &mut Reader, at: &Location) -> Option<Spanned<Node>> {
-    if !at.explicit && !at.file.exists() {
+    if !at.explicit && matches!(at.file.try_exists(), Ok(false)) {
         return None;
     }
-    load::parse_file(r, &at.file, "write `matins init DIR` for a first settings file, or correct the path")
+    load::parse_file(
+        r,
+        &at.file,
+        "write `matins init DIR` for a first settings file, or correct the path",
+    )
 }
 
 fn read(r: &mut Reader, at: &Location, root: &Spanned<Node>) -> Settings {
@@ -233,7 +243,7 @@ fn read(r: &mut Reader, at: &Location, root: &Spanned<Node>) -> Settings {
     {
         match context::zone_name(name.trim()) {
             Ok(zone) => set(r, &mut s.timezone, zone, &mut s.sources, "timezone", node),
-            Err(sentence) => r.sentence(node.span, &sentence),
+            Err(sentence) => r.sentence(node.span, Severity::Error, &sentence),
         }
     }
     if let Some(node) = f.take("max_running")
@@ -249,12 +259,26 @@ fn read(r: &mut Reader, at: &Location, root: &Spanned<Node>) -> Settings {
         && node.value != Node::Null
         && let Some(secret) = parts::secret(r, "webhook_secret", node, &dir)
     {
-        set(r, &mut s.webhook_secret, Some(secret), &mut s.sources, "webhook_secret", node);
+        set(
+            r,
+            &mut s.webhook_secret,
+            Some(secret),
+            &mut s.sources,
+            "webhook_secret",
+            node,
+        );
     }
     if let Some(node) = f.take("allow_private_webhooks")
         && let Some(allow) = r.flag("allow_private_webhooks", node)
     {
-        set(r, &mut s.allow_private_webhooks, allow, &mut s.sources, "allow_private_webhooks", node);
+        set(
+            r,
+            &mut s.allow_private_webhooks,
+            allow,
+            &mut s.sources,
+            "allow_private_webhooks",
+            node,
+        );
     }
     f.finish(r, &ELSEWHERE);
     s
@@ -280,7 +304,14 @@ fn read_dirs(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path, a
     let mut span = f.key("state_dir").unwrap_or(f.span);
     if let Some(mut listen) = f.take("listen").and_then(|node| r.map("listen", node)) {
         if let Some((to, node)) = path(&mut listen, "socket", r) {
-            set(r, &mut s.listen.socket, to, &mut s.sources, "listen.socket", &node);
+            set(
+                r,
+                &mut s.listen.socket,
+                to,
+                &mut s.sources,
+                "listen.socket",
+                &node,
+            );
             span = node.span;
         }
         listen.finish(
@@ -303,7 +334,8 @@ fn check_socket(r: &mut Reader, span: Span, socket: &Path) {
         "the path of the control socket is {length} bytes long, the system allows {MAX_SOCKET_PATH}: {}",
         socket.display()
     );
-    let help = "set `listen: { socket: .. }` to a shorter path, such as /run/matins/matins.sock or one in /tmp";
+    let help =
+        "set `listen: { socket: .. }` to a shorter path, such as /run/matins/matins.sock or one in /tmp";
     r.error_help(span, message, help);
 }
 
@@ -311,7 +343,14 @@ fn read_times(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings) {
     if let Some(node) = f.take("drain_timeout")
         && let Some(time) = r.duration("drain_timeout", node)
     {
-        set(r, &mut s.drain_timeout, time, &mut s.sources, "drain_timeout", node);
+        set(
+            r,
+            &mut s.drain_timeout,
+            time,
+            &mut s.sources,
+            "drain_timeout",
+            node,
+        );
     }
     if let Some(node) = f.take("kill_grace")
         && let Some(time) = r.duration("kill_grace", node)

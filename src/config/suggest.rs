@@ -38,7 +38,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// The help for an unknown word: the nearest, else all of them where they are few.
-pub(super) fn help<'a>(word: &str, candidates: &[&'a str]) -> Option<String> {
+pub(super) fn help(word: &str, candidates: &[&str]) -> Option<String> {
     const FEW: usize = 12;
     if let Some(near) = nearest(word, candidates.iter().copied()) {
         return Some(format!("did you mean `{near}`?"));
@@ -81,8 +81,14 @@ mod tests {
 
     #[test]
     fn help_lists_where_nothing_is_near() {
-        assert_eq!(help("skup", &["skip", "queue"]).as_deref(), Some("did you mean `skip`?"));
-        assert_eq!(help("zzz", &["skip", "queue", "allow"]).as_deref(), Some("write one of `skip`, `queue` or `allow`"));
+        assert_eq!(
+            help("skup", &["skip", "queue"]).as_deref(),
+            Some("did you mean `skip`?")
+        );
+        assert_eq!(
+            help("zzz", &["skip", "queue", "allow"]).as_deref(),
+            Some("write one of `skip`, `queue` or `allow`")
+        );
         assert_eq!(help("zzz", &[]), None);
     }
 }

@@ -108,14 +108,18 @@ pub fn locate(root: &Spanned<Node>, pointer: &str) -> Span {
         let part = part.replace("~1", "/").replace("~0", "~");
         let next = match &at.value {
             Node::Seq(items) => part.parse::<usize>().ok().and_then(|i| items.get(i)),
-            Node::Map(entries) => entries.iter().find(|(key, _)| key.value == part).map(|(key, value)| {
-                span = key.span;
-                value
-            }),
+            Node::Map(entries) => entries
+                .iter()
+                .find(|(key, _)| key.value == part)
+                .map(|(key, value)| {
+                    span = key.span;
+                    value
+                }),
             _ => None,
         };
         let Some(next) = next else { break };
-        if matches!(at.value, Node::Seq(_)) || !matches!(next.value, Node::Map(_) | Node::Seq(_) | Node::Null) {
+        if matches!(at.value, Node::Seq(_)) || !matches!(next.value, Node::Map(_) | Node::Seq(_) | Node::Null)
+        {
             span = next.span;
         }
         at = next;
@@ -301,163 +305,29 @@ fn describe(error: &serde_saphyr::Error, text: &str, source: usize) -> SyntaxErr
             Some("one file holds one definition; remove the `---` line or split the file".to_owned()),
         ),
         other => (
-            serde_saphyr::UserMessageFormatter.format_message(other).into_owned(),
-            text.get(span.start..)
-                .is_some_and(|rest| rest.starts_with('\t'))
-                .then(|| "indent with spaces, not with tabs".to_owned()),
+            serde_saphyr::UserMessageFormatter
+                .format_message(other)
+                .into_owned(),
+            quoting_help(text, span.start).map(ToOwned::to_owned),
         ),
     };
     SyntaxError { span, message, help }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn json_of(text: &str) -> Value {
-        to_json(&parse(text, 0).unwrap().value)
+/// What usually lies behind a mistake at this place: a text that needs quotes, or a tab.
+fn quoting_help(text: &str, at: usize) -> Option<&'static str> {
+    let rest = text.get(at..)?;
+    let line_start = text.get(..at)?.rfind('\n').map_or(0, |i| i + 1);
+    let line = text.get(line_start..)?.lines().next().unwrap_or("");
+    if line.contains("{{") {
+        return Some("a text with `{{` needs quotes (`\"{{ .. }}\"`), or a block that begins with `|`");
     }
-
-    #[test]
-    fn scalars_are_read_strictly() {
-        assert_eq!(
-            json_of("[no, on, yes, 017, 1_000, 0x1F, 1e3, .5, ~, null, true, False, 12:30, '5', 2026-01-01]"),
-            json!(["no", "on", "yes", "017", "1_000", 31, 1000.0, 0.5, null, null, true, false, "12:30", "5", "2026-01-01"])
-        );
-        assert!(parse("x: .nan", 0).is_err());
-        assert_eq!(json_of("{1: a, true: b, 0.50: c}"), json!({"1": "a", "true": "b", "0.50": "c"}));
-    }
-
-    #[test]
-    fn every_value_knows_its_place() {
-        let text = "a: 1\nb:\n  - x\n  - {c: \"ä\", d: [y]}\ne: |\n  one\n  two\nf:\n";
-        let root = parse(text, 7).unwrap();
-        let mut seen = Vec::new();
-        fn walk(text: &str, node: &Spanned<Node>, seen: &mut Vec<String>) {
-            assert_eq!(node.span.source, 7);
-            match &node.value {
-                Node::Seq(items) => items.iter().for_each(|n| walk(text, n, seen)),
-                Node::Map(entries) => entries.iter().for_each(|(_, n)| walk(text, n, seen)),
-                _ => seen.push(format!(
-                    "{}:{} {:?}",
-                    node.span.line,
-                    node.span.column,
-                    &text[node.span.start..node.span.end]
-                )),
-            }
+    match rest.chars().next()? {
+        '\t' => Some("indent with spaces, not with tabs"),
+        '*' | '&' | '@' | '`' | '%' | '!' | '|' | '>' => {
+            Some("a text that begins with this character needs quotes")
         }
-        walk(text, &root, &mut seen);
-        assert_eq!(
-            seen,
-            [
-                "1:4 \"1\"",
-                "3:5 \"x\"",
-                "4:9 \"\\\"ä\\\"\"",
-                "4:18 \"y\"",
-                "6:3 \"one\\n  two\\n\"",
-                "8:1 \"f\"",
-            ],
-            "a block begins at its first line, an empty value is at its key"
-        );
-    }
-
-    #[test]
-    fn a_pointer_leads_to_its_place() {
-        let text = "a:\n  - {b: 1}\n  - 2\n\"c/d\":\n  e: [3]\n";
-        let root = parse(text, 0).unwrap();
-        let at = |pointer| {
-            let span = locate(&root, pointer);
-            (span.line, span.column)
-        };
-        assert_eq!(at(""), (1, 1));
-        assert_eq!(at("/a"), (1, 1), "a container is at its key");
-        assert_eq!(at("/a/0/b"), (2, 9));
-        assert_eq!(at("/a/1"), (3, 5));
-        assert_eq!(at("/c~1d/e/0"), (5, 7));
-        assert_eq!(at("/a/0/none/x"), (2, 5), "the deepest place there is");
-    }
-
-    fn errors_of(text: &str) -> Vec<String> {
-        let errors = parse(text, 0).unwrap_err();
-        let show = |e: &SyntaxError| format!("{}:{} {}", e.span.line, e.span.column, e.message);
-        errors.iter().map(show).collect()
-    }
-
-    #[test]
-    fn all_duplicate_keys_are_told() {
-        assert_eq!(
-            errors_of("a: 1\nb: {c: 1, c: 2}\na: 3\nd: [{e: 1, \"e\": 2}]\n"),
-            [
-                "2:11 duplicate key `c`",
-                "4:12 duplicate key `e`",
-                "3:1 duplicate key `a`"
-            ]
-        );
-        let help = parse("a: 1\na: 3\n", 0).unwrap_err().remove(0).help;
-        assert_eq!(help.as_deref(), Some("it is already given in line 1; remove one of the two"));
-    }
-
-    #[test]
-    fn mistakes_have_a_place() {
-        let texts = [
-            "a: [1, 2\n", "a: b: c\n", "a: 1\n---\nb: 2\n", "a:\n\t- b\n", "a: *none\n", "a: &x [*x]\n",
-            "a: !include /etc/passwd\n", "? [a]\n: b\n", "'a: 1\n", "~: 1\n", "a: \"\\q\"\n", "a: 1\n b: 2\n", "@x: 1",
-        ];
-        let got: Vec<_> = texts.iter().flat_map(|text| errors_of(text)).collect();
-        assert_eq!(
-            got,
-            [
-                "1:4 unclosed bracket '['",
-                "1:5 mapping values are not allowed in this context",
-                "3:1 a second document begins here",
-                "2:2 tabs disallowed within this context (block indentation)",
-                "1:4 reference to unknown value",
-                "1:8 Recursive reference not allowed here",
-                "1:13 unsupported tag `!include`",
-                "1:3 expected string scalar",
-                "1:1 unclosed quote",
-                "1:1 null is not allowed here",
-                "1:4 while parsing a quoted scalar, found unknown escape character",
-                "2:3 mapping values are not allowed in this context",
-                "1:1 unexpected character: `@'"
-            ]
-        );
-    }
-
-    #[test]
-    fn bombs_are_refused() {
-        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for i in 1..10 {
-            let prev = format!("*a{}", i - 1);
-            bomb += &format!("a{i}: &a{i} [{}]\n", vec![prev; 10].join(", "));
-        }
-        let brackets = "[".repeat(20_000);
-        let deep_block: String = (0..200).map(|i| format!("{}a:\n", " ".repeat(i))).collect();
-        let wide = "- x\n".repeat(MAX_NODES + 1);
-        let keys = "a: ".repeat(10_000);
-        let got: Vec<_> = [&bomb, &brackets, &deep_block, &wide, &keys]
-            .iter()
-            .flat_map(|text| errors_of(text))
-            .collect();
-        assert_eq!(
-            got,
-            [
-                "5:10 this document is too large or too deeply nested",
-                "1:33 recursion limit exceeded",
-                "33:33 this document is too large or too deeply nested",
-                "20000:3 this document is too large or too deeply nested",
-                "1:5 mapping values are not allowed in this context"
-            ]
-        );
-        assert!(parse(&"- x\n".repeat(MAX_NODES - 1), 0).is_ok(), "the limit itself is fine");
-    }
-
-    #[test]
-    fn an_empty_document_is_nothing() {
-        for text in ["", "# only a comment\n", "---\n", "~"] {
-            assert_eq!(json_of(text), Value::Null, "{text:?}");
-        }
+        ':' if rest.starts_with(": ") => Some("a text that holds `: ` needs quotes"),
+        _ => None,
     }
 }

@@ -1,1 +1,319 @@
-//! The only place where the layer below meets.
+//! The engine: the only place where definitions, plan, store, execution and webhooks meet.
+//!
+//! Four loops share one [`Core`]: the scheduler admits slots, the dispatcher claims runs and starts
+//! them, the deliverer sends what is due, the janitor ends what waited too long. A loop takes no
+//! input: rows are the truth and a wake-up is a hint, so the rare path (a restart, a missed signal)
+//! is the same code as the common one. No loop waits for a run.
+//!
+//! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
+
+pub mod catalog;
+mod deliverer;
+mod dispatcher;
+mod janitor;
+mod looping;
+mod message;
+pub mod metrics;
+mod run;
+mod scheduler;
+mod settle;
+pub mod submit;
+mod task_input;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Env, Settings};
+use crate::ids::{Entropy, RunId};
+use crate::store::{self, Store};
+use crate::task::{OnEnd, Tasks};
+use crate::time::Clock;
+
+pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use message::PingError;
+pub use metrics::Metrics;
+pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
+pub use scheduler::next_fires;
+pub use settle::Settled;
+pub use submit::{Refused, TriggerRequest, Triggered};
+pub use task_input::Job;
+
+/// What the whole engine shares.
+pub struct Core {
+    /// The rows.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids and jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// The daemon's settings.
+    pub settings: Settings,
+    /// The environment that the daemon was started with.
+    pub env: Env,
+    /// The agents as they are now.
+    pub catalog: Catalog,
+    /// How attempts are carried out.
+    pub executor: Arc<dyn Executor>,
+    /// Counters and histograms.
+    pub metrics: Metrics,
+    /// Background tasks.
+    pub tasks: Tasks,
+    /// Hints that rows changed.
+    pub wake: Wake,
+    live: Mutex<HashMap<i64, Live>>,
+    feed: watch::Sender<u64>,
+    /// Raised when no run is left and the deliverer may leave.
+    drained: CancellationToken,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The wake-ups of the loops.
+#[derive(Debug, Default)]
+pub struct Wake {
+    /// The set of schedules changed.
+    pub scheduler: Notify,
+    /// A run was admitted or ended.
+    pub dispatcher: Notify,
+    /// A delivery was made or ended.
+    pub deliverer: Notify,
+}
+
+/// How hard a run is asked to end, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// It goes on.
+    No,
+    /// It may finish within the grace.
+    Asked,
+    /// It is killed.
+    Killed,
+}
+
+/// A run of this process that has not ended.
+#[derive(Debug)]
+struct Live {
+    id: RunId,
+    catch_up: bool,
+    ending: watch::Sender<Ending>,
+}
+
+impl Core {
+    /// Wires the parts together; nothing runs yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let (feed, _) = watch::channel(0);
+        Arc::new(Self {
+            store: parts.store,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            settings: parts.settings,
+            env: parts.env,
+            catalog: Catalog::default(),
+            executor: parts.executor,
+            metrics: Metrics::default(),
+            tasks: parts.tasks,
+            wake: Wake::default(),
+            live: Mutex::new(HashMap::new()),
+            feed,
+            drained: CancellationToken::new(),
+        })
+    }
+
+    /// Starts the loops. Runs of the daemon before must be settled already.
+    pub fn start(self: &Arc<Self>) {
+        let core = Arc::clone(self);
+        self.tasks.spawn("scheduler", OnEnd::Fatal, async move {
+            let scheduler = scheduler::Scheduler::new(Arc::clone(&core));
+            looping::run(
+                &core,
+                scheduler,
+                &core.wake.scheduler,
+                core.tasks.stop().clone().softened_owned(),
+            )
+            .await;
+        });
+        let core = Arc::clone(self);
+        self.tasks.spawn("dispatcher", OnEnd::Fatal, async move {
+            let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&core));
+            looping::run(
+                &core,
+                dispatcher,
+                &core.wake.dispatcher,
+                core.tasks.stop().clone().softened_owned(),
+            )
+            .await;
+        });
+        let core = Arc::clone(self);
+        self.tasks.spawn("janitor", OnEnd::Fatal, async move {
+            let janitor = janitor::Janitor::new(Arc::clone(&core));
+            let never = Notify::new();
+            looping::run(&core, janitor, &never, core.tasks.stop().clone().softened_owned()).await;
+        });
+        let core = Arc::clone(self);
+        self.tasks.spawn("deliverer", OnEnd::Fatal, async move {
+            let deliverer = deliverer::Deliverer::new(Arc::clone(&core));
+            let drained = core.drained.clone();
+            looping::run(&core, deliverer, &core.wake.deliverer, async move {
+                drained.cancelled().await;
+            })
+            .await;
+        });
+    }
+
+    /// A number that grows with every change of a run: a hint to read the rows again.
+    #[must_use]
+    pub fn feed(&self) -> watch::Receiver<u64> {
+        self.feed.subscribe()
+    }
+
+    fn changed(&self) {
+        self.feed.send_modify(|n| *n += 1);
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<i64, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs of this process that have not ended.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.live().len()
+    }
+
+    fn register(&self, number: i64, id: RunId, catch_up: bool) -> watch::Receiver<Ending> {
+        let (ending, asked) = watch::channel(Ending::No);
+        self.live().insert(number, Live { id, catch_up, ending });
+        asked
+    }
+
+    fn unregister(&self, number: i64) {
+        self.live().remove(&number);
+        self.changed();
+        self.wake.dispatcher.notify_one();
+    }
+
+    /// Cancels a run: the first call asks it to end, a second kills it at once. `by` is shown to people.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn cancel(&self, id: RunId, by: String) -> Result<CancelAnswer, store::Error> {
+        match self
+            .store
+            .request_cancel(id, by.clone(), self.clock.now_ms())
+            .await?
+        {
+            store::Cancelled::Pending(claim) => {
+                run::finish_unstarted(self, claim.number, claim.id, claim.epoch, run::cancelled_by(&by))
+                    .await?;
+                Ok(CancelAnswer::Accepted)
+            }
+            store::Cancelled::Running => {
+                let live = self.live();
+                if let Some(live) = live.values().find(|live| live.id == id) {
+                    live.ending.send_modify(|e| {
+                        *e = if *e == Ending::No {
+                            Ending::Asked
+                        } else {
+                            Ending::Killed
+                        }
+                    });
+                }
+                Ok(CancelAnswer::Accepted)
+            }
+            store::Cancelled::Ended(state) => Ok(CancelAnswer::Ended(state)),
+            store::Cancelled::Unknown => Ok(CancelAnswer::Unknown),
+        }
+    }
+
+    /// Waits for the runs to end, at most `drain_timeout`; asks what is left to end, then kills it.
+    /// Runs that wait stay PENDING for the next start. Then the deliverer may leave.
+    pub async fn drain(&self) {
+        let timeout = self.settings.drain_timeout;
+        if tokio::time::timeout(timeout, self.no_run_left()).await.is_err() {
+            tracing::warn!(
+                runs = self.live_count(),
+                "drain_timeout is over; ending what still runs"
+            );
+            self.end_all(Ending::Asked);
+            // The launchers enforce the grace themselves; this is for one that does not answer.
+            let patience = self.settings.kill_grace + std::time::Duration::from_secs(5);
+            if tokio::time::timeout(patience, self.no_run_left()).await.is_err() {
+                self.end_all(Ending::Killed);
+                self.no_run_left().await;
+            }
+        }
+        self.drained.cancel();
+    }
+
+    /// Raised when the drain is over.
+    #[must_use]
+    pub fn drained(&self) -> CancellationToken {
+        self.drained.clone()
+    }
+
+    /// Kills what still runs, without waiting.
+    pub fn kill_all(&self) {
+        self.end_all(Ending::Killed);
+    }
+
+    fn end_all(&self, how: Ending) {
+        for live in self.live().values() {
+            live.ending.send_modify(|e| *e = (*e).max(how));
+        }
+    }
+
+    async fn no_run_left(&self) {
+        let mut feed = self.feed();
+        while self.live_count() > 0 {
+            if feed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The directory of everything that the daemon keeps.
+    #[must_use]
+    pub fn state_dir(&self) -> &PathBuf {
+        &self.settings.state_dir
+    }
+}
+
+/// What a core is wired from.
+pub struct Parts {
+    /// The rows.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for ids and jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// The daemon's settings.
+    pub settings: Settings,
+    /// The environment that the daemon was started with.
+    pub env: Env,
+    /// How attempts are carried out.
+    pub executor: Arc<dyn Executor>,
+    /// Background tasks.
+    pub tasks: Tasks,
+}
+
+/// The answer to a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelAnswer {
+    /// It ends or has ended by this.
+    Accepted,
+    /// It had ended before.
+    Ended(crate::model::RunState),
+    /// No such run.
+    Unknown,
+}

@@ -119,7 +119,7 @@ pub fn due(calendar: &Calendar, policy: &Policy, watermark_ms: i64, now_ms: i64)
     }
 }
 
-/// [`due`] for a caller that kept `first_ms`, the first nominal instant after the watermark (the
+/// [`due()`] for a caller that kept `first_ms`, the first nominal instant after the watermark (the
 /// `next` of the pass before). One slot in time then costs one search.
 #[must_use]
 pub fn due_from(calendar: &Calendar, policy: &Policy, watermark_ms: i64, first_ms: i64, now_ms: i64) -> Due {

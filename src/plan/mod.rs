@@ -2,7 +2,7 @@
 //! the same watermark and the same time give the same decisions.
 //!
 //! [`Calendar`] is a compiled timing: the next nominal instant, the last one, and how many lie in a
-//! stretch. [`due`] decides about every slot in `(watermark, now]`. Its decisions are an exact
+//! stretch. [`due()`] decides about every slot in `(watermark, now]`. Its decisions are an exact
 //! partition of those slots, so whoever commits them and moves the watermark in one transaction has
 //! one row for each slot and no slot twice, whatever the clock did in between.
 //!

@@ -11,6 +11,7 @@
 //! Waiting for "any child" belongs to the single-threaded launcher alone ([`reap_any`]); in the daemon
 //! it would take exit codes away from tokio. Everything here is safe code on top of rustix.
 
+mod ending;
 mod identity;
 mod lock;
 mod own;
@@ -20,6 +21,7 @@ mod tree;
 use std::io;
 use std::path::PathBuf;
 
+pub use ending::Ending;
 pub use identity::{Identity, alive, boot_id, signal, wait_gone};
 pub use lock::{LockHolder, StateLock, lock_holder};
 pub use own::{

@@ -152,11 +152,12 @@ pub fn signal_group(leader: i32, sig: Signal) {
     }
 }
 
-/// Sends `sig` once to every process below this one, which must be its own only reaper.
-pub fn signal_tree(sig: Signal) {
+/// Sends `sig` once to every process below this one, which must be its own only reaper, but not to those
+/// of the process group `spared`, which have heard it.
+pub fn signal_tree(sig: Signal, spared: Option<i32>) {
     let me = own_pid();
-    for found in descendants(me) {
-        signal_descendant(me, &found, sig);
+    for found in descendants(me).iter().filter(|found| spared != Some(found.pgid)) {
+        signal_descendant(me, found, sig);
     }
 }
 

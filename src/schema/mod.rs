@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use jsonschema::ReferencingError;
+use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 /// Most violations that one validation reports.
@@ -32,7 +34,7 @@ pub enum Error {
         message: String,
     },
     /// It refers to something outside itself, or to a part that does not exist.
-    #[error("a reference cannot be resolved; only references inside the schema work: {0}")]
+    #[error("it refers to something that is not inside it: {0}")]
     Reference(String),
     /// It is nested deeper than [`MAX_DEPTH`].
     #[error("it is nested deeper than {MAX_DEPTH} levels")]
@@ -90,7 +92,10 @@ impl Schema {
             .build(schema)
             .map(Self)
             .map_err(|e| match e.kind() {
-                jsonschema::error::ValidationErrorKind::Referencing(e) => Error::Reference(shorten(&e.to_string())),
+                ValidationErrorKind::Referencing(ReferencingError::Unretrievable { uri, .. }) => {
+                    Error::Reference(shorten(uri))
+                }
+                ValidationErrorKind::Referencing(e) => Error::Reference(shorten(&e.to_string())),
                 _ => Error::Invalid {
                     pointer: e.instance_path().to_string(),
                     message: shorten(&e.to_string()),
@@ -132,8 +137,15 @@ fn shorten(message: &str) -> String {
         None => message.to_owned(),
         Some((cut, _)) => {
             // The end says what is wrong (`.. is not of type "string"`), the start is the value.
-            let tail = message.char_indices().rev().nth(MAX_MESSAGE_CHARS / 2).map_or(0, |(i, _)| i);
-            let head = message[..cut].char_indices().nth(MAX_MESSAGE_CHARS / 2 - 3).map_or(cut, |(i, _)| i);
+            let tail = message
+                .char_indices()
+                .rev()
+                .nth(MAX_MESSAGE_CHARS / 2)
+                .map_or(0, |(i, _)| i);
+            let head = message[..cut]
+                .char_indices()
+                .nth(MAX_MESSAGE_CHARS / 2 - 3)
+                .map_or(cut, |(i, _)| i);
             format!("{}...{}", &message[..head], &message[tail..])
         }
     }
@@ -169,19 +181,31 @@ mod tests {
     fn a_value_is_checked_at_its_place() {
         let schema = json!({"type": "object", "properties": {"prices": {"type": "array", "items": {"type": "number"}}},
                             "required": ["prices"], "additionalProperties": false});
-        assert_eq!(violations(&schema, &json!({"prices": [1, 2.5]})), Vec::<String>::new());
+        assert_eq!(
+            violations(&schema, &json!({"prices": [1, 2.5]})),
+            Vec::<String>::new()
+        );
         assert_eq!(
             violations(&schema, &json!({"prices": ["x"]})),
             [r#"/prices/0: "x" is not of type "number""#]
         );
-        assert_eq!(violations(&schema, &json!({})), [r#""prices" is a required property"#]);
+        assert_eq!(
+            violations(&schema, &json!({})),
+            [r#""prices" is a required property"#]
+        );
     }
 
     #[test]
     fn formats_are_checked_and_unknown_ones_ignored() {
         assert_eq!(violations(&json!({"format": "uri"}), &json!("no uri")).len(), 1);
-        assert_eq!(violations(&json!({"format": "uri"}), &json!("https://a.example")).len(), 0);
-        assert_eq!(violations(&json!({"format": "of-the-moon"}), &json!("x")).len(), 0);
+        assert_eq!(
+            violations(&json!({"format": "uri"}), &json!("https://a.example")).len(),
+            0
+        );
+        assert_eq!(
+            violations(&json!({"format": "of-the-moon"}), &json!("x")).len(),
+            0
+        );
     }
 
     #[test]
@@ -189,25 +213,41 @@ mod tests {
         let tuple = json!({"prefixItems": [{"type": "string"}]});
         assert_eq!(violations(&tuple, &json!([1])).len(), 1);
         let old = json!({"$schema": "http://json-schema.org/draft-07/schema#", "prefixItems": [{"type": "string"}]});
-        assert_eq!(violations(&old, &json!([1])).len(), 0, "draft 7 does not know prefixItems");
+        assert_eq!(
+            violations(&old, &json!([1])).len(),
+            0,
+            "draft 7 does not know prefixItems"
+        );
     }
 
     #[test]
     fn violations_are_few_and_short() {
         let many: Vec<Value> = (0..50).map(|_| json!("x")).collect();
-        assert_eq!(violations(&json!({"items": {"type": "number"}}), &json!(many)).len(), MAX_VIOLATIONS);
+        assert_eq!(
+            violations(&json!({"items": {"type": "number"}}), &json!(many)).len(),
+            MAX_VIOLATIONS
+        );
         let long = violations(&json!({"type": "number"}), &json!("ä".repeat(1_000_000)));
-        assert!(long[0].chars().count() <= MAX_MESSAGE_CHARS + 3, "{}", long[0].len());
+        assert!(
+            long[0].chars().count() <= MAX_MESSAGE_CHARS + 3,
+            "{}",
+            long[0].len()
+        );
         assert!(long[0].ends_with(r#"is not of type "number""#), "{}", long[0]);
     }
 
     #[test]
     fn a_schema_is_checked_with_its_place() {
-        let Err(Error::Invalid { pointer, .. }) = Schema::compile(&json!({"properties": {"a": {"type": "strin"}}})) else {
+        let Err(Error::Invalid { pointer, .. }) =
+            Schema::compile(&json!({"properties": {"a": {"type": "strin"}}}))
+        else {
             panic!("accepted");
         };
         assert_eq!(pointer, "/properties/a/type");
-        assert!(matches!(Schema::compile(&json!({"pattern": "("})), Err(Error::Invalid { .. })));
+        assert!(matches!(
+            Schema::compile(&json!({"pattern": "("})),
+            Err(Error::Invalid { .. })
+        ));
         assert!(matches!(Schema::compile(&json!(5)), Err(Error::Invalid { .. })));
     }
 
@@ -217,7 +257,12 @@ mod tests {
         let file = dir.path().join("other.json");
         std::fs::write(&file, "{}").unwrap();
         let local = format!("file://{}", file.display());
-        for uri in ["https://example.com/s.json", "other.json", "#/$defs/none", local.as_str()] {
+        for uri in [
+            "https://example.com/s.json",
+            "other.json",
+            "#/$defs/none",
+            local.as_str(),
+        ] {
             let got = Schema::compile(&json!({"$ref": uri}));
             assert!(matches!(got, Err(Error::Reference(_))), "{uri}: {got:?}");
         }

@@ -93,6 +93,12 @@ impl Redactor {
         self.covered = 0;
     }
 
+    /// The rest of the stream is not shown: drops what was held back.
+    pub fn forget(&mut self) {
+        self.held.clear();
+        self.covered = 0;
+    }
+
     /// Redacts a whole text at once.
     #[must_use]
     pub fn redact(&self, text: &[u8]) -> Vec<u8> {

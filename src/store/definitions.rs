@@ -57,6 +57,19 @@ impl Store {
         self.writer.write(move |db| sync(db, &agents, now_ms)).await
     }
 
+    /// The watermark of an active schedule, Unix ms.
+    pub async fn watermark(&self, schedule: i64) -> Result<Option<i64>, Error> {
+        self.readers
+            .read(move |db| {
+                let sql = "SELECT watermark FROM schedules WHERE number = ?1 AND active = 1";
+                Ok(db
+                    .prepare_cached(sql)?
+                    .query_row([schedule], |row| row.get(0))
+                    .optional()?)
+            })
+            .await
+    }
+
     /// The JSON and digest of a definition.
     pub async fn definition(&self, number: i64) -> Result<Option<(String, [u8; 32])>, Error> {
         self.readers

@@ -25,6 +25,9 @@ mod run;
 mod settle;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,7 +40,7 @@ pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use ledger::{SlotFilter, SlotRow};
 pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
 pub use reader::READERS;
-pub use run::{Cancelled, Claimed, Finish, Identity};
+pub use run::{Cancelled, Claim, Claimed, Finish, Identity};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};
 
@@ -143,7 +146,7 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection, rusqlite::Error> 
 }
 
 /// A clone of a storage error as one of ours for a caller outside the SQL modules.
-pub(crate) fn inconsistent(table: &'static str, row: i64, what: impl Into<String>) -> Error {
+pub fn inconsistent(table: &'static str, row: i64, what: impl Into<String>) -> Error {
     Error::Inconsistent {
         table,
         row,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{Error, NewDelivery, Store, json, outbox, run_id, to_json, word};
 use crate::ids::{Epoch, RunId};
-use crate::model::{Outcome, Overlap, Overrides, RunState, SeededSkill, Trigger};
+use crate::model::{Outcome, Overlap, Overrides, RunState, SeededSkill, Trigger, Window};
 
 /// A launcher as it can be found again: never by pid alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +43,10 @@ pub struct Claimed {
     pub user: Option<String>,
     /// Nominal instant, Unix ms.
     pub nominal_ms: Option<i64>,
-    /// Start of its window, Unix ms.
-    pub window_start_ms: Option<i64>,
-    /// Slots in its window.
-    pub window_slots: Option<i64>,
+    /// The slots it stands for.
+    pub window: Option<Window>,
+    /// When it was admitted, Unix ms.
+    pub created_ms: Option<i64>,
     /// What the trigger changed.
     pub overrides: Overrides,
 }
@@ -329,7 +329,7 @@ fn claim(db: &Connection, number: i64, now_ms: i64) -> Result<Claimed, Error> {
     let sql = "UPDATE runs SET claimed_at = ?2, epoch = epoch + 1, updated_at = ?2
                WHERE number = ?1 AND state = 'PENDING' AND claimed_at IS NULL
                RETURNING number, id, agent, definition, epoch, attempt + 1, trigger, user, nominal, window_start,
-                         window_slots, (SELECT overrides FROM run_details WHERE run = number) AS overrides";
+                         window_slots, created_at, (SELECT overrides FROM run_details WHERE run = number) AS overrides";
     let claimed = db
         .prepare_cached(sql)?
         .query_row(params![number, now_ms], |row| {
@@ -343,12 +343,25 @@ fn claim(db: &Connection, number: i64, now_ms: i64) -> Result<Claimed, Error> {
                 trigger: word(row, "trigger")?,
                 user: row.get(7)?,
                 nominal_ms: row.get(8)?,
-                window_start_ms: row.get(9)?,
-                window_slots: row.get(10)?,
+                window: window(row)?,
+                created_ms: row.get(11)?,
                 overrides: json(row, "overrides")?.unwrap_or_default(),
             })
         })?;
     Ok(claimed)
+}
+
+fn window(row: &rusqlite::Row<'_>) -> Result<Option<Window>, rusqlite::Error> {
+    let (end, start, slots): (Option<i64>, Option<i64>, Option<i64>) =
+        (row.get(8)?, row.get(9)?, row.get(10)?);
+    Ok(match (start, end, slots) {
+        (Some(start_ms), Some(end_ms), Some(slots)) => Some(Window {
+            start_ms,
+            end_ms,
+            slots: slots.cast_unsigned(),
+        }),
+        _ => None,
+    })
 }
 
 fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {

@@ -58,6 +58,11 @@ impl Stop {
         self.soft.cancelled().await;
     }
 
+    /// As [`Stop::softened`], for a future that owns its signal.
+    pub async fn softened_owned(self) {
+        self.soft.cancelled().await;
+    }
+
     /// Ends when stopping may no longer wait.
     pub async fn hardened(&self) {
         self.hard.cancelled().await;

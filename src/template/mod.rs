@@ -52,7 +52,10 @@ pub fn check(source: &str) -> Result<(), Error> {
 /// The top-level names that a prompt asks its context for.
 pub fn names(source: &str) -> Result<BTreeSet<String>, Error> {
     let template = PROMPT.template_from_str(source).map_err(|e| describe(&e))?;
-    Ok(template.undeclared_variables(false).into_iter().collect())
+    let known: BTreeSet<&str> = PROMPT.globals().map(|(name, _)| name).collect();
+    let mut names: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
+    names.retain(|name| !known.contains(name.as_str()));
+    Ok(names)
 }
 
 /// Renders a prompt. `context` is an object; its keys are the names that the template sees.
@@ -85,7 +88,10 @@ pub fn is_dynamic_command(source: &str) -> bool {
 
 fn refuse_nul(text: &str) -> Result<(), Error> {
     if text.contains('\0') {
-        return Err(Error::new(1, "an argument of a program cannot hold a NUL character"));
+        return Err(Error::new(
+            1,
+            "an argument of a program cannot hold a NUL character",
+        ));
     }
     Ok(())
 }
@@ -95,6 +101,7 @@ fn environment(command: bool) -> Environment<'static> {
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_fuel(Some(FUEL));
+    env.set_debug(true);
     env.add_filter("tojson", to_json);
     let mut syntax = SyntaxConfig::builder();
     syntax.keep_trailing_newline(true);
@@ -112,6 +119,7 @@ fn environment(command: bool) -> Environment<'static> {
 
 /// `value|tojson` and `value|tojson(indent=true)`. The library's own filter escapes `<`, `>`, `&`
 /// and `'` for HTML, which only spoils text that a model reads.
+#[expect(clippy::needless_pass_by_value, reason = "the shape of a filter")]
 fn to_json(value: &minijinja::Value, kwargs: minijinja::value::Kwargs) -> Result<String, minijinja::Error> {
     let pretty = kwargs.get::<Option<bool>>("indent")?.unwrap_or(false);
     kwargs.assert_all_used()?;
@@ -121,8 +129,20 @@ fn to_json(value: &minijinja::Value, kwargs: minijinja::value::Kwargs) -> Result
         serde_json::to_string(value)
     };
     text.map_err(|e| {
-        minijinja::Error::new(ErrorKind::InvalidOperation, "the value cannot be written as JSON").with_source(e)
+        minijinja::Error::new(ErrorKind::InvalidOperation, "the value cannot be written as JSON")
+            .with_source(e)
     })
+}
+
+/// "undefined value" alone helps nobody: the expression is named.
+fn name_undefined(described: Error, e: &minijinja::Error, source: &str) -> Error {
+    match e.range().and_then(|range| source.get(range)) {
+        Some(expression) if e.kind() == ErrorKind::UndefinedError => Error::new(
+            described.line,
+            format!("line {}: `{expression}` is undefined", described.line),
+        ),
+        _ => described,
+    }
 }
 
 fn render_with(env: &Environment<'_>, source: &str, context: &Value) -> Result<String, Error> {
@@ -130,7 +150,7 @@ fn render_with(env: &Environment<'_>, source: &str, context: &Value) -> Result<S
     let mut out = Capped(Vec::new());
     template
         .render_captured_to(minijinja::value::Serde(context), &mut out)
-        .map_err(|e| describe(&e))?;
+        .map_err(|e| name_undefined(describe(&e), &e, source))?;
     String::from_utf8(out.0).map_err(|_| Error::new(1, "the output is not UTF-8"))
 }
 
@@ -172,8 +192,14 @@ mod tests {
     #[test]
     fn a_prompt_is_a_template() {
         let ctx = json!({"input": {"site": "https://a.example/?x=1&y=<2>", "n": [1, 2]}});
-        let got = render("Look at {{ input.site }}.\n{% for i in input.n %}{{ i }},{% endfor %}{# no #}\n", &ctx);
-        assert_eq!(got.as_deref(), Ok("Look at https://a.example/?x=1&y=<2>.\n1,2,\n"));
+        let got = render(
+            "Look at {{ input.site }}.\n{% for i in input.n %}{{ i }},{% endfor %}{# no #}\n",
+            &ctx,
+        );
+        assert_eq!(
+            got.as_deref(),
+            Ok("Look at https://a.example/?x=1&y=<2>.\n1,2,\n")
+        );
     }
 
     #[test]
@@ -191,12 +217,19 @@ mod tests {
 
     #[test]
     fn what_is_undefined_is_an_error_with_its_line() {
-        for source in ["a\nb {{ input.sight }}", "a\n{{ nothing }}", "\n{% if nothing %}x{% endif %}"] {
+        for source in [
+            "a\nb {{ input.sight }}",
+            "a\n{{ nothing }}",
+            "\n{% if nothing %}x{% endif %}",
+        ] {
             let error = render(source, &json!({"input": {}})).unwrap_err();
             assert_eq!(error.line, 2, "{source}: {error}");
             assert!(error.message.contains("undefined"), "{error}");
         }
-        assert_eq!(render("{{ input.a|default('x') }}", &json!({"input": {}})).as_deref(), Ok("x"));
+        assert_eq!(
+            render("{{ input.a|default('x') }}", &json!({"input": {}})).as_deref(),
+            Ok("x")
+        );
     }
 
     #[test]
@@ -211,7 +244,13 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_context() {
-        let names = names("{{ input.a }}{% set x = run.id %}{{ x }}{% for i in window.l %}{{ i }}{% endfor %}").unwrap();
+        assert_eq!(
+            names("{% for i in range(2) %}{{ loop.index }}{% endfor %}").map(|n| n.len()),
+            Ok(0)
+        );
+        let names =
+            names("{{ input.a }}{% set x = run.id %}{{ x }}{% for i in window.l %}{{ i }}{% endfor %}")
+                .unwrap();
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["input", "run", "window"]);
     }
 
@@ -220,7 +259,10 @@ mod tests {
         let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
         assert!(render(endless, &json!({})).unwrap_err().message.contains("steps"));
         let ctx = json!({"x": "x".repeat(1 << 20)});
-        assert_eq!(render(&"{{ x }}".repeat(16), &ctx).map(|s| s.len()), Ok(MAX_OUTPUT));
+        assert_eq!(
+            render(&"{{ x }}".repeat(16), &ctx).map(|s| s.len()),
+            Ok(MAX_OUTPUT)
+        );
         let over = render(&format!("{}y", "{{ x }}".repeat(16)), &ctx).unwrap_err();
         assert_eq!(over.message, "the output is longer than 16 MiB");
     }
@@ -233,17 +275,32 @@ mod tests {
     #[test]
     fn in_a_command_only_expressions_are_templates() {
         let ctx = json!({"input": {"n": 3, "t": "{{ input.n }} {% x %}"}});
-        for verbatim in ["${#x}", "{% if %}", "{# a #}", "%}", "{ {", "a\n", "#}", "{%- raw -%}"] {
+        for verbatim in [
+            "${#x}",
+            "{% if %}",
+            "{# a #}",
+            "%}",
+            "{ {",
+            "a\n",
+            "#}",
+            "{%- raw -%}",
+        ] {
             assert_eq!(render_command(verbatim, &ctx).as_deref(), Ok(verbatim));
             assert_eq!(check_command(verbatim), Ok(()));
         }
-        assert_eq!(render_command("${#x} {{ input.n }} {%d", &ctx).as_deref(), Ok("${#x} 3 {%d"));
+        assert_eq!(
+            render_command("${#x} {{ input.n }} {%d", &ctx).as_deref(),
+            Ok("${#x} 3 {%d")
+        );
         let values_are_data = render_command("{{ input.t }}", &ctx);
         assert_eq!(values_are_data.as_deref(), Ok("{{ input.n }} {% x %}"));
         assert!(check_command("{{ input.n").is_err());
         assert!(render_command("{{ nothing }}", &ctx).is_err());
         assert!(check_command("a\0%b").is_err());
-        assert!(render_command("{{ x }}", &json!({"x": "\u{0}"})).is_err(), "an argument holds no NUL");
+        assert!(
+            render_command("{{ x }}", &json!({"x": "\u{0}"})).is_err(),
+            "an argument holds no NUL"
+        );
     }
 
     proptest! {

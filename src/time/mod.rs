@@ -167,10 +167,12 @@ pub fn millis(d: Duration) -> i64 {
 /// # Errors
 /// A sentence that says what is wrong.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let signed: jiff::SignedDuration = text
-        .trim()
-        .parse()
-        .map_err(|_| format!("{text:?} is not a duration; write e.g. 90s, 15m or 1h 30m"))?;
+    let wrong = || format!("{text:?} is not a duration; write e.g. 90s, 15m or 1h 30m");
+    let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
+    // A day is 24 h here; months and years have no fixed length and are refused.
+    let signed = span
+        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| wrong())?;
     Duration::try_from(signed).map_err(|_| format!("{text:?} is negative; a duration is not"))
 }
 

@@ -1,1 +1,51 @@
-//! One bounded HTTP attempt.
+//! Webhook messages: their text, their signature, and one bounded attempt to deliver one.
+//!
+//! The wire is Standard Webhooks: a JSON body `{type, timestamp, data}` and the headers
+//! `webhook-id`, `webhook-timestamp` and `webhook-signature`, so receivers verify with a library
+//! that exists. An attempt is exactly one POST; when to try again and when to give up is the
+//! deliverer's business, which keeps every attempt in a row. A receiver can cost an attempt its
+//! time-out and 16 KiB, never more, and what it answered never becomes an order: redirects are
+//! failures.
+
+mod attempt;
+mod explain;
+mod secret;
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use attempt::{Attempt, Endpoint, RESPONSE_MAX, Sender, Timeouts};
+pub use secret::{MIN_SECRET_BYTES, Secret, SecretError, generate_secret, sign};
+
+/// The body of a message: `type`, `timestamp` (RFC 3339, milliseconds, UTC) and `data`, in this
+/// order. What is signed and sent is this text, byte for byte, on every attempt.
+#[must_use]
+pub fn payload(event_type: &str, timestamp_ms: i64, data: &Value) -> String {
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        r#type: &'a str,
+        timestamp: String,
+        data: &'a Value,
+    }
+    let payload = Payload {
+        r#type: event_type,
+        timestamp: crate::time::rfc3339_ms(timestamp_ms),
+        data,
+    };
+    // Text and JSON values always serialise.
+    serde_json::to_string(&payload).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_the_documented_one() {
+        let data = serde_json::json!({"id": "x", "n": [1, null]});
+        assert_eq!(
+            payload("run.completed", 1_735_722_000_123, &data),
+            r#"{"type":"run.completed","timestamp":"2025-01-01T09:00:00.123Z","data":{"id":"x","n":[1,null]}}"#
+        );
+    }
+}

@@ -1,2 +1,13 @@
-//! x
-fn main() {}
+//! The integration tests: one binary. In-process tests use `support::TestDaemon`, black-box tests
+//! the built program.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test may panic like the test itself"
+)]
+
+mod launcher;
+mod runs;
+mod support;
+mod tidy;
+mod webhooks;

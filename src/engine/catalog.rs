@@ -1,0 +1,261 @@
+//! The catalog: agents, definitions and schedules in memory, as the store numbered them.
+//!
+//! It is a cache of rows and files and owns nothing. It is replaced as a whole; whoever holds an
+//! entry keeps that entry, so a change never reaches into a run that is under way.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use crate::config::LoadedAgents;
+use crate::ids::AgentId;
+use crate::model::{Agent, Schedule};
+use crate::plan::Calendar;
+use crate::store::{self, AgentRow, AgentSync, Store};
+
+/// One schedule, ready to be planned.
+#[derive(Debug, Clone)]
+pub struct ScheduleEntry {
+    /// Its number in the store.
+    pub number: i64,
+    /// Its watermark when the catalog was made, Unix ms.
+    pub watermark_ms: i64,
+    /// Its definition.
+    pub schedule: Arc<Schedule>,
+    /// Its compiled timing.
+    pub calendar: Calendar,
+}
+
+/// One agent that has a file.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its stable integer.
+    pub number: i64,
+    /// Number of the definition that new runs get.
+    pub definition: i64,
+    /// SHA-256 of that definition.
+    pub sha256: [u8; 32],
+    /// The definition; of an invalid file, the last good one.
+    pub agent: Arc<Agent>,
+    /// Whether its file can be read now.
+    pub valid: bool,
+    /// Its schedules, in the order of the file.
+    pub schedules: Vec<ScheduleEntry>,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    by_id: HashMap<AgentId, Arc<Entry>>,
+    by_number: HashMap<i64, Arc<Entry>>,
+    generation: u64,
+}
+
+/// The agents of the daemon.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    maps: RwLock<Maps>,
+    /// Definitions of runs that are older than the agents' present ones.
+    old: RwLock<HashMap<i64, Arc<Agent>>>,
+    /// Definitions as YAML, as they are put beside each run.
+    yaml: RwLock<HashMap<i64, Arc<str>>>,
+}
+
+/// Old definitions that are kept in memory.
+const OLD_DEFINITIONS: usize = 256;
+
+impl Catalog {
+    /// The agent of this id.
+    #[must_use]
+    pub fn get(&self, id: &AgentId) -> Option<Arc<Entry>> {
+        self.maps
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .by_id
+            .get(id)
+            .cloned()
+    }
+
+    /// The agent of this number.
+    #[must_use]
+    pub fn by_number(&self, number: i64) -> Option<Arc<Entry>> {
+        self.maps
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .by_number
+            .get(&number)
+            .cloned()
+    }
+
+    /// Every agent, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        self.maps
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .by_id
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    /// Grows with every replacement.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.maps
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .generation
+    }
+
+    /// Brings the stored agents in line with `loaded` and replaces the catalog.
+    ///
+    /// # Errors
+    /// Those of the store; then the catalog is as before.
+    pub async fn replace(
+        &self,
+        store: &Store,
+        loaded: &LoadedAgents,
+        now_ms: i64,
+    ) -> Result<(), store::Error> {
+        let mut wanted = Vec::new();
+        let mut good: HashMap<AgentId, (Arc<Agent>, [u8; 32])> = HashMap::new();
+        for agent in &loaded.agents {
+            let (body, sha256) = agent
+                .snapshot()
+                .map_err(|e| store::inconsistent("definitions", 0, e.to_string()))?;
+            good.insert(agent.id.clone(), (Arc::clone(agent), sha256));
+            let schedules = agent.schedules.iter().map(|s| s.id.clone()).collect();
+            wanted.push(AgentSync {
+                id: agent.id.clone(),
+                definition: Some((body, sha256)),
+                schedules,
+            });
+        }
+        for broken in loaded.invalid.iter().filter_map(|broken| broken.id.clone()) {
+            if !good.contains_key(&broken) {
+                wanted.push(AgentSync {
+                    id: broken,
+                    definition: None,
+                    schedules: Vec::new(),
+                });
+            }
+        }
+        let rows = store.sync_definitions(wanted, now_ms).await?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in rows {
+            let Some(definition) = row.definition else {
+                continue;
+            };
+            let (agent, sha256) = match good.remove(&row.id) {
+                Some(known) => known,
+                None => stored(store, definition).await?,
+            };
+            entries.push(Arc::new(entry(&row, definition, agent, sha256)?));
+        }
+        let mut maps = self
+            .maps
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        maps.by_id = entries
+            .iter()
+            .map(|e| (e.agent.id.clone(), Arc::clone(e)))
+            .collect();
+        maps.by_number = entries.into_iter().map(|e| (e.number, e)).collect();
+        maps.generation += 1;
+        Ok(())
+    }
+
+    /// The definition of this number as YAML.
+    #[must_use]
+    pub fn yaml(&self, definition: i64, agent: &Agent) -> Arc<str> {
+        let known = self
+            .yaml
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&definition)
+            .cloned();
+        known.unwrap_or_else(|| {
+            let text: Arc<str> = crate::config::to_yaml(agent).into();
+            let mut yaml = self
+                .yaml
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            if yaml.len() >= OLD_DEFINITIONS {
+                yaml.clear();
+            }
+            yaml.insert(definition, Arc::clone(&text));
+            text
+        })
+    }
+
+    /// The definition that a run was admitted with.
+    ///
+    /// # Errors
+    /// Those of the store, and [`store::Error::Inconsistent`] for a snapshot that cannot be read.
+    pub async fn definition(
+        &self,
+        store: &Store,
+        agent: i64,
+        number: i64,
+    ) -> Result<Arc<Agent>, store::Error> {
+        if let Some(entry) = self.by_number(agent).filter(|e| e.definition == number) {
+            return Ok(Arc::clone(&entry.agent));
+        }
+        let known = self
+            .old
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&number)
+            .cloned();
+        if let Some(agent) = known {
+            return Ok(agent);
+        }
+        let (agent, _) = stored(store, number).await?;
+        let mut old = self
+            .old
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if old.len() >= OLD_DEFINITIONS {
+            old.clear();
+        }
+        old.insert(number, Arc::clone(&agent));
+        Ok(agent)
+    }
+}
+
+async fn stored(store: &Store, number: i64) -> Result<(Arc<Agent>, [u8; 32]), store::Error> {
+    let found = store.definition(number).await?;
+    let (body, sha256) = found.ok_or_else(|| store::inconsistent("definitions", number, "it is missing"))?;
+    let agent = serde_json::from_str(&body)
+        .map_err(|e| store::inconsistent("definitions", number, format!("it cannot be read: {e}")))?;
+    Ok((Arc::new(agent), sha256))
+}
+
+fn entry(
+    row: &AgentRow,
+    definition: i64,
+    agent: Arc<Agent>,
+    sha256: [u8; 32],
+) -> Result<Entry, store::Error> {
+    let mut schedules = Vec::with_capacity(agent.schedules.len());
+    for schedule in &agent.schedules {
+        let Some(stored) = row.schedules.iter().find(|s| s.id == schedule.id) else {
+            continue;
+        };
+        let calendar = Calendar::compile(&schedule.timing)
+            .map_err(|e| store::inconsistent("schedules", stored.number, e.to_string()))?;
+        schedules.push(ScheduleEntry {
+            number: stored.number,
+            watermark_ms: stored.watermark_ms,
+            schedule: Arc::new(schedule.clone()),
+            calendar,
+        });
+    }
+    Ok(Entry {
+        number: row.number,
+        definition,
+        sha256,
+        agent,
+        valid: row.valid,
+        schedules,
+    })
+}

@@ -1,0 +1,363 @@
+//! The scheduler: admits every slot that is due, once.
+//!
+//! It keeps a heap of next instants in memory; the watermarks in the store are the truth. A pass of
+//! a schedule covers everything between its watermark and now and is admitted as a whole, so a late
+//! tick, a suspended machine and a restart are the same case as a slot in time. It compares wall
+//! clock only and never fires early. It waits for commits, never for a run.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Core;
+use super::catalog::{Entry, ScheduleEntry};
+use super::looping::{Next, Tick};
+use super::submit;
+use crate::plan;
+use crate::store::{self, Admission, Admitted, Choice};
+use crate::time::from_ms;
+
+/// Passes of one write job: small enough that a commit comes soon, large enough to share its cost.
+const BATCH: usize = 256;
+/// A clock that goes back by less is only waited out.
+const REWIND_MIN: i64 = 3 * 3_600_000;
+/// A clock that goes by this much more than it should is counted as stepped.
+const STEP_MIN: i64 = 60_000;
+
+/// One schedule in the heap.
+struct Planned {
+    agent: Arc<Entry>,
+    schedule: ScheduleEntry,
+    watermark_ms: i64,
+    /// The nominal instant for which it stands in the heap; `None`: it never comes due again.
+    next_ms: Option<i64>,
+}
+
+/// Where a schedule stands after a pass, if the pass was admitted.
+struct Move {
+    index: usize,
+    /// First instant of the pass: what its lateness is measured from.
+    first_ms: i64,
+    watermark_ms: i64,
+    next_ms: Option<i64>,
+}
+
+/// The state of the scheduler's loop.
+pub struct Scheduler {
+    core: Arc<Core>,
+    planned: Vec<Planned>,
+    heap: BinaryHeap<Reverse<(i64, usize)>>,
+    generation: u64,
+    last_ms: i64,
+    checked_ms: i64,
+}
+
+impl Tick for Scheduler {
+    const NAME: &'static str = "scheduler";
+
+    async fn tick(&mut self) -> Result<Next, store::Error> {
+        self.load();
+        let now_ms = self.core.clock.now_ms();
+        self.watch_clock(now_ms).await?;
+        let due = self.take_due(now_ms);
+        if !due.is_empty() {
+            let outcome = self.admit(&due, now_ms).await;
+            if outcome.is_err() {
+                // Nothing was admitted or its answer was lost: the watermarks decide at the next tick.
+                self.heap.extend(
+                    due.iter()
+                        .filter_map(|&i| Some(Reverse((self.planned[i].next_ms?, i)))),
+                );
+            }
+            outcome?;
+        }
+        self.reconcile(now_ms);
+        Ok(self
+            .heap
+            .peek()
+            .map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
+    }
+}
+
+impl Scheduler {
+    /// A scheduler that plans the catalog of `core`.
+    pub fn new(core: Arc<Core>) -> Self {
+        let last_ms = core.clock.now_ms();
+        Self {
+            core,
+            planned: Vec::new(),
+            heap: BinaryHeap::new(),
+            generation: 0,
+            last_ms,
+            checked_ms: last_ms,
+        }
+    }
+
+    /// Takes the catalog over if it was replaced.
+    fn load(&mut self) {
+        let generation = self.core.catalog.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        // The clock may have gone back while nothing ran: the watermarks know the time it was.
+        let newest = self
+            .core
+            .catalog
+            .all()
+            .iter()
+            .flat_map(|a| a.schedules.iter().map(|s| s.watermark_ms))
+            .max();
+        self.last_ms = self.last_ms.max(newest.unwrap_or(i64::MIN));
+        let known: HashMap<i64, i64> = self
+            .planned
+            .iter()
+            .map(|p| (p.schedule.number, p.watermark_ms))
+            .collect();
+        self.planned.clear();
+        self.heap.clear();
+        for agent in self.core.catalog.all() {
+            for schedule in agent.schedules.clone() {
+                let stored = schedule.watermark_ms;
+                let watermark_ms = known.get(&schedule.number).map_or(stored, |&w| w.max(stored));
+                let next_ms = schedule.calendar.next_after(watermark_ms);
+                self.planned.push(Planned {
+                    agent: Arc::clone(&agent),
+                    schedule,
+                    watermark_ms,
+                    next_ms,
+                });
+                self.push(self.planned.len() - 1);
+            }
+        }
+    }
+
+    fn push(&mut self, index: usize) {
+        if let Some(at) = self.planned[index].next_ms {
+            self.heap.push(Reverse((at, index)));
+        }
+    }
+
+    /// Schedules with an instant at or before `now_ms`, in the order of agent and file.
+    fn take_due(&mut self, now_ms: i64) -> Vec<usize> {
+        let mut due = Vec::new();
+        while let Some(&Reverse((at, index))) = self.heap.peek() {
+            if at > now_ms {
+                break;
+            }
+            self.heap.pop();
+            due.push(index);
+        }
+        due.sort_unstable();
+        due
+    }
+
+    /// A clock that was set back by much would keep every schedule silent until it has caught up
+    /// again. The slots up to now stay decided, the watermarks move back to now.
+    async fn watch_clock(&mut self, now_ms: i64) -> Result<(), store::Error> {
+        let (last, back) = (self.last_ms, self.last_ms - now_ms);
+        self.last_ms = now_ms;
+        let stepped = back > 0 || -back > STEP_MIN + crate::time::millis(crate::time::WAKE_CAP);
+        if stepped {
+            self.core.metrics.clock_steps.fetch_add(1, Ordering::Relaxed);
+        }
+        let ahead = back > 0 && self.planned.iter().any(|p| p.watermark_ms - now_ms > REWIND_MIN);
+        if back <= REWIND_MIN && !ahead {
+            return Ok(());
+        }
+        let was = self
+            .planned
+            .iter()
+            .map(|p| p.watermark_ms)
+            .max()
+            .unwrap_or(last)
+            .max(last);
+        let text = format!("the clock went back from {} to {}", from_ms(was), from_ms(now_ms));
+        tracing::warn!("{text}; schedules go on from now");
+        self.core.store.rewind_watermarks(now_ms, text).await?;
+        self.heap.clear();
+        for index in 0..self.planned.len() {
+            let planned = &mut self.planned[index];
+            planned.watermark_ms = planned.watermark_ms.min(now_ms);
+            planned.next_ms = planned.schedule.calendar.next_after(planned.watermark_ms);
+            self.push(index);
+        }
+        Ok(())
+    }
+
+    async fn admit(&mut self, due: &[usize], now_ms: i64) -> Result<(), store::Error> {
+        let mut writes = Vec::new();
+        let mut moves = Vec::new();
+        for batch in due.chunks(BATCH) {
+            let (passes, moved) = self.passes(batch, now_ms);
+            moves.push(moved);
+            writes.push(self.core.store.admit_passes(passes, now_ms));
+        }
+        // All batches are handed in at once and in order; the writer commits them as they come.
+        let answers = futures_util::future::join_all(writes.into_iter().map(|write| async {
+            let answer = write.await;
+            self.core.wake.dispatcher.notify_one();
+            (answer, self.core.clock.now())
+        }))
+        .await;
+        let mut failure = None;
+        for (moved, (answer, at)) in moves.iter().zip(answers) {
+            match answer {
+                Ok(admitted) => self.settle(moved, &admitted, at).await?,
+                Err(e) => {
+                    self.repush(moved);
+                    failure = Some(e);
+                }
+            }
+        }
+        self.core.changed();
+        match failure {
+            // What failed is in the heap again; the caller must not put the rest back too.
+            Some(e) if e.is_fatal() => Err(e),
+            Some(e) => {
+                tracing::error!(error = %e, "slots could not be admitted and stay due: {e}");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn repush(&mut self, moved: &[Move]) {
+        for m in moved {
+            self.push(m.index);
+        }
+    }
+
+    /// The passes of `batch`, a run of schedules sorted by agent. Of one agent's schedules that are
+    /// due at one instant the first runs and the others are coalesced into it.
+    fn passes(&self, batch: &[usize], now_ms: i64) -> (Vec<Admission>, Vec<Move>) {
+        let mut first_of: HashMap<(i64, i64), usize> = HashMap::new();
+        let mut passes: Vec<Admission> = Vec::with_capacity(batch.len());
+        let mut moves = Vec::with_capacity(batch.len());
+        for &index in batch {
+            let Planned {
+                agent,
+                schedule,
+                watermark_ms,
+                next_ms,
+            } = &self.planned[index];
+            let first_ms = next_ms.unwrap_or(now_ms);
+            let (mut pass, next_ms) =
+                submit::pass(&self.core, agent, schedule, *watermark_ms, first_ms, now_ms);
+            let planned = &self.planned[index];
+            moves.push(Move {
+                index,
+                first_ms,
+                watermark_ms: pass.to_ms,
+                next_ms,
+            });
+            if planned.agent.schedules.len() > 1 {
+                for choice in &mut pass.choices {
+                    let Choice::Run(slot) = choice else { continue };
+                    let key = (planned.agent.number, slot.window.end_ms);
+                    if let Some(&first) = first_of.get(&key) {
+                        *choice = submit::coalesced_into(slot.window.end_ms, first);
+                    } else {
+                        first_of.insert(key, passes.len());
+                    }
+                }
+            }
+            passes.push(pass);
+        }
+        (passes, moves)
+    }
+
+    /// Moves the schedules of an admitted batch on.
+    async fn settle(
+        &mut self,
+        moves: &[Move],
+        admitted: &[Admitted],
+        at: jiff::Timestamp,
+    ) -> Result<(), store::Error> {
+        let mut void = Vec::new();
+        for (moved, outcome) in moves.iter().zip(admitted) {
+            let planned = &mut self.planned[moved.index];
+            match outcome {
+                Admitted::Done(run) => {
+                    if run.is_some() {
+                        let late = at.duration_since(from_ms(moved.first_ms));
+                        self.core
+                            .metrics
+                            .lateness
+                            .record(Duration::try_from(late).unwrap_or_default());
+                    }
+                    planned.watermark_ms = moved.watermark_ms;
+                    planned.next_ms = moved.next_ms;
+                    self.push(moved.index);
+                }
+                Admitted::Void => {
+                    planned.next_ms = None;
+                    void.push(moved.index);
+                }
+            }
+        }
+        self.reread(&void).await
+    }
+
+    /// A pass was void because its watermark is not where we left it: take it from the store.
+    async fn reread(&mut self, void: &[usize]) -> Result<(), store::Error> {
+        for &index in void {
+            let number = self.planned[index].schedule.number;
+            let stored = self.core.store.watermark(number).await?;
+            tracing::warn!(
+                schedule = number,
+                "a schedule was moved by somebody else; reading it again"
+            );
+            let planned = &mut self.planned[index];
+            if let Some(watermark_ms) = stored {
+                planned.watermark_ms = watermark_ms;
+                planned.next_ms = planned.schedule.calendar.next_after(watermark_ms);
+            }
+            self.push(index);
+        }
+        Ok(())
+    }
+
+    /// Every schedule that comes due again has an entry in the heap; one that lost it gets it back.
+    fn reconcile(&mut self, now_ms: i64) {
+        if (now_ms - self.checked_ms).abs() < crate::time::millis(crate::time::WAKE_CAP) {
+            return;
+        }
+        self.checked_ms = now_ms;
+        let expected = self.planned.iter().filter(|p| p.next_ms.is_some()).count();
+        if self.heap.len() == expected {
+            return;
+        }
+        tracing::error!(
+            expected,
+            found = self.heap.len(),
+            "schedules had lost their place in the heap; put back"
+        );
+        self.core.metrics.repairs.fetch_add(1, Ordering::Relaxed);
+        self.heap.clear();
+        for index in 0..self.planned.len() {
+            self.push(index);
+        }
+    }
+}
+
+/// When the schedules of an agent fire next, soonest first, with the schedule's zone: (Unix ms, zone).
+#[must_use]
+pub fn next_fires(agent: &Entry, after_ms: i64, n: usize) -> Vec<(i64, String)> {
+    let mut fires: Vec<(i64, String)> = agent
+        .schedules
+        .iter()
+        .flat_map(|s| {
+            let zone = s.schedule.timing.timezone().to_owned();
+            plan::fires(&s.calendar, after_ms, n)
+                .into_iter()
+                .map(move |at| (at, zone.clone()))
+        })
+        .collect();
+    fires.sort();
+    fires.dedup_by_key(|(at, _)| *at);
+    fires.truncate(n);
+    fires
+}

@@ -1,0 +1,184 @@
+//! The launcher's end: `matins __exec ATTEMPT_DIR`.
+//!
+//! A single-threaded process without a runtime that starts, limits and outlives one attempt. It becomes
+//! non-dumpable, session leader and sub-reaper; waits for its release; starts the program in a group of its
+//! own; pumps the output to files, enforces the limits, forwards an end that was asked for; and when the last
+//! process of the tree has ended and is reaped, and only then, writes `exit.json`.
+//!
+//! The invariant: a report is the truth about a finished tree. Whatever goes wrong before the program starts is
+//! a report too (`started: false`), so silence means one thing only: the launcher was killed. A launcher that
+//! panics ends its tree and stays silent likewise.
+//!
+//! Single-threaded because it may then wait for any child, and because nothing can be locked while it spawns.
+
+mod scrub;
+mod signals;
+mod start;
+mod streams;
+mod watch;
+
+use std::fs::OpenOptions;
+use std::io::{BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use self::signals::Signals;
+use super::report::{ExitReport, REPORT_VERSION, Reason};
+use super::wire::{Received, Release, receive};
+use super::{AttemptDir, SPEC_VERSION};
+use crate::proc::{self, Reaped, Status};
+use crate::secret::Redactor;
+use crate::time::{Clock as _, SystemClock};
+
+/// How long SIGKILL may take to empty a tree; a process that the kernel cannot end must not keep a run for ever.
+const KILL_PATIENCE: Duration = Duration::from_secs(30);
+/// How often a report is tried to be written, once a second: a full disk may be emptied meanwhile.
+const REPORT_TRIES: u32 = 30;
+
+/// Carries out one attempt. Called before anything else of the program has run.
+#[must_use]
+pub fn main(attempt_dir: &Path) -> ExitCode {
+    let dir = AttemptDir::at(attempt_dir);
+    let log = dir.launcher_log();
+    let panic_log = log.clone();
+    std::panic::set_hook(Box::new(move |info| note(&panic_log, &info.to_string())));
+    match std::panic::catch_unwind(AssertUnwindSafe(|| launch(&dir))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(why)) => {
+            note(&log, &why);
+            ExitCode::FAILURE
+        }
+        Err(_) => {
+            destroy();
+            ExitCode::from(101)
+        }
+    }
+}
+
+fn launch(dir: &AttemptDir) -> Result<(), String> {
+    let (run, attempt) = dir
+        .names()
+        .ok_or_else(|| format!("{} is not the folder of an attempt", dir.path().display()))?;
+    let now = SystemClock.now_ms();
+    let mut report = ExitReport {
+        version: REPORT_VERSION,
+        run,
+        attempt,
+        epoch: None,
+        launcher_pid: proc::own_pid(),
+        started: false,
+        launch_error: None,
+        exit_code: None,
+        signal: None,
+        reason: Reason::Exited,
+        limit: None,
+        started_at_ms: now,
+        ended_at_ms: now,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        log_error: None,
+    };
+    match stand_alone() {
+        Err(why) => report.launch_error = Some(why),
+        Ok(signals) => match receive(&mut BufReader::new(signals.interruptible_stdin())) {
+            Received::Nothing if signals.asked_to_end() => report.reason = Reason::Cancelled,
+            Received::Nothing => {}
+            Received::Garbage(why) => report.launch_error = Some(why),
+            Received::Release(release) => carry_out(dir, &signals, &release, &mut report),
+        },
+    }
+    report.ended_at_ms = SystemClock.now_ms();
+    write(&report, dir)
+}
+
+/// Leaves the daemon's world: session, orphans, memory, signals.
+fn stand_alone() -> Result<Signals, String> {
+    // Non-dumpable first: a sweep tells launchers by it from strays that have a session of their own.
+    let alone = proc::set_non_dumpable()
+        .and_then(|()| proc::set_session())
+        .and_then(|()| proc::set_subreaper());
+    alone.map_err(|e| with_cause(&e))?;
+    Signals::install().map_err(|e| format!("cannot handle signals: {e}"))
+}
+
+fn carry_out(dir: &AttemptDir, signals: &Signals, release: &Release, report: &mut ExitReport) {
+    let spec = &release.spec;
+    report.epoch = Some(release.epoch);
+    if spec.version != SPEC_VERSION || (spec.run, spec.attempt) != (report.run, report.attempt) {
+        report.launch_error = Some("the launcher was released for another attempt or version".to_owned());
+        return;
+    }
+    let secrets = release
+        .secrets
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let redactor = Redactor::new(secrets);
+    let started = match start::start(dir, release, &redactor) {
+        Ok(started) => started,
+        Err(why) => {
+            report.launch_error = Some(why);
+            return;
+        }
+    };
+    report.started = true;
+    report.started_at_ms = SystemClock.now_ms();
+    let seen = watch::Watch::new(spec, dir, signals, started).run();
+    report.reason = seen.reason;
+    report.limit = seen.limit;
+    match seen.status {
+        Some(Status::Code(code)) => report.exit_code = Some(code),
+        Some(Status::Signal(signal)) => report.signal = Some(signal),
+        None => {}
+    }
+    (report.stdout_bytes, report.stderr_bytes) = (seen.stdout_bytes, seen.stderr_bytes);
+    let scrubbed = scrub::scrub(dir, &redactor).err();
+    let errors: Vec<String> = seen.errors.into_iter().chain(scrubbed).collect();
+    report.log_error = (!errors.is_empty()).then(|| errors.join("; "));
+}
+
+fn write(report: &ExitReport, dir: &AttemptDir) -> Result<(), String> {
+    let mut tries = 1;
+    loop {
+        match report.write(dir) {
+            Ok(()) => return Ok(()),
+            // The folder was removed: nobody waits for this report.
+            Err(e) if tries >= REPORT_TRIES || !dir.path().is_dir() => {
+                return Err(format!("cannot write {}: {e}", dir.exit().display()));
+            }
+            Err(_) => std::thread::sleep(Duration::from_secs(1)),
+        }
+        tries += 1;
+    }
+}
+
+/// Ends everything below this process without a word.
+fn destroy() {
+    let started = Instant::now();
+    while started.elapsed() < KILL_PATIENCE {
+        proc::kill_tree();
+        loop {
+            match proc::reap_any() {
+                Reaped::Child(..) => {}
+                Reaped::Nothing => break,
+                Reaped::NoChildren => return,
+            }
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn note(log: &PathBuf, what: &str) {
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(log);
+    // There is nowhere else to say it: the launcher has no terminal and no journal.
+    let _ = opened.and_then(|mut file| writeln!(file, "{what}"));
+}
+
+fn with_cause(e: &proc::Error) -> String {
+    match std::error::Error::source(e) {
+        Some(cause) => format!("{e}: {cause}"),
+        None => e.to_string(),
+    }
+}

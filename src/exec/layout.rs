@@ -1,0 +1,329 @@
+//! Where everything of a run lies, and how files are made there and read from there.
+//!
+//! The folders belong to programs that may be hostile: an earlier attempt can have put a link or a FIFO in
+//! the place of any file. So nothing is written through what exists (a name is made anew, exclusively), and
+//! nothing is read that is not a regular file of this folder. Folders are 0700, files 0600.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::ids::RunId;
+
+/// The folders of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDirs {
+    state: PathBuf,
+    run: RunId,
+    root: PathBuf,
+}
+
+impl RunDirs {
+    /// The folders of `run` below the state directory, which must be absolute.
+    #[must_use]
+    pub fn new(state_dir: &Path, run: RunId) -> Self {
+        let root = state_dir.join("runs").join(run.to_string());
+        Self {
+            state: state_dir.to_owned(),
+            run,
+            root,
+        }
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// `runs/<run>`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The prompt as the program gets it on stdin.
+    #[must_use]
+    pub fn prompt(&self) -> PathBuf {
+        self.root.join("prompt.md")
+    }
+
+    /// The input; `{}` where there is none.
+    #[must_use]
+    pub fn input(&self) -> PathBuf {
+        self.root.join("input.json")
+    }
+
+    /// The result schema; absent where no result is promised.
+    #[must_use]
+    pub fn result_schema(&self) -> PathBuf {
+        self.root.join("result_schema.json")
+    }
+
+    /// The seeded skills, one folder each.
+    #[must_use]
+    pub fn skills(&self) -> PathBuf {
+        self.root.join("skills")
+    }
+
+    /// Files given to the run and made by it.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.root.join("files")
+    }
+
+    /// The snapshot of the definition.
+    #[must_use]
+    pub fn definition(&self) -> PathBuf {
+        self.root.join("definition.yaml")
+    }
+
+    /// The folder of attempt `n`, counted from 1.
+    #[must_use]
+    pub fn attempt(&self, n: u32) -> AttemptDir {
+        AttemptDir::at(&self.root.join("attempts").join(n.to_string()))
+    }
+
+    /// The workspace of a session, shared by the runs that name it.
+    #[must_use]
+    pub fn workspace(&self, session: &str) -> PathBuf {
+        self.state.join("sessions").join(session).join("workspace")
+    }
+}
+
+/// The folder of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptDir(PathBuf);
+
+impl AttemptDir {
+    /// The attempt folder at this place.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Run and attempt as the path says them: `.../runs/<run>/attempts/<n>`.
+    #[must_use]
+    pub fn names(&self) -> Option<(RunId, u32)> {
+        let attempt = self.0.file_name()?.to_str()?.parse().ok()?;
+        let run = self.0.parent()?.parent()?.file_name()?.to_str()?.parse().ok()?;
+        Some((run, attempt))
+    }
+
+    /// What the launcher was told, without secrets.
+    #[must_use]
+    pub fn spec(&self) -> PathBuf {
+        self.0.join("spec.json")
+    }
+
+    /// What the program wrote on stdout.
+    #[must_use]
+    pub fn stdout(&self) -> PathBuf {
+        self.0.join("stdout.log")
+    }
+
+    /// What the program wrote on stderr.
+    #[must_use]
+    pub fn stderr(&self) -> PathBuf {
+        self.0.join("stderr.log")
+    }
+
+    /// NDJSON lines of the program.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.0.join("events.ndjson")
+    }
+
+    /// The program's result.
+    #[must_use]
+    pub fn result(&self) -> PathBuf {
+        self.0.join("result.json")
+    }
+
+    /// The launcher's report, its last deed.
+    #[must_use]
+    pub fn exit(&self) -> PathBuf {
+        self.0.join("exit.json")
+    }
+
+    /// The program's TMPDIR.
+    #[must_use]
+    pub fn tmp(&self) -> PathBuf {
+        self.0.join("tmp")
+    }
+
+    /// Where a launcher that panicked says so; absent otherwise.
+    #[must_use]
+    pub fn launcher_log(&self) -> PathBuf {
+        self.0.join("launcher.log")
+    }
+}
+
+/// Makes a folder; whether it is new. What else lies under that name is removed first.
+pub(super) fn make_dir(path: &Path) -> io::Result<bool> {
+    let make = || DirBuilder::new().mode(0o700).create(path);
+    match make() {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            if path.symlink_metadata()?.is_dir() {
+                return Ok(false);
+            }
+            std::fs::remove_file(path)?;
+            make().map(|()| true)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes a folder and those above it.
+pub(super) fn make_dirs(path: &Path) -> io::Result<bool> {
+    match make_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().ok_or(e)?;
+            DirBuilder::new().mode(0o700).recursive(true).create(parent)?;
+            make_dir(path)
+        }
+        made => made,
+    }
+}
+
+/// Makes a file anew for writing, with these permission bits; what lay under its name is removed.
+pub(super) fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
+    let make = || {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)
+    };
+    match make() {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            remove_any(path)?;
+            make()
+        }
+        made => made,
+    }
+}
+
+/// Writes a file anew.
+pub(super) fn write_anew(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    create_anew(path, 0o600)?.write_all(bytes)
+}
+
+/// Removes a file, a link or a folder with all it holds; links are not followed.
+pub(super) fn remove_any(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Opens a file that a program may have made; `None` where there is none. A link, a FIFO or a device
+/// there is an error: the daemon would follow or wait for it.
+pub(super) fn open_regular(path: &Path) -> io::Result<Option<File>> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.cast_signed())
+        .open(path);
+    match opened {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::other("not a regular file")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The content of such a file, at most `max` bytes; `Err(None)` where it is larger.
+pub(super) fn read_regular(path: &Path, max: u64) -> Result<Option<Vec<u8>>, Option<io::Error>> {
+    let Some(file) = open_regular(path).map_err(Some)? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes).map_err(Some)?;
+    if bytes.len() as u64 > max {
+        Err(None)
+    } else {
+        Ok(Some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+    use crate::ids::SeededEntropy;
+
+    #[test]
+    fn the_paths_are_the_documented_ones() {
+        let run = RunId::generate(0, &SeededEntropy::new(1));
+        let dirs = RunDirs::new(Path::new("/s"), run);
+        let below = |p: PathBuf| p.strip_prefix("/s").unwrap().to_str().unwrap().to_owned();
+        assert_eq!(below(dirs.prompt()), format!("runs/{run}/prompt.md"));
+        assert_eq!(below(dirs.workspace("x")), "sessions/x/workspace");
+        let attempt = dirs.attempt(3);
+        assert_eq!(below(attempt.exit()), format!("runs/{run}/attempts/3/exit.json"));
+        assert_eq!(attempt.names(), Some((run, 3)));
+        assert_eq!(AttemptDir::at(Path::new("/tmp/x")).names(), None);
+    }
+
+    #[test]
+    fn nothing_is_written_through_what_a_program_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let (victim, name) = (dir.path().join("victim"), dir.path().join("name"));
+        std::fs::write(&victim, "keep").unwrap();
+        symlink(&victim, &name).unwrap();
+        write_anew(&name, b"new").unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"keep");
+        assert_eq!(std::fs::read(&name).unwrap(), b"new");
+        assert_eq!(name.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::remove_file(&name).unwrap();
+        std::fs::create_dir_all(name.join("deep")).unwrap();
+        write_anew(&name, b"again").unwrap();
+        let folder = dir.path().join("folder");
+        symlink(dir.path(), &folder).unwrap();
+        assert!(make_dir(&folder).unwrap(), "a link is replaced by a folder");
+        assert!(!make_dir(&folder).unwrap(), "a folder stays");
+        assert_eq!(
+            folder.symlink_metadata().unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "12345").unwrap();
+        symlink(path("file"), path("link")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert_eq!(read_regular(&path("file"), 5).unwrap().unwrap(), b"12345");
+        assert!(
+            read_regular(&path("file"), 4).unwrap_err().is_none(),
+            "larger than allowed"
+        );
+        assert!(read_regular(&path("none"), 5).unwrap().is_none());
+        for odd in ["link", "fifo", "."] {
+            assert!(read_regular(&path(odd), 5).unwrap_err().is_some(), "{odd}");
+        }
+    }
+}

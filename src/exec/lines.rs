@@ -1,0 +1,175 @@
+//! The events file: NDJSON lines that the program writes about itself.
+//!
+//! `{"type": "step" | "usage" | "result" | "error", ..}`. The file is the program's, so it is read with
+//! limits and without trust: a line that does not fit is counted and passed over, never fatal, and nothing is
+//! held in memory but one line.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Take};
+
+use serde_json::{Map, Value};
+
+use super::AttemptDir;
+use super::layout::open_regular;
+
+/// Most bytes of the events file that are read.
+pub const EVENTS_MAX: u64 = 64 << 20;
+/// Longest line, bytes: a result of the largest size fits with its escapes.
+pub const EVENT_LINE_MAX: u64 = 2 << 20;
+
+/// One step of the program: a line of type `step`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its number within the attempt, from 0.
+    pub index: u64,
+    /// Its fields as the program gave them, without `type`.
+    pub fields: Map<String, Value>,
+}
+
+/// The lines of an events file, read lazily.
+#[derive(Debug)]
+pub(super) struct Lines {
+    reader: Option<BufReader<Take<File>>>,
+    /// Lines that are no object with a type, or too long.
+    pub(super) bad: u64,
+    /// Whether a line of type `result` was too long.
+    pub(super) result_too_long: bool,
+}
+
+impl Lines {
+    pub(super) fn open(dir: &AttemptDir) -> io::Result<Self> {
+        let file = open_regular(&dir.events())?;
+        Ok(Self {
+            reader: file.map(|file| BufReader::new(file.take(EVENTS_MAX))),
+            bad: 0,
+            result_too_long: false,
+        })
+    }
+
+    /// The next line that fits: its type and its other fields.
+    pub(super) fn next(&mut self) -> Option<(String, Map<String, Value>)> {
+        loop {
+            let line = self.next_line()?;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&line)
+                && let Some(Value::String(kind)) = fields.remove("type")
+            {
+                return Some((kind, fields));
+            }
+            self.bad += 1;
+        }
+    }
+
+    fn next_line(&mut self) -> Option<Vec<u8>> {
+        let reader = self.reader.as_mut()?;
+        let mut line = Vec::new();
+        loop {
+            let n = reader
+                .by_ref()
+                .take(EVENT_LINE_MAX + 1)
+                .read_until(b'\n', &mut line)
+                .unwrap_or(0);
+            if n == 0 {
+                return None;
+            }
+            if n as u64 <= EVENT_LINE_MAX {
+                return Some(line);
+            }
+            self.bad += 1;
+            let head: Vec<u8> = line
+                .iter()
+                .copied()
+                .filter(|b| !b.is_ascii_whitespace())
+                .take(256)
+                .collect();
+            self.result_too_long |= head.windows(15).any(|w| w == br#""type":"result""#);
+            if line.last() != Some(&b'\n') {
+                reader.skip_until(b'\n').ok()?;
+            }
+            line.clear();
+        }
+    }
+}
+
+/// The steps of an attempt, in order.
+#[derive(Debug)]
+pub struct Steps {
+    lines: Lines,
+    next: u64,
+}
+
+/// Reads the steps that the program reported, lazily; none where it wrote no events file.
+pub fn read_steps(dir: &AttemptDir) -> io::Result<Steps> {
+    Ok(Steps {
+        lines: Lines::open(dir)?,
+        next: 0,
+    })
+}
+
+impl Iterator for Steps {
+    type Item = Step;
+
+    fn next(&mut self) -> Option<Step> {
+        loop {
+            let (kind, fields) = self.lines.next()?;
+            if kind == "step" {
+                let index = self.next;
+                self.next += 1;
+                return Some(Step { index, fields });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir(content: &[u8]) -> (tempfile::TempDir, AttemptDir) {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = AttemptDir::at(tmp.path());
+        std::fs::write(dir.events(), content).unwrap();
+        (tmp, dir)
+    }
+
+    #[test]
+    fn steps_are_numbered_and_bad_lines_passed_over() {
+        let (_tmp, dir) = dir(
+            b"{\"type\":\"step\",\"title\":\"a\"}\nnot json\n\n[1]\n{\"title\":\"no type\"}\n{\"type\":\"usage\"}\n\xff\xfe\n{\"type\":\"step\",\"title\":\"b\"}",
+        );
+        let steps: Vec<Step> = read_steps(&dir).unwrap().collect();
+        assert_eq!(steps.len(), 2);
+        assert_eq!(
+            (steps[1].index, &steps[1].fields["title"]),
+            (1, &Value::from("b"))
+        );
+        assert!(!steps[0].fields.contains_key("type"));
+        let mut lines = Lines::open(&dir).unwrap();
+        while lines.next().is_some() {}
+        assert_eq!(lines.bad, 4);
+    }
+
+    #[test]
+    fn a_line_at_the_limit_fits_and_a_longer_one_does_not() {
+        let limit = usize::try_from(EVENT_LINE_MAX).unwrap();
+        let line = |n: usize| {
+            let frame = b"{\"type\":\"step\",\"t\":\"\"}\n".len();
+            format!("{{\"type\":\"step\",\"t\":\"{}\"}}\n", "x".repeat(n - frame))
+        };
+        let (_tmp, dir) = dir([line(limit), line(limit + 1), line(limit + 2), line(100)]
+            .concat()
+            .as_bytes());
+        assert_eq!(read_steps(&dir).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn no_file_is_no_steps_and_a_link_is_refused() {
+        let (_tmp, dir) = dir(b"");
+        std::fs::remove_file(dir.events()).unwrap();
+        assert_eq!(read_steps(&dir).unwrap().count(), 0);
+        std::os::unix::fs::symlink("/etc/passwd", dir.events()).unwrap();
+        assert!(read_steps(&dir).is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! Fills a run's folder before its attempt starts.
+//!
+//! Nothing is synced: the row is the truth, and after a power cut the run starts again from it or is
+//! interrupted. A run whose folder is prepared again (a later attempt, or the same one after a crash) gets
+//! the same content anew, whatever an earlier attempt did to it; only `files/` and the workspace stay.
+
+use std::io;
+
+use serde_json::Value;
+
+use super::layout::{AttemptDir, RunDirs, make_dir, make_dirs, remove_any, write_anew};
+use super::{Error, skills};
+use crate::model::{SeededSkill, Skill};
+
+/// Longest name of a session, bytes.
+const SESSION_MAX: usize = 128;
+
+/// What a run's folder is filled with.
+#[derive(Debug, Clone, Copy)]
+pub struct Preparation<'a> {
+    /// The prompt, rendered.
+    pub prompt: &'a str,
+    /// The input; an object, `{}` where there is none.
+    pub input: &'a Value,
+    /// The result schema where a result is promised.
+    pub result_schema: Option<&'a Value>,
+    /// The definition's snapshot.
+    pub definition_yaml: &'a str,
+    /// Skills to seed, in order.
+    pub skills: &'a [Skill],
+    /// The session whose workspace is made.
+    pub session: &'a str,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+}
+
+/// Makes every folder and file of the attempt; the skills as they were seeded. Blocking.
+pub fn prepare(dirs: &RunDirs, what: &Preparation<'_>) -> Result<Vec<SeededSkill>, Error> {
+    check_session(what.session)?;
+    let root = dirs.root();
+    make_dirs(root).map_err(Error::file("make the folder", root))?;
+    write(&dirs.prompt(), what.prompt.as_bytes())?;
+    write(&dirs.input(), &json("the input", what.input)?)?;
+    match what.result_schema {
+        Some(schema) => write(&dirs.result_schema(), &json("the result schema", schema)?)?,
+        None if what.attempt > 1 => {
+            let path = dirs.result_schema();
+            remove_any(&path).map_err(Error::file("remove", &path))?;
+        }
+        None => {}
+    }
+    write(&dirs.definition(), what.definition_yaml.as_bytes())?;
+    for folder in [dirs.files(), root.join("attempts")] {
+        make_dir(&folder).map_err(Error::file("make the folder", &folder))?;
+    }
+    make_attempt(&dirs.attempt(what.attempt))?;
+    let workspace = dirs.workspace(what.session);
+    make_dirs(&workspace).map_err(Error::file("make the folder", &workspace))?;
+    seed(dirs, what.skills)
+}
+
+fn seed(dirs: &RunDirs, list: &[Skill]) -> Result<Vec<SeededSkill>, Error> {
+    let folder = dirs.skills();
+    let fail = Error::file("make the folder", &folder);
+    let made = make_dir(&folder).and_then(|new| {
+        // What an earlier attempt made of its skills must not reach this one.
+        if new {
+            return Ok(());
+        }
+        std::fs::remove_dir_all(&folder)?;
+        make_dir(&folder).map(drop)
+    });
+    made.map_err(fail)?;
+    list.iter()
+        .map(|skill| skills::seed(skill, &folder.join(&skill.id)))
+        .collect()
+}
+
+fn make_attempt(attempt: &AttemptDir) -> Result<(), Error> {
+    let new = make_dir(attempt.path()).map_err(Error::file("make the folder", attempt.path()))?;
+    if !new {
+        // The same attempt once more: it never started, but its launcher may have left a report.
+        let tmp = attempt.tmp();
+        let left = [
+            attempt.spec(),
+            attempt.stdout(),
+            attempt.stderr(),
+            attempt.events(),
+            attempt.result(),
+            attempt.exit(),
+            attempt.launcher_log(),
+            tmp,
+        ];
+        for path in left {
+            remove_any(&path).map_err(Error::file("remove", &path))?;
+        }
+    }
+    let tmp = attempt.tmp();
+    make_dir(&tmp)
+        .map(drop)
+        .map_err(Error::file("make the folder", &tmp))
+}
+
+/// A session's name is one path component, and no surprise in a shell either.
+fn check_session(name: &str) -> Result<(), Error> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > SESSION_MAX || name.starts_with('.') || !name.bytes().all(plain) {
+        return Err(Error::BadSession(name.to_owned()));
+    }
+    Ok(())
+}
+
+fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
+    write_anew(path, bytes).map_err(|source: io::Error| Error::File {
+        what: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn json(what: &'static str, value: &Value) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|source| Error::Json { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::ids::{RunId, SeededEntropy};
+
+    fn dirs() -> (tempfile::TempDir, RunDirs) {
+        let state = tempfile::tempdir().unwrap();
+        let dirs = RunDirs::new(state.path(), RunId::generate(0, &SeededEntropy::new(3)));
+        (state, dirs)
+    }
+
+    fn what<'a>(input: &'a Value, skills: &'a [Skill], attempt: u32) -> Preparation<'a> {
+        Preparation {
+            prompt: "do it",
+            input,
+            result_schema: None,
+            definition_yaml: "name: x\n",
+            skills,
+            session: "s-1",
+            attempt,
+        }
+    }
+
+    #[test]
+    fn everything_a_variable_names_exists() {
+        let (_state, dirs) = dirs();
+        let input = json!({"a": 1});
+        let schema = json!({"type": "object"});
+        let mut preparation = what(&input, &[], 1);
+        preparation.result_schema = Some(&schema);
+        assert_eq!(prepare(&dirs, &preparation).unwrap(), []);
+        assert_eq!(std::fs::read(dirs.prompt()).unwrap(), b"do it");
+        assert_eq!(std::fs::read(dirs.input()).unwrap(), br#"{"a":1}"#);
+        assert_eq!(
+            std::fs::read(dirs.result_schema()).unwrap(),
+            br#"{"type":"object"}"#
+        );
+        assert_eq!(std::fs::read(dirs.definition()).unwrap(), b"name: x\n");
+        let attempt = dirs.attempt(1);
+        for folder in [
+            &dirs.skills(),
+            &dirs.files(),
+            &attempt.tmp(),
+            &dirs.workspace("s-1"),
+        ] {
+            let mode = folder.metadata().unwrap().permissions().mode();
+            assert!(folder.is_dir() && mode & 0o777 == 0o700, "{}", folder.display());
+        }
+    }
+
+    #[test]
+    fn an_attempt_prepared_again_is_as_new() {
+        let (state, dirs) = dirs();
+        let source = state.path().join("src/a");
+        std::fs::create_dir_all(&source).unwrap();
+        std::fs::write(source.join("SKILL.md"), "good").unwrap();
+        let list = [Skill {
+            id: "a".to_owned(),
+            dir: source,
+        }];
+        let input = json!({});
+        let first = prepare(&dirs, &what(&input, &list, 1)).unwrap();
+        let attempt = dirs.attempt(1);
+        std::fs::write(dirs.skills().join("a/SKILL.md"), "changed").unwrap();
+        std::fs::write(dirs.prompt(), "changed").unwrap();
+        std::fs::write(dirs.files().join("report.pdf"), "stays").unwrap();
+        std::fs::write(attempt.exit(), "{}").unwrap();
+        std::fs::write(attempt.tmp().join("x"), "").unwrap();
+        assert_eq!(prepare(&dirs, &what(&input, &list, 1)).unwrap(), first);
+        assert_eq!(std::fs::read(dirs.skills().join("a/SKILL.md")).unwrap(), b"good");
+        assert_eq!(std::fs::read(dirs.prompt()).unwrap(), b"do it");
+        assert_eq!(std::fs::read(dirs.files().join("report.pdf")).unwrap(), b"stays");
+        assert!(!attempt.exit().exists(), "a stale report is gone");
+        assert_eq!(std::fs::read_dir(attempt.tmp()).unwrap().count(), 0);
+        prepare(&dirs, &what(&input, &list, 2)).unwrap();
+        assert!(dirs.attempt(2).tmp().is_dir() && attempt.tmp().is_dir());
+    }
+
+    #[test]
+    fn a_session_cannot_leave_its_folder() {
+        let (_state, dirs) = dirs();
+        let input = json!({});
+        for session in ["", ".", "..", "a/b", "../x", "a\0b", ".hidden", &"x".repeat(129)] {
+            let preparation = Preparation {
+                session,
+                ..what(&input, &[], 1)
+            };
+            assert!(
+                matches!(prepare(&dirs, &preparation), Err(Error::BadSession(_))),
+                "{session:?}"
+            );
+        }
+        assert!(!dirs.root().exists(), "refused before anything was made");
+    }
+}

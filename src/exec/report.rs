@@ -1,0 +1,221 @@
+//! `exit.json`: the launcher's last deed and the only word on how an attempt ended.
+//!
+//! It is written to a temporary name, synced and renamed, so a reader sees the whole report or none. The
+//! folder is not synced: what a power cut could undo is the rename, and then the run is `interrupted`, which
+//! is true of a machine that lost power; a second sync per run would buy only the moment between the rename
+//! and the daemon's own commit.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+
+use serde::{Deserialize, Serialize};
+
+use super::AttemptDir;
+use super::layout::{create_anew, read_regular};
+use crate::ids::{Epoch, RunId};
+use crate::model::words;
+use crate::proc::Identity;
+
+/// Version of [`ExitReport`].
+pub const REPORT_VERSION: u32 = 1;
+/// Largest report, bytes.
+const REPORT_MAX: u64 = 64 << 10;
+
+/// What ended the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It ended by itself.
+    Exited,
+    /// It ran longer than its timeout.
+    Timeout,
+    /// It was silent longer than its idle timeout.
+    IdleTimeout,
+    /// It wrote more than its output limit.
+    OutputLimit,
+    /// Somebody told the launcher to end it.
+    Cancelled,
+    /// No daemon held the state lock for too long.
+    Orphaned,
+}
+
+words!(Reason {
+    Exited => "exited",
+    Timeout => "timeout",
+    IdleTimeout => "idle_timeout",
+    OutputLimit => "output_limit",
+    Cancelled => "cancelled",
+    Orphaned => "orphaned",
+});
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitReport {
+    /// [`REPORT_VERSION`].
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// The claim in whose name it ran; `None` where the launcher was never released.
+    pub epoch: Option<Epoch>,
+    /// Pid of the launcher that wrote this.
+    pub launcher_pid: i32,
+    /// Whether the program was started.
+    pub started: bool,
+    /// Why it could not be started; `None` with `started: false`: it was never released.
+    pub launch_error: Option<String>,
+    /// Its exit code, where it ended by itself.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What ended it.
+    pub reason: Reason,
+    /// The limit that ended it: milliseconds for the timeouts and `orphaned`, bytes for `output_limit`.
+    pub limit: Option<u64>,
+    /// When the program started, Unix milliseconds; when the launcher gave up where it did not.
+    pub started_at_ms: i64,
+    /// When the last process of its tree had ended, Unix milliseconds.
+    pub ended_at_ms: i64,
+    /// Bytes the program wrote on stdout, also those that were not kept.
+    pub stdout_bytes: u64,
+    /// Bytes the program wrote on stderr, also those that were not kept.
+    pub stderr_bytes: u64,
+    /// Why the logs are incomplete, or what of the tree could not be ended.
+    pub log_error: Option<String>,
+}
+
+impl ExitReport {
+    /// Whether the program never ran and nothing was wrong: the run may be claimed anew.
+    #[must_use]
+    pub fn never_started(&self) -> bool {
+        !self.started && self.launch_error.is_none()
+    }
+
+    /// Writes the report in one piece.
+    pub(super) fn write(&self, dir: &AttemptDir) -> io::Result<()> {
+        let (place, new) = (dir.exit(), dir.path().join("exit.json.new"));
+        let json = serde_json::to_vec(self)?;
+        let mut file: File = create_anew(&new, 0o600)?;
+        file.write_all(&json)?;
+        file.sync_data()?;
+        std::fs::rename(&new, &place)
+    }
+
+    /// The report of this attempt by this launcher; `None` where there is none, or another's.
+    pub(super) fn read(dir: &AttemptDir, of: &Claim<'_>) -> Option<Self> {
+        let bytes = read_regular(&dir.exit(), REPORT_MAX).ok()??;
+        let report: Self = serde_json::from_slice(&bytes).ok()?;
+        of.wrote(&report).then_some(report)
+    }
+}
+
+/// Whose report is believed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claim<'a> {
+    pub run: RunId,
+    pub attempt: u32,
+    pub epoch: Epoch,
+    pub launcher: &'a Identity,
+}
+
+impl Claim<'_> {
+    fn wrote(&self, report: &ExitReport) -> bool {
+        // A launcher that was never released does not know its epoch.
+        let claim = match report.epoch {
+            Some(epoch) => epoch == self.epoch,
+            None => !report.started && report.launcher_pid == self.launcher.pid,
+        };
+        claim && report.version == REPORT_VERSION && report.run == self.run && report.attempt == self.attempt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{BootId, SeededEntropy};
+
+    fn report() -> ExitReport {
+        ExitReport {
+            version: REPORT_VERSION,
+            run: RunId::generate(0, &SeededEntropy::new(1)),
+            attempt: 1,
+            epoch: Some(Epoch(3)),
+            launcher_pid: 42,
+            started: true,
+            launch_error: None,
+            exit_code: Some(0),
+            signal: None,
+            reason: Reason::Exited,
+            limit: None,
+            started_at_ms: 1,
+            ended_at_ms: 2,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            log_error: None,
+        }
+    }
+
+    #[test]
+    fn only_the_claims_own_report_is_believed() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = AttemptDir::at(tmp.path());
+        let launcher = Identity {
+            boot_id: BootId::new("b"),
+            pid: 42,
+            start_ticks: 1,
+            pidfd_inode: 1,
+        };
+        let claim = Claim {
+            run: report().run,
+            attempt: 1,
+            epoch: Epoch(3),
+            launcher: &launcher,
+        };
+        assert_eq!(ExitReport::read(&dir, &claim), None);
+        report().write(&dir).unwrap();
+        assert_eq!(ExitReport::read(&dir, &claim), Some(report()));
+        let other = RunId::generate(0, &SeededEntropy::new(2));
+        let stale = [
+            ExitReport {
+                epoch: Some(Epoch(2)),
+                ..report()
+            },
+            ExitReport {
+                epoch: None,
+                ..report()
+            },
+            ExitReport {
+                attempt: 2,
+                ..report()
+            },
+            ExitReport {
+                run: other,
+                ..report()
+            },
+            ExitReport {
+                version: 2,
+                ..report()
+            },
+            ExitReport {
+                epoch: None,
+                started: false,
+                launcher_pid: 43,
+                ..report()
+            },
+        ];
+        for report in stale {
+            report.write(&dir).unwrap();
+            assert_eq!(ExitReport::read(&dir, &claim), None, "{report:?}");
+        }
+        let never = ExitReport {
+            epoch: None,
+            started: false,
+            exit_code: None,
+            ..report()
+        };
+        never.write(&dir).unwrap();
+        assert!(ExitReport::read(&dir, &claim).unwrap().never_started());
+        std::fs::write(dir.exit(), "{\"version\":1").unwrap();
+        assert_eq!(ExitReport::read(&dir, &claim), None, "half a report is none");
+    }
+}

@@ -1,0 +1,220 @@
+//! The release message: what the daemon writes to a held launcher's stdin, once.
+//!
+//! A line `matins-release VERSION LENGTH`, then that many bytes of JSON. The version stands before the JSON,
+//! so a launcher of another version refuses in words instead of misreading. The length tells a message that
+//! was cut off (the daemon died while writing: nothing started, nothing is wrong) from one that is broken.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Spec};
+use crate::ids::Epoch;
+
+/// Version of the message.
+pub const RELEASE_VERSION: u32 = 1;
+/// Largest JSON of a release, bytes: an environment and arguments fit many times.
+pub const RELEASE_MAX: usize = 16 << 20;
+
+const MAGIC: &str = "matins-release";
+/// Longest first line, bytes.
+const LINE_MAX: u64 = 64;
+
+/// Everything a launcher needs; secrets travel only here.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// [`RELEASE_VERSION`].
+    pub version: u32,
+    /// The claim in whose name the attempt runs; it comes back in the report.
+    pub epoch: Epoch,
+    /// What to do.
+    pub spec: Spec,
+    /// Secret variables of the program, name to value.
+    pub secrets: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Release")
+            .field("version", &self.version)
+            .field("epoch", &self.epoch)
+            .field("spec", &self.spec)
+            .field("secrets", &self.secrets.keys())
+            .finish()
+    }
+}
+
+/// What a launcher read from its stdin.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// The whole message.
+    Release(Box<Release>),
+    /// The daemon went away before it had written all of it.
+    Nothing,
+    /// Something else; why, in one sentence.
+    Garbage(String),
+}
+
+impl Release {
+    /// The message as it is written to the launcher.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        let json = serde_json::to_vec(self).map_err(|source| Error::Json {
+            what: "the release",
+            source,
+        })?;
+        if json.len() > RELEASE_MAX {
+            return Err(Error::ReleaseTooLarge { bytes: json.len() });
+        }
+        let mut message = format!("{MAGIC} {} {}\n", self.version, json.len()).into_bytes();
+        message.extend_from_slice(&json);
+        Ok(message)
+    }
+}
+
+/// Reads one message. Blocks until it is whole or the writer is gone.
+pub(super) fn receive(from: &mut impl Read) -> Received {
+    match read_message(from) {
+        Ok(Some(release)) => Received::Release(Box::new(release)),
+        Ok(None) => Received::Nothing,
+        Err(why) => Received::Garbage(format!("the launcher was not given a release: {why}")),
+    }
+}
+
+fn read_message(from: &mut impl Read) -> Result<Option<Release>, String> {
+    let unreadable = |e: io::Error| format!("its stdin cannot be read: {e}");
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while line.last() != Some(&b'\n') {
+        if line.len() as u64 >= LINE_MAX {
+            return Err("the first line is too long".to_owned());
+        }
+        match from.read(&mut byte) {
+            Ok(0) => return Ok(None),
+            Ok(_) => line.extend_from_slice(&byte),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(unreadable(e)),
+        }
+    }
+    let length = length_of(&line)?;
+    let mut json = Vec::with_capacity(length);
+    from.take(length as u64)
+        .read_to_end(&mut json)
+        .map_err(unreadable)?;
+    if json.len() < length {
+        return Ok(None);
+    }
+    // serde_json's messages quote no values of strings, so no secret can show here.
+    let release: Release = serde_json::from_slice(&json).map_err(|e| {
+        format!(
+            "its JSON does not fit ({:?} error at line {}, column {})",
+            e.classify(),
+            e.line(),
+            e.column()
+        )
+    })?;
+    Ok(Some(release))
+}
+
+fn length_of(line: &[u8]) -> Result<usize, String> {
+    let text = std::str::from_utf8(line).map_err(|_| "the first line is not text".to_owned())?;
+    let mut words = text.split_ascii_whitespace();
+    if words.next() != Some(MAGIC) {
+        return Err("the first line is another".to_owned());
+    }
+    let version: Option<u32> = words.next().and_then(|word| word.parse().ok());
+    if version != Some(RELEASE_VERSION) {
+        let found = version.map_or_else(|| "none".to_owned(), |v| v.to_string());
+        return Err(format!(
+            "its version is {found}, this launcher understands {RELEASE_VERSION}"
+        ));
+    }
+    let length = words
+        .next()
+        .and_then(|word| word.parse().ok())
+        .filter(|n| *n <= RELEASE_MAX);
+    length.ok_or_else(|| "the first line gives no length within bounds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{RunId, SeededEntropy};
+
+    fn release() -> Release {
+        Release {
+            version: RELEASE_VERSION,
+            epoch: Epoch(7),
+            spec: Spec {
+                version: super::super::SPEC_VERSION,
+                run: RunId::generate(0, &SeededEntropy::new(1)),
+                attempt: 1,
+                agent: "a".parse().unwrap(),
+                argv: vec!["true".to_owned()],
+                cwd: "/".into(),
+                env: BTreeMap::new(),
+                stdin: "/dev/null".into(),
+                timeout_ms: None,
+                idle_timeout_ms: None,
+                output_limit: 1,
+                kill_signal: 15,
+                kill_grace_ms: 1,
+                orphan_grace_ms: 1,
+                state_lock: None,
+            },
+            secrets: BTreeMap::from([("KEY".to_owned(), "hunter2".to_owned())]),
+        }
+    }
+
+    fn said(bytes: &[u8]) -> String {
+        match receive(&mut &bytes[..]) {
+            Received::Garbage(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_arrives_whole_or_not_at_all() {
+        let sent = release();
+        let bytes = sent.encode().unwrap();
+        for n in 0..bytes.len() {
+            assert!(
+                matches!(receive(&mut &bytes[..n]), Received::Nothing),
+                "cut at {n}"
+            );
+        }
+        let Received::Release(got) = receive(&mut bytes.as_slice()) else {
+            panic!("a whole message");
+        };
+        assert_eq!(*got, sent);
+    }
+
+    #[test]
+    fn what_is_no_release_is_refused_in_words() {
+        assert!(said(b"GET / HTTP/1.1\r\n\r\n").contains("another"));
+        assert!(said(&[b'x'; 100]).contains("too long"));
+        assert!(said(b"\xff\xfe\n").contains("not text"));
+        assert!(said(b"matins-release 2 10\n0123456789").contains("version is 2"));
+        assert!(said(b"matins-release 1 99999999999\n").contains("length"));
+        let wrong = br#"{"version":1,"epoch":1,"spec":"hunter2"}"#;
+        let message = [format!("matins-release 1 {}\n", wrong.len()).as_bytes(), wrong].concat();
+        let why = said(&message);
+        assert!(why.contains("JSON") && !why.contains("hunter2"), "{why}");
+    }
+
+    #[test]
+    fn secrets_show_in_no_debug_form_and_no_spec() {
+        let release = release();
+        let shown = format!("{release:?}");
+        assert!(shown.contains("KEY") && !shown.contains("hunter2"), "{shown}");
+        assert!(!serde_json::to_string(&release.spec).unwrap().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_release_has_a_largest_size() {
+        let mut release = release();
+        release.spec.argv.push("x".repeat(RELEASE_MAX));
+        assert!(matches!(release.encode(), Err(Error::ReleaseTooLarge { .. })));
+    }
+}

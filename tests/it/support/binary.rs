@@ -1,0 +1,216 @@
+//! The built program as a black box: started, spoken to over its socket, killed.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use super::{Home, eventually_sync};
+
+/// The program under test.
+pub fn exe() -> PathBuf {
+    std::env::var_os("MATINS_TEST_EXE").map_or_else(|| env!("CARGO_BIN_EXE_matins").into(), PathBuf::from)
+}
+
+/// A `matins serve` of its own process.
+#[derive(Debug)]
+pub struct Binary {
+    /// Its home.
+    pub home: Home,
+    child: Option<Child>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Binary {
+    /// Starts it on `home` and waits until the socket answers.
+    pub fn start(home: Home) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut binary = Self {
+            home,
+            child: None,
+            runtime,
+        };
+        binary.restart();
+        binary
+    }
+
+    /// A home whose daemon was not started.
+    pub fn unstarted(home: Home) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { home, child: None, runtime }
+    }
+
+    /// Starts it again.
+    pub fn restart(&mut self) {
+        self.spawn();
+        eventually_sync("the socket answers", || self.try_get("/healthz"));
+    }
+
+    /// Starts it without waiting.
+    pub fn spawn(&mut self) {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_file())
+            .unwrap();
+        let child = self
+            .command(&["serve"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+    }
+
+    /// Where its log goes.
+    pub fn log_file(&self) -> PathBuf {
+        self.home.path().join("daemon.log")
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(exe());
+        command
+            .args(args)
+            .arg("-c")
+            .arg(self.home.path())
+            .env_remove("MATINS_SOCKET")
+            .current_dir(self.home.path());
+        command
+    }
+
+    /// Runs a client command to its end.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs a client command that must succeed; its stdout.
+    pub fn cli_ok(&self, args: &[&str]) -> String {
+        let output = self.cli(args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{args:?}: {:?}\n{stderr}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The daemon's pid.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.as_ref().expect("it runs").id()).unwrap()
+    }
+
+    /// Sends it a signal by number.
+    pub fn signal(&self, signal: i32) {
+        let pid = self.pid().to_string();
+        assert!(
+            Command::new("kill")
+                .arg(format!("-{signal}"))
+                .arg(pid)
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, and its exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.signal(15);
+        self.child.take().expect("it runs").wait().unwrap().code()
+    }
+
+    /// Waits for it to end by itself; its exit code.
+    pub fn exited(&mut self) -> Option<i32> {
+        self.child.take().expect("it runs").wait().unwrap().code()
+    }
+
+    /// GET over the socket; `None` if nobody answers or the status is not 2xx.
+    pub fn try_get(&self, path: &str) -> Option<Value> {
+        let url = format!("http://localhost{path}");
+        self.runtime.block_on(async {
+            let client = matins::net::unix_client(&self.home.socket()).ok()?;
+            let answer = client.get(url).send().await.ok()?.error_for_status().ok()?;
+            let text = answer.text().await.ok()?;
+            Some(serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        })
+    }
+
+    /// GET that must succeed.
+    pub fn get(&self, path: &str) -> Value {
+        self.try_get(path)
+            .unwrap_or_else(|| panic!("GET {path} failed\n{}", self.log()))
+    }
+
+    /// POST; status and body.
+    pub fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("http://localhost{path}");
+        self.runtime.block_on(async {
+            let client = matins::net::unix_client(&self.home.socket()).unwrap();
+            let answer = client.post(url).json(body).send().await.unwrap();
+            let status = answer.status().as_u16();
+            let text = answer.text().await.unwrap();
+            (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        })
+    }
+
+    /// POST of which the answer does not matter, nor whether there is one.
+    pub fn try_post(&self, path: &str) {
+        let url = format!("http://localhost{path}");
+        self.runtime.block_on(async {
+            let Ok(client) = matins::net::unix_client(&self.home.socket()) else { return };
+            let _ = client.post(url).send().await;
+        });
+    }
+
+    /// Every event, newest first, over all pages.
+    pub fn events(&self) -> Vec<Value> {
+        self.pages("/v1/events?limit=200")
+    }
+
+    /// Every row of a paged list.
+    pub fn pages(&self, path: &str) -> Vec<Value> {
+        let mut rows = Vec::new();
+        let mut next = String::new();
+        loop {
+            let page = self.get(&format!("{path}{next}"));
+            rows.extend(page["data"].as_array().unwrap().iter().cloned());
+            let Some(token) = page["nextToken"].as_str() else {
+                return rows;
+            };
+            next = format!("&nextToken={token}");
+        }
+    }
+
+    /// Waits until every run has ended; the events, newest first.
+    pub fn settled(&self) -> Vec<Value> {
+        eventually_sync("every run has ended", || {
+            let events = self.events();
+            let ended = |e: &Value| matches!(e["status"].as_str(), Some("COMPLETED" | "FAILED"));
+            events.iter().all(ended).then_some(events)
+        })
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.lines().rev().take(40).collect::<Vec<_>>();
+            eprintln!("--- the daemon's log, newest line first\n{}", tail.join("\n"));
+        }
+        self.kill();
+    }
+}

@@ -1,0 +1,246 @@
+//! The daemon in process: real `SQLite` file, real launcher, a clock that the test moves.
+//!
+//! Each incarnation has a runtime of its own, so a crash is what it says: nothing is drained, no
+//! task ends, the launchers live on. When the test is over the daemon must have left nothing: no
+//! run that is not ended, no delivery that waits, no broken file, unless the test says otherwise.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use matins::config::{self, Env};
+use matins::daemon::Daemon;
+use matins::engine::{Core, Launcher, Parts, TriggerRequest};
+use matins::ids::{RunId, SystemEntropy};
+use matins::model::{Event, Overrides, RunState};
+use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
+use matins::task::{Stop, Tasks};
+use matins::time::{TestClock, from_ms};
+
+use super::{Home, eventually_sync};
+
+/// 2026-03-02 09:00:00 UTC, a Monday.
+pub const START_MS: i64 = 1_772_442_000_000;
+
+/// An in-process daemon.
+pub struct TestDaemon {
+    /// Its home.
+    pub home: Home,
+    /// Its clock.
+    pub clock: TestClock,
+    up: Option<Up>,
+    /// What the end of the test may find.
+    pub allow_leftovers: bool,
+}
+
+struct Up {
+    core: Arc<Core>,
+    lock: matins::proc::StateLock,
+    threads: matins::store::Threads,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl TestDaemon {
+    /// A daemon on `home`, settled and with its loops running.
+    pub fn start(home: Home) -> Self {
+        let clock = TestClock::new(from_ms(START_MS));
+        let mut daemon = Self {
+            home,
+            clock,
+            up: None,
+            allow_leftovers: false,
+        };
+        daemon.restart();
+        daemon
+    }
+
+    /// Starts again on the same files; a daemon that is up is stopped properly first.
+    pub fn restart(&mut self) {
+        self.stop();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let env = Env::from_iter([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp")]);
+        let location = config::locate(Some(self.home.path()), &env);
+        let (settings, problems) = config::load_settings(&location, &env);
+        assert!(!problems.has_errors(), "{}", problems.render(false));
+        let loaded = config::load_agents(&settings, &env);
+        let launcher = Launcher {
+            exe: env!("CARGO_BIN_EXE_matins").into(),
+            state_dir: settings.state_dir.clone(),
+        };
+        let state_dir = settings.state_dir.clone();
+        let clock = Arc::new(self.clock.clone());
+        let daemon = runtime.block_on(async {
+            let tasks = Tasks::new(Stop::new());
+            let parts = move |store| Parts {
+                store,
+                clock,
+                entropy: Arc::new(SystemEntropy),
+                settings,
+                env,
+                executor: Arc::new(launcher),
+                tasks,
+            };
+            let daemon = Daemon::open(&state_dir, parts, &loaded).await.unwrap();
+            daemon.core.start();
+            daemon
+        });
+        let Daemon { core, threads, lock } = daemon;
+        self.up = Some(Up {
+            core,
+            lock,
+            threads,
+            runtime,
+        });
+    }
+
+    /// Ends the daemon as `kill -9` would: nothing is finished, launchers live on.
+    pub fn crash(&mut self) {
+        if let Some(up) = self.up.take() {
+            up.runtime.shutdown_background();
+            drop(up.lock);
+        }
+    }
+
+    /// Ends the daemon as SIGTERM would.
+    pub fn stop(&mut self) {
+        if let Some(up) = self.up.take() {
+            up.runtime.block_on(async {
+                up.core.tasks.stop().soft();
+                up.core.drain().await;
+                up.core.tasks.join().await;
+            });
+            drop(up.core);
+            up.threads.join();
+            drop(up.lock);
+        }
+    }
+
+    /// The engine.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.up.as_ref().expect("the daemon is up").core
+    }
+
+    /// Runs a future on the daemon's runtime.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.up
+            .as_ref()
+            .expect("the daemon is up")
+            .runtime
+            .block_on(future)
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    /// Triggers an agent and returns the run.
+    pub fn trigger(&self, agent: &str) -> RunId {
+        self.trigger_with(agent, Overrides::default())
+    }
+
+    /// Triggers an agent with overrides.
+    pub fn trigger_with(&self, agent: &str, overrides: Overrides) -> RunId {
+        let request = TriggerRequest {
+            agent: agent.parse().unwrap(),
+            overrides,
+            overlap: None,
+            user: Some("ann".to_owned()),
+        };
+        self.block_on(self.core().trigger(request)).unwrap().id
+    }
+
+    /// The newest runs, newest first.
+    pub fn events(&self) -> Vec<Event> {
+        let filter = EventFilter {
+            limit: 1000,
+            ..EventFilter::default()
+        };
+        self.block_on(self.core().store.events(filter)).unwrap()
+    }
+
+    /// Everything of one run.
+    pub fn detail(&self, run: RunId) -> EventDetail {
+        let number = self
+            .events()
+            .into_iter()
+            .find(|e| e.id == run.to_string())
+            .expect("the run exists")
+            .number;
+        self.block_on(self.core().store.event(number)).unwrap().unwrap()
+    }
+
+    /// The ledger, newest first.
+    pub fn slots(&self) -> Vec<SlotRow> {
+        let filter = SlotFilter {
+            limit: 10_000,
+            ..SlotFilter::default()
+        };
+        self.block_on(self.core().store.slots(filter)).unwrap()
+    }
+
+    /// Waits until a run is in `state`.
+    pub fn wait_for(&self, run: RunId, state: RunState) -> EventDetail {
+        eventually_sync(&format!("run {run} is {state}"), || {
+            let detail = self.detail(run);
+            assert!(
+                detail.event.status == state || !detail.event.status.is_terminal(),
+                "run {run} ended {} ({:?}: {:?})",
+                detail.event.status,
+                detail.event.failure_code,
+                detail.event.error
+            );
+            (detail.event.status == state).then_some(detail)
+        })
+    }
+
+    /// Waits until a run has ended, either way.
+    pub fn wait_end(&self, run: RunId) -> EventDetail {
+        eventually_sync(&format!("run {run} ends"), || {
+            Some(self.detail(run)).filter(|d| d.event.status.is_terminal())
+        })
+    }
+
+    /// As [`Self::settle`], doing `meanwhile` at every look.
+    pub fn settle_with(&self, mut meanwhile: impl FnMut()) {
+        eventually_sync("every run has ended", || {
+            meanwhile();
+            self.events().iter().all(|e| e.status.is_terminal()).then_some(())
+        });
+    }
+
+    /// Waits until no run is left that is not ended; the events, newest first.
+    pub fn settle(&self) -> Vec<Event> {
+        eventually_sync("every run has ended", || {
+            let events = self.events();
+            events.iter().all(|e| e.status.is_terminal()).then_some(events)
+        })
+    }
+}
+
+impl Drop for TestDaemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.crash();
+            return;
+        }
+        if self.up.is_none() {
+            return;
+        }
+        let check = self.block_on(self.core().store.integrity_check()).unwrap();
+        assert_eq!(check, "ok", "the database is whole");
+        if !self.allow_leftovers {
+            let [pending, running, deliveries, _] = self.block_on(self.core().store.gauges()).unwrap();
+            assert_eq!(
+                (pending, running, deliveries),
+                (0, 0, 0),
+                "nothing is left undone"
+            );
+            assert_eq!(self.core().live_count(), 0);
+        }
+        self.stop();
+    }
+}

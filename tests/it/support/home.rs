@@ -1,0 +1,70 @@
+//! A directory with settings, agents and skills, gone with the test.
+
+use std::path::{Path, PathBuf};
+
+/// A temporary home of a daemon.
+#[derive(Debug)]
+pub struct Home {
+    dir: tempfile::TempDir,
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Home {
+    /// An empty home with a short path (a socket's path has 107 bytes).
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("mt").tempdir_in("/tmp").unwrap();
+        std::fs::create_dir(dir.path().join("agents")).unwrap();
+        std::fs::create_dir(dir.path().join("skills")).unwrap();
+        let home = Self { dir };
+        home.settings("");
+        home
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.path().join("var")
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("var/matins.sock")
+    }
+
+    /// Writes the settings: `more` beside the directories.
+    pub fn settings(&self, more: &str) {
+        let text = format!(
+            "agents_dir: agents\nskills_dir: skills\nstate_dir: var\nlisten: {{ socket: var/matins.sock }}\n{more}"
+        );
+        self.write("matins.yaml", &text);
+    }
+
+    /// Writes a file below the home.
+    pub fn write(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Writes an agent that runs `script` with `sh`; `more` are further keys.
+    pub fn agent(&self, id: &str, script: &str, more: &str) {
+        let script = serde_json::to_string(script).unwrap();
+        let text = format!("executor: {{ type: command, command: [/bin/sh, -c, {script}] }}\n{more}");
+        self.write(&format!("agents/{id}.yaml"), &text);
+    }
+
+    /// A file of a run.
+    pub fn run_file(&self, run: &str, file: &str) -> PathBuf {
+        self.state().join("runs").join(run).join(file)
+    }
+}

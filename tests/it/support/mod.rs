@@ -1,0 +1,14 @@
+//! What the tests stand on: a home directory with definitions, an in-process daemon with a clock
+//! that is moved by hand, the built binary as a black box, a webhook receiver, and waiting on state.
+
+pub mod binary;
+pub mod daemon;
+pub mod home;
+pub mod receiver;
+pub mod wait;
+
+pub use binary::Binary;
+pub use daemon::TestDaemon;
+pub use home::Home;
+pub use receiver::TestReceiver;
+pub use wait::eventually_sync;

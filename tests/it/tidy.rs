@@ -1,0 +1,185 @@
+//! Tidiness of the tree as tests: the layer table, headers, sizes. There are no other checks of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Layer of every top-level module. A new module or a new edge is a conscious change of this table.
+const LAYERS: &[(u8, &[&str])] = &[
+    (0, &["ids", "time", "task"]),
+    (1, &["model", "schema", "template", "secret", "net", "proc"]),
+    (2, &["config", "plan", "store", "exec", "webhook"]),
+    (3, &["engine"]),
+    (4, &["api"]),
+    (5, &["daemon"]),
+    (6, &["cli"]),
+];
+/// Lines a file may have.
+const FILE_LINES: usize = 800;
+
+fn layer(module: &str) -> Option<u8> {
+    LAYERS
+        .iter()
+        .find(|(_, modules)| modules.contains(&module))
+        .map(|(layer, _)| *layer)
+}
+
+/// Every `.rs` file below `dir`, with its text.
+fn sources(dir: &str) -> BTreeMap<PathBuf, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![root.join(dir)];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.insert(path.strip_prefix(root).unwrap().to_path_buf(), text);
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+/// The modules that `text` names with `crate::`, in code (not in comments).
+fn edges(text: &str) -> Vec<String> {
+    let code: String = text
+        .lines()
+        .filter(|l| !l.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let inner = group.split("};").next().unwrap_or(group);
+            found.extend(inner.split(',').map(|part| head(part.trim())));
+        } else {
+            found.push(head(rest));
+        }
+    }
+    found.retain(|m| !m.is_empty());
+    found
+}
+
+fn head(path: &str) -> String {
+    path.chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .collect()
+}
+
+fn top_module(path: &Path) -> Option<String> {
+    let inside = path.strip_prefix("src").ok()?;
+    let first = inside.components().next()?.as_os_str().to_str()?;
+    let name = first.strip_suffix(".rs").unwrap_or(first);
+    (name != "lib" && name != "main").then(|| name.to_owned())
+}
+
+/// What is wrong with the imports of a file of `module`.
+fn forbidden_edges(module: &str, text: &str) -> Vec<String> {
+    let Some(own) = layer(module) else {
+        return vec![format!("module {module} is in no layer")];
+    };
+    let wrong = |target: &String| match layer(target) {
+        _ if target == module => false,
+        Some(other) => other >= own,
+        None => false,
+    };
+    edges(text)
+        .into_iter()
+        .filter(wrong)
+        .map(|t| format!("{module} (layer {own}) imports {t}"))
+        .collect()
+}
+
+#[test]
+fn imports_point_downward() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        if let Some(module) = top_module(&path) {
+            wrong.extend(
+                forbidden_edges(&module, &text)
+                    .into_iter()
+                    .map(|w| format!("{}: {w}", path.display())),
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_layer_check_finds_what_it_must() {
+    assert!(
+        forbidden_edges("store", "use crate::exec::Spec;").len() == 1,
+        "sideways"
+    );
+    assert!(
+        forbidden_edges("store", "use crate::engine::Core;").len() == 1,
+        "upward"
+    );
+    assert!(
+        forbidden_edges("store", "use crate::{ids::RunId, engine::Core};").len() == 1,
+        "in a group"
+    );
+    assert!(
+        forbidden_edges("store", "let x = crate::cli::main();").len() == 1,
+        "in an expression"
+    );
+    assert!(forbidden_edges("store", "use crate::ids::RunId;\n// crate::engine").is_empty());
+    assert!(
+        forbidden_edges("newcomer", "").len() == 1,
+        "a module without a layer"
+    );
+}
+
+#[test]
+fn every_file_has_a_header_and_a_bounded_size() {
+    let mut wrong = Vec::new();
+    for dir in ["src", "tests"] {
+        for (path, text) in sources(dir) {
+            if !text.starts_with("//!") {
+                wrong.push(format!("{} does not begin with a //! header", path.display()));
+            }
+            let lines = text.lines().count();
+            if lines > FILE_LINES {
+                wrong.push(format!(
+                    "{} has {lines} lines; {FILE_LINES} are allowed",
+                    path.display()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn sql_is_written_in_the_store_only() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        let outside = top_module(&path).is_some_and(|m| m != "store");
+        let mentions = ["rusqlite", "INSERT INTO", "SELECT ", "PRAGMA "]
+            .iter()
+            .find(|w| text.contains(**w));
+        if let (true, Some(word)) = (outside, mentions) {
+            wrong.push(format!("{} holds {word:?}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn tests_wait_on_state_and_are_all_run() {
+    let mut wrong = Vec::new();
+    let (ignored, slept) = (["#[", "ignore"].concat(), ["sleep", "("].concat());
+    for (path, text) in sources("tests") {
+        let in_poll = path.ends_with("support/wait.rs");
+        for (number, line) in text.lines().enumerate() {
+            if line.contains(&ignored) || (line.contains(&slept) && !in_poll && !line.contains("script")) {
+                wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
