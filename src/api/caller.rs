@@ -45,7 +45,10 @@ impl Users {
     /// The users of a file in the format of `/etc/passwd`.
     #[must_use]
     pub fn of(file: &Path) -> Self {
-        Self { file: file.to_owned(), known: Mutex::default() }
+        Self {
+            file: file.to_owned(),
+            known: Mutex::default(),
+        }
     }
 
     /// The name of a user, or the number where there is none. Reads a small local file.
@@ -54,9 +57,16 @@ impl Users {
         let modified = std::fs::metadata(&self.file).and_then(|m| m.modified()).ok();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if modified.is_none() || known.modified != modified {
-            *known = Known { modified, names: read(&self.file) };
+            *known = Known {
+                modified,
+                names: read(&self.file),
+            };
         }
-        known.names.get(&uid).cloned().unwrap_or_else(|| uid.to_string().into())
+        known
+            .names
+            .get(&uid)
+            .cloned()
+            .unwrap_or_else(|| uid.to_string().into())
     }
 }
 
@@ -75,7 +85,10 @@ fn parse(text: &str) -> HashMap<u32, Arc<str>> {
     let mut names = HashMap::new();
     for line in text.lines() {
         let mut fields = line.split(':');
-        let (name, uid) = (fields.next().unwrap_or_default(), fields.nth(1).and_then(|u| u.parse().ok()));
+        let (name, uid) = (
+            fields.next().unwrap_or_default(),
+            fields.nth(1).and_then(|u| u.parse().ok()),
+        );
         if let Some(uid) = uid
             && !name.is_empty()
         {
@@ -93,8 +106,11 @@ mod tests {
     fn names_are_looked_up_and_numbers_remain() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("passwd");
-        std::fs::write(&file, "root:x:0:0:root:/root:/bin/sh\n#c\nann:x:1000:1000::/:\nalso:x:1000:\nbad:x:y:\n:x:7:\n")
-            .unwrap();
+        std::fs::write(
+            &file,
+            "root:x:0:0:root:/root:/bin/sh\n#c\nann:x:1000:1000::/:\nalso:x:1000:\nbad:x:y:\n:x:7:\n",
+        )
+        .unwrap();
         let users = Users::of(&file);
         assert_eq!(&*users.name(0), "root");
         assert_eq!(&*users.name(1000), "ann");
@@ -112,7 +128,12 @@ mod tests {
         assert_eq!(&*users.name(5), "eve");
         std::fs::write(&file, "bob:x:5:5::/:\n").unwrap();
         let later = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
-        std::fs::File::options().write(true).open(&file).unwrap().set_modified(later).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
         assert_eq!(&*users.name(5), "bob");
     }
 }

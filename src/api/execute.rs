@@ -23,7 +23,15 @@ pub async fn execute(
     let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
     let (overrides, overlap) = read(body)?;
     let user = caller.map(|Extension(caller)| caller.name.to_string());
-    let run = app.core.trigger(TriggerRequest { agent, overrides, overlap, user }).await?;
+    let run = app
+        .core
+        .trigger(TriggerRequest {
+            agent,
+            overrides,
+            overlap,
+            user,
+        })
+        .await?;
     let executed = Executed {
         message: "Execution started. Poll events for status.".to_owned(),
         request_id: run.id.to_string(),
@@ -48,13 +56,19 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
 }
 
 fn object(value: Value) -> Result<Value, String> {
-    if value.is_object() { Ok(value) } else { Err("the input is a JSON object".to_owned()) }
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err("the input is a JSON object".to_owned())
+    }
 }
 
 /// A key that is ignored would run twice what its caller wants once.
 fn not_idempotent(headers: &HeaderMap) -> Result<(), ApiError> {
     if headers.contains_key("idempotency-key") {
-        return Err(ApiError::malformed("the header Idempotency-Key is not available in this version; leave it out"));
+        return Err(ApiError::malformed(
+            "the header Idempotency-Key is not available in this version; leave it out",
+        ));
     }
     Ok(())
 }

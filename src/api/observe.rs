@@ -19,7 +19,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 128;
 
 /// Gives the request an id, its own where it has a usable one, and logs how it was answered.
-pub async fn observe(State(entropy): State<Arc<dyn Entropy>>, request: Request, next: Next) -> Response<Body> {
+pub async fn observe(
+    State(entropy): State<Arc<dyn Entropy>>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
     let id = given(&request).unwrap_or_else(|| made(entropy.as_ref()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let caller = request.extensions().get::<Caller>().map(|c| Arc::clone(&c.name));
@@ -39,7 +43,8 @@ pub async fn observe(State(entropy): State<Arc<dyn Entropy>>, request: Request, 
 
 fn given(request: &Request) -> Option<HeaderValue> {
     let id = request.headers().get(REQUEST_ID)?;
-    let plain = !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    let plain =
+        !id.is_empty() && id.len() <= REQUEST_ID_MAX && id.as_bytes().iter().all(u8::is_ascii_graphic);
     plain.then(|| id.clone())
 }
 
@@ -54,7 +59,9 @@ fn made(entropy: &dyn Entropy) -> HeaderValue {
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
 pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    let text = text
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
     tracing::error!(panic = text, "a request panicked: {text}");
     ApiError::internal().into_response()
 }

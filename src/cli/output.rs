@@ -96,7 +96,10 @@ impl Output {
     /// A quiet one where the reader has gone.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = anstream::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| unprinted(&e))
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(|e| unprinted(&e))
     }
 
     /// Prints a value as one JSON document.
@@ -118,13 +121,18 @@ impl Output {
     }
 
     fn render(&self, head: &[&str], rows: &[Vec<Cell>]) -> String {
-        let shown = rows.iter().map(|row| row.iter().map(|cell| cell.show(self)).collect::<Vec<_>>());
+        let shown = rows
+            .iter()
+            .map(|row| row.iter().map(|cell| cell.show(self)).collect::<Vec<_>>());
         if !self.terminal {
             return shown.map(|row| row.join("\t") + "\n").collect();
         }
         let mut table = comfy_table::Table::new();
         let style: TableStyle = presets::NOTHING;
-        table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
+        table
+            .load_style(style)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(self.width);
         table.set_header(head.iter().copied());
         for row in shown {
             let mut row = Row::from(row);
@@ -142,10 +150,18 @@ impl Output {
     /// # Errors
     /// As [`Output::print`].
     pub fn record(&self, fields: &[(&str, Cell)]) -> Result<(), Failure> {
-        let wide = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        let wide = fields
+            .iter()
+            .map(|(name, _)| name.len())
+            .max()
+            .unwrap_or_default();
         let line = |(name, cell): &(&str, Cell)| {
             let value = cell.show(self);
-            if self.terminal { format!("{name:wide$}  {}\n", paint(&value)) } else { format!("{name}\t{value}\n") }
+            if self.terminal {
+                format!("{name:wide$}  {}\n", paint(&value))
+            } else {
+                format!("{name}\t{value}\n")
+            }
         };
         self.print(&fields.iter().map(line).collect::<String>())
     }
@@ -177,7 +193,9 @@ pub fn unprinted(error: &io::Error) -> Failure {
 /// Unix ms of an RFC 3339 text.
 #[must_use]
 pub fn instant(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_millisecond)
 }
 
 /// `3m ago`, `in 2h 5m`.
@@ -205,7 +223,10 @@ pub fn length(d: Duration) -> String {
 #[must_use]
 pub fn zoned(at_ms: i64, zone: &str) -> String {
     let (tz, name) = crate::time::zone(zone).map_or((jiff::tz::TimeZone::UTC, "UTC"), |tz| (tz, zone));
-    format!("{} {name}", from_ms(at_ms).to_zoned(tz).strftime("%a %Y-%m-%d %H:%M:%S"))
+    format!(
+        "{} {name}",
+        from_ms(at_ms).to_zoned(tz).strftime("%a %Y-%m-%d %H:%M:%S")
+    )
 }
 
 /// Colours the states in a line that is laid out already: colours inside would count as columns.
@@ -234,14 +255,29 @@ mod tests {
     const NOW: i64 = 1_772_442_000_000;
 
     fn output(terminal: bool) -> Output {
-        Output { terminal, json: false, width: 60, now_ms: NOW }
+        Output {
+            terminal,
+            json: false,
+            width: 60,
+            now_ms: NOW,
+        }
     }
 
     fn rows() -> Vec<Vec<Cell>> {
         let long = "a sentence that is far too long for one line of a terminal this narrow";
         vec![
-            vec![Cell::text("price-watch"), Cell::text("FAILED"), Cell::Time(NOW - 125_000), Cell::text(long)],
-            vec![Cell::text("x"), Cell::text("COMPLETED"), Cell::None, Cell::text("tab\there\nand\u{1b}[2J")],
+            vec![
+                Cell::text("price-watch"),
+                Cell::text("FAILED"),
+                Cell::Time(NOW - 125_000),
+                Cell::text(long),
+            ],
+            vec![
+                Cell::text("x"),
+                Cell::text("COMPLETED"),
+                Cell::None,
+                Cell::text("tab\there\nand\u{1b}[2J"),
+            ],
         ]
     }
 
@@ -283,7 +319,10 @@ mod tests {
         }
         assert_eq!(length(Duration::from_millis(1250)), "1.2s");
         assert_eq!(length(Duration::from_millis(61_900)), "1m 1s");
-        assert_eq!(zoned(NOW, "Europe/Berlin"), "Mon 2026-03-02 10:00:00 Europe/Berlin");
+        assert_eq!(
+            zoned(NOW, "Europe/Berlin"),
+            "Mon 2026-03-02 10:00:00 Europe/Berlin"
+        );
         assert_eq!(zoned(NOW, "Nowhere/Land"), "Mon 2026-03-02 09:00:00 UTC");
     }
 

@@ -105,7 +105,8 @@ struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let same = std::fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.device_and_inode);
+        let same =
+            std::fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.device_and_inode);
         if same {
             // One that stays is taken for stale by the next start.
             let _ = std::fs::remove_file(&self.path);
@@ -127,7 +128,9 @@ pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
         move |e: rustix::io::Errno| fail(e.into())
     };
     if path.as_os_str().len() > SOCKET_PATH_MAX {
-        return Err(Error::TooLong { path: path.to_owned() });
+        return Err(Error::TooLong {
+            path: path.to_owned(),
+        });
     }
     if let Some(dir) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir);
@@ -141,7 +144,10 @@ pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
     rustix::net::bind(&socket, &address).map_err(errno("bind"))?;
     rustix::fs::chmod(path, Mode::from_raw_mode(SOCKET_MODE)).map_err(errno("set the mode of"))?;
     let meta = std::fs::symlink_metadata(path).map_err(system("look at"))?;
-    let file = SocketFile { path: path.to_owned(), device_and_inode: (meta.dev(), meta.ino()) };
+    let file = SocketFile {
+        path: path.to_owned(),
+        device_and_inode: (meta.dev(), meta.ino()),
+    };
     rustix::net::listen(&socket, BACKLOG).map_err(errno("listen on"))?;
     let listener = UnixListener::from_std(socket.into()).map_err(system("watch"))?;
     Ok(ControlSocket { listener, file })
@@ -149,11 +155,19 @@ pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
 
 /// Removes a socket that nobody answers on.
 async fn clear(path: &Path) -> Result<(), Error> {
-    let system = |what, source| Error::System { what, path: path.to_owned(), source };
+    let system = |what, source| Error::System {
+        what,
+        path: path.to_owned(),
+        source,
+    };
     match std::fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(system("look at", e)),
-        Ok(meta) if !meta.file_type().is_socket() => return Err(Error::NotASocket { path: path.to_owned() }),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(Error::NotASocket {
+                path: path.to_owned(),
+            });
+        }
         Ok(_) => {}
     }
     match tokio::time::timeout(PROBE_TIMEOUT, UnixStream::connect(path)).await {
@@ -163,8 +177,12 @@ async fn clear(path: &Path) -> Result<(), Error> {
         }
         Ok(Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         // A full queue is an answer too, and so is one that takes too long.
-        Ok(Ok(_)) | Err(_) => Err(Error::InUse { path: path.to_owned() }),
-        Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::InUse { path: path.to_owned() }),
+        Ok(Ok(_)) | Err(_) => Err(Error::InUse {
+            path: path.to_owned(),
+        }),
+        Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::InUse {
+            path: path.to_owned(),
+        }),
         Ok(Err(e)) => Err(system("ask who answers on", e)),
     }
 }
@@ -223,7 +241,9 @@ impl Server {
     async fn accept_all(&self, listener: &UnixListener) {
         loop {
             // A place first: without one nothing is accepted and the kernel's queue holds the rest.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok((stream, _)) => self.take(stream, place),
                 Err(e) => {
@@ -236,7 +256,9 @@ impl Server {
 
     /// Answers a connection in a task of its own, which gives its place back.
     fn take(&self, stream: UnixStream, place: OwnedSemaphorePermit) {
-        let Some(caller) = self.caller(&stream) else { return };
+        let Some(caller) = self.caller(&stream) else {
+            return;
+        };
         let service = TowerToHyperService::new(Extension(caller).layer(self.router.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -255,7 +277,11 @@ impl Server {
     /// Who connected; a peer that the kernel does not know is not answered.
     fn caller(&self, stream: &UnixStream) -> Option<Caller> {
         match stream.peer_cred() {
-            Ok(peer) => Some(Caller { uid: peer.uid(), pid: peer.pid(), name: self.users.name(peer.uid()) }),
+            Ok(peer) => Some(Caller {
+                uid: peer.uid(),
+                pid: peer.pid(),
+                name: self.users.name(peer.uid()),
+            }),
             Err(e) => {
                 tracing::warn!(error = %e, "a connection without credentials was closed: {e}");
                 None
@@ -286,7 +312,7 @@ fn log_end(ended: Result<(), hyper::Error>) {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use axum::routing::{get, post};
+    use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -371,10 +397,18 @@ mod tests {
         let (tasks, closing) = served(&path, Router::new().route("/", get(who))).await;
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let answer = ask(&mut stream, GET).await;
-        let me = format!("{} Some({})", rustix::process::getuid().as_raw(), std::process::id());
+        let me = format!(
+            "{} Some({})",
+            rustix::process::getuid().as_raw(),
+            std::process::id()
+        );
         assert!(answer.ends_with(&me), "{answer}");
         let mut stream = UnixStream::connect(&path).await.unwrap();
-        assert!(ask(&mut stream, "nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+        assert!(
+            ask(&mut stream, "nonsense\r\n\r\n")
+                .await
+                .starts_with("HTTP/1.1 400")
+        );
         closing.cancel();
         tasks.join().await;
         assert!(UnixStream::connect(&path).await.is_err());
@@ -410,9 +444,16 @@ mod tests {
         let (_dir, path) = path();
         let tasks = Tasks::new(Stop::new());
         let header_timeout = Duration::from_millis(50);
-        let server = Server { header_timeout, ..Server::new(Router::new(), tasks.clone()) };
+        let server = Server {
+            header_timeout,
+            ..Server::new(Router::new(), tasks.clone())
+        };
         let socket = bind_unix(&path).await.unwrap();
-        tasks.spawn("listener", OnEnd::Logged, serve(socket, server, std::future::pending()));
+        tasks.spawn(
+            "listener",
+            OnEnd::Logged,
+            serve(socket, server, std::future::pending()),
+        );
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let begun = std::time::Instant::now();
         let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost:").await;
@@ -425,15 +466,20 @@ mod tests {
     #[tokio::test]
     async fn a_hard_stop_cuts_what_hangs() {
         let (_dir, path) = path();
-        let hang = || async { std::future::pending::<()>().await };
-        let (tasks, _closing) = served(&path, Router::new().route("/", post(hang).get(hang))).await;
+        let begun = Arc::new(Semaphore::new(0));
+        let begin = Arc::clone(&begun);
+        let hang = move || async move {
+            begin.add_permits(1);
+            std::future::pending::<()>().await;
+        };
+        let (tasks, _closing) = served(&path, Router::new().route("/", get(hang))).await;
         let mut stream = UnixStream::connect(&path).await.unwrap();
         stream.write_all(GET.as_bytes()).await.unwrap();
+        let _permit = begun.acquire().await.unwrap();
         tasks.stop().hard();
         tasks.join().await;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "");
+        assert_eq!(stream.read_to_string(&mut answer).await.unwrap(), 0);
     }
 
     #[tokio::test]
