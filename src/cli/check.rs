@@ -54,14 +54,19 @@ fn report(checked: &Checked, out: &Output) -> String {
             }
         }
     }
-    let (agents, invalid) = (checked.agents.len(), checked.invalid.len());
-    let broken = if invalid == 0 {
+    let broken = checked.invalid.len();
+    let broken = if broken == 0 {
         String::new()
     } else {
-        format!(", {invalid} with errors")
+        format!(", {broken} more with errors")
     };
-    let _ = writeln!(text, "{agents} agents{broken}, {schedules} schedules");
+    let agents = count(checked.agents.len(), "agent");
+    let _ = writeln!(text, "{agents}{broken}, {}", count(schedules, "schedule"));
     text
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn fires(schedule: &Schedule, now_ms: i64) -> Vec<i64> {
@@ -119,7 +124,7 @@ mod tests {
             text.contains("a: 0 9 * * MON-FRI Europe/Berlin\n  Tue 2026-03-03 09:00:00 Europe/Berlin\n"),
             "{text}"
         );
-        assert!(text.ends_with("1 agents, 1 schedules\n"), "{text}");
+        assert!(text.ends_with("1 agent, 1 schedule\n"), "{text}");
         let document = document(&checked, NOW);
         assert_eq!(document["errors"], 0);
         assert_eq!(
@@ -139,7 +144,7 @@ mod tests {
         };
         let text = report(&checked, &out);
         assert!(
-            text.contains("nonsense") && text.contains("1 with errors"),
+            text.contains("nonsense") && text.contains("1 more with errors"),
             "{text}"
         );
         assert_eq!(document(&checked, NOW)["errors"], 1);

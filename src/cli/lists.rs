@@ -84,12 +84,14 @@ pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
     }
     let row = |(at, zone, agent): &(i64, &str, &AgentView)| {
         let last = agent.last_run.as_ref().and_then(|e| e.started_at.as_deref());
-        vec![
-            Cell::Fire(*at, (*zone).to_owned()),
-            Cell::Time(*at),
-            Cell::time(last),
-            Cell::text(&agent.id),
-        ]
+        // For people the first column tells the zone.
+        let second = if session.out.terminal {
+            Cell::Time(*at)
+        } else {
+            Cell::text(*zone)
+        };
+        let first = Cell::Fire(*at, (*zone).to_owned());
+        vec![first, second, Cell::time(last), Cell::text(&agent.id)]
     };
     let table: Vec<Vec<Cell>> = fires.iter().map(row).collect();
     session.out.table(&["NEXT", "LEFT", "LAST", "AGENT"], &table)?;

@@ -11,6 +11,9 @@ use super::output::say;
 use crate::config::Env;
 use crate::daemon::{self, Options, listen};
 
+/// What is logged where nothing else is wanted; the migration runner tells too much of itself.
+const LOG_DEFAULT: &str = "info,refinery_core=warn";
+
 /// Runs the daemon in the foreground until it is told to stop.
 pub fn serve(global: &Global, env: &Env) -> ExitCode {
     if global.socket.is_some() {
@@ -49,12 +52,12 @@ fn log(env: &Env) {
         .get("MATINS_LOG")
         .or_else(|| env.get("RUST_LOG"))
         .and_then(|v| v.to_str())
-        .unwrap_or("info");
+        .unwrap_or(LOG_DEFAULT);
     let filter = EnvFilter::try_new(wanted).unwrap_or_else(|e| {
         say(&format!(
-            "warning: the log filter {wanted:?} cannot be used ({e}); logging at info"
+            "warning: the log filter {wanted:?} cannot be used ({e}); logging as by default"
         ));
-        EnvFilter::new("info")
+        EnvFilter::new(LOG_DEFAULT)
     });
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
