@@ -36,24 +36,11 @@ pub struct OneQuery {
 pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> Listed<AgentView> {
     let limit = limit(query.limit, AGENTS_DEFAULT, ROWS_MAX)?;
     let fires = fires(query.fires)?;
-    let after = query
-        .next_token
-        .map(|t| Kind::Agents.decode(&t))
-        .transpose()?
-        .unwrap_or_default();
+    let after = query.next_token.map(|t| Kind::Agents.decode(&t)).transpose()?.unwrap_or_default();
     let wanted = query.q.unwrap_or_default().to_lowercase();
-    let rows = app
-        .core
-        .store
-        .agents()
-        .await?
-        .into_iter()
-        .filter(|a| a.id > after)
-        .map(|a| with_entry(&app, a));
-    let rows = rows
-        .filter(|(a, entry)| matches(a, entry.as_deref(), &wanted))
-        .take(limit + 1)
-        .collect();
+    let rows =
+        app.core.store.agents().await?.into_iter().filter(|a| a.id > after).map(|a| with_entry(&app, a));
+    let rows = rows.filter(|(a, entry)| matches(a, entry.as_deref(), &wanted)).take(limit + 1).collect();
     let now_ms = app.core.clock.now_ms();
     let wire = |(a, e): Row| AgentView::of(a, e.as_deref(), now_ms, fires);
     Ok(Json(page(rows, limit, |(a, _)| Kind::Agents.encode(&a.id), wire)))
@@ -67,19 +54,9 @@ pub async fn get(
 ) -> Answer<AgentView> {
     let fires = fires(query.fires)?;
     let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    let summary = app
-        .core
-        .store
-        .agent(agent)
-        .await?
-        .ok_or_else(|| ApiError::no_agent(&id))?;
+    let summary = app.core.store.agent(agent).await?.ok_or_else(|| ApiError::no_agent(&id))?;
     let (summary, entry) = with_entry(&app, summary);
-    Ok(data(AgentView::of(
-        summary,
-        entry.as_deref(),
-        app.core.clock.now_ms(),
-        fires,
-    )))
+    Ok(data(AgentView::of(summary, entry.as_deref(), app.core.clock.now_ms(), fires)))
 }
 
 /// An agent as the store and, unless its file was never readable, the catalog have it.
@@ -100,9 +77,6 @@ fn fires(asked: Option<usize>) -> Result<usize, ApiError> {
     match asked {
         None => Ok(FIRES_DEFAULT),
         Some(n) if n <= FIRES_MAX => Ok(n),
-        Some(n) => Err(ApiError::parameter(
-            "fires",
-            &format!("{n} is more than {FIRES_MAX}"),
-        )),
+        Some(n) => Err(ApiError::parameter("fires", &format!("{n} is more than {FIRES_MAX}"))),
     }
 }

@@ -45,10 +45,7 @@ impl Users {
     /// The users of a file in the format of `/etc/passwd`.
     #[must_use]
     pub fn of(file: &Path) -> Self {
-        Self {
-            file: file.to_owned(),
-            known: Mutex::default(),
-        }
+        Self { file: file.to_owned(), known: Mutex::default() }
     }
 
     /// The name of a user, or the number where there is none. Reads a small local file.
@@ -57,16 +54,9 @@ impl Users {
         let modified = std::fs::metadata(&self.file).and_then(|m| m.modified()).ok();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if modified.is_none() || known.modified != modified {
-            *known = Known {
-                modified,
-                names: read(&self.file),
-            };
+            *known = Known { modified, names: read(&self.file) };
         }
-        known
-            .names
-            .get(&uid)
-            .cloned()
-            .unwrap_or_else(|| uid.to_string().into())
+        known.names.get(&uid).cloned().unwrap_or_else(|| uid.to_string().into())
     }
 }
 
@@ -85,10 +75,7 @@ fn parse(text: &str) -> HashMap<u32, Arc<str>> {
     let mut names = HashMap::new();
     for line in text.lines() {
         let mut fields = line.split(':');
-        let (name, uid) = (
-            fields.next().unwrap_or_default(),
-            fields.nth(1).and_then(|u| u.parse().ok()),
-        );
+        let (name, uid) = (fields.next().unwrap_or_default(), fields.nth(1).and_then(|u| u.parse().ok()));
         if let Some(uid) = uid
             && !name.is_empty()
         {
@@ -128,12 +115,7 @@ mod tests {
         assert_eq!(&*users.name(5), "eve");
         std::fs::write(&file, "bob:x:5:5::/:\n").unwrap();
         let later = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
-        std::fs::File::options()
-            .write(true)
-            .open(&file)
-            .unwrap()
-            .set_modified(later)
-            .unwrap();
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(later).unwrap();
         assert_eq!(&*users.name(5), "bob");
     }
 }

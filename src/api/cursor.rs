@@ -56,10 +56,7 @@ impl Kind {
     pub fn decode(self, cursor: &str) -> Result<String, ApiError> {
         let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
         let text = bytes.and_then(|b| String::from_utf8(b).ok());
-        let key = text
-            .as_deref()
-            .and_then(|t| t.strip_prefix(self.prefix()))
-            .map(str::to_owned);
+        let key = text.as_deref().and_then(|t| t.strip_prefix(self.prefix())).map(str::to_owned);
         key.ok_or_else(foreign)
     }
 
@@ -78,10 +75,7 @@ impl Kind {
     pub fn decode_pair(self, cursor: &str) -> Result<(i64, i64), ApiError> {
         let key = self.decode(cursor)?;
         let (first, second) = key.split_once(':').ok_or_else(foreign)?;
-        Ok((
-            first.parse().map_err(|_| foreign())?,
-            second.parse().map_err(|_| foreign())?,
-        ))
+        Ok((first.parse().map_err(|_| foreign())?, second.parse().map_err(|_| foreign())?))
     }
 }
 
@@ -100,10 +94,7 @@ pub fn page<R, T>(
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next_token = rows.last().filter(|_| more).map(key);
-    Page {
-        data: rows.into_iter().map(wire).collect(),
-        next_token,
-    }
+    Page { data: rows.into_iter().map(wire).collect(), next_token }
 }
 
 /// The size of a page: `default` where none is asked for.
@@ -114,10 +105,7 @@ pub fn limit(asked: Option<usize>, default: usize, max: usize) -> Result<usize, 
     match asked {
         None => Ok(default),
         Some(n) if (1..=max).contains(&n) => Ok(n),
-        Some(n) => Err(ApiError::parameter(
-            "limit",
-            &format!("{n} is not within 1 and {max}"),
-        )),
+        Some(n) => Err(ApiError::parameter("limit", &format!("{n} is not within 1 and {max}"))),
     }
 }
 
@@ -129,22 +117,11 @@ mod tests {
     fn a_cursor_comes_back_as_its_key_and_is_url_safe() {
         for key in ["1", "-5", "9223372036854775807", "price-watch", "", "a:b/ü?"] {
             let cursor = Kind::Agents.encode(key);
-            assert!(
-                cursor
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'),
-                "{cursor}"
-            );
+            assert!(cursor.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{cursor}");
             assert_eq!(Kind::Agents.decode(&cursor).unwrap(), key);
         }
-        assert_eq!(
-            Kind::Events.decode_number(&Kind::Events.encode("-7")).unwrap(),
-            -7
-        );
-        assert_eq!(
-            Kind::Slots.decode_pair(&Kind::Slots.encode("-7:3")).unwrap(),
-            (-7, 3)
-        );
+        assert_eq!(Kind::Events.decode_number(&Kind::Events.encode("-7")).unwrap(), -7);
+        assert_eq!(Kind::Slots.decode_pair(&Kind::Slots.encode("-7:3")).unwrap(), (-7, 3));
     }
 
     #[test]
@@ -168,10 +145,7 @@ mod tests {
     #[test]
     fn only_an_extra_row_makes_a_next_page() {
         let make = |n: usize| page((0..n).collect(), 3, |r| format!("k{r}"), |r| r * 10);
-        assert_eq!(
-            (make(4).data, make(4).next_token.as_deref()),
-            (vec![0, 10, 20], Some("k2"))
-        );
+        assert_eq!((make(4).data, make(4).next_token.as_deref()), (vec![0, 10, 20], Some("k2")));
         assert_eq!((make(3).data, make(3).next_token), (vec![0, 10, 20], None));
         assert_eq!((make(0).data, make(0).next_token), (vec![], None));
     }

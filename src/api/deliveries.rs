@@ -27,17 +27,9 @@ type Accepted = Result<(StatusCode, Json<Data<Delivering>>), ApiError>;
 pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<DeliveryView> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let filter = DeliveryFilter {
-        state: query
-            .state
-            .as_deref()
-            .map(|s| events::word("state", s, DeliveryState::ALL))
-            .transpose()?,
+        state: query.state.as_deref().map(|s| events::word("state", s, DeliveryState::ALL)).transpose()?,
         run: None,
-        before: query
-            .next_token
-            .as_deref()
-            .map(|t| Kind::Deliveries.decode_number(t))
-            .transpose()?,
+        before: query.next_token.as_deref().map(|t| Kind::Deliveries.decode_number(t)).transpose()?,
         limit: limit + 1,
     };
     let rows = app.core.store.deliveries(filter).await?;
@@ -53,13 +45,7 @@ pub async fn redeliver(State(app): State<App>, Path(id): Path<String>, body: Fie
         return Err(ApiError::no_delivery(&id));
     }
     let message = "The delivery is due again.".to_owned();
-    Ok((
-        StatusCode::ACCEPTED,
-        data(Delivering {
-            message,
-            delivery_ids: vec![id],
-        }),
-    ))
+    Ok((StatusCode::ACCEPTED, data(Delivering { message, delivery_ids: vec![id] })))
 }
 
 /// Sends a `ping` to every endpoint of an agent, or of the settings.
@@ -70,11 +56,5 @@ pub async fn test(State(app): State<App>, mut body: Fields) -> Accepted {
     let sent = app.core.ping(agent.as_ref().map(parse).transpose()?).await?;
     let delivery_ids: Vec<String> = sent.iter().map(ToString::to_string).collect();
     let message = "The pings are due. Poll the deliveries for their answers.".to_owned();
-    Ok((
-        StatusCode::ACCEPTED,
-        data(Delivering {
-            message,
-            delivery_ids,
-        }),
-    ))
+    Ok((StatusCode::ACCEPTED, data(Delivering { message, delivery_ids })))
 }

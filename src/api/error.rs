@@ -54,16 +54,8 @@ pub struct FieldError {
 
 impl ApiError {
     fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        let body = ErrorBody {
-            code: code.to_owned(),
-            message: message.into(),
-            details: Vec::new(),
-        };
-        Self {
-            status,
-            body,
-            retry_after_s: None,
-        }
+        let body = ErrorBody { code: code.to_owned(), message: message.into(), details: Vec::new() };
+        Self { status, body, retry_after_s: None }
     }
 
     fn detail(mut self, detail: Value) -> Self {
@@ -92,11 +84,7 @@ impl ApiError {
     /// 404: there is no such route.
     #[must_use]
     pub fn no_route(method: &str, path: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "unknown_route",
-            format!("there is no {method} {path}"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "unknown_route", format!("there is no {method} {path}"))
     }
 
     /// 405: the route exists for other methods; the router adds `Allow`.
@@ -109,55 +97,35 @@ impl ApiError {
     /// 404: no agent of this id.
     #[must_use]
     pub fn no_agent(id: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "unknown_agent",
-            format!("agent {id:?} does not exist"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "unknown_agent", format!("agent {id:?} does not exist"))
     }
 
     /// 404: no run of this name.
     #[must_use]
     pub fn no_event(name: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "unknown_event",
-            format!("run {name:?} does not exist"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "unknown_event", format!("run {name:?} does not exist"))
     }
 
     /// 404: no delivery of this id.
     #[must_use]
     pub fn no_delivery(id: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "unknown_delivery",
-            format!("delivery {id:?} does not exist"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "unknown_delivery", format!("delivery {id:?} does not exist"))
     }
 
     /// 409: a prefix names several runs.
     #[must_use]
     pub fn ambiguous(name: &str, candidates: &[RunId]) -> Self {
         let ids: Vec<String> = candidates.iter().map(ToString::to_string).collect();
-        let message = format!(
-            "{name:?} names several runs: {}; write more of the id",
-            ids.join(", ")
-        );
+        let message = format!("{name:?} names several runs: {}; write more of the id", ids.join(", "));
         let error = Self::new(StatusCode::CONFLICT, "ambiguous", message);
-        ids.into_iter()
-            .fold(error, |e, id| e.detail(json!({ "eventId": id })))
+        ids.into_iter().fold(error, |e, id| e.detail(json!({ "eventId": id })))
     }
 
     /// 409: the run has ended already.
     #[must_use]
     pub fn ended(id: RunId, state: crate::model::RunState) -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            "already_ended",
-            format!("run {id} has ended already: it is {state}"),
-        )
-        .detail(json!({ "eventId": id.to_string(), "status": state.as_str() }))
+        Self::new(StatusCode::CONFLICT, "already_ended", format!("run {id} has ended already: it is {state}"))
+            .detail(json!({ "eventId": id.to_string(), "status": state.as_str() }))
     }
 
     /// 408: the body did not come in time.
@@ -179,11 +147,7 @@ impl ApiError {
     pub fn unsupported(content_type: &str) -> Self {
         let message =
             format!("a body of type {content_type:?} is not taken; send Content-Type: application/json");
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            message,
-        )
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
     /// 422: fields of the body do not fit.
@@ -195,9 +159,7 @@ impl ApiError {
             [first, rest @ ..] => format!("{} (and {} more)", said(first), rest.len()),
         };
         let error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", message);
-        errors.into_iter().fold(error, |e, f| {
-            e.detail(json!({ "pointer": f.pointer, "message": f.message }))
-        })
+        errors.into_iter().fold(error, |e, f| e.detail(json!({ "pointer": f.pointer, "message": f.message })))
     }
 
     /// 500: something inside broke; the log says what.
@@ -226,9 +188,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut answer = (self.status, Json(ErrorEnvelope { error: self.body })).into_response();
         if let Some(seconds) = self.retry_after_s {
-            answer
-                .headers_mut()
-                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
     }
@@ -265,9 +225,7 @@ impl From<PingError> for ApiError {
 
 impl From<store::Error> for ApiError {
     fn from(error: store::Error) -> Self {
-        let cause = std::error::Error::source(&error)
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(error = %error, cause, "a request failed in the store: {error}");
         match &error {
             // The caller may come again: nothing of it was taken.
@@ -286,10 +244,7 @@ mod tests {
 
     async fn sent(error: ApiError) -> (u16, Option<String>, Value) {
         let answer = error.into_response();
-        let retry = answer
-            .headers()
-            .get("retry-after")
-            .map(|v| v.to_str().unwrap().to_owned());
+        let retry = answer.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
         let status = answer.status().as_u16();
         let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
         (status, retry, serde_json::from_slice(&body).unwrap())
@@ -299,22 +254,11 @@ mod tests {
     async fn every_refusal_has_its_status_and_code() {
         let run = RunId::generate(0, &SeededEntropy::new(1));
         let agent: crate::ids::AgentId = "a".parse().unwrap();
-        let field = Refused::Field {
-            pointer: "/prompt".into(),
-            message: "too long".into(),
-        };
+        let field = Refused::Field { pointer: "/prompt".into(), message: "too long".into() };
         for (refused, status, code, retry) in [
             (Refused::UnknownAgent("x".into()), 404, "unknown_agent", false),
             (Refused::InvalidAgent(agent.clone()), 409, "invalid_agent", false),
-            (
-                Refused::Overlap {
-                    agent: agent.clone(),
-                    run,
-                },
-                409,
-                "overlap",
-                false,
-            ),
+            (Refused::Overlap { agent: agent.clone(), run }, 409, "overlap", false),
             (Refused::QueueFull { agent }, 429, "queue_full", true),
             (field, 422, "invalid_field", false),
             (Refused::Draining, 503, "draining", true),
@@ -333,24 +277,13 @@ mod tests {
 
     #[tokio::test]
     async fn details_name_what_it_is_about() {
-        let two = [
-            RunId::generate(0, &SeededEntropy::new(1)),
-            RunId::generate(0, &SeededEntropy::new(2)),
-        ];
+        let two = [RunId::generate(0, &SeededEntropy::new(1)), RunId::generate(0, &SeededEntropy::new(2))];
         let (status, _, body) = sent(ApiError::ambiguous("0000", &two)).await;
         assert_eq!(status, 409);
         assert_eq!(body["error"]["details"][1]["eventId"], two[1].to_string());
-        let fields = ["/a", "/b"]
-            .map(|p| FieldError {
-                pointer: p.into(),
-                message: "no".into(),
-            })
-            .to_vec();
+        let fields = ["/a", "/b"].map(|p| FieldError { pointer: p.into(), message: "no".into() }).to_vec();
         let (_, _, body) = sent(ApiError::fields(fields)).await;
-        assert_eq!(
-            body["error"]["details"][1],
-            json!({"pointer": "/b", "message": "no"})
-        );
+        assert_eq!(body["error"]["details"][1], json!({"pointer": "/b", "message": "no"}));
         assert_eq!(body["error"]["message"], "/a: no (and 1 more)");
     }
 

@@ -55,33 +55,17 @@ pub async fn of_agent(
 
 /// 404 for an agent that has neither a file nor a run.
 pub(super) async fn known(app: &App, agent: AgentId) -> Result<(), ApiError> {
-    let any = EventFilter {
-        agent: Some(agent.clone()),
-        limit: 1,
-        ..EventFilter::default()
-    };
+    let any = EventFilter { agent: Some(agent.clone()), limit: 1, ..EventFilter::default() };
     let exists =
         app.core.store.agent(agent.clone()).await?.is_some() || !app.core.store.events(any).await?.is_empty();
-    if exists {
-        Ok(())
-    } else {
-        Err(ApiError::no_agent(agent.as_str()))
-    }
+    if exists { Ok(()) } else { Err(ApiError::no_agent(agent.as_str())) }
 }
 
 /// One event in full.
 pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<EventView> {
     let (number, id) = find(&app, &name).await?;
-    let detail = app
-        .core
-        .store
-        .event(number)
-        .await?
-        .ok_or_else(|| ApiError::no_event(&name))?;
-    Ok(data(EventView::of(
-        detail,
-        &RunDirs::new(app.core.state_dir(), id),
-    )))
+    let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(&name))?;
+    Ok(data(EventView::of(detail, &RunDirs::new(app.core.state_dir(), id))))
 }
 
 /// Asks a run to end; a second call kills it.
@@ -93,20 +77,11 @@ pub async fn cancel(
 ) -> Result<(StatusCode, Json<Data<CancelledView>>), ApiError> {
     body.finish()?;
     let (_, id) = find(&app, &name).await?;
-    let by = caller.map_or_else(
-        || "an unknown caller".to_owned(),
-        |Extension(c)| c.name.to_string(),
-    );
+    let by = caller.map_or_else(|| "an unknown caller".to_owned(), |Extension(c)| c.name.to_string());
     match app.core.cancel(id, by).await? {
         CancelAnswer::Accepted => {
             let message = "Cancellation requested. Poll the event for its end.".to_owned();
-            Ok((
-                StatusCode::ACCEPTED,
-                data(CancelledView {
-                    message,
-                    event_id: id.to_string(),
-                }),
-            ))
+            Ok((StatusCode::ACCEPTED, data(CancelledView { message, event_id: id.to_string() })))
         }
         CancelAnswer::Ended(state) => Err(ApiError::ended(id, state)),
         CancelAnswer::Unknown => Err(ApiError::no_event(&name)),
@@ -129,32 +104,20 @@ async fn listed(app: &App, query: &Query, agent: Option<AgentId>) -> Result<Page
         None => app.core.store.events(filter).await?,
         Some(id) => of_request(app, id, &filter).await?,
     };
-    Ok(page(
-        rows,
-        limit,
-        |e| Kind::Events.encode(&e.number.to_string()),
-        |e| e,
-    ))
+    Ok(page(rows, limit, |e| Kind::Events.encode(&e.number.to_string()), |e| e))
 }
 
 /// The one event of a request, if the other filters let it through.
 async fn of_request(app: &App, request: &str, filter: &EventFilter) -> Result<Vec<Event>, ApiError> {
-    let id: RunId = request
-        .parse()
-        .map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
-    let Found::One(number, _) = app.core.store.find_run(id.to_string()).await? else {
-        return Ok(Vec::new());
-    };
+    let id: RunId =
+        request.parse().map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
+    let Found::One(number, _) = app.core.store.find_run(id.to_string()).await? else { return Ok(Vec::new()) };
     let before = number.saturating_add(1);
     if filter.before.is_some_and(|b| b < before) {
         return Ok(Vec::new());
     }
     // The newest row that is not newer than the run and passes: the run itself, or not at all.
-    let only = EventFilter {
-        before: Some(before),
-        limit: 1,
-        ..filter.clone()
-    };
+    let only = EventFilter { before: Some(before), limit: 1, ..filter.clone() };
     let rows = app.core.store.events(only).await?;
     Ok(rows.into_iter().filter(|e| e.number == number).collect())
 }
@@ -167,40 +130,23 @@ impl Query {
         };
         Ok(EventFilter {
             agent,
-            status: self
-                .status
-                .as_deref()
-                .map(|s| word("status", s, RunState::ALL))
-                .transpose()?,
-            trigger: self
-                .trigger
-                .as_deref()
-                .map(|s| word("trigger", s, Trigger::ALL))
-                .transpose()?,
+            status: self.status.as_deref().map(|s| word("status", s, RunState::ALL)).transpose()?,
+            trigger: self.trigger.as_deref().map(|s| word("trigger", s, Trigger::ALL)).transpose()?,
             failure_code: self.failure_code.clone(),
-            started_after_ms: self
-                .started_after
-                .as_deref()
-                .map(|t| time("startedAfter", t))
-                .transpose()?,
+            started_after_ms: self.started_after.as_deref().map(|t| time("startedAfter", t)).transpose()?,
             started_before_ms: self
                 .started_before
                 .as_deref()
                 .map(|t| time("startedBefore", t))
                 .transpose()?,
-            before: self
-                .next_token
-                .as_deref()
-                .map(|t| Kind::Events.decode_number(t))
-                .transpose()?,
+            before: self.next_token.as_deref().map(|t| Kind::Events.decode_number(t)).transpose()?,
             limit,
         })
     }
 }
 
 fn parse<T: std::str::FromStr>(name: &str, text: &str, what: &str) -> Result<T, ApiError> {
-    text.parse()
-        .map_err(|_| ApiError::parameter(name, &format!("{text:?} is not {what}")))
+    text.parse().map_err(|_| ApiError::parameter(name, &format!("{text:?} is not {what}")))
 }
 
 /// Reads a word of a closed vocabulary from a query parameter.
@@ -209,27 +155,19 @@ where
     T: std::str::FromStr + std::fmt::Display,
 {
     let list = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    text.parse()
-        .map_err(|_| ApiError::parameter(name, &format!("{text:?} is none of {list}")))
+    text.parse().map_err(|_| ApiError::parameter(name, &format!("{text:?} is none of {list}")))
 }
 
 /// Reads an ISO 8601 instant, Unix ms. Without an offset it is UTC, without a time the day's begin.
 fn time(name: &str, text: &str) -> Result<i64, ApiError> {
     // In a query a plus that was not encoded arrives as a space: `..T09:00:00 02:00`.
-    let repaired = text
-        .rsplit_once(' ')
-        .map(|(time, offset)| format!("{time}+{offset}"));
+    let repaired = text.rsplit_once(' ').map(|(time, offset)| format!("{time}+{offset}"));
     let at = |text: &str| -> Option<Timestamp> {
         let civil = || text.parse::<jiff::civil::DateTime>().ok()?.in_tz("UTC").ok();
         text.parse().ok().or_else(|| civil().map(|z| z.timestamp()))
     };
     let found = at(text).or_else(|| at(&repaired?));
-    let wrong = || {
-        ApiError::parameter(
-            name,
-            &format!("{text:?} is not a time; write 2026-11-22T09:00:00Z"),
-        )
-    };
+    let wrong = || ApiError::parameter(name, &format!("{text:?} is not a time; write 2026-11-22T09:00:00Z"));
     Ok(found.ok_or_else(wrong)?.as_millisecond())
 }
 
@@ -269,18 +207,9 @@ mod tests {
             (filter.status, filter.trigger, filter.limit),
             (Some(RunState::Failed), Some(Trigger::CatchUp), 3)
         );
-        assert!(
-            query("failed", "manual").filter(None, 3).is_err(),
-            "one spelling everywhere"
-        );
+        assert!(query("failed", "manual").filter(None, 3).is_err(), "one spelling everywhere");
         assert!(query("FAILED", "").filter(None, 3).is_err());
-        let of = |id: &str| {
-            Query {
-                agent_id: Some(id.into()),
-                ..Query::default()
-            }
-            .filter(None, 1)
-        };
+        let of = |id: &str| Query { agent_id: Some(id.into()), ..Query::default() }.filter(None, 1);
         assert_eq!(of("a").unwrap().agent.unwrap().as_str(), "a");
         assert!(of("A/B").is_err());
     }

@@ -23,15 +23,7 @@ pub async fn execute(
     let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
     let (overrides, overlap) = read(body)?;
     let user = caller.map(|Extension(caller)| caller.name.to_string());
-    let run = app
-        .core
-        .trigger(TriggerRequest {
-            agent,
-            overrides,
-            overlap,
-            user,
-        })
-        .await?;
+    let run = app.core.trigger(TriggerRequest { agent, overrides, overlap, user }).await?;
     let executed = Executed {
         message: "Execution started. Poll events for status.".to_owned(),
         request_id: run.id.to_string(),
@@ -56,11 +48,7 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
 }
 
 fn object(value: Value) -> Result<Value, String> {
-    if value.is_object() {
-        Ok(value)
-    } else {
-        Err("the input is a JSON object".to_owned())
-    }
+    if value.is_object() { Ok(value) } else { Err("the input is a JSON object".to_owned()) }
 }
 
 /// A key that is ignored would run twice what its caller wants once.

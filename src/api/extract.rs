@@ -33,10 +33,7 @@ where
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         match Query::<T>::try_from_uri(&parts.uri) {
             Ok(Query(params)) => Ok(Self(params)),
-            Err(e) => Err(ApiError::malformed(format!(
-                "the query cannot be read: {}",
-                innermost(&e)
-            ))),
+            Err(e) => Err(ApiError::malformed(format!("the query cannot be read: {}", innermost(&e)))),
         }
     }
 }
@@ -70,10 +67,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
                 return Err(ApiError::too_large(BODY_MAX));
             }
             Ok(Err(e)) => {
-                return Err(ApiError::malformed(format!(
-                    "the body cannot be read: {}",
-                    innermost(&e)
-                )));
+                return Err(ApiError::malformed(format!("the body cannot be read: {}", innermost(&e))));
             }
             Ok(Ok(bytes)) => bytes,
         };
@@ -91,15 +85,9 @@ impl Fields {
             .map_err(|e| ApiError::malformed(format!("the body is not JSON: {e}")))?;
         let Value::Object(fields) = value else {
             let message = "the body is a JSON object".to_owned();
-            return Err(ApiError::fields(vec![FieldError {
-                pointer: String::new(),
-                message,
-            }]));
+            return Err(ApiError::fields(vec![FieldError { pointer: String::new(), message }]));
         };
-        Ok(Self {
-            left: fields,
-            ..Self::default()
-        })
+        Ok(Self { left: fields, ..Self::default() })
     }
 
     /// Takes a field and reads it with `read`, whose error is a sentence. Null is absent.
@@ -113,10 +101,7 @@ impl Fields {
         match read(value) {
             Ok(read) => Some(read),
             Err(message) => {
-                self.errors.push(FieldError {
-                    pointer: pointer(name),
-                    message,
-                });
+                self.errors.push(FieldError { pointer: pointer(name), message });
                 None
             }
         }
@@ -132,16 +117,9 @@ impl Fields {
                 [] => "this call takes no fields".to_owned(),
                 known => format!("this field is unknown; known are {}", known.join(", ")),
             };
-            self.errors.push(FieldError {
-                pointer: pointer(name),
-                message,
-            });
+            self.errors.push(FieldError { pointer: pointer(name), message });
         }
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(ApiError::fields(self.errors))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
     }
 }
 
@@ -152,23 +130,12 @@ fn pointer(name: &str) -> String {
 
 /// Refuses a body that says it is not JSON; one that says nothing is taken for JSON.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(said) = headers.get(CONTENT_TYPE) else {
-        return Ok(());
-    };
+    let Some(said) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let said = String::from_utf8_lossy(said.as_bytes()).into_owned();
-    let essence = said
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let json =
         essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
-    if json {
-        Ok(())
-    } else {
-        Err(ApiError::unsupported(&essence))
-    }
+    if json { Ok(()) } else { Err(ApiError::unsupported(&essence)) }
 }
 
 /// Reads text.
@@ -217,12 +184,7 @@ pub fn duration_ms(value: Value) -> Result<u64, String> {
             let seconds = n.as_f64().unwrap_or(f64::NAN);
             Duration::try_from_secs_f64(seconds).map_err(|_| format!("{n} s is no duration"))?
         }
-        other => {
-            return Err(format!(
-                "it is {}; write 90s, 1h 30m or a number of seconds",
-                kind(&other)
-            ));
-        }
+        other => return Err(format!("it is {}; write 90s, 1h 30m or a number of seconds", kind(&other))),
     };
     u64::try_from(duration.as_millis()).map_err(|_| "it is too long".to_owned())
 }
@@ -247,10 +209,7 @@ mod tests {
     use crate::model::Overlap;
 
     fn typed(content_type: Option<&'static str>) -> HeaderMap {
-        content_type
-            .map(|t| (CONTENT_TYPE, HeaderValue::from_static(t)))
-            .into_iter()
-            .collect()
+        content_type.map(|t| (CONTENT_TYPE, HeaderValue::from_static(t))).into_iter().collect()
     }
 
     fn status(bytes: &[u8], content_type: Option<&'static str>) -> u16 {

@@ -170,14 +170,7 @@ mod tests {
         assert!(opened(&root.join("gone"), "r/log").unwrap().is_none());
         symlink(dir.path().join("other/log"), root.join("r/link")).unwrap();
         symlink(dir.path().join("other"), root.join("s")).unwrap();
-        rustix::fs::mknodat(
-            CWD,
-            root.join("r/fifo"),
-            rustix::fs::FileType::Fifo,
-            Mode::RUSR,
-            0,
-        )
-        .unwrap();
+        rustix::fs::mknodat(CWD, root.join("r/fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
         for odd in ["r/link", "s/log", "../other/log", "r/fifo", "r"] {
             assert!(opened(&root, odd).is_err(), "{odd}");
         }

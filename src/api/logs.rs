@@ -65,13 +65,8 @@ pub async fn logs(
         tracing::error!(run.id = %id, error = %e, "a log of run {id} cannot be read: {e}");
         ApiError::internal()
     })?;
-    let chunks = stream::unfold(reader, |mut reader| async move {
-        Some((reader.next().await?, reader))
-    });
-    let headers = [
-        (CONTENT_TYPE, "text/plain; charset=utf-8"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
+    let chunks = stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) });
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 
@@ -123,12 +118,7 @@ impl Reader {
         let ended = self.core.drained().is_cancelled();
         self.feed.mark_unchanged();
         self.rechecks = 0;
-        let event = self
-            .core
-            .store
-            .event(self.number)
-            .await?
-            .map(|detail| detail.event);
+        let event = self.core.store.event(self.number).await?.map(|detail| detail.event);
         self.settled = ended || event.as_ref().is_none_or(|e| e.status.is_terminal());
         self.latest = event.map_or(self.latest, |e| u32::try_from(e.attempt).unwrap_or(u32::MAX));
         Ok(())
@@ -140,9 +130,7 @@ impl Reader {
         self.attempt = self.latest;
         self.open().await?;
         self.position = offset.unwrap_or(0);
-        let Some(file) = self.file.clone() else {
-            return Ok(());
-        };
+        let Some(file) = self.file.clone() else { return Ok(()) };
         if let Some(lines) = tail {
             let file = file.clone();
             self.position = blocking(move || file.tail(lines)).await?;
@@ -197,9 +185,7 @@ impl Reader {
         if self.file.is_none() {
             self.open().await?;
         }
-        let Some(file) = self.file.clone() else {
-            return Ok(Bytes::new());
-        };
+        let Some(file) = self.file.clone() else { return Ok(Bytes::new()) };
         let (position, left) = (self.position, self.left);
         let chunk = blocking(move || file.read_at(position, left)).await?;
         self.position += chunk.len() as u64;
@@ -236,7 +222,5 @@ fn log_path(attempt: &AttemptDir, stream: Stream) -> PathBuf {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

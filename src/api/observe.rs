@@ -59,9 +59,7 @@ fn made(entropy: &dyn Entropy) -> HeaderValue {
 #[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
 pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
     tracing::error!(panic = text, "a request panicked: {text}");
     ApiError::internal().into_response()
 }

@@ -39,21 +39,8 @@ pub async fn of_agent(
 
 async fn listed(app: &App, query: &Query, agent: Option<String>) -> Result<Page<SlotView>, ApiError> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
-    let before = query
-        .next_token
-        .as_deref()
-        .map(|t| Kind::Slots.decode_pair(t))
-        .transpose()?;
-    let rows = app
-        .core
-        .store
-        .slots(SlotFilter {
-            agent,
-            before,
-            from_ms: None,
-            limit: limit + 1,
-        })
-        .await?;
+    let before = query.next_token.as_deref().map(|t| Kind::Slots.decode_pair(t)).transpose()?;
+    let rows = app.core.store.slots(SlotFilter { agent, before, from_ms: None, limit: limit + 1 }).await?;
     let key = |row: &SlotRow| Kind::Slots.encode(&format!("{}:{}", row.nominal_ms, row.schedule_number));
     Ok(page(rows, limit, key, Into::into))
 }

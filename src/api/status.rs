@@ -32,10 +32,7 @@ pub async fn status(State(app): State<App>) -> Answer<StatusView> {
     let [pending, running, waiting, exhausted] = core.store.gauges().await?;
     let agents = count(&core.store.agents().await?);
     let runs = RunCounts { pending, running };
-    let deliveries = DeliveryCounts {
-        pending: waiting,
-        exhausted,
-    };
+    let deliveries = DeliveryCounts { pending: waiting, exhausted };
     Ok(data(view(core, app.started_ms, agents, runs, deliveries)))
 }
 
@@ -79,9 +76,5 @@ fn lateness(core: &Core) -> Lateness {
 
 fn count(agents: &[AgentSummary]) -> AgentCounts {
     let of = |status: &str| agents.iter().filter(|a| a.status == status).count();
-    AgentCounts {
-        active: of("ACTIVE"),
-        paused: of("PAUSED"),
-        invalid: of("INVALID"),
-    }
+    AgentCounts { active: of("ACTIVE"), paused: of("PAUSED"), invalid: of("INVALID") }
 }

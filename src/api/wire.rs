@@ -94,13 +94,9 @@ impl AgentView {
     /// after `now_ms`, at most `fires`.
     #[must_use]
     pub fn of(summary: AgentSummary, entry: Option<&Entry>, now_ms: i64, fires: usize) -> Self {
-        let next = entry
-            .filter(|_| summary.status == "ACTIVE")
-            .map(|e| crate::engine::next_fires(e, now_ms, fires));
-        let fire = |(at, timezone)| FireView {
-            at: rfc3339_ms(at),
-            timezone,
-        };
+        let next =
+            entry.filter(|_| summary.status == "ACTIVE").map(|e| crate::engine::next_fires(e, now_ms, fires));
+        let fire = |(at, timezone)| FireView { at: rfc3339_ms(at), timezone };
         let agent = entry.map(|e| e.agent.as_ref());
         Self {
             name: agent.map_or_else(|| summary.id.clone(), |a| a.name.clone()),
@@ -109,9 +105,7 @@ impl AgentView {
             description: agent.and_then(|a| a.description.clone()),
             status: summary.status.to_owned(),
             pause_reason: summary.pause_reason,
-            schedules: agent
-                .map(|a| a.schedules.iter().map(Into::into).collect())
-                .unwrap_or_default(),
+            schedules: agent.map(|a| a.schedules.iter().map(Into::into).collect()).unwrap_or_default(),
             next_fires: next.unwrap_or_default().into_iter().map(fire).collect(),
             last_run: summary.last_run,
             created_at: rfc3339_ms(summary.created_at_ms),
@@ -124,13 +118,11 @@ impl AgentView {
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// The answer to a trigger.

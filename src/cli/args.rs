@@ -195,11 +195,7 @@ fn key_value(text: &str) -> Result<(String, Value), String> {
 
 /// Reads a word in any case.
 fn word<T: std::str::FromStr + std::fmt::Display>(text: &str, all: &[T], upper: bool) -> Result<T, String> {
-    let cased = if upper {
-        text.to_ascii_uppercase()
-    } else {
-        text.to_ascii_lowercase()
-    };
+    let cased = if upper { text.to_ascii_uppercase() } else { text.to_ascii_lowercase() };
     cased.parse().map_err(|_| {
         let list = all.iter().map(ToString::to_string).collect::<Vec<_>>();
         format!("write one of {}", list.join(", "))
@@ -236,10 +232,7 @@ mod tests {
 
     #[test]
     fn global_options_stand_on_either_side() {
-        for line in [
-            "matins --json -c /x --socket /s agents",
-            "matins agents --json -c /x --socket /s",
-        ] {
+        for line in ["matins --json -c /x --socket /s agents", "matins agents --json -c /x --socket /s"] {
             let global = parse(line).unwrap().global;
             assert!(global.json, "{line}");
             assert_eq!(global.config.as_deref(), Some("/x".as_ref()), "{line}");
@@ -251,20 +244,11 @@ mod tests {
     #[test]
     fn input_values_are_json_or_text() {
         let line = "matins run a --input n=1 --input s=one --input q=\"1\" --input o={\"a\":[true]} --input e= --input u=a=b";
-        let Command::Run(run) = parse(line).unwrap().command else {
-            panic!("it is run")
-        };
+        let Command::Run(run) = parse(line).unwrap().command else { panic!("it is run") };
         let values: Vec<Value> = run.input.into_iter().map(|(_, value)| value).collect();
         assert_eq!(
             values,
-            [
-                json!(1),
-                json!("one"),
-                json!("1"),
-                json!({"a": [true]}),
-                json!(""),
-                json!("a=b")
-            ]
+            [json!(1), json!("one"), json!("1"), json!({"a": [true]}), json!(""), json!("a=b")]
         );
         for bad in ["matins run a --input x", "matins run a --input =1"] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");

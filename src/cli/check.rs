@@ -32,22 +32,14 @@ pub fn check(path: Option<PathBuf>, format: CheckFormat, global: &Global, env: &
     } else {
         out.print(&report(&checked, &out))?;
     }
-    if checked.problems.has_errors() {
-        Err(Failure::quiet(CONFIG))
-    } else {
-        Ok(0)
-    }
+    if checked.problems.has_errors() { Err(Failure::quiet(CONFIG)) } else { Ok(0) }
 }
 
 fn report(checked: &Checked, out: &Output) -> String {
     let mut text = checked.problems.render(out.terminal);
     let schedules: usize = checked.agents.iter().map(|a| a.schedules.len()).sum();
     if schedules <= SCHEDULES_SHOWN {
-        for (agent, schedule) in checked
-            .agents
-            .iter()
-            .flat_map(|a| a.schedules.iter().map(move |s| (a, s)))
-        {
+        for (agent, schedule) in checked.agents.iter().flat_map(|a| a.schedules.iter().map(move |s| (a, s))) {
             let _ = writeln!(text, "{}: {}", agent.id, schedule.timing.describe());
             for at in fires(schedule, out.now_ms) {
                 let _ = writeln!(text, "  {}", zoned(at, schedule.timing.timezone()));
@@ -55,11 +47,7 @@ fn report(checked: &Checked, out: &Output) -> String {
         }
     }
     let broken = checked.invalid.len();
-    let broken = if broken == 0 {
-        String::new()
-    } else {
-        format!(", {broken} more with errors")
-    };
+    let broken = if broken == 0 { String::new() } else { format!(", {broken} more with errors") };
     let agents = count(checked.agents.len(), "agent");
     let _ = writeln!(text, "{agents}{broken}, {}", count(schedules, "schedule"));
     text
@@ -113,12 +101,7 @@ mod tests {
     #[test]
     fn a_good_file_shows_its_fires() {
         let checked = checked(GOOD);
-        let out = Output {
-            terminal: false,
-            json: false,
-            width: 80,
-            now_ms: NOW,
-        };
+        let out = Output { terminal: false, json: false, width: 80, now_ms: NOW };
         let text = report(&checked, &out);
         assert!(
             text.contains("a: 0 9 * * MON-FRI Europe/Berlin\n  Tue 2026-03-03 09:00:00 Europe/Berlin\n"),
@@ -127,26 +110,15 @@ mod tests {
         assert!(text.ends_with("1 agent, 1 schedule\n"), "{text}");
         let document = document(&checked, NOW);
         assert_eq!(document["errors"], 0);
-        assert_eq!(
-            document["agents"][0]["schedules"][0]["nextFires"][4],
-            "2026-03-09T08:00:00.000Z"
-        );
+        assert_eq!(document["agents"][0]["schedules"][0]["nextFires"][4], "2026-03-09T08:00:00.000Z");
     }
 
     #[test]
     fn problems_are_shown_and_counted() {
         let checked = checked("executor: { type: command, command: [/bin/true] }\nnonsense: 1\n");
-        let out = Output {
-            terminal: false,
-            json: false,
-            width: 80,
-            now_ms: NOW,
-        };
+        let out = Output { terminal: false, json: false, width: 80, now_ms: NOW };
         let text = report(&checked, &out);
-        assert!(
-            text.contains("nonsense") && text.contains("1 more with errors"),
-            "{text}"
-        );
+        assert!(text.contains("nonsense") && text.contains("1 more with errors"), "{text}");
         assert_eq!(document(&checked, NOW)["errors"], 1);
     }
 }

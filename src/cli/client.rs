@@ -75,10 +75,7 @@ impl Client {
     /// # Errors
     /// What the daemon says is wrong.
     pub async fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
-        let request = self
-            .request(Method::POST, path, &[])?
-            .timeout(ANSWER_TIMEOUT)
-            .json(body);
+        let request = self.request(Method::POST, path, &[])?.timeout(ANSWER_TIMEOUT).json(body);
         self.read(self.send(request).await?).await
     }
 
@@ -125,10 +122,7 @@ impl Client {
         path: &[&str],
         query: &[(&str, String)],
     ) -> Result<reqwest::RequestBuilder, Failure> {
-        Ok(self
-            .http
-            .request(method, address(path).ok_or_else(strange)?)
-            .query(query))
+        Ok(self.http.request(method, address(path).ok_or_else(strange)?).query(query))
     }
 
     /// Sends; an answer that is not 2xx is a failure.
@@ -141,10 +135,7 @@ impl Client {
         let text = answer.text().await.map_err(|e| gone(&e))?;
         match serde_json::from_str::<ErrorEnvelope>(&text) {
             Ok(envelope) => Err(self.refused(envelope.error).await),
-            Err(_) => Err(Failure::new(
-                FAILED,
-                format!("the daemon answered {status} without saying why"),
-            )),
+            Err(_) => Err(Failure::new(FAILED, format!("the daemon answered {status} without saying why"))),
         }
     }
 
@@ -165,10 +156,9 @@ impl Client {
         let agents = agents.unwrap_or_default();
         let ids: Vec<&str> = agents.iter().filter_map(|a| a["id"].as_str()).collect();
         match nearest(&wanted, ids.iter().copied()) {
-            Some(near) => failure.hint(format!(
-                "did you mean {near:?}? `matins agents` lists all {}",
-                ids.len()
-            )),
+            Some(near) => {
+                failure.hint(format!("did you mean {near:?}? `matins agents` lists all {}", ids.len()))
+            }
             None => failure.hint(format!("`matins agents` lists all {}", ids.len())),
         }
     }
@@ -180,14 +170,8 @@ fn translate(error: &ErrorBody) -> Failure {
     let note = |d: &Value| Some(format!("{}: {}", d["pointer"].as_str()?, d["message"].as_str()?));
     let notes: Vec<String> = details.filter_map(note).collect();
     let (code, hint) = match error.code.as_str() {
-        "overlap" => (
-            NOT_RUN,
-            Some("--overlap queue waits for it, --overlap allow runs beside it"),
-        ),
-        "queue_full" => (
-            TRY_AGAIN,
-            Some("`matins events --status pending` shows what waits"),
-        ),
+        "overlap" => (NOT_RUN, Some("--overlap queue waits for it, --overlap allow runs beside it")),
+        "queue_full" => (TRY_AGAIN, Some("`matins events --status pending` shows what waits")),
         "draining" | "unavailable" => (TRY_AGAIN, Some("`matins status` shows when it is back")),
         "unknown_event" => (FAILED, Some("`matins events` lists the runs")),
         "unknown_delivery" => (FAILED, Some("`matins deliveries` lists them")),
@@ -219,9 +203,7 @@ pub fn data<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
 /// # Errors
 /// As [`data`].
 pub fn rows<T: DeserializeOwned>(rows: &[Value]) -> Result<Vec<T>, Failure> {
-    rows.iter()
-        .map(|row| T::deserialize(row).map_err(|_| strange()))
-        .collect()
+    rows.iter().map(|row| T::deserialize(row).map_err(|_| strange())).collect()
 }
 
 fn strange() -> Failure {
@@ -250,10 +232,7 @@ fn address(path: &[&str]) -> Option<Url> {
 }
 
 fn candidates(global: &Global, env: &Env) -> Result<Vec<Candidate>, Failure> {
-    let named = |path: &Path, why: &str| Candidate {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    };
+    let named = |path: &Path, why: &str| Candidate { path: path.to_owned(), why: why.to_owned() };
     if let Some(path) = &global.socket {
         return Ok(vec![named(path, "--socket")]);
     }
@@ -264,15 +243,9 @@ fn candidates(global: &Global, env: &Env) -> Result<Vec<Candidate>, Failure> {
     if let Some(path) = env.get("MATINS_SOCKET") {
         return Ok(vec![named(Path::new(path), "MATINS_SOCKET")]);
     }
-    let mut found = vec![
-        of_settings,
-        named(Path::new(SYSTEM_SOCKET), "the packaged daemon"),
-    ];
+    let mut found = vec![of_settings, named(Path::new(SYSTEM_SOCKET), "the packaged daemon")];
     if let Some(dir) = env.get("XDG_RUNTIME_DIR") {
-        found.push(named(
-            &Path::new(dir).join("matins/matins.sock"),
-            "XDG_RUNTIME_DIR",
-        ));
+        found.push(named(&Path::new(dir).join("matins/matins.sock"), "XDG_RUNTIME_DIR"));
     }
     let mut seen: Vec<PathBuf> = Vec::new();
     found.retain(|c| {
@@ -293,30 +266,20 @@ fn settings_socket(global: &Global, env: &Env) -> Result<Candidate, Failure> {
         return Err(Failure::new(CONFIG, message).hint("correct --config, or name the socket with --socket"));
     }
     let (settings, _) = config::load_settings(&location, env);
-    let why = if location.file.exists() {
-        location.file.display().to_string()
-    } else {
-        "the default".to_owned()
-    };
-    Ok(Candidate {
-        path: settings.listen.socket,
-        why,
-    })
+    let why =
+        if location.file.exists() { location.file.display().to_string() } else { "the default".to_owned() };
+    Ok(Candidate { path: settings.listen.socket, why })
 }
 
 /// Whether somebody takes connections there.
 async fn probe(path: &Path) -> io::Result<()> {
     let connected = tokio::time::timeout(CONNECT_TIMEOUT, tokio::net::UnixStream::connect(path)).await;
-    connected
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-        .map(drop)
+    connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(drop)
 }
 
 fn forbidden(socket: &Path) -> Failure {
-    Failure::new(NOT_ALLOWED, format!("permission denied on {}", socket.display())).hint(format!(
-        "`ls -l {}` shows its group; join it, or ask its owner",
-        socket.display()
-    ))
+    Failure::new(NOT_ALLOWED, format!("permission denied on {}", socket.display()))
+        .hint(format!("`ls -l {}` shows its group; join it, or ask its owner", socket.display()))
 }
 
 fn nobody(tried: &[(Candidate, io::Error)], global: &Global) -> Failure {
@@ -325,11 +288,9 @@ fn nobody(tried: &[(Candidate, io::Error)], global: &Global) -> Failure {
             let message = format!("no daemon at {} ({})", only.path.display(), reason(e));
             Failure::new(NO_DAEMON, message).note(format!("tried: {}", only.why))
         }
-        many => many
-            .iter()
-            .fold(Failure::new(NO_DAEMON, "no daemon answers"), |failure, (c, e)| {
-                failure.note(format!("tried: {} ({}): {}", c.path.display(), c.why, reason(e)))
-            }),
+        many => many.iter().fold(Failure::new(NO_DAEMON, "no daemon answers"), |failure, (c, e)| {
+            failure.note(format!("tried: {} ({}): {}", c.path.display(), c.why, reason(e)))
+        }),
     };
     let start = match &global.config {
         Some(config) => format!("matins serve -c {}", config.display()),
@@ -355,11 +316,7 @@ mod tests {
 
     fn error(code: &str, details: &Value) -> ErrorBody {
         let details = details.as_array().cloned().unwrap_or_default();
-        ErrorBody {
-            code: code.into(),
-            message: "sentence".into(),
-            details,
-        }
+        ErrorBody { code: code.into(), message: "sentence".into(), details }
     }
 
     #[test]
@@ -373,27 +330,17 @@ mod tests {
             ("anything_new", FAILED),
         ] {
             let failure = translate(&error(code, &json!([])));
-            assert_eq!(
-                (failure.code, failure.message.as_str()),
-                (exit, "sentence"),
-                "{code}"
-            );
+            assert_eq!((failure.code, failure.message.as_str()), (exit, "sentence"), "{code}");
         }
         let fields = json!([{"pointer": "/a", "message": "x"}, {"pointer": "/b", "message": "y"}]);
-        assert_eq!(
-            translate(&error("invalid_field", &fields)).notes,
-            ["/a: x", "/b: y"]
-        );
+        assert_eq!(translate(&error("invalid_field", &fields)).notes, ["/a: x", "/b: y"]);
     }
 
     #[test]
     fn segments_are_encoded() {
         let path = |p: &[&str]| address(p).unwrap().path().to_owned();
         assert_eq!(path(&["v1", "events", "@last"]), "/v1/events/@last");
-        assert_eq!(
-            path(&["v1", "events", "a/../b?c#d %"]),
-            "/v1/events/a%2F..%2Fb%3Fc%23d%20%25"
-        );
+        assert_eq!(path(&["v1", "events", "a/../b?c#d %"]), "/v1/events/a%2F..%2Fb%3Fc%23d%20%25");
     }
 
     #[test]
@@ -406,37 +353,20 @@ mod tests {
             ("HOME", "/nobody"),
         ]);
         let paths = |global: &Global, env: &Env| -> Vec<PathBuf> {
-            candidates(global, env)
-                .unwrap()
-                .into_iter()
-                .map(|c| c.path)
-                .collect()
+            candidates(global, env).unwrap().into_iter().map(|c| c.path).collect()
         };
         let config = Some(dir.path().to_owned());
-        let flag = Global {
-            socket: Some("/flag.sock".into()),
-            config: config.clone(),
-            json: false,
-        };
+        let flag = Global { socket: Some("/flag.sock".into()), config: config.clone(), json: false };
         assert_eq!(paths(&flag, &env), [PathBuf::from("/flag.sock")]);
-        let named = Global {
-            config,
-            ..Global::default()
-        };
+        let named = Global { config, ..Global::default() };
         assert_eq!(paths(&named, &env), [dir.path().join("s.sock")]);
         assert_eq!(paths(&Global::default(), &env), [PathBuf::from("/env.sock")]);
         let env = Env::from_iter([("XDG_RUNTIME_DIR", "/xdg"), ("HOME", "/nobody")]);
         assert_eq!(
             paths(&Global::default(), &env),
-            [
-                PathBuf::from("/xdg/matins/matins.sock"),
-                PathBuf::from(SYSTEM_SOCKET)
-            ]
+            [PathBuf::from("/xdg/matins/matins.sock"), PathBuf::from(SYSTEM_SOCKET)]
         );
-        let missing = Global {
-            config: Some("/none/x.yaml".into()),
-            ..Global::default()
-        };
+        let missing = Global { config: Some("/none/x.yaml".into()), ..Global::default() };
         assert_eq!(candidates(&missing, &env).unwrap_err().code, CONFIG);
     }
 
@@ -445,16 +375,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stale = dir.path().join("stale.sock");
         drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-        let global = Global {
-            socket: Some(stale),
-            ..Global::default()
-        };
+        let global = Global { socket: Some(stale), ..Global::default() };
         let failure = Client::connect(&global, &Env::default()).await.unwrap_err();
         assert_eq!(failure.code, NO_DAEMON);
-        assert!(
-            failure.message.contains("stale.sock (nobody listens there)"),
-            "{failure:?}"
-        );
+        assert!(failure.message.contains("stale.sock (nobody listens there)"), "{failure:?}");
         assert_eq!(failure.notes, ["tried: --socket"]);
         assert!(failure.hint.unwrap().contains("matins serve"));
     }

@@ -38,12 +38,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with a message.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            notes: Vec::new(),
-            hint: None,
-        }
+        Self { code, message: message.into(), notes: Vec::new(), hint: None }
     }
 
     /// An end that says nothing, such as that of a reader who had enough.
@@ -77,16 +72,10 @@ impl Failure {
 
     /// The lines, with colours that the writer strips where they do not belong.
     fn render(&self) -> String {
-        let (red, bold) = (
-            Style::new().bold().fg_color(Some(AnsiColor::Red.into())),
-            Style::new().bold(),
-        );
+        let (red, bold) = (Style::new().bold().fg_color(Some(AnsiColor::Red.into())), Style::new().bold());
         let error = format!("{red}error:{red:#} {}\n", clean(&self.message));
         let notes = self.notes.iter().map(|note| format!("  {}\n", clean(note)));
-        let hint = self
-            .hint
-            .iter()
-            .map(|hint| format!("{bold}hint:{bold:#} {}\n", clean(hint)));
+        let hint = self.hint.iter().map(|hint| format!("{bold}hint:{bold:#} {}\n", clean(hint)));
         std::iter::once(error).chain(notes).chain(hint).collect()
     }
 }
@@ -115,14 +104,10 @@ mod tests {
 
     #[test]
     fn a_failure_is_a_few_plain_lines() {
-        let failure = Failure::new(FAILED, "agent \"x\" does not exist")
-            .note("at: here")
-            .hint("matins agents");
+        let failure =
+            Failure::new(FAILED, "agent \"x\" does not exist").note("at: here").hint("matins agents");
         let plain = anstream::adapter::strip_str(&failure.render()).to_string();
-        assert_eq!(
-            plain,
-            "error: agent \"x\" does not exist\n  at: here\nhint: matins agents\n"
-        );
+        assert_eq!(plain, "error: agent \"x\" does not exist\n  at: here\nhint: matins agents\n");
     }
 
     #[test]

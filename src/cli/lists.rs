@@ -15,35 +15,23 @@ use crate::time::{millis, parse_duration, rfc3339_ms};
 
 /// `matins agents`.
 pub async fn agents(session: &Session) -> Done {
-    let found = session
-        .client
-        .list(&["v1", "agents"], &[("fires", "1".to_owned())], usize::MAX)
-        .await?;
+    let found = session.client.list(&["v1", "agents"], &[("fires", "1".to_owned())], usize::MAX).await?;
     if session.out.json {
         return session.out.document(&found).map(|()| 0);
     }
     let agents: Vec<AgentView> = rows(&found)?;
     let table: Vec<Vec<Cell>> = agents.iter().map(agent_row).collect();
-    session
-        .out
-        .table(&["AGENT", "STATUS", "LAST", "WHEN", "NEXT", "NAME"], &table)?;
+    session.out.table(&["AGENT", "STATUS", "LAST", "WHEN", "NEXT", "NAME"], &table)?;
     if agents.is_empty() {
-        session
-            .out
-            .aside("hint: no agents yet; put a first file into the directory of agents and restart");
+        session.out.aside("hint: no agents yet; put a first file into the directory of agents and restart");
     }
     Ok(0)
 }
 
 fn agent_row(agent: &AgentView) -> Vec<Cell> {
     let last = agent.last_run.as_ref();
-    let when = last.map(|e| {
-        e.completed_at
-            .as_ref()
-            .or(e.started_at.as_ref())
-            .unwrap_or(&e.created_at)
-            .as_str()
-    });
+    let when =
+        last.map(|e| e.completed_at.as_ref().or(e.started_at.as_ref()).unwrap_or(&e.created_at).as_str());
     vec![
         Cell::text(&agent.id),
         Cell::text(&agent.status),
@@ -65,10 +53,7 @@ pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
     let mut fires: Vec<(i64, &str, &AgentView)> = Vec::new();
     for agent in &agents {
         fires.extend(
-            agent
-                .next_fires
-                .iter()
-                .filter_map(|f| Some((instant(&f.at)?, f.timezone.as_str(), agent))),
+            agent.next_fires.iter().filter_map(|f| Some((instant(&f.at)?, f.timezone.as_str(), agent))),
         );
     }
     fires.sort_by(|a, b| (a.0, &a.2.id).cmp(&(b.0, &b.2.id)));
@@ -77,28 +62,19 @@ pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
         let fire = |(at, zone, agent): &(i64, &str, &AgentView)| -> Value {
             json!({ "at": rfc3339_ms(*at), "timezone": zone, "agentId": agent.id })
         };
-        return session
-            .out
-            .document(&fires.iter().map(fire).collect::<Vec<_>>())
-            .map(|()| 0);
+        return session.out.document(&fires.iter().map(fire).collect::<Vec<_>>()).map(|()| 0);
     }
     let row = |(at, zone, agent): &(i64, &str, &AgentView)| {
         let last = agent.last_run.as_ref().and_then(|e| e.started_at.as_deref());
         // For people the first column tells the zone.
-        let second = if session.out.terminal {
-            Cell::Time(*at)
-        } else {
-            Cell::text(*zone)
-        };
+        let second = if session.out.terminal { Cell::Time(*at) } else { Cell::text(*zone) };
         let first = Cell::Fire(*at, (*zone).to_owned());
         vec![first, second, Cell::time(last), Cell::text(&agent.id)]
     };
     let table: Vec<Vec<Cell>> = fires.iter().map(row).collect();
     session.out.table(&["NEXT", "LEFT", "LAST", "AGENT"], &table)?;
     if fires.is_empty() {
-        session
-            .out
-            .aside("hint: nothing is due; `matins agents` shows which agents are active");
+        session.out.aside("hint: nothing is due; `matins agents` shows which agents are active");
     }
     Ok(0)
 }
@@ -133,10 +109,7 @@ pub async fn events(session: &Session, wanted: &Events) -> Done {
     }
     let events: Vec<Event> = rows(&found)?;
     let table: Vec<Vec<Cell>> = events.iter().map(|e| event_row(e, session.out.now_ms)).collect();
-    session.out.table(
-        &["RUN", "AGENT", "STATUS", "TRIGGER", "STARTED", "TOOK", "WHY"],
-        &table,
-    )?;
+    session.out.table(&["RUN", "AGENT", "STATUS", "TRIGGER", "STARTED", "TOOK", "WHY"], &table)?;
     Ok(0)
 }
 
@@ -146,9 +119,7 @@ pub fn took(event: &Event, now_ms: i64) -> Cell {
         return Cell::None;
     };
     let ended = event.completed_at.as_deref().and_then(instant).unwrap_or(now_ms);
-    Cell::Length(Duration::from_millis(
-        u64::try_from(ended.saturating_sub(started)).unwrap_or(0),
-    ))
+    Cell::Length(Duration::from_millis(u64::try_from(ended.saturating_sub(started)).unwrap_or(0)))
 }
 
 fn event_row(event: &Event, now_ms: i64) -> Vec<Cell> {
@@ -185,9 +156,7 @@ pub async fn deliveries(session: &Session, state: Option<DeliveryState>, limit: 
     let deliveries: Vec<DeliveryView> = rows(&found)?;
     print_deliveries(session, &deliveries)?;
     if state == Some(DeliveryState::Exhausted) && !deliveries.is_empty() {
-        session
-            .out
-            .aside("hint: `matins deliveries --redeliver ID` sends one again");
+        session.out.aside("hint: `matins deliveries --redeliver ID` sends one again");
     }
     Ok(0)
 }
@@ -207,19 +176,9 @@ pub fn print_deliveries(session: &Session, deliveries: &[DeliveryView]) -> Resul
         ]
     };
     let table: Vec<Vec<Cell>> = deliveries.iter().map(row).collect();
-    session.out.table(
-        &[
-            "DELIVERY",
-            "TYPE",
-            "STATE",
-            "ATTEMPTS",
-            "MADE",
-            "NEXT",
-            "URL",
-            "LAST ANSWER",
-        ],
-        &table,
-    )
+    session
+        .out
+        .table(&["DELIVERY", "TYPE", "STATE", "ATTEMPTS", "MADE", "NEXT", "URL", "LAST ANSWER"], &table)
 }
 
 /// What came of the last attempt.
@@ -240,10 +199,7 @@ mod tests {
         let now = 1_772_442_000_000;
         assert_eq!(started_after("2h", now).unwrap(), "2026-03-02T07:00:00.000Z");
         assert_eq!(started_after("2026-03-01", now).unwrap(), "2026-03-01");
-        assert_eq!(
-            started_after("2026-03-01T09:00:00Z", now).unwrap(),
-            "2026-03-01T09:00:00Z"
-        );
+        assert_eq!(started_after("2026-03-01T09:00:00Z", now).unwrap(), "2026-03-01T09:00:00Z");
         for bad in ["", "yesterday", "5", "-2h"] {
             assert_eq!(started_after(bad, now).unwrap_err().code, USAGE, "{bad}");
         }

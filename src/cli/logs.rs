@@ -50,18 +50,12 @@ pub enum Ended {
 /// # Errors
 /// What the daemon says is wrong, and a daemon that goes away.
 pub async fn copy(session: &Session, run: &str, wanted: &Wanted, sink: Sink) -> Result<Ended, Failure> {
-    let mut query = vec![(
-        "stream",
-        if wanted.stderr { "stderr" } else { "stdout" }.to_owned(),
-    )];
+    let mut query = vec![("stream", if wanted.stderr { "stderr" } else { "stdout" }.to_owned())];
     if wanted.follow {
         query.push(("follow", "true".to_owned()));
     }
     query.extend(wanted.tail.map(|lines| ("tail", lines.to_string())));
-    let mut answer = session
-        .client
-        .stream(&["v1", "events", run, "logs"], &query)
-        .await?;
+    let mut answer = session.client.stream(&["v1", "events", run, "logs"], &query).await?;
     loop {
         match answer.chunk().await {
             Ok(None) => return Ok(Ended::Whole),

@@ -70,14 +70,7 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
     let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
     let done = runtime.block_on(async {
         let client = Client::connect(global, env).await?;
-        dispatch(
-            command,
-            &Session {
-                client,
-                out: Output::of_process(global.json),
-            },
-        )
-        .await
+        dispatch(command, &Session { client, out: Output::of_process(global.json) }).await
     });
     // A write to a stopped pipe may hang in its thread; an interrupted command does not wait for it.
     runtime.shutdown_background();
@@ -90,39 +83,18 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Serve | Command::Check { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
-        Command::Events {
-            agent,
-            status,
-            since,
-            limit,
-        } => {
-            lists::events(
-                session,
-                &lists::Events {
-                    agent,
-                    status,
-                    since,
-                    limit,
-                },
-            )
-            .await
+        Command::Events { agent, status, since, limit } => {
+            lists::events(session, &lists::Events { agent, status, since, limit }).await
         }
         Command::Show { run, output } => show::show(session, &run, output).await,
-        Command::Logs {
-            run,
-            follow,
-            stderr,
-            tail,
-        } => logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await,
+        Command::Logs { run, follow, stderr, tail } => {
+            logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
+        }
         Command::Cancel { run } => run::cancel(session, &run).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Status => status::status(session).await,
-        Command::Deliveries {
-            redeliver: Some(id), ..
-        } => notify::redeliver(session, &id).await,
+        Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
         Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
-        Command::Notify {
-            command: NotifyCommand::Test { agent },
-        } => notify::test(session, agent).await,
+        Command::Notify { command: NotifyCommand::Test { agent } } => notify::test(session, agent).await,
     }
 }

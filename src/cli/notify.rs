@@ -34,26 +34,17 @@ pub async fn test(session: &Session, agent: Option<AgentId>) -> Done {
     } else {
         lists::print_deliveries(session, &found)?;
     }
-    let failed = found
-        .iter()
-        .filter(|d| d.state != DeliveryState::Delivered)
-        .count();
+    let failed = found.iter().filter(|d| d.state != DeliveryState::Delivered).count();
     if failed == 0 {
         return Ok(0);
     }
-    Err(Failure::new(
-        FAILED,
-        format!("{failed} of {} pings were not taken", found.len()),
-    )
-    .hint("`matins deliveries` shows what comes of their next attempts"))
+    Err(Failure::new(FAILED, format!("{failed} of {} pings were not taken", found.len()))
+        .hint("`matins deliveries` shows what comes of their next attempts"))
 }
 
 /// The deliveries of these ids, newest first.
 async fn pings(session: &Session, ids: &[String]) -> Result<Vec<DeliveryView>, Failure> {
-    let newest = session
-        .client
-        .list(&["v1", "deliveries"], &[], ids.len().saturating_add(200))
-        .await?;
+    let newest = session.client.list(&["v1", "deliveries"], &[], ids.len().saturating_add(200)).await?;
     let mut found: Vec<DeliveryView> = rows(&newest)?;
     found.retain(|d| ids.contains(&d.id));
     Ok(found)
@@ -61,16 +52,11 @@ async fn pings(session: &Session, ids: &[String]) -> Result<Vec<DeliveryView>, F
 
 /// `matins deliveries --redeliver`.
 pub async fn redeliver(session: &Session, id: &str) -> Done {
-    let answer = session
-        .client
-        .post(&["v1", "deliveries", id, "redeliver"], &json!({}))
-        .await?;
+    let answer = session.client.post(&["v1", "deliveries", id, "redeliver"], &json!({})).await?;
     if session.out.json {
         return session.out.document(&answer["data"]).map(|()| 0);
     }
     session.out.print(&format!("{id}\n"))?;
-    session
-        .out
-        .aside("hint: it is due again; `matins deliveries` shows what comes of it");
+    session.out.aside("hint: it is due again; `matins deliveries` shows what comes of it");
     Ok(0)
 }

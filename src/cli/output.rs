@@ -96,10 +96,7 @@ impl Output {
     /// A quiet one where the reader has gone.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
         let mut stdout = anstream::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-            .map_err(|e| unprinted(&e))
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| unprinted(&e))
     }
 
     /// Prints a value as one JSON document.
@@ -121,18 +118,13 @@ impl Output {
     }
 
     fn render(&self, head: &[&str], rows: &[Vec<Cell>]) -> String {
-        let shown = rows
-            .iter()
-            .map(|row| row.iter().map(|cell| cell.show(self)).collect::<Vec<_>>());
+        let shown = rows.iter().map(|row| row.iter().map(|cell| cell.show(self)).collect::<Vec<_>>());
         if !self.terminal {
             return shown.map(|row| row.join("\t") + "\n").collect();
         }
         let mut table = comfy_table::Table::new();
         let style: TableStyle = presets::NOTHING;
-        table
-            .load_style(style)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(self.width);
+        table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_width(self.width);
         table.set_header(head.iter().copied());
         for row in shown {
             let mut row = Row::from(row);
@@ -154,11 +146,7 @@ impl Output {
     /// # Errors
     /// As [`Output::print`].
     pub fn record(&self, fields: &[(&str, Cell)]) -> Result<(), Failure> {
-        let wide = fields
-            .iter()
-            .map(|(name, _)| name.len())
-            .max()
-            .unwrap_or_default();
+        let wide = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         let line = |(name, cell): &(&str, Cell)| {
             let value = cell.show(self);
             if self.terminal {
@@ -197,9 +185,7 @@ pub fn unprinted(error: &io::Error) -> Failure {
 /// Unix ms of an RFC 3339 text.
 #[must_use]
 pub fn instant(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>()
-        .ok()
-        .map(jiff::Timestamp::as_millisecond)
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond)
 }
 
 /// `3m ago`, `in 2h 5m`.
@@ -230,10 +216,7 @@ pub fn length(d: Duration) -> String {
 #[must_use]
 pub fn zoned(at_ms: i64, zone: &str) -> String {
     let (tz, name) = crate::time::zone(zone).map_or((jiff::tz::TimeZone::UTC, "UTC"), |tz| (tz, zone));
-    format!(
-        "{} {name}",
-        from_ms(at_ms).to_zoned(tz).strftime("%a %Y-%m-%d %H:%M:%S")
-    )
+    format!("{} {name}", from_ms(at_ms).to_zoned(tz).strftime("%a %Y-%m-%d %H:%M:%S"))
 }
 
 /// Colours the states in a line that is laid out already: colours inside would count as columns.
@@ -262,12 +245,7 @@ mod tests {
     const NOW: i64 = 1_772_442_000_000;
 
     fn output(terminal: bool) -> Output {
-        Output {
-            terminal,
-            json: false,
-            width: 60,
-            now_ms: NOW,
-        }
+        Output { terminal, json: false, width: 60, now_ms: NOW }
     }
 
     fn rows() -> Vec<Vec<Cell>> {
@@ -279,12 +257,7 @@ mod tests {
                 Cell::Time(NOW - 125_000),
                 Cell::text(long),
             ],
-            vec![
-                Cell::text("x"),
-                Cell::text("COMPLETED"),
-                Cell::None,
-                Cell::text("tab\there\nand\u{1b}[2J"),
-            ],
+            vec![Cell::text("x"), Cell::text("COMPLETED"), Cell::None, Cell::text("tab\there\nand\u{1b}[2J")],
         ]
     }
 
@@ -327,10 +300,7 @@ mod tests {
         assert_eq!(length(Duration::from_millis(7)), "7ms");
         assert_eq!(length(Duration::from_millis(1250)), "1.2s");
         assert_eq!(length(Duration::from_millis(61_900)), "1m 1s");
-        assert_eq!(
-            zoned(NOW, "Europe/Berlin"),
-            "Mon 2026-03-02 10:00:00 Europe/Berlin"
-        );
+        assert_eq!(zoned(NOW, "Europe/Berlin"), "Mon 2026-03-02 10:00:00 Europe/Berlin");
         assert_eq!(zoned(NOW, "Nowhere/Land"), "Mon 2026-03-02 09:00:00 UTC");
     }
 

@@ -21,10 +21,7 @@ const INPUT_MAX: u64 = crate::api::BODY_MAX as u64;
 /// `matins run`.
 pub async fn run(session: &Session, args: RunArgs) -> Done {
     let body = body(&args)?;
-    let answer = session
-        .client
-        .post(&["v1", "agents", &args.agent, "execute"], &body)
-        .await?;
+    let answer = session.client.post(&["v1", "agents", &args.agent, "execute"], &body).await?;
     let executed: Executed = data(answer.clone())?;
     let id = executed.event_id;
     if args.follow {
@@ -35,9 +32,9 @@ pub async fn run(session: &Session, args: RunArgs) -> Done {
         return session.out.document(&answer["data"]).map(|()| 0);
     }
     session.out.print(&format!("{id}\n"))?;
-    session.out.aside(&format!(
-        "hint: `matins logs -f {id}` follows it, `matins show {id}` shows its outcome"
-    ));
+    session
+        .out
+        .aside(&format!("hint: `matins logs -f {id}` follows it, `matins show {id}` shows its outcome"));
     Ok(0)
 }
 
@@ -48,15 +45,8 @@ fn body(args: &RunArgs) -> Result<Value, Failure> {
         input.get_or_insert_default().extend(args.input.iter().cloned());
     }
     body.extend(input.map(|input| ("input".to_owned(), Value::Object(input))));
-    body.extend(
-        args.prompt
-            .as_ref()
-            .map(|prompt| ("prompt".to_owned(), json!(prompt))),
-    );
-    body.extend(
-        args.overlap
-            .map(|overlap| ("overlap".to_owned(), json!(overlap.as_str()))),
-    );
+    body.extend(args.prompt.as_ref().map(|prompt| ("prompt".to_owned(), json!(prompt))));
+    body.extend(args.overlap.map(|overlap| ("overlap".to_owned(), json!(overlap.as_str()))));
     Ok(Value::Object(body))
 }
 
@@ -94,11 +84,7 @@ async fn follow(session: &Session, id: &str) -> Done {
 
 async fn to_the_end(session: &Session, id: &str) -> Done {
     // With --json the record alone is on stdout.
-    let sink = if session.out.json {
-        Sink::Stderr
-    } else {
-        Sink::Stdout
-    };
+    let sink = if session.out.json { Sink::Stderr } else { Sink::Stdout };
     let stdout = stream(session, id, false, sink);
     let stderr = stream(session, id, true, Sink::Stderr);
     let (stdout, stderr) = tokio::join!(stdout, stderr);
@@ -114,22 +100,9 @@ async fn to_the_end(session: &Session, id: &str) -> Done {
 
 /// Copies one log. A reader that went away does not change how the run ends: it is waited for.
 async fn stream(session: &Session, id: &str, stderr: bool, sink: Sink) -> Result<(), Failure> {
-    let wanted = Wanted {
-        follow: true,
-        stderr,
-        tail: None,
-    };
+    let wanted = Wanted { follow: true, stderr, tail: None };
     if logs::copy(session, id, &wanted, sink).await? == Ended::ReaderGone {
-        logs::copy(
-            session,
-            id,
-            &Wanted {
-                tail: Some(0),
-                ..wanted
-            },
-            Sink::Nowhere,
-        )
-        .await?;
+        logs::copy(session, id, &Wanted { tail: Some(0), ..wanted }, Sink::Nowhere).await?;
     }
     Ok(())
 }
@@ -137,10 +110,9 @@ async fn stream(session: &Session, id: &str, stderr: bool, sink: Sink) -> Result
 fn outcome(session: &Session, view: &EventView) -> Done {
     let (id, event) = (&view.event.id, &view.event);
     match event.status {
-        RunState::Completed if event.gated => Err(Failure::new(
-            NOT_RUN,
-            format!("run {id} found nothing to do: its gate was closed"),
-        )),
+        RunState::Completed if event.gated => {
+            Err(Failure::new(NOT_RUN, format!("run {id} found nothing to do: its gate was closed")))
+        }
         RunState::Completed => {
             if let Cell::Length(d) = lists::took(event, session.out.now_ms) {
                 session.out.aside(&format!("run {id} completed in {}", length(d)));
@@ -149,35 +121,24 @@ fn outcome(session: &Session, view: &EventView) -> Done {
         }
         RunState::Failed => {
             let code = event.failure_code.as_deref().unwrap_or("unknown");
-            let why = event
-                .failure_explanation
-                .as_deref()
-                .unwrap_or("it failed without saying why");
+            let why = event.failure_explanation.as_deref().unwrap_or("it failed without saying why");
             Err(Failure::new(FAILED, format!("run {id} failed: {why} ({code})"))
                 .hint(format!("`matins show {id}` shows the whole record")))
         }
-        state => Err(
-            Failure::new(TRY_AGAIN, format!("the daemon is stopping; run {id} is {state}")).hint(format!(
-                "`matins show {id}` shows its outcome when the daemon is back"
-            )),
-        ),
+        state => Err(Failure::new(TRY_AGAIN, format!("the daemon is stopping; run {id} is {state}"))
+            .hint(format!("`matins show {id}` shows its outcome when the daemon is back"))),
     }
 }
 
 /// `matins cancel`.
 pub async fn cancel(session: &Session, run: &str) -> Done {
-    let answer = session
-        .client
-        .post(&["v1", "events", run, "cancel"], &json!({}))
-        .await?;
+    let answer = session.client.post(&["v1", "events", run, "cancel"], &json!({})).await?;
     if session.out.json {
         return session.out.document(&answer["data"]).map(|()| 0);
     }
     let id = answer["data"]["eventId"].as_str().unwrap_or(run);
     session.out.print(&format!("{id}\n"))?;
-    session.out.aside(&format!(
-        "hint: it is asked to end; `matins cancel {id}` again kills it"
-    ));
+    session.out.aside(&format!("hint: it is asked to end; `matins cancel {id}` again kills it"));
     Ok(0)
 }
 
@@ -217,20 +178,11 @@ mod tests {
     fn an_input_file_is_a_json_object() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("input.json");
-        for (text, said) in [
-            ("[1]", "does not hold"),
-            ("{", "is not JSON"),
-            ("\u{0}", "is not JSON"),
-        ] {
+        for (text, said) in [("[1]", "does not hold"), ("{", "is not JSON"), ("\u{0}", "is not JSON")] {
             std::fs::write(&file, text).unwrap();
             let failure = input_file(&file).unwrap_err();
             assert!(failure.message.contains(said), "{failure:?}");
         }
-        assert!(
-            input_file(&dir.path().join("none"))
-                .unwrap_err()
-                .message
-                .contains("cannot be read")
-        );
+        assert!(input_file(&dir.path().join("none")).unwrap_err().message.contains("cannot be read"));
     }
 }

@@ -17,30 +17,19 @@ const LOG_DEFAULT: &str = "info,refinery_core=warn";
 /// Runs the daemon in the foreground until it is told to stop.
 pub fn serve(global: &Global, env: &Env) -> ExitCode {
     if global.socket.is_some() {
-        let failure = Failure::new(
-            USAGE,
-            "the daemon takes its socket from the settings, not from --socket",
-        );
-        failure
-            .hint("set `listen: { socket: PATH }`, or MATINS_CONFIG_LISTEN__SOCKET")
-            .print();
+        let failure = Failure::new(USAGE, "the daemon takes its socket from the settings, not from --socket");
+        failure.hint("set `listen: { socket: PATH }`, or MATINS_CONFIG_LISTEN__SOCKET").print();
         return ExitCode::from(USAGE);
     }
     log(env);
-    match daemon::serve(&Options {
-        config: global.config.clone(),
-    }) {
+    match daemon::serve(&Options { config: global.config.clone() }) {
         Ok(code) => code,
         Err(e) => {
             let code = match e.downcast_ref::<listen::Error>() {
                 Some(listen::Error::TooLong { .. } | listen::Error::NotASocket { .. }) => CONFIG,
                 _ => FAILED,
             };
-            Failure {
-                code,
-                ..Failure::from(e)
-            }
-            .print();
+            Failure { code, ..Failure::from(e) }.print();
             ExitCode::from(code)
         }
     }
@@ -48,15 +37,10 @@ pub fn serve(global: &Global, env: &Env) -> ExitCode {
 
 /// Logs to stderr, as `MATINS_LOG` (else `RUST_LOG`) says; by default what people should know.
 fn log(env: &Env) {
-    let wanted = env
-        .get("MATINS_LOG")
-        .or_else(|| env.get("RUST_LOG"))
-        .and_then(|v| v.to_str())
-        .unwrap_or(LOG_DEFAULT);
+    let wanted =
+        env.get("MATINS_LOG").or_else(|| env.get("RUST_LOG")).and_then(|v| v.to_str()).unwrap_or(LOG_DEFAULT);
     let filter = EnvFilter::try_new(wanted).unwrap_or_else(|e| {
-        say(&format!(
-            "warning: the log filter {wanted:?} cannot be used ({e}); logging as by default"
-        ));
+        say(&format!("warning: the log filter {wanted:?} cannot be used ({e}); logging as by default"));
         EnvFilter::new(LOG_DEFAULT)
     });
     let subscriber = tracing_subscriber::fmt()

@@ -128,9 +128,7 @@ pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
         move |e: rustix::io::Errno| fail(e.into())
     };
     if path.as_os_str().len() > SOCKET_PATH_MAX {
-        return Err(Error::TooLong {
-            path: path.to_owned(),
-        });
+        return Err(Error::TooLong { path: path.to_owned() });
     }
     if let Some(dir) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir);
@@ -144,10 +142,7 @@ pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
     rustix::net::bind(&socket, &address).map_err(errno("bind"))?;
     rustix::fs::chmod(path, Mode::from_raw_mode(SOCKET_MODE)).map_err(errno("set the mode of"))?;
     let meta = std::fs::symlink_metadata(path).map_err(system("look at"))?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        device_and_inode: (meta.dev(), meta.ino()),
-    };
+    let file = SocketFile { path: path.to_owned(), device_and_inode: (meta.dev(), meta.ino()) };
     rustix::net::listen(&socket, BACKLOG).map_err(errno("listen on"))?;
     let listener = UnixListener::from_std(socket.into()).map_err(system("watch"))?;
     Ok(ControlSocket { listener, file })
@@ -155,18 +150,12 @@ pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
 
 /// Removes a socket that nobody answers on.
 async fn clear(path: &Path) -> Result<(), Error> {
-    let system = |what, source| Error::System {
-        what,
-        path: path.to_owned(),
-        source,
-    };
+    let system = |what, source| Error::System { what, path: path.to_owned(), source };
     match std::fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(system("look at", e)),
         Ok(meta) if !meta.file_type().is_socket() => {
-            return Err(Error::NotASocket {
-                path: path.to_owned(),
-            });
+            return Err(Error::NotASocket { path: path.to_owned() });
         }
         Ok(_) => {}
     }
@@ -177,12 +166,8 @@ async fn clear(path: &Path) -> Result<(), Error> {
         }
         Ok(Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         // A full queue is an answer too, and so is one that takes too long.
-        Ok(Ok(_)) | Err(_) => Err(Error::InUse {
-            path: path.to_owned(),
-        }),
-        Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::InUse {
-            path: path.to_owned(),
-        }),
+        Ok(Ok(_)) | Err(_) => Err(Error::InUse { path: path.to_owned() }),
+        Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::InUse { path: path.to_owned() }),
         Ok(Err(e)) => Err(system("ask who answers on", e)),
     }
 }
@@ -277,11 +262,7 @@ impl Server {
     /// Who connected; a peer that the kernel does not know is not answered.
     fn caller(&self, stream: &UnixStream) -> Option<Caller> {
         match stream.peer_cred() {
-            Ok(peer) => Some(Caller {
-                uid: peer.uid(),
-                pid: peer.pid(),
-                name: self.users.name(peer.uid()),
-            }),
+            Ok(peer) => Some(Caller { uid: peer.uid(), pid: peer.pid(), name: self.users.name(peer.uid()) }),
             Err(e) => {
                 tracing::warn!(error = %e, "a connection without credentials was closed: {e}");
                 None
@@ -397,18 +378,10 @@ mod tests {
         let (tasks, closing) = served(&path, Router::new().route("/", get(who))).await;
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let answer = ask(&mut stream, GET).await;
-        let me = format!(
-            "{} Some({})",
-            rustix::process::getuid().as_raw(),
-            std::process::id()
-        );
+        let me = format!("{} Some({})", rustix::process::getuid().as_raw(), std::process::id());
         assert!(answer.ends_with(&me), "{answer}");
         let mut stream = UnixStream::connect(&path).await.unwrap();
-        assert!(
-            ask(&mut stream, "nonsense\r\n\r\n")
-                .await
-                .starts_with("HTTP/1.1 400")
-        );
+        assert!(ask(&mut stream, "nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
         closing.cancel();
         tasks.join().await;
         assert!(UnixStream::connect(&path).await.is_err());
@@ -444,16 +417,9 @@ mod tests {
         let (_dir, path) = path();
         let tasks = Tasks::new(Stop::new());
         let header_timeout = Duration::from_millis(50);
-        let server = Server {
-            header_timeout,
-            ..Server::new(Router::new(), tasks.clone())
-        };
+        let server = Server { header_timeout, ..Server::new(Router::new(), tasks.clone()) };
         let socket = bind_unix(&path).await.unwrap();
-        tasks.spawn(
-            "listener",
-            OnEnd::Logged,
-            serve(socket, server, std::future::pending()),
-        );
+        tasks.spawn("listener", OnEnd::Logged, serve(socket, server, std::future::pending()));
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let begun = std::time::Instant::now();
         let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost:").await;

@@ -13,20 +13,9 @@ impl Stand {
     /// Moves the newest run to RUNNING, as the dispatcher would.
     async fn start(&self) -> (Claimed, RunDirs) {
         let claimed = self.core.store.claim_next(1, 0, NOW).await.unwrap().remove(0);
-        let launcher = Identity {
-            boot_id: "b".into(),
-            pid: 1,
-            start_ticks: 1,
-            pidfd_inode: 1,
-        };
-        let start = self.core.store.start(
-            claimed.number,
-            claimed.id,
-            claimed.epoch,
-            launcher,
-            Vec::new(),
-            NOW,
-        );
+        let launcher = Identity { boot_id: "b".into(), pid: 1, start_ticks: 1, pidfd_inode: 1 };
+        let start =
+            self.core.store.start(claimed.number, claimed.id, claimed.epoch, launcher, Vec::new(), NOW);
         start.await.unwrap();
         let dirs = RunDirs::new(self.core.state_dir(), claimed.id);
         std::fs::create_dir_all(dirs.attempt(1).path()).unwrap();
@@ -48,13 +37,7 @@ impl Stand {
 
 fn append(path: &Path, bytes: &[u8]) {
     use std::io::Write as _;
-    std::fs::File::options()
-        .append(true)
-        .create(true)
-        .open(path)
-        .unwrap()
-        .write_all(bytes)
-        .unwrap();
+    std::fs::File::options().append(true).create(true).open(path).unwrap().write_all(bytes).unwrap();
 }
 
 #[tokio::test]
@@ -79,15 +62,10 @@ async fn a_log_is_read_in_parts_and_is_empty_before_it_is_there() {
     ] {
         assert_eq!(stand.raw(&path(query)).await, (200, text.to_owned()), "{query}");
     }
-    let (_, headers, _) = stand
-        .send(Request::get(path("")).body(Body::empty()).unwrap())
-        .await;
+    let (_, headers, _) = stand.send(Request::get(path("")).body(Body::empty()).unwrap()).await;
     assert_eq!(headers["content-type"], "text/plain; charset=utf-8");
     let attempts = &stand.get(&format!("/v1/events/{id}")).await.1["data"]["attempts"];
-    assert_eq!(
-        attempts[0]["stdoutLog"],
-        dirs.attempt(1).stdout().to_str().unwrap()
-    );
+    assert_eq!(attempts[0]["stdoutLog"], dirs.attempt(1).stdout().to_str().unwrap());
 }
 
 #[tokio::test]
@@ -104,9 +82,7 @@ async fn a_program_cannot_pass_another_file_for_its_log() {
 async fn a_follower_gets_every_byte_until_the_run_has_ended() {
     let stand = Stand::one().await;
     let id = stand.run().await;
-    let request = Request::get(format!("/v1/events/{id}/logs?follow=true"))
-        .body(Body::empty())
-        .unwrap();
+    let request = Request::get(format!("/v1/events/{id}/logs?follow=true")).body(Body::empty()).unwrap();
     let answer = stand.router.clone().oneshot(request).await.unwrap();
     let mut stream = answer.into_body().into_data_stream();
     let (claimed, dirs) = stand.start().await;
@@ -115,9 +91,7 @@ async fn a_follower_gets_every_byte_until_the_run_has_ended() {
     assert_eq!(stream.next().await.unwrap().unwrap().as_ref(), b"\x00\xff first");
     append(&log, b"second");
     assert_eq!(stream.next().await.unwrap().unwrap().as_ref(), b"second");
-    let big: Vec<u8> = (0..CHUNK_MAX * 3)
-        .map(|n| u8::try_from(n % 251).unwrap())
-        .collect();
+    let big: Vec<u8> = (0..CHUNK_MAX * 3).map(|n| u8::try_from(n % 251).unwrap()).collect();
     append(&log, &big);
     stand.finish(&claimed).await;
     // Any change wakes a follower; without it the next look at the rows would do.
@@ -130,10 +104,7 @@ async fn a_follower_gets_every_byte_until_the_run_has_ended() {
     }
     assert!(rest == big, "byte for byte");
     assert_eq!(
-        stand
-            .raw(&format!("/v1/events/{id}/logs?follow=true&tail=0"))
-            .await
-            .0,
+        stand.raw(&format!("/v1/events/{id}/logs?follow=true&tail=0")).await.0,
         200,
         "an ended run ends it"
     );
@@ -143,9 +114,7 @@ async fn a_follower_gets_every_byte_until_the_run_has_ended() {
 async fn a_follower_of_a_run_that_waits_is_let_go_when_the_daemon_has_drained() {
     let stand = Stand::one().await;
     let id = stand.run().await;
-    let request = Request::get(format!("/v1/events/{id}/logs?follow=true"))
-        .body(Body::empty())
-        .unwrap();
+    let request = Request::get(format!("/v1/events/{id}/logs?follow=true")).body(Body::empty()).unwrap();
     let answer = stand.router.clone().oneshot(request).await.unwrap();
     let mut stream = answer.into_body().into_data_stream();
     assert!(futures_util::poll!(stream.next()).is_pending());

@@ -57,22 +57,14 @@ impl Stand {
             store,
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SeededEntropy::new(7)),
-            executor: Arc::new(Launcher {
-                exe: "/none".into(),
-                state_dir: settings.state_dir.clone(),
-            }),
+            executor: Arc::new(Launcher { exe: "/none".into(), state_dir: settings.state_dir.clone() }),
             settings,
             env,
             tasks: Tasks::new(Stop::new()),
         });
         core.catalog.replace(&core.store, &loaded, NOW).await.unwrap();
         let router = router(Arc::clone(&core));
-        Self {
-            _dir: dir,
-            core,
-            clock,
-            router,
-        }
+        Self { _dir: dir, core, clock, router }
     }
 
     async fn one() -> Self {
@@ -82,33 +74,19 @@ impl Stand {
     async fn send(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();
-        (
-            parts.status,
-            parts.headers,
-            to_bytes(body, 1 << 26).await.unwrap().to_vec(),
-        )
+        (parts.status, parts.headers, to_bytes(body, 1 << 26).await.unwrap().to_vec())
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
         let (status, _, body) = self.send(Request::get(path).body(Body::empty()).unwrap()).await;
-        (
-            status.as_u16(),
-            serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{path}: {body:?}")),
-        )
+        (status.as_u16(), serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{path}: {body:?}")))
     }
 
     async fn post(&self, path: &str, body: impl Into<Body>) -> (u16, Value) {
-        let caller = Caller {
-            uid: 5,
-            pid: None,
-            name: "ann".into(),
-        };
+        let caller = Caller { uid: 5, pid: None, name: "ann".into() };
         let request = Request::post(path).extension(caller).body(body.into()).unwrap();
         let (status, _, body) = self.send(request).await;
-        (
-            status.as_u16(),
-            serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{path}: {body:?}")),
-        )
+        (status.as_u16(), serde_json::from_slice(&body).unwrap_or_else(|_| panic!("{path}: {body:?}")))
     }
 
     async fn run(&self) -> String {
@@ -124,10 +102,7 @@ impl Stand {
             let (status, page) = self.get(&format!("{path}limit=2{next}")).await;
             assert_eq!(status, 200, "{page}");
             let data = page["data"].as_array().unwrap();
-            assert!(
-                data.len() <= 2 && !data.is_empty(),
-                "a page is neither too long nor empty"
-            );
+            assert!(data.len() <= 2 && !data.is_empty(), "a page is neither too long nor empty");
             rows.extend(data.clone());
             match page["nextToken"].as_str() {
                 Some(token) => next = format!("&nextToken={token}"),
@@ -153,20 +128,11 @@ async fn what_is_not_there_is_answered_in_the_same_shape() {
         let (status, body) = stand.get(path).await;
         assert_eq!((status, code(&body)), (404, "unknown_route"), "{path}");
     }
-    let (status, headers, body) = stand
-        .send(Request::delete("/v1/agents").body(Body::empty()).unwrap())
-        .await;
-    assert_eq!(
-        (status.as_u16(), headers["allow"].to_str().unwrap()),
-        (405, "GET,HEAD")
-    );
-    assert_eq!(
-        code(&serde_json::from_slice(&body).unwrap()),
-        "method_not_allowed"
-    );
-    let (status, _, body) = stand
-        .send(Request::head("/v1/agents").body(Body::empty()).unwrap())
-        .await;
+    let (status, headers, body) =
+        stand.send(Request::delete("/v1/agents").body(Body::empty()).unwrap()).await;
+    assert_eq!((status.as_u16(), headers["allow"].to_str().unwrap()), (405, "GET,HEAD"));
+    assert_eq!(code(&serde_json::from_slice(&body).unwrap()), "method_not_allowed");
+    let (status, _, body) = stand.send(Request::head("/v1/agents").body(Body::empty()).unwrap()).await;
     assert_eq!((status.as_u16(), body.len()), (200, 0));
 }
 
@@ -196,9 +162,8 @@ async fn readiness_ends_with_the_soft_stop_and_health_does_not() {
     assert_eq!(stand.get("/healthz").await.0, 200);
     let (status, body) = stand.get("/readyz").await;
     assert_eq!((status, code(&body)), (503, "draining"));
-    let (_, headers, body) = stand
-        .send(Request::post("/v1/agents/a/execute").body(Body::empty()).unwrap())
-        .await;
+    let (_, headers, body) =
+        stand.send(Request::post("/v1/agents/a/execute").body(Body::empty()).unwrap()).await;
     assert_eq!(headers["retry-after"], "5");
     assert_eq!(code(&serde_json::from_slice(&body).unwrap()), "draining");
     assert_eq!(stand.get("/v1/status").await.1["data"]["draining"], true);
@@ -214,39 +179,21 @@ async fn status_tells_of_the_whole() {
     assert_eq!(data["agents"], json!({"active": 1, "paused": 0, "invalid": 1}));
     assert_eq!(data["runs"], json!({"pending": 1, "running": 0}));
     assert_eq!(data["deliveries"], json!({"pending": 0, "exhausted": 0}));
-    assert_eq!(
-        data["lateness"],
-        json!({"count": 0, "p50Ms": null, "p99Ms": null})
-    );
-    assert_eq!(
-        (&data["maxRunning"], &data["uptimeMs"]),
-        (&json!(3), &json!(2000))
-    );
+    assert_eq!(data["lateness"], json!({"count": 0, "p50Ms": null, "p99Ms": null}));
+    assert_eq!((&data["maxRunning"], &data["uptimeMs"]), (&json!(3), &json!(2000)));
     assert_eq!(data["pid"], std::process::id());
 }
 
 #[tokio::test]
 async fn agents_are_listed_by_id_found_and_paged() {
     let named = format!("{AGENT}name: Shelf Watch\ndescription: blue things\n");
-    let agents = [
-        ("c", AGENT),
-        ("a", AGENT),
-        ("b", named.as_str()),
-        ("d", "nonsense: 1\n"),
-    ];
+    let agents = [("c", AGENT), ("a", AGENT), ("b", named.as_str()), ("d", "nonsense: 1\n")];
     let stand = Stand::new(&agents, "").await;
-    let ids = |rows: &[Value]| {
-        rows.iter()
-            .map(|a| a["id"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
-    };
+    let ids = |rows: &[Value]| rows.iter().map(|a| a["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(ids(&stand.pages("/v1/agents?").await), ["a", "b", "c", "d"]);
     for q in ["shelf", "BLUE", "b"] {
         let (_, body) = stand.get(&format!("/v1/agents?q={q}")).await;
-        assert!(
-            ids(body["data"].as_array().unwrap()).contains(&"b".to_owned()),
-            "{q}"
-        );
+        assert!(ids(body["data"].as_array().unwrap()).contains(&"b".to_owned()), "{q}");
     }
     let (_, body) = stand.get("/v1/agents/a?fires=2").await;
     let agent = &body["data"];
@@ -257,19 +204,13 @@ async fn agents_are_listed_by_id_found_and_paged() {
         {"at": "2026-03-03T08:00:00.000Z", "timezone": "Europe/Berlin"},
         {"at": "2026-03-04T08:00:00.000Z", "timezone": "Europe/Berlin"},
     ]);
-    assert_eq!(
-        (&agent["nextFires"], &agent["status"]),
-        (&fires, &json!("ACTIVE"))
-    );
+    assert_eq!((&agent["nextFires"], &agent["status"]), (&fires, &json!("ACTIVE")));
     assert_eq!(agent["definitionSha256"].as_str().unwrap().len(), 64);
     assert_eq!(agent["lastRun"], Value::Null);
     let run = stand.run().await;
     assert_eq!(stand.get("/v1/agents/a").await.1["data"]["lastRun"]["id"], run);
     let (_, body) = stand.get("/v1/agents/d").await;
-    assert_eq!(
-        (&body["data"]["status"], &body["data"]["nextFires"]),
-        (&json!("INVALID"), &json!([]))
-    );
+    assert_eq!((&body["data"]["status"], &body["data"]["nextFires"]), (&json!("INVALID"), &json!([])));
 }
 
 #[tokio::test]
@@ -299,17 +240,9 @@ async fn questions_are_read_strictly() {
         assert_eq!(stand.get(path).await.0, 400, "{path}");
     }
     let cursor = cursor::Kind::Deliveries.encode("1");
-    assert_eq!(
-        stand.get(&format!("/v1/events?nextToken={cursor}")).await.0,
-        400,
-        "a foreign cursor"
-    );
-    for path in [
-        "/v1/agents/none",
-        "/v1/agents/No/events",
-        "/v1/agents/none/slots",
-        "/v1/agents/none/events",
-    ] {
+    assert_eq!(stand.get(&format!("/v1/events?nextToken={cursor}")).await.0, 400, "a foreign cursor");
+    for path in ["/v1/agents/none", "/v1/agents/No/events", "/v1/agents/none/slots", "/v1/agents/none/events"]
+    {
         assert_eq!(stand.get(path).await.0, 404, "{path}");
     }
 }
@@ -324,11 +257,7 @@ async fn events_are_listed_filtered_paged_and_named() {
     }
     let (_, other) = stand.post("/v1/agents/b/execute", "").await;
     let other = other["data"]["eventId"].as_str().unwrap().to_owned();
-    let ids = |rows: &[Value]| {
-        rows.iter()
-            .map(|e| e["id"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
-    };
+    let ids = |rows: &[Value]| rows.iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     let newest_first: Vec<String> = runs.iter().rev().cloned().collect();
     assert_eq!(ids(&stand.pages("/v1/agents/a/events?").await), newest_first);
     assert_eq!(ids(&stand.pages("/v1/events?agentId=a&").await), newest_first);
@@ -336,23 +265,11 @@ async fn events_are_listed_filtered_paged_and_named() {
     let (_, all) = stand.get("/v1/events").await;
     assert!(all["data"][0].get("result").is_none(), "lists carry no bodies");
     let of = async |query: &str| {
-        ids(stand.get(&format!("/v1/events?{query}")).await.1["data"]
-            .as_array()
-            .unwrap())
+        ids(stand.get(&format!("/v1/events?{query}")).await.1["data"].as_array().unwrap())
     };
     assert_eq!(of(&format!("requestId={}", runs[1])).await, [runs[1].as_str()]);
-    assert!(
-        of(&format!("requestId={}&agentId=b", runs[1])).await.is_empty(),
-        "the other filters hold"
-    );
-    assert!(
-        of(&format!(
-            "requestId={}",
-            RunId::generate(1, &SeededEntropy::new(1))
-        ))
-        .await
-        .is_empty()
-    );
+    assert!(of(&format!("requestId={}&agentId=b", runs[1])).await.is_empty(), "the other filters hold");
+    assert!(of(&format!("requestId={}", RunId::generate(1, &SeededEntropy::new(1)))).await.is_empty());
     assert_eq!(of("status=PENDING").await.len(), 6);
     assert!(of("status=FAILED").await.is_empty() && of("trigger=schedule").await.is_empty());
     assert!(of("startedAfter=2026-01-01").await.is_empty(), "none has started");
@@ -362,11 +279,7 @@ async fn events_are_listed_filtered_paged_and_named() {
         (&runs[2][..23], &runs[2]),
         (&runs[2].replace('-', ""), &runs[2]),
     ] {
-        assert_eq!(
-            stand.get(&format!("/v1/events/{name}")).await.1["data"]["id"],
-            **id,
-            "{name}"
-        );
+        assert_eq!(stand.get(&format!("/v1/events/{name}")).await.1["data"]["id"], **id, "{name}");
     }
     let (status, answer) = stand.get(&format!("/v1/events/{}", &runs[0][..4])).await;
     assert_eq!((status, code(&answer)), (409, "ambiguous"));
@@ -394,24 +307,14 @@ async fn the_ledger_is_paged() {
         agent: entry.number,
         from_ms: schedule.watermark_ms,
         to_ms: NOW + 100 * 3_600_000,
-        choices: vec![
-            not_run(1, 1),
-            not_run(2, 1),
-            not_run(3, 3),
-            not_run(6, 1),
-            not_run(7, 1),
-        ],
+        choices: vec![not_run(1, 1), not_run(2, 1), not_run(3, 3), not_run(6, 1), not_run(7, 1)],
         all_not_run: None,
     };
     stand.core.store.admit_passes(vec![pass], NOW).await.unwrap();
     let nominal = |row: &Value| row["nominal"].as_str().unwrap()[11..13].to_owned();
     for path in ["/v1/slots?", "/v1/agents/a/slots?"] {
         let rows = stand.pages(path).await;
-        assert_eq!(
-            rows.iter().map(nominal).collect::<Vec<_>>(),
-            ["16", "15", "12", "11", "10"],
-            "{path}"
-        );
+        assert_eq!(rows.iter().map(nominal).collect::<Vec<_>>(), ["16", "15", "12", "11", "10"], "{path}");
         let stretch = json!({
             "agentId": "a", "scheduleId": schedule.schedule.id, "nominal": "2026-03-02T12:00:00.000Z",
             "until": "2026-03-02T14:00:00.000Z", "count": 3, "outcome": "not_run", "reason": "missed_window",
@@ -426,19 +329,10 @@ async fn pings_are_deliveries() {
     let settings = "webhooks: [{ url: 'http://127.0.0.1:9/all' }]\n";
     let with = format!("{AGENT}webhooks: [{{ url: 'http://127.0.0.1:9/mine' }}]\n");
     let stand = Stand::new(&[("a", &with), ("b", AGENT)], settings).await;
-    assert_eq!(
-        stand.post("/v1/webhooks/test", r#"{"url": "http://x"}"#).await.0,
-        422
-    );
-    assert_eq!(
-        stand.post("/v1/webhooks/test", r#"{"agentId": "none"}"#).await.0,
-        404
-    );
+    assert_eq!(stand.post("/v1/webhooks/test", r#"{"url": "http://x"}"#).await.0, 422);
+    assert_eq!(stand.post("/v1/webhooks/test", r#"{"agentId": "none"}"#).await.0, 404);
     let (status, sent) = stand.post("/v1/webhooks/test", r#"{"agentId": "a"}"#).await;
-    assert_eq!(
-        (status, sent["data"]["deliveryIds"].as_array().unwrap().len()),
-        (202, 2)
-    );
+    assert_eq!((status, sent["data"]["deliveryIds"].as_array().unwrap().len()), (202, 2));
     stand.post("/v1/webhooks/test", "").await;
     let rows = stand.pages("/v1/deliveries?").await;
     let urls: Vec<&str> = rows.iter().map(|d| d["url"].as_str().unwrap()).collect();
@@ -447,15 +341,9 @@ async fn pings_are_deliveries() {
         (&rows[0]["type"], &rows[0]["state"], &rows[0]["eventId"]),
         (&json!("ping"), &json!("PENDING"), &Value::Null)
     );
-    assert_eq!(
-        stand.get("/v1/deliveries?state=EXHAUSTED").await.1["data"],
-        json!([])
-    );
+    assert_eq!(stand.get("/v1/deliveries?state=EXHAUSTED").await.1["data"], json!([]));
     let id = rows[0]["id"].as_str().unwrap();
-    assert_eq!(
-        stand.post(&format!("/v1/deliveries/{id}/redeliver"), "").await.0,
-        202
-    );
+    assert_eq!(stand.post(&format!("/v1/deliveries/{id}/redeliver"), "").await.0, 202);
     for none in ["x", "msg_00000000000000000000000000000000"] {
         let (status, answer) = stand.post(&format!("/v1/deliveries/{none}/redeliver"), "").await;
         assert_eq!((status, code(&answer)), (404, "unknown_delivery"), "{none}");
@@ -472,10 +360,7 @@ async fn a_panic_is_the_requests_own() {
     }
     let routes = Router::new().route("/", get(panics));
     let app = routes.layer(CatchPanicLayer::custom(observe::panicked));
-    let answer = app
-        .oneshot(Request::get("/").body(Body::empty()).unwrap())
-        .await
-        .unwrap();
+    let answer = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(answer.status(), 500);
     let body = to_bytes(answer.into_body(), 1 << 16).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap();

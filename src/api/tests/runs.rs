@@ -11,10 +11,7 @@ async fn a_trigger_is_a_row_before_its_answer() {
     let (status, answer) = stand.post("/v1/agents/a/execute", body.to_string()).await;
     assert_eq!(status, 202, "{answer}");
     let id = answer["data"]["eventId"].as_str().unwrap();
-    assert_eq!(
-        (&answer["data"]["requestId"], &answer["data"]["agentId"]),
-        (&json!(id), &json!("a"))
-    );
+    assert_eq!((&answer["data"]["requestId"], &answer["data"]["agentId"]), (&json!(id), &json!("a")));
     let (_, body) = stand.get(&format!("/v1/events/{id}")).await;
     let event = &body["data"];
     assert_eq!(
@@ -53,25 +50,13 @@ async fn a_trigger_that_cannot_be_is_refused_with_its_reason() {
     }
     assert_eq!(post("{").await.0, 400);
     assert_eq!(stand.post("/v1/agents/none/execute", "").await.0, 404);
-    assert_eq!(
-        stand.post("/v1/agents/bad/execute", "").await.0,
-        404,
-        "it was never good"
-    );
+    assert_eq!(stand.post("/v1/agents/bad/execute", "").await.0, 404, "it was never good");
     let form =
         Request::post("/v1/agents/a/execute").header("content-type", "application/x-www-form-urlencoded");
     assert_eq!(stand.send(form.body("{}".into()).unwrap()).await.0, 415);
     let key = Request::post("/v1/agents/a/execute").header("idempotency-key", "k");
-    assert_eq!(
-        stand.send(key.body(Body::empty()).unwrap()).await.0,
-        400,
-        "never ignored"
-    );
-    assert_eq!(
-        stand.get("/v1/events").await.1["data"],
-        json!([]),
-        "nothing was admitted"
-    );
+    assert_eq!(stand.send(key.body(Body::empty()).unwrap()).await.0, 400, "never ignored");
+    assert_eq!(stand.get("/v1/events").await.1["data"], json!([]), "nothing was admitted");
 }
 
 #[tokio::test]
@@ -105,21 +90,12 @@ async fn a_busy_agent_refuses_by_the_callers_policy() {
 async fn a_cancelled_run_says_by_whom_and_cannot_be_cancelled_again() {
     let stand = Stand::one().await;
     let id = stand.run().await;
-    assert_eq!(
-        stand
-            .post("/v1/events/@last/cancel", r#"{"force": true}"#)
-            .await
-            .0,
-        422
-    );
+    assert_eq!(stand.post("/v1/events/@last/cancel", r#"{"force": true}"#).await.0, 422);
     let (status, answer) = stand.post("/v1/events/@last/cancel", "").await;
     assert_eq!((status, &answer["data"]["eventId"]), (202, &json!(id)));
     let (_, body) = stand.get(&format!("/v1/events/{id}")).await;
     let event = &body["data"];
-    assert_eq!(
-        (&event["status"], &event["failureCode"]),
-        (&json!("FAILED"), &json!("cancelled"))
-    );
+    assert_eq!((&event["status"], &event["failureCode"]), (&json!("FAILED"), &json!("cancelled")));
     assert_eq!(event["error"], "cancelled by ann");
     let (status, answer) = stand.post(&format!("/v1/events/{id}/cancel"), "").await;
     assert_eq!((status, code(&answer)), (409, "already_ended"));
