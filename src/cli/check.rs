@@ -46,10 +46,15 @@ fn report(checked: &Checked, out: &Output) -> String {
             }
         }
     }
-    let (agents, invalid) = (checked.agents.len(), checked.invalid.len());
-    let broken = if invalid == 0 { String::new() } else { format!(", {invalid} with errors") };
-    let _ = writeln!(text, "{agents} agents{broken}, {schedules} schedules");
+    let broken = checked.invalid.len();
+    let broken = if broken == 0 { String::new() } else { format!(", {broken} more with errors") };
+    let agents = count(checked.agents.len(), "agent");
+    let _ = writeln!(text, "{agents}{broken}, {}", count(schedules, "schedule"));
     text
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn fires(schedule: &Schedule, now_ms: i64) -> Vec<i64> {
@@ -102,7 +107,7 @@ mod tests {
             text.contains("a: 0 9 * * MON-FRI Europe/Berlin\n  Tue 2026-03-03 09:00:00 Europe/Berlin\n"),
             "{text}"
         );
-        assert!(text.ends_with("1 agents, 1 schedules\n"), "{text}");
+        assert!(text.ends_with("1 agent, 1 schedule\n"), "{text}");
         let document = document(&checked, NOW);
         assert_eq!(document["errors"], 0);
         assert_eq!(document["agents"][0]["schedules"][0]["nextFires"][4], "2026-03-09T08:00:00.000Z");
@@ -113,7 +118,7 @@ mod tests {
         let checked = checked("executor: { type: command, command: [/bin/true] }\nnonsense: 1\n");
         let out = Output { terminal: false, json: false, width: 80, now_ms: NOW };
         let text = report(&checked, &out);
-        assert!(text.contains("nonsense") && text.contains("1 with errors"), "{text}");
+        assert!(text.contains("nonsense") && text.contains("1 more with errors"), "{text}");
         assert_eq!(document(&checked, NOW)["errors"], 1);
     }
 }

@@ -191,7 +191,9 @@ fn translate(error: &ErrorBody) -> Failure {
 /// # Errors
 /// Where the daemon answers something that this client does not know.
 pub fn data<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
-    let Value::Object(mut fields) = answer else { return Err(strange()) };
+    let Value::Object(mut fields) = answer else {
+        return Err(strange());
+    };
     let data = fields.remove("data").ok_or_else(strange)?;
     serde_json::from_value(data).map_err(|_| strange())
 }

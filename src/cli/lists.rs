@@ -66,7 +66,10 @@ pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
     }
     let row = |(at, zone, agent): &(i64, &str, &AgentView)| {
         let last = agent.last_run.as_ref().and_then(|e| e.started_at.as_deref());
-        vec![Cell::Fire(*at, (*zone).to_owned()), Cell::Time(*at), Cell::time(last), Cell::text(&agent.id)]
+        // For people the first column tells the zone.
+        let second = if session.out.terminal { Cell::Time(*at) } else { Cell::text(*zone) };
+        let first = Cell::Fire(*at, (*zone).to_owned());
+        vec![first, second, Cell::time(last), Cell::text(&agent.id)]
     };
     let table: Vec<Vec<Cell>> = fires.iter().map(row).collect();
     session.out.table(&["NEXT", "LEFT", "LAST", "AGENT"], &table)?;
@@ -112,7 +115,9 @@ pub async fn events(session: &Session, wanted: &Events) -> Done {
 
 /// How long a run took, or takes by now.
 pub fn took(event: &Event, now_ms: i64) -> Cell {
-    let Some(started) = event.started_at.as_deref().and_then(instant) else { return Cell::None };
+    let Some(started) = event.started_at.as_deref().and_then(instant) else {
+        return Cell::None;
+    };
     let ended = event.completed_at.as_deref().and_then(instant).unwrap_or(now_ms);
     Cell::Length(Duration::from_millis(u64::try_from(ended.saturating_sub(started)).unwrap_or(0)))
 }

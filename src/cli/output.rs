@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{ContentArrangement, Row, TableStyle, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, TableStyle, presets};
 use serde::Serialize;
 
 use super::failure::{FAILED, Failure, clean};
@@ -133,6 +133,10 @@ impl Output {
         }
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
+            if column.index == 0 {
+                // What a row is named by is there to be copied.
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         table.lines().map(|line| paint(line.trim_end()) + "\n").collect()
     }
@@ -198,6 +202,9 @@ pub fn relative(at_ms: i64, now_ms: i64) -> String {
 /// A length of time in its two largest units.
 #[must_use]
 pub fn length(d: Duration) -> String {
+    if d < Duration::from_secs(1) && !d.is_zero() {
+        return format!("{}ms", d.as_millis());
+    }
     if d < Duration::from_secs(10) && d.subsec_millis() > 0 {
         return format!("{:.1}s", d.as_secs_f64());
     }
@@ -290,6 +297,7 @@ mod tests {
         ] {
             assert_eq!(relative(NOW + at, NOW), text);
         }
+        assert_eq!(length(Duration::from_millis(7)), "7ms");
         assert_eq!(length(Duration::from_millis(1250)), "1.2s");
         assert_eq!(length(Duration::from_millis(61_900)), "1m 1s");
         assert_eq!(zoned(NOW, "Europe/Berlin"), "Mon 2026-03-02 10:00:00 Europe/Berlin");

@@ -11,6 +11,9 @@ use super::output::say;
 use crate::config::Env;
 use crate::daemon::{self, Options, listen};
 
+/// What is logged where nothing else is wanted; the migration runner tells too much of itself.
+const LOG_DEFAULT: &str = "info,refinery_core=warn";
+
 /// Runs the daemon in the foreground until it is told to stop.
 pub fn serve(global: &Global, env: &Env) -> ExitCode {
     if global.socket.is_some() {
@@ -35,10 +38,10 @@ pub fn serve(global: &Global, env: &Env) -> ExitCode {
 /// Logs to stderr, as `MATINS_LOG` (else `RUST_LOG`) says; by default what people should know.
 fn log(env: &Env) {
     let wanted =
-        env.get("MATINS_LOG").or_else(|| env.get("RUST_LOG")).and_then(|v| v.to_str()).unwrap_or("info");
+        env.get("MATINS_LOG").or_else(|| env.get("RUST_LOG")).and_then(|v| v.to_str()).unwrap_or(LOG_DEFAULT);
     let filter = EnvFilter::try_new(wanted).unwrap_or_else(|e| {
-        say(&format!("warning: the log filter {wanted:?} cannot be used ({e}); logging at info"));
-        EnvFilter::new("info")
+        say(&format!("warning: the log filter {wanted:?} cannot be used ({e}); logging as by default"));
+        EnvFilter::new(LOG_DEFAULT)
     });
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -154,7 +154,9 @@ async fn clear(path: &Path) -> Result<(), Error> {
     match std::fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(system("look at", e)),
-        Ok(meta) if !meta.file_type().is_socket() => return Err(Error::NotASocket { path: path.to_owned() }),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(Error::NotASocket { path: path.to_owned() });
+        }
         Ok(_) => {}
     }
     match tokio::time::timeout(PROBE_TIMEOUT, UnixStream::connect(path)).await {
@@ -224,7 +226,9 @@ impl Server {
     async fn accept_all(&self, listener: &UnixListener) {
         loop {
             // A place first: without one nothing is accepted and the kernel's queue holds the rest.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
                 Ok((stream, _)) => self.take(stream, place),
                 Err(e) => {
@@ -237,7 +241,9 @@ impl Server {
 
     /// Answers a connection in a task of its own, which gives its place back.
     fn take(&self, stream: UnixStream, place: OwnedSemaphorePermit) {
-        let Some(caller) = self.caller(&stream) else { return };
+        let Some(caller) = self.caller(&stream) else {
+            return;
+        };
         let service = TowerToHyperService::new(Extension(caller).layer(self.router.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -287,7 +293,7 @@ fn log_end(ended: Result<(), hyper::Error>) {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use axum::routing::{get, post};
+    use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -426,15 +432,20 @@ mod tests {
     #[tokio::test]
     async fn a_hard_stop_cuts_what_hangs() {
         let (_dir, path) = path();
-        let hang = || async { std::future::pending::<()>().await };
-        let (tasks, _closing) = served(&path, Router::new().route("/", post(hang).get(hang))).await;
+        let begun = Arc::new(Semaphore::new(0));
+        let begin = Arc::clone(&begun);
+        let hang = move || async move {
+            begin.add_permits(1);
+            std::future::pending::<()>().await;
+        };
+        let (tasks, _closing) = served(&path, Router::new().route("/", get(hang))).await;
         let mut stream = UnixStream::connect(&path).await.unwrap();
         stream.write_all(GET.as_bytes()).await.unwrap();
+        let _permit = begun.acquire().await.unwrap();
         tasks.stop().hard();
         tasks.join().await;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "");
+        assert_eq!(stream.read_to_string(&mut answer).await.unwrap(), 0);
     }
 
     #[tokio::test]
