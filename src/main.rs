@@ -13,10 +13,5 @@ fn main() -> ExitCode {
             None => ExitCode::from(2),
         };
     }
-    command_line()
-}
-
-/// Stands in until the command line exists.
-fn command_line() -> ExitCode {
-    ExitCode::from(2)
+    matins::cli::main()
 }

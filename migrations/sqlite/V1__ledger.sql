@@ -84,6 +84,8 @@ CREATE TABLE runs (
     explanation    TEXT,
     final_model    TEXT,
     steps          INTEGER,
+    exit_code      INTEGER,
+    signal         INTEGER,
     created_at     INTEGER NOT NULL,
     started_at     INTEGER,
     completed_at   INTEGER,
@@ -97,7 +99,7 @@ CREATE TABLE runs (
 ) STRICT;
 
 CREATE INDEX runs_of_agent ON runs (agent, number);
-CREATE INDEX runs_active ON runs (agent, claimed_at) WHERE completed_at IS NULL;
+CREATE INDEX runs_active ON runs (agent) WHERE completed_at IS NULL;
 CREATE INDEX runs_queue ON runs (priority, number) WHERE completed_at IS NULL AND claimed_at IS NULL;
 CREATE INDEX runs_ended ON runs (state, number) WHERE completed_at IS NOT NULL;
 
@@ -118,20 +120,6 @@ CREATE TABLE transitions (
     epoch INTEGER NOT NULL,
     at    INTEGER NOT NULL
 ) STRICT;
-
-CREATE TABLE attempts (
-    run        INTEGER NOT NULL,
-    attempt    INTEGER NOT NULL CHECK (attempt >= 1),
-    epoch      INTEGER NOT NULL,
-    boot_id    TEXT    NOT NULL,
-    pid        INTEGER NOT NULL,
-    started_at INTEGER NOT NULL,
-    ended_at   INTEGER NOT NULL,
-    exit_code  INTEGER,
-    signal     INTEGER,
-    failure_code TEXT,
-    PRIMARY KEY (run, attempt)
-) STRICT, WITHOUT ROWID;
 
 -- The outbox: a row is born in the transaction that ends the run.
 CREATE TABLE deliveries (

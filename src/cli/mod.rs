@@ -1,1 +1,100 @@
-//! Command line.
+//! The command line: `serve` and `check` work on files, everything else asks the daemon over its
+//! control socket and prints what it answers.
+//!
+//! A command is a thin client: it holds no rules of the daemon, so it cannot disagree with it. What
+//! people see and what programs see come from the same answer; [`output`] decides how it looks. A
+//! command ends with an exit code and, where it failed, a [`Failure`] with a hint.
+
+pub mod args;
+mod check;
+mod client;
+pub mod failure;
+mod lists;
+mod logs;
+mod nearest;
+mod notify;
+pub mod output;
+mod run;
+mod serve;
+mod show;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::config::Env;
+use args::{Cli, Command, Global, NotifyCommand};
+use client::Client;
+use failure::Failure;
+use output::Output;
+
+/// What every command of the client gets.
+struct Session {
+    client: Client,
+    out: Output,
+}
+
+/// The exit code of a command, or its failure.
+type Done = Result<u8, Failure>;
+
+/// Reads the command line, does what it says, and gives the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to stdout, mistakes to stderr; who closed them does not want to know.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let env = Env::from_process();
+    let done = match cli.command {
+        Command::Serve => return serve::serve(&cli.global, &env),
+        Command::Check { path, format } => check::check(path, format, &cli.global, &env),
+        command => ask(command, &cli.global, &env),
+    };
+    done.map_or_else(
+        |failure| {
+            failure.print();
+            ExitCode::from(failure.code)
+        },
+        ExitCode::from,
+    )
+}
+
+/// Runs a command that asks the daemon.
+fn ask(command: Command, global: &Global, env: &Env) -> Done {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
+    let done = runtime.block_on(async {
+        let client = Client::connect(global, env).await?;
+        dispatch(command, &Session { client, out: Output::of_process(global.json) }).await
+    });
+    // A write to a stopped pipe may hang in its thread; an interrupted command does not wait for it.
+    runtime.shutdown_background();
+    done
+}
+
+async fn dispatch(command: Command, session: &Session) -> Done {
+    match command {
+        // Handled before: they need no daemon.
+        Command::Serve | Command::Check { .. } => Ok(0),
+        Command::Run(args) => run::run(session, args).await,
+        Command::Agents => lists::agents(session).await,
+        Command::Events { agent, status, since, limit } => {
+            lists::events(session, &lists::Events { agent, status, since, limit }).await
+        }
+        Command::Show { run, output } => show::show(session, &run, output).await,
+        Command::Logs { run, follow, stderr, tail } => {
+            logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
+        }
+        Command::Cancel { run } => run::cancel(session, &run).await,
+        Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
+        Command::Status => status::status(session).await,
+        Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
+        Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
+        Command::Notify { command: NotifyCommand::Test { agent } } => notify::test(session, agent).await,
+    }
+}

@@ -57,10 +57,7 @@ const ELSEWHERE: Elsewhere = Elsewhere {
         ("cron", "write `schedules: [{ cron: \"..\" }]`"),
         ("every", "write `schedules: [{ every: .. }]`"),
         ("schedule", "write `schedules:`, a list"),
-        (
-            "timezone",
-            "write it in each entry of `schedules:`, or in matins.yaml for all agents",
-        ),
+        ("timezone", "write it in each entry of `schedules:`, or in matins.yaml for all agents"),
         ("catch_up", "write it in each entry of `schedules:`"),
         ("environment", "write `env:`"),
         ("working_dir", "write `cwd:`"),
@@ -82,19 +79,11 @@ pub(super) struct Read {
 
 /// Reads a definition.
 pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned<Node>) -> Read {
-    let none = |id, id_span| Read {
-        id,
-        id_span,
-        agent: None,
-    };
+    let none = |id, id_span| Read { id, id_span, agent: None };
     let whole = Span::whole(root.span.source);
     if root.value == Node::Null {
         let id = id_of(r, None, file, whole);
-        r.error_help(
-            whole,
-            "this file is empty",
-            "write at least an `executor:`, or remove the file",
-        );
+        r.error_help(whole, "this file is empty", "write at least an `executor:`, or remove the file");
         return none(id, whole);
     }
     let Some(mut fields) = r.map("agent", root) else {
@@ -104,11 +93,7 @@ pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned
     let id_span = id_node.map_or(whole, |node| node.span);
     let id = id_of(r, id_node, file, whole);
     let agent = body(r, cx, file, fields, id.clone());
-    Read {
-        id,
-        id_span,
-        agent: agent.filter(|_| !r.failed()),
-    }
+    Read { id, id_span, agent: agent.filter(|_| !r.failed()) }
 }
 
 fn body(
@@ -128,13 +113,10 @@ fn body(
     let executor = executor::executor(r, cx, &mut f, dir);
     let (overlap, max_concurrent, schedules) = timing(r, cx, &mut f);
     let (input, input_schema) = input(r, cx, &mut f, dir, !schedules.is_empty());
-    let result_schema = f
-        .take("result_schema")
-        .and_then(|node| schemas::schema(r, cx, "result_schema", node, dir));
+    let result_schema =
+        f.take("result_schema").and_then(|node| schemas::schema(r, cx, "result_schema", node, dir));
     let timeout = timeout(r, &mut f);
-    let kill_grace = f
-        .take("kill_grace")
-        .and_then(|node| r.duration("kill_grace", node));
+    let kill_grace = f.take("kill_grace").and_then(|node| r.duration("kill_grace", node));
     let cwd = f.take("cwd").and_then(|node| executor::cwd(r, node, dir));
     let limits = limits(r, &mut f);
     let webhooks = match f.take("webhooks") {
@@ -170,13 +152,7 @@ fn body(
 fn id_of(r: &mut Reader, node: Option<&Spanned<Node>>, file: &Path, whole: Span) -> Option<AgentId> {
     let (text, span) = match node {
         Some(node) => (r.filled("id", node)?, node.span),
-        None => (
-            file.file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-            whole,
-        ),
+        None => (file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), whole),
     };
     if let Ok(id) = text.parse() {
         return Some(id);
@@ -184,36 +160,22 @@ fn id_of(r: &mut Reader, node: Option<&Spanned<Node>>, file: &Path, whole: Span)
     let slug = slug(&text);
     let shown = text.escape_debug();
     if node.is_some() {
-        let help = format!(
-            "use a-z, 0-9 and -, at most {} characters, e.g. `{slug}`",
-            AgentId::MAX_LEN
-        );
+        let help = format!("use a-z, 0-9 and -, at most {} characters, e.g. `{slug}`", AgentId::MAX_LEN);
         r.error_help(span, format!("`{shown}` is no agent id"), help);
     } else {
         let help = format!("rename the file to `{slug}.yaml`, or write `id: {slug}` in it");
-        r.error_help(
-            span,
-            format!("the file name gives the agent id `{shown}`, which is none"),
-            help,
-        );
+        r.error_help(span, format!("the file name gives the agent id `{shown}`, which is none"), help);
     }
     None
 }
 
 /// The id that someone probably meant.
 fn slug(text: &str) -> String {
-    let dashed: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
+    let dashed: String =
+        text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let parts: Vec<_> = dashed.split('-').filter(|p| !p.is_empty()).collect();
     let joined: String = parts.join("-").chars().take(AgentId::MAX_LEN).collect();
-    if joined.is_empty() {
-        "my-agent".to_owned()
-    } else {
-        joined
-    }
+    if joined.is_empty() { "my-agent".to_owned() } else { joined }
 }
 
 fn env(r: &mut Reader, f: &mut Fields<'_>) -> BTreeMap<String, String> {
@@ -267,11 +229,7 @@ fn skills(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> Vec<Skill> {
             continue;
         };
         if skills.iter().any(|s| s.id == id) {
-            r.warn(
-                item.span,
-                format!("skill `{id}` is listed twice"),
-                "remove one of the two",
-            );
+            r.warn(item.span, format!("skill `{id}` is listed twice"), "remove one of the two");
             continue;
         }
         match cx.skill(&id) {
@@ -307,10 +265,7 @@ fn skill_error(r: &mut Reader, cx: &mut Context, span: Span, id: &str, error: &s
         }
         SkillError::Escapes(outside) => r.error_help(
             span,
-            format!(
-                "skill `{shown}` leads out of the skills directory, to {}",
-                outside.display()
-            ),
+            format!("skill `{shown}` leads out of the skills directory, to {}", outside.display()),
             "copy the skill into the directory instead of linking to it",
         ),
     }
@@ -321,17 +276,9 @@ fn timing(
     cx: &mut Context,
     f: &mut Fields<'_>,
 ) -> (Overlap, Option<u32>, Vec<crate::model::Schedule>) {
-    let overlap = f
-        .take("overlap")
-        .and_then(|node| schedule::overlap(r, node))
-        .unwrap_or(Overlap::Skip);
-    let max_concurrent = f
-        .take("max_concurrent")
-        .and_then(|node| r.count("max_concurrent", node));
-    let from = Inherited {
-        overlap,
-        max_concurrent,
-    };
+    let overlap = f.take("overlap").and_then(|node| schedule::overlap(r, node)).unwrap_or(Overlap::Skip);
+    let max_concurrent = f.take("max_concurrent").and_then(|node| r.count("max_concurrent", node));
+    let from = Inherited { overlap, max_concurrent };
     let schedules = match f.take("schedules") {
         Some(node) => schedule::schedules(r, cx, node, from),
         None => Vec::new(),
@@ -395,9 +342,7 @@ fn timeout(r: &mut Reader, f: &mut Fields<'_>) -> Option<Duration> {
 }
 
 fn limits(r: &mut Reader, f: &mut Fields<'_>) -> Limits {
-    let mut limits = Limits {
-        output: Agent::DEFAULT_OUTPUT,
-    };
+    let mut limits = Limits { output: Agent::DEFAULT_OUTPUT };
     if let Some(mut fields) = f.take("limits").and_then(|node| r.map("limits", node)) {
         if let Some(output) = fields.take("output").and_then(|node| r.size("output", node)) {
             limits.output = output;

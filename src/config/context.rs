@@ -78,12 +78,7 @@ impl Context {
         if let Some(known) = self.programs.get(program) {
             return *known;
         }
-        let dirs = self
-            .path
-            .as_ref()
-            .map(std::env::split_paths)
-            .into_iter()
-            .flatten();
+        let dirs = self.path.as_ref().map(std::env::split_paths).into_iter().flatten();
         let found = dirs.map(|dir| dir.join(program)).any(|file| is_program(&file));
         self.programs.insert(program.to_owned(), found);
         found
@@ -166,20 +161,10 @@ mod tests {
         assert_eq!(zone_name("Europe/Berlin").as_deref(), Ok("Europe/Berlin"));
         assert_eq!(zone_name("europe/berlin").as_deref(), Ok("Europe/Berlin"));
         assert_eq!(zone_name("UTC").as_deref(), Ok("UTC"));
-        let help = |name: &str| {
-            zone_name(name)
-                .unwrap_err()
-                .split_once("; ")
-                .unwrap()
-                .1
-                .to_owned()
-        };
+        let help = |name: &str| zone_name(name).unwrap_err().split_once("; ").unwrap().1.to_owned();
         assert_eq!(help("Europe/Berln"), "did you mean `Europe/Berlin`?");
         assert_eq!(help("new york"), "did you mean `America/New_York`?");
-        assert_eq!(
-            help("Mars/Olympus Mons at noon"),
-            "write an IANA name such as Europe/Berlin"
-        );
+        assert_eq!(help("Mars/Olympus Mons at noon"), "write an IANA name such as Europe/Berlin");
     }
 
     #[test]

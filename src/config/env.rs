@@ -21,10 +21,7 @@ impl Env {
     /// The value of a variable; `None` where it is unset or empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0
-            .get(OsStr::new(name))
-            .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
     /// Every variable whose name starts with `prefix`, by name.
@@ -58,10 +55,7 @@ mod tests {
         let env = Env::from_iter([("A", ""), ("B", "hunter2"), ("BC", "x")]);
         assert_eq!(env.get("A"), None);
         assert_eq!(env.get("B"), Some(OsStr::new("hunter2")));
-        assert_eq!(
-            env.with_prefix("B").map(|(n, _)| n).collect::<Vec<_>>(),
-            ["B", "BC"]
-        );
+        assert_eq!(env.with_prefix("B").map(|(n, _)| n).collect::<Vec<_>>(), ["B", "BC"]);
         assert!(!format!("{env:?}").contains("hunter2"));
         assert!(Env::from_process().get("PATH").is_some());
     }

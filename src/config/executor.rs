@@ -22,11 +22,7 @@ const EXAMPLE: &str = "write e.g. `executor: { type: command, command: [python3,
 pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path) -> Option<Executor> {
     let Some(node) = f.take("executor") else {
         if f.key("command").is_none() {
-            r.error_help(
-                Span::whole(f.span.source),
-                "this agent has no `executor`",
-                EXAMPLE,
-            );
+            r.error_help(Span::whole(f.span.source), "this agent has no `executor`", EXAMPLE);
         }
         return None;
     };
@@ -53,10 +49,7 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
         &Elsewhere {
             planned: &["model", "tools", "limits"],
             hints: &[
-                (
-                    "args",
-                    "write the arguments into `command: [program, argument, ..]`",
-                ),
+                ("args", "write the arguments into `command: [program, argument, ..]`"),
                 ("cmd", "write `command: [program, argument, ..]`"),
                 ("env", "write `env:` beside `executor:`"),
                 ("cwd", "write `cwd:` beside `executor:`"),
@@ -65,19 +58,12 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
             ],
         },
     );
-    Some(Executor::Command {
-        command: argv?,
-        protocol: protocol?,
-    })
+    Some(Executor::Command { command: argv?, protocol: protocol? })
 }
 
 fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<&'static str> {
     let Some(node) = fields.take("type") else {
-        r.error_help(
-            fields.span,
-            "this executor has no `type`",
-            "write `type: command`",
-        );
+        r.error_help(fields.span, "this executor has no `type`", "write `type: command`");
         return None;
     };
     match r.text("type", node)?.as_str() {
@@ -106,11 +92,7 @@ fn argv(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, dir: &Path) -> O
             let words: Vec<_> = text.split_whitespace().collect();
             format!("write a list: `command: [{}]`", words.join(", "))
         };
-        r.error_help(
-            node.span,
-            "`command` must be a list of the program and its arguments",
-            help,
-        );
+        r.error_help(node.span, "`command` must be a list of the program and its arguments", help);
         return None;
     }
     let items = r.list("command", node)?;
@@ -146,11 +128,7 @@ fn argv(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, dir: &Path) -> O
 /// The program of a command: resolved where it is a path, looked for where it is fixed.
 fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path) -> Option<String> {
     if text.trim().is_empty() {
-        r.error_help(
-            span,
-            "the program of `command` is empty",
-            "write its name or its path",
-        );
+        r.error_help(span, "the program of `command` is empty", "write its name or its path");
         return None;
     }
     if template::is_dynamic_command(text) {
@@ -177,11 +155,7 @@ fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path)
     }
     let resolved = path.to_str().map(ToOwned::to_owned);
     if resolved.is_none() {
-        r.error_help(
-            span,
-            "the path of this program is not UTF-8",
-            "rename the directory",
-        );
+        r.error_help(span, "the path of this program is not UTF-8", "rename the directory");
     }
     resolved
 }
@@ -189,11 +163,7 @@ fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path)
 fn program_error(r: &mut Reader, span: Span, path: &Path, absolute: bool) {
     let shown = path.display();
     if path.is_dir() {
-        r.error_help(
-            span,
-            format!("program {shown} is a directory"),
-            "write the path of a file",
-        );
+        r.error_help(span, format!("program {shown} is a directory"), "write the path of a file");
     } else if path.exists() {
         let help = format!("run `chmod +x {shown}`");
         r.error_help(span, format!("program {shown} is not executable"), help);
@@ -212,11 +182,7 @@ pub(super) fn cwd(r: &mut Reader, node: &Spanned<Node>, dir: &Path) -> Option<Pa
     let path = parts::path(r, "cwd", node, dir)?;
     if !path.is_dir() {
         let message = format!("the directory {} does not exist", path.display());
-        r.warn(
-            node.span,
-            message,
-            "create it before the first run, or correct `cwd`",
-        );
+        r.warn(node.span, message, "create it before the first run, or correct `cwd`");
     }
     Some(path)
 }

@@ -67,10 +67,7 @@ pub fn load_agents(settings: &Settings, env: &Env) -> LoadedAgents {
 #[must_use]
 pub fn check_path(path: &Path, env: &Env) -> Checked {
     let path = absolute(path);
-    let is_settings = |p: &Path| {
-        p.file_name()
-            .is_some_and(|n| n == SETTINGS_FILE || n == "matins.yml")
-    };
+    let is_settings = |p: &Path| p.file_name().is_some_and(|n| n == SETTINGS_FILE || n == "matins.yml");
     if path.is_dir() && !path.join(SETTINGS_FILE).exists() {
         let (settings, problems) = owner(&path, env);
         return checked(settings, problems, |s| match agent_files(&path) {
@@ -79,11 +76,7 @@ pub fn check_path(path: &Path, env: &Env) -> Checked {
         });
     }
     if path.is_dir() || is_settings(&path) {
-        let file = if path.is_dir() {
-            path.join(SETTINGS_FILE)
-        } else {
-            path
-        };
+        let file = if path.is_dir() { path.join(SETTINGS_FILE) } else { path };
         let (settings, problems) = load_settings(&Location::of_file(&file), env);
         return checked(settings, problems, |s| load_agents(s, env));
     }
@@ -98,12 +91,7 @@ fn checked(
 ) -> Checked {
     let loaded = load(&settings);
     problems.merge(loaded.problems);
-    Checked {
-        settings,
-        agents: loaded.agents,
-        invalid: loaded.invalid,
-        problems,
-    }
+    Checked { settings, agents: loaded.agents, invalid: loaded.invalid, problems }
 }
 
 fn failed(problem: Problem) -> LoadedAgents {
@@ -135,19 +123,14 @@ fn agent_files(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
             ("the directory of agents does not exist".to_owned(), help)
         } else {
             let message = format!("the directory of agents cannot be read: {e}");
-            (
-                message,
-                "check its permissions, or set `agents_dir` in matins.yaml",
-            )
+            (message, "check its permissions, or set `agents_dir` in matins.yaml")
         };
         Box::new(Problem::of_file(dir, message, Some(help.to_owned())))
     };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let hidden = path
-            .file_name()
-            .is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
+        let hidden = path.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
         let yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
         if yaml && !hidden {
             files.push(path);
@@ -203,18 +186,10 @@ fn duplicate(file: &Path, span: Span, id: &AgentId, other: &Path) -> Vec<Problem
 }
 
 fn read_file(r: &mut Reader, cx: &mut Context, file: &Path) -> Read {
-    let by_name = || {
-        file.file_stem()
-            .and_then(|s| s.to_str())
-            .and_then(|s| s.parse().ok())
-    };
+    let by_name = || file.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
     if file.to_str().is_none() {
         let help = Some("rename the file".to_owned());
-        r.push(Problem::of_file(
-            file,
-            "the name of this file is not UTF-8".to_owned(),
-            help,
-        ));
+        r.push(Problem::of_file(file, "the name of this file is not UTF-8".to_owned(), help));
         return unread(None);
     }
     match parse_file(r, file, "check the path and its permissions") {
@@ -224,11 +199,7 @@ fn read_file(r: &mut Reader, cx: &mut Context, file: &Path) -> Read {
 }
 
 fn unread(id: Option<AgentId>) -> Read {
-    Read {
-        id,
-        id_span: Span::whole(0),
-        agent: None,
-    }
+    Read { id, id_span: Span::whole(0), agent: None }
 }
 
 /// Reads and parses one file as the first source of a reading.
@@ -246,26 +217,15 @@ fn unreadable(file: &Path, error: &ReadError, missing_help: &str) -> Problem {
     let message = read_error(error);
     let at = |source: &Source, offset: usize, help: &str| {
         let span = source.span(0, offset, offset + 1);
-        Problem::at(
-            source,
-            span,
-            Severity::Error,
-            message.clone(),
-            Some(help.to_owned()),
-        )
+        Problem::at(source, span, Severity::Error, message.clone(), Some(help.to_owned()))
     };
     match error {
-        ReadError::Nul(source) => at(
-            source,
-            source.text.find('\0').unwrap_or(0),
-            "definitions are text; remove it",
-        ),
+        ReadError::Nul(source) => {
+            at(source, source.text.find('\0').unwrap_or(0), "definitions are text; remove it")
+        }
         ReadError::NotUtf8 { before } => {
-            let source = Source {
-                path: file.to_owned(),
-                origin: super::Origin::File,
-                text: before.as_str().into(),
-            };
+            let source =
+                Source { path: file.to_owned(), origin: super::Origin::File, text: before.as_str().into() };
             at(&source, before.len(), "save the file as UTF-8")
         }
         ReadError::Io(_) => Problem::of_file(file, message, Some(missing_help.to_owned())),

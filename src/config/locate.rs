@@ -31,20 +31,13 @@ impl Location {
     /// The settings in a file that the user named.
     #[must_use]
     pub fn of_file(file: &Path) -> Self {
-        Self {
-            file: absolute(file),
-            explicit: true,
-            state_dir: None,
-            runtime_dir: None,
-            flags: Vec::new(),
-        }
+        Self { file: absolute(file), explicit: true, state_dir: None, runtime_dir: None, flags: Vec::new() }
     }
 
     /// Adds a setting that was given by a flag: it wins over the environment and the file.
     #[must_use]
     pub fn with_flag(mut self, key: &str, flag: &str, value: &str) -> Self {
-        self.flags
-            .push((key.to_owned(), flag.to_owned(), value.to_owned()));
+        self.flags.push((key.to_owned(), flag.to_owned(), value.to_owned()));
         self
     }
 
@@ -64,11 +57,7 @@ pub fn locate(explicit: Option<&Path>, env: &Env) -> Location {
 /// As [`locate`], with the machine's directories below `root`, so that a test has its own.
 fn locate_below(root: &Path, explicit: Option<&Path>, env: &Env) -> Location {
     if let Some(path) = explicit {
-        let file = if path.is_dir() {
-            path.join(SETTINGS_FILE)
-        } else {
-            path.to_owned()
-        };
+        let file = if path.is_dir() { path.join(SETTINGS_FILE) } else { path.to_owned() };
         return Location::of_file(&file);
     }
     let below = |dir: &str| root.join(dir.trim_start_matches('/'));
@@ -122,17 +111,12 @@ mod tests {
     #[test]
     fn a_path_of_the_user_wins() {
         let dir = tempfile::tempdir().unwrap();
-        let env = Env::from_iter([
-            ("CONFIGURATION_DIRECTORY", "/etc/other"),
-            ("STATE_DIRECTORY", "/var/other"),
-        ]);
+        let env =
+            Env::from_iter([("CONFIGURATION_DIRECTORY", "/etc/other"), ("STATE_DIRECTORY", "/var/other")]);
         let by_dir = locate(Some(dir.path()), &env);
         assert_eq!(by_dir.file, dir.path().join("matins.yaml"));
         assert_eq!((by_dir.explicit, by_dir.state_dir), (true, None));
-        assert_eq!(
-            locate(Some(Path::new("/x/other.yaml")), &env).file,
-            Path::new("/x/other.yaml")
-        );
+        assert_eq!(locate(Some(Path::new("/x/other.yaml")), &env).file, Path::new("/x/other.yaml"));
         assert!(locate(Some(Path::new("x.yaml")), &env).file.is_absolute());
     }
 
@@ -150,18 +134,10 @@ mod tests {
                 some("/run/user/1/matins")
             )
         );
-        let xdg = [
-            ("HOME", "/home/a"),
-            ("XDG_CONFIG_HOME", "/c"),
-            ("XDG_STATE_HOME", "relative"),
-        ];
+        let xdg = [("HOME", "/home/a"), ("XDG_CONFIG_HOME", "/c"), ("XDG_STATE_HOME", "relative")];
         assert_eq!(
             found(root, &xdg),
-            (
-                "/c/matins/matins.yaml".into(),
-                some("/home/a/.local/state/matins"),
-                None
-            ),
+            ("/c/matins/matins.yaml".into(), some("/home/a/.local/state/matins"), None),
             "a relative XDG path is ignored; no runtime directory has no fall-back"
         );
         assert_eq!(found(root, &[]).0, root.join("etc/matins/matins.yaml"));
@@ -185,9 +161,6 @@ mod tests {
             ("STATE_DIRECTORY", "/var/lib/m"),
             ("RUNTIME_DIRECTORY", "/run/m"),
         ];
-        assert_eq!(
-            found(root, &unit),
-            ("/etc/m/matins.yaml".into(), some("/var/lib/m"), some("/run/m"))
-        );
+        assert_eq!(found(root, &unit), ("/etc/m/matins.yaml".into(), some("/var/lib/m"), some("/run/m")));
     }
 }

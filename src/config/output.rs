@@ -7,7 +7,11 @@ use serde::Serialize;
 /// here is for people and is never read back.
 #[must_use]
 pub fn to_yaml<T: Serialize>(value: &T) -> String {
-    serde_yaml::to_string(value).unwrap_or_else(|e| format!("# it cannot be written as YAML: {e}\n"))
+    // By way of JSON: YAML's own form of an enum is a tag, which no reader of ours takes.
+    let plain = serde_json::to_value(value).map_err(|e| e.to_string());
+    plain
+        .and_then(|plain| serde_yaml::to_string(&plain).map_err(|e| e.to_string()))
+        .unwrap_or_else(|e| format!("# it cannot be written as YAML: {e}\n"))
 }
 
 #[cfg(test)]

@@ -28,12 +28,7 @@ const TEXT_KEYS: &[&str] = &[
     "webhook_secret.credential",
 ];
 /// Keys whose value is read as YAML.
-const YAML_KEYS: &[&str] = &[
-    "max_running",
-    "webhooks",
-    "webhook_secret",
-    "allow_private_webhooks",
-];
+const YAML_KEYS: &[&str] = &["max_running", "webhooks", "webhook_secret", "allow_private_webhooks"];
 
 /// Lays every `MATINS_CONFIG_` variable over the tree.
 pub(super) fn environment(r: &mut Reader, root: &mut Spanned<Node>, env: &Env) {
@@ -65,10 +60,7 @@ fn apply(r: &mut Reader, root: &mut Spanned<Node>, key: &str, source: Source) {
     let value = if TEXT_KEYS.contains(&key) {
         let text = source.text.to_string();
         let index = r.add(source.clone());
-        Some(Spanned {
-            value: Node::Text(text),
-            span: source.span(index, 0, source.text.len()),
-        })
+        Some(Spanned { value: Node::Text(text), span: source.span(index, 0, source.text.len()) })
     } else if YAML_KEYS.contains(&key) {
         r.parse(source)
     } else {
@@ -85,15 +77,13 @@ fn unknown(r: &mut Reader, key: &str, source: &Source) {
     let name = source.path.to_string_lossy().into_owned();
     let known = || TEXT_KEYS.iter().chain(YAML_KEYS).copied();
     let inside = known().find(|k| k.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')));
-    let help = inside
-        .or_else(|| suggest::nearest(key, known()))
-        .map(|near| match source.origin {
-            Origin::Env => {
-                let near = near.to_uppercase().replace('.', "__");
-                format!("did you mean `{ENV_PREFIX}{near}`?")
-            }
-            _ => format!("did you mean `{near}`?"),
-        });
+    let help = inside.or_else(|| suggest::nearest(key, known())).map(|near| match source.origin {
+        Origin::Env => {
+            let near = near.to_uppercase().replace('.', "__");
+            format!("did you mean `{ENV_PREFIX}{near}`?")
+        }
+        _ => format!("did you mean `{near}`?"),
+    });
     let index = r.add(source.clone());
     let message = format!("{name} sets no known setting");
     r.note(Span::whole(index), Severity::Error, message, help);
@@ -115,22 +105,10 @@ fn put(at: &mut Spanned<Node>, path: &[&str], value: Spanned<Node>) {
         return;
     };
     let span = value.span;
-    let index = entries
-        .iter()
-        .position(|(k, _)| k.value == *first)
-        .unwrap_or(entries.len());
+    let index = entries.iter().position(|(k, _)| k.value == *first).unwrap_or(entries.len());
     if index == entries.len() {
-        let key = Spanned {
-            value: (*first).to_owned(),
-            span,
-        };
-        entries.push((
-            key,
-            Spanned {
-                value: Node::Null,
-                span,
-            },
-        ));
+        let key = Spanned { value: (*first).to_owned(), span };
+        entries.push((key, Spanned { value: Node::Null, span }));
     }
     let (key, child) = &mut entries[index];
     if *first == "webhook_secret" || rest.is_empty() {

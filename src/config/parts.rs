@@ -8,13 +8,8 @@ use super::yaml::Node;
 use crate::model::{SecretSource, Webhook, WebhookEvent};
 
 /// Message types of later versions.
-const PLANNED_EVENTS: &[&str] = &[
-    "run.missed",
-    "run.skipped",
-    "agent.breaker_opened",
-    "agent.overdue",
-    "endpoint.disabled",
-];
+const PLANNED_EVENTS: &[&str] =
+    &["run.missed", "run.skipped", "agent.breaker_opened", "agent.overdue", "endpoint.disabled"];
 /// Prefix of the variables that a run gets from the daemon.
 const RESERVED_PREFIX: &str = "MATINS_";
 
@@ -55,10 +50,7 @@ pub(super) fn path(r: &mut Reader, key: &str, node: &Spanned<Node>, base: &Path)
     if text == "~" || text.starts_with("~/") || text.starts_with('$') {
         r.error_help(
             node.span,
-            format!(
-                "`{}`: `~` and variables are not expanded in paths",
-                text.escape_debug()
-            ),
+            format!("`{}`: `~` and variables are not expanded in paths", text.escape_debug()),
             "write the full path",
         );
         return None;
@@ -68,9 +60,7 @@ pub(super) fn path(r: &mut Reader, key: &str, node: &Spanned<Node>, base: &Path)
 
 /// A path without `.` components; `..` stays, for behind a symbolic link it is not its parent's name.
 fn normal(path: &Path) -> PathBuf {
-    path.components()
-        .filter(|c| !matches!(c, std::path::Component::CurDir))
-        .collect()
+    path.components().filter(|c| !matches!(c, std::path::Component::CurDir)).collect()
 }
 
 /// Where a secret comes from: `{env: NAME}`, `{file: PATH}` or `{credential: NAME}`.
@@ -93,21 +83,13 @@ pub(super) fn secret(
     let sources = [fields.take("env"), fields.take("file"), fields.take("credential")];
     let span = fields.span;
     let before = r.errors();
-    fields.finish(
-        r,
-        &Elsewhere {
-            planned: &[],
-            hints: &[("value", FORMS), ("from", FORMS)],
-        },
-    );
+    fields.finish(r, &Elsewhere { planned: &[], hints: &[("value", FORMS), ("from", FORMS)] });
     match sources {
         [Some(env), None, None] => {
             let name = r.filled("env", env)?;
             if !is_env_name(&name) {
-                let message = format!(
-                    "`{}` cannot be the name of an environment variable",
-                    name.escape_debug()
-                );
+                let message =
+                    format!("`{}` cannot be the name of an environment variable", name.escape_debug());
                 r.error_help(env.span, message, "write the name of a variable of the daemon");
                 return None;
             }
@@ -118,11 +100,7 @@ pub(super) fn secret(
             let name = r.filled("credential", credential)?;
             if name.contains('/') || name.starts_with('.') {
                 let message = format!("`{}` cannot be the name of a credential", name.escape_debug());
-                r.error_help(
-                    credential.span,
-                    message,
-                    "write the name as in `LoadCredential=NAME:PATH`",
-                );
+                r.error_help(credential.span, message, "write the name as in `LoadCredential=NAME:PATH`");
                 return None;
             }
             Some(SecretSource::Credential(name))
@@ -154,26 +132,17 @@ pub(super) fn webhooks(r: &mut Reader, node: &Spanned<Node>, base: &Path) -> Vec
         };
         let url_node = fields.take("url");
         if url_node.is_none() {
-            r.error_help(
-                fields.span,
-                "this webhook has no `url`",
-                "write `url: https://..`",
-            );
+            r.error_help(fields.span, "this webhook has no `url`", "write `url: https://..`");
         }
         let url = url_node.and_then(|node| webhook_url(r, node));
-        let secret = fields
-            .take("secret")
-            .and_then(|node| secret(r, "secret", node, base));
+        let secret = fields.take("secret").and_then(|node| secret(r, "secret", node, base));
         let events = match fields.take("events") {
             Some(node) => webhook_events(r, node),
             None => vec![WebhookEvent::RunCompleted, WebhookEvent::RunFailed],
         };
         fields.finish(
             r,
-            &Elsewhere {
-                planned: &["format"],
-                hints: &[("event", "write `events: [run.failed]`")],
-            },
+            &Elsewhere { planned: &["format"], hints: &[("event", "write `events: [run.failed]`")] },
         );
         if let Some(url) = url {
             hooks.push(Webhook { url, secret, events });
@@ -215,20 +184,12 @@ fn webhook_events(r: &mut Reader, node: &Spanned<Node>) -> Vec<WebhookEvent> {
         return events;
     };
     if items.is_empty() {
-        r.error_help(
-            node.span,
-            "this webhook hears of nothing",
-            "name an event, or remove `events`",
-        );
+        r.error_help(node.span, "this webhook hears of nothing", "name an event, or remove `events`");
     }
     for item in items {
         if let Some(event) = r.choice("events", item, &known, PLANNED_EVENTS) {
             if events.contains(&event) {
-                r.warn(
-                    item.span,
-                    format!("`{event}` is listed twice"),
-                    "remove one of the two",
-                );
+                r.warn(item.span, format!("`{event}` is listed twice"), "remove one of the two");
             } else {
                 events.push(event);
             }

@@ -116,11 +116,7 @@ impl Problem {
         }
         let (from, to) = (start - first, (end - first).min(line.len()));
         // An empty range is shown as one character, also at the end of the line.
-        Some((
-            line,
-            self.line,
-            from.min(line.len())..to.max(from).min(line.len()),
-        ))
+        Some((line, self.line, from.min(line.len())..to.max(from).min(line.len())))
     }
 
     fn render(&self, renderer: &Renderer) -> String {
@@ -138,11 +134,9 @@ impl Problem {
                     .path(path)
                     .annotation(AnnotationKind::Primary.span(range)),
             ),
-            None => title.element(
-                annotate_snippets::Origin::path(path)
-                    .line(self.line)
-                    .char_column(self.column),
-            ),
+            None => {
+                title.element(annotate_snippets::Origin::path(path).line(self.line).char_column(self.column))
+            }
         };
         let mut report = vec![group];
         if let Some(help) = &self.help {
@@ -218,11 +212,7 @@ impl Problems {
     /// The text for people: each problem with its snippet and help, then the count.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii);
         let mut out = String::new();
         for problem in self.0.iter().take(MAX_RENDERED) {
@@ -232,12 +222,7 @@ impl Problems {
             let _ = writeln!(out, "... and {} more\n", self.0.len() - MAX_RENDERED);
         }
         if !self.0.is_empty() {
-            let _ = writeln!(
-                out,
-                "{}, {}",
-                count(self.errors(), "error"),
-                count(self.warnings(), "warning")
-            );
+            let _ = writeln!(out, "{}, {}", count(self.errors(), "error"), count(self.warnings(), "warning"));
         }
         out
     }
@@ -274,13 +259,7 @@ mod tests {
     fn problem(text: &str, start: usize, end: usize, severity: Severity) -> Problem {
         let source = Source::named("agents/a.yaml", Origin::File, text);
         let span = source.span(0, start, end);
-        Problem::at(
-            &source,
-            span,
-            severity,
-            "it is wrong".into(),
-            Some("write it right".into()),
-        )
+        Problem::at(&source, span, severity, "it is wrong".into(), Some("write it right".into()))
     }
 
     #[test]
@@ -350,11 +329,7 @@ help: write it right
             "bad \u{1b}[0m".into(),
             Some("\u{7}".into()),
         )]);
-        assert!(
-            !problems.render(false).contains(['\u{1b}', '\u{7}']),
-            "{:?}",
-            problems.render(false)
-        );
+        assert!(!problems.render(false).contains(['\u{1b}', '\u{7}']), "{:?}", problems.render(false));
     }
 
     #[test]

@@ -23,11 +23,8 @@ pub(super) fn prompt(r: &mut Reader, f: &mut Fields<'_>, env: &BTreeMap<String, 
     };
     match template::names(&text) {
         Ok(names) => {
-            let known: Vec<&str> = PROMPT_NAMES
-                .iter()
-                .copied()
-                .chain(env.keys().map(String::as_str))
-                .collect();
+            let known: Vec<&str> =
+                PROMPT_NAMES.iter().copied().chain(env.keys().map(String::as_str)).collect();
             for name in names.iter().filter(|n| !known.contains(&n.as_str())) {
                 let span = find_name(r, node, name);
                 let message = format!("the prompt asks for `{name}`, which it will not see");
@@ -60,18 +57,9 @@ fn template_line(r: &Reader, node: &Spanned<Node>, text: &str, line: usize) -> S
     let found = || {
         let source = r.source(node.span)?;
         let wanted = text.lines().nth(line - 1)?;
-        let start_of_value = source
-            .text
-            .get(..node.span.start)?
-            .rfind('\n')
-            .map_or(0, |i| i + 1);
+        let start_of_value = source.text.get(..node.span.start)?.rfind('\n').map_or(0, |i| i + 1);
         let mut at = start_of_value;
-        for written in source
-            .text
-            .get(start_of_value..)?
-            .split_inclusive('\n')
-            .take(line - 1)
-        {
+        for written in source.text.get(start_of_value..)?.split_inclusive('\n').take(line - 1) {
             at += written.len();
         }
         let written = source.text.get(at..)?.lines().next()?;

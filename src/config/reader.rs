@@ -130,11 +130,7 @@ impl Reader {
     pub fn filled(&mut self, key: &str, node: &Spanned<Node>) -> Option<String> {
         let text = self.text(key, node)?;
         if text.trim().is_empty() {
-            self.error_help(
-                node.span,
-                format!("`{key}` is empty"),
-                "write a value, or remove the key",
-            );
+            self.error_help(node.span, format!("`{key}` is empty"), "write a value, or remove the key");
             return None;
         }
         Some(text)
@@ -176,10 +172,7 @@ impl Reader {
             self.wrong_kind(key, node, "a whole number", None);
             return None;
         };
-        let count = number
-            .as_u64()
-            .and_then(|n| u32::try_from(n).ok())
-            .filter(|n| *n > 0);
+        let count = number.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
         if count.is_none() {
             let message = format!("`{key}` must be a whole number from 1 to {}", u32::MAX);
             self.error(node.span, message);
@@ -214,11 +207,7 @@ impl Reader {
     pub fn some_time(&mut self, key: &str, node: &Spanned<Node>) -> Option<Duration> {
         let duration = self.duration(key, node)?;
         if duration.is_zero() {
-            self.error_help(
-                node.span,
-                format!("`{key}` must be longer than nothing"),
-                "write e.g. `10m`",
-            );
+            self.error_help(node.span, format!("`{key}` must be longer than nothing"), "write e.g. `10m`");
             return None;
         }
         Some(duration)
@@ -261,11 +250,7 @@ impl Reader {
         }
         if planned.contains(&text.as_str()) {
             let help = format!("write one of {}", suggest::list(known));
-            self.error_help(
-                node.span,
-                format!("`{key}: {text}` is not available in this version"),
-                help,
-            );
+            self.error_help(node.span, format!("`{key}: {text}` is not available in this version"), help);
         } else {
             let message = format!("unknown word `{}` for `{key}`", text.escape_debug());
             self.note(node.span, Severity::Error, message, suggest::help(text, known));
@@ -302,12 +287,7 @@ impl Reader {
     /// The keys of a map.
     pub fn map<'n>(&mut self, what: &'static str, node: &'n Spanned<Node>) -> Option<Fields<'n>> {
         if let Node::Map(entries) = &node.value {
-            return Some(Fields {
-                what,
-                span: node.span,
-                entries,
-                asked: Vec::new(),
-            });
+            return Some(Fields { what, span: node.span, entries, asked: Vec::new() });
         }
         self.wrong_kind(what, node, "a map", Some("write `key: value` pairs".to_owned()));
         None
@@ -349,10 +329,7 @@ impl<'n> Fields<'n> {
 
     /// The place of a key.
     pub fn key(&self, key: &str) -> Option<Span> {
-        self.entries
-            .iter()
-            .find(|(k, _)| k.value == key)
-            .map(|(k, _)| k.span)
+        self.entries.iter().find(|(k, _)| k.value == key).map(|(k, _)| k.span)
     }
 
     /// Every entry, for maps whose keys are names.
@@ -417,16 +394,7 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
-        for bad in [
-            "",
-            "M",
-            "-1",
-            "1.5G",
-            "1X",
-            "99999999999999999999",
-            "20000000T",
-            "1 0",
-        ] {
+        for bad in ["", "M", "-1", "1.5G", "1X", "99999999999999999999", "20000000T", "1 0"] {
             assert_eq!(parse_size(bad), None, "{bad}");
         }
     }

@@ -72,11 +72,7 @@ pub(super) fn schedules(
     let mut found: Vec<(Schedule, Span)> = Vec::new();
     for item in r.list("schedules", node).unwrap_or_default() {
         if let Node::Text(text) = &item.value {
-            let key = if text.contains(['*', ' ', '@']) {
-                "cron"
-            } else {
-                "every"
-            };
+            let key = if text.contains(['*', ' ', '@']) { "cron" } else { "every" };
             let help = format!("write `- {key}: \"{}\"`", text.escape_debug());
             r.error_help(item.span, "a schedule is a map", help);
             continue;
@@ -86,11 +82,7 @@ pub(super) fn schedules(
         };
         if let Some((_, first)) = found.iter().find(|(other, _)| *other == schedule) {
             let message = format!("this schedule is the same as the one in line {}", first.line);
-            r.warn(
-                item.span,
-                message,
-                "remove one of the two: slots at one instant are one run",
-            );
+            r.warn(item.span, message, "remove one of the two: slots at one instant are one run");
         }
         found.push((schedule, item.span));
     }
@@ -159,20 +151,12 @@ fn timing(r: &mut Reader, cx: &mut Context, fields: &mut Fields<'_>) -> Option<T
         (None, Some(every)) => {
             if let Some(zone) = zone {
                 let help = "remove the key, or write a `cron:`";
-                r.error_help(
-                    zone.span,
-                    "`every` counts from the Unix epoch and knows no time zone",
-                    help,
-                );
+                r.error_help(zone.span, "`every` counts from the Unix epoch and knows no time zone", help);
             }
             every_timing(r, every, phase)
         }
         (Some(_), Some(every)) => {
-            r.error_help(
-                every.span,
-                "a schedule has `cron` or `every`, not both",
-                "write two schedules",
-            );
+            r.error_help(every.span, "a schedule has `cron` or `every`, not both", "write two schedules");
             None
         }
         (None, None) => {
@@ -203,10 +187,7 @@ fn cron_timing(
             for warning in cron.warnings() {
                 r.sentence(node.span, Severity::Warning, &warning);
             }
-            Some(Timing::Cron {
-                cron,
-                timezone: timezone?,
-            })
+            Some(Timing::Cron { cron, timezone: timezone? })
         }
         Err(e) => {
             r.sentence(node.span, Severity::Error, &e.to_string());
@@ -240,19 +221,10 @@ fn every_timing(r: &mut Reader, node: &Spanned<Node>, phase: Option<&Spanned<Nod
     let offset = offset?;
     if offset >= period {
         let span = phase.map_or(node.span, |p| p.span);
-        let message = format!(
-            "`phase` must be shorter than the period, {}",
-            crate::time::human_duration(period)
-        );
-        r.error_help(
-            span,
-            message,
-            "only the rest of the division by the period counts",
-        );
+        let message =
+            format!("`phase` must be shorter than the period, {}", crate::time::human_duration(period));
+        r.error_help(span, message, "only the rest of the division by the period counts");
         return None;
     }
-    Some(Timing::Every {
-        period,
-        phase: offset,
-    })
+    Some(Timing::Every { period, phase: offset })
 }

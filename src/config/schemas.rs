@@ -28,15 +28,9 @@ pub(super) fn schema(
         }
         Node::Text(path) => file(r, cx, key, node.span, path, dir),
         _ => {
-            let message = format!(
-                "`{key}` must be a JSON Schema or the path of one, not {}",
-                node.value.kind()
-            );
-            r.error_help(
-                node.span,
-                message,
-                "write e.g. `{ type: object }` or `schemas/prices.json`",
-            );
+            let message =
+                format!("`{key}` must be a JSON Schema or the path of one, not {}", node.value.kind());
+            r.error_help(node.span, message, "write e.g. `{ type: object }` or `schemas/prices.json`");
             None
         }
     }
@@ -49,12 +43,7 @@ fn check(r: &mut Reader, cx: &mut Context, value: &Value, at: impl Fn(&str) -> S
             let help = pointer
                 .ends_with("/type")
                 .then(|| "the types are string, number, integer, boolean, object, array and null".to_owned());
-            r.note(
-                at(pointer),
-                Severity::Error,
-                format!("this is no valid JSON Schema: {e}"),
-                help,
-            );
+            r.note(at(pointer), Severity::Error, format!("this is no valid JSON Schema: {e}"), help);
             false
         }
         Err(e) => {
@@ -67,24 +56,15 @@ fn check(r: &mut Reader, cx: &mut Context, value: &Value, at: impl Fn(&str) -> S
 fn file(r: &mut Reader, cx: &mut Context, key: &str, span: Span, text: &str, dir: &Path) -> Option<Value> {
     let relative = Path::new(text);
     let shown = text.escape_debug().to_string();
-    let plain = relative
-        .components()
-        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if text.trim().is_empty() || !plain {
         let message = format!("`{key}: {shown}` leads out of the directory of this file");
-        r.error_help(
-            span,
-            message,
-            "write a path below it, such as `schemas/prices.json`",
-        );
+        r.error_help(span, message, "write a path below it, such as `schemas/prices.json`");
         return None;
     }
     let path = dir.join(relative);
     if let Some(outside) = escapes(dir, &path) {
-        let message = format!(
-            "`{shown}` leads out of the directory of this file, to {}",
-            outside.display()
-        );
+        let message = format!("`{shown}` leads out of the directory of this file, to {}", outside.display());
         r.error_help(span, message, "copy the schema instead of linking to it");
         return None;
     }
@@ -92,11 +72,7 @@ fn file(r: &mut Reader, cx: &mut Context, key: &str, span: Span, text: &str, dir
         Ok(source) => parse(r, cx, source.clone()),
         Err(e) => {
             let message = format!("the schema {}: {}", path.display(), super::load::read_error(e));
-            r.error_help(
-                span,
-                message,
-                "the path is relative to the directory of this file",
-            );
+            r.error_help(span, message, "the path is relative to the directory of this file");
             None
         }
     }
@@ -116,13 +92,7 @@ fn parse(r: &mut Reader, cx: &mut Context, source: Source) -> Option<Value> {
         }
         Err(e) => {
             let (span, sentence) = json_place(&source, &e);
-            r.push(Problem::at(
-                &source,
-                span,
-                Severity::Error,
-                format!("this is no JSON: {sentence}"),
-                None,
-            ));
+            r.push(Problem::at(&source, span, Severity::Error, format!("this is no JSON: {sentence}"), None));
             None
         }
     }
@@ -130,12 +100,8 @@ fn parse(r: &mut Reader, cx: &mut Context, source: Source) -> Option<Value> {
 
 /// The place of a JSON error, and its sentence without that place.
 fn json_place(source: &Source, error: &serde_json::Error) -> (Span, String) {
-    let line_start: usize = source
-        .text
-        .split_inclusive('\n')
-        .take(error.line().saturating_sub(1))
-        .map(str::len)
-        .sum();
+    let line_start: usize =
+        source.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     // The column counts bytes, from 1, and may stand on the line's end or inside a character.
     let mut at = (line_start + error.column().saturating_sub(1)).min(source.text.len());
     while !source.text.is_char_boundary(at) {

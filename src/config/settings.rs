@@ -53,10 +53,7 @@ const ELSEWHERE: Elsewhere = Elsewhere {
         ("socket", "write `listen: { socket: PATH }`"),
         ("tz", "write `timezone:`"),
         ("agents", "agents are files in `agents_dir`, one each"),
-        (
-            "schedules",
-            "schedules belong to agents, in the files of `agents_dir`",
-        ),
+        ("schedules", "schedules belong to agents, in the files of `agents_dir`"),
     ],
 };
 
@@ -162,9 +159,7 @@ impl Settings {
     /// they come from, never their value.
     #[must_use]
     pub fn entries(&self) -> Vec<(&'static str, String, ValueSource)> {
-        KEYS.iter()
-            .map(|key| (*key, self.value(key), self.source(key)))
-            .collect()
+        KEYS.iter().map(|key| (*key, self.value(key), self.source(key))).collect()
     }
 
     fn value(&self, key: &str) -> String {
@@ -198,10 +193,7 @@ pub fn load_settings(at: &Location, env: &Env) -> (Settings, Problems) {
         // Without a file its name is still where a problem of the whole settings is shown.
         r.add(Source::named(&at.file.to_string_lossy(), Origin::File, ""));
     }
-    let empty = Spanned {
-        value: Node::Map(Vec::new()),
-        span: Span::whole(0),
-    };
+    let empty = Spanned { value: Node::Map(Vec::new()), span: Span::whole(0) };
     let mut root = match root {
         Some(root) if root.value == Node::Null => empty,
         Some(root) if matches!(root.value, Node::Map(_)) => root,
@@ -223,11 +215,7 @@ fn file_tree(r: &mut Reader, at: &Location) -> Option<Spanned<Node>> {
     if !at.explicit && matches!(at.file.try_exists(), Ok(false)) {
         return None;
     }
-    load::parse_file(
-        r,
-        &at.file,
-        "write `matins init DIR` for a first settings file, or correct the path",
-    )
+    load::parse_file(r, &at.file, "write `matins init DIR` for a first settings file, or correct the path")
 }
 
 fn read(r: &mut Reader, at: &Location, root: &Spanned<Node>) -> Settings {
@@ -259,26 +247,12 @@ fn read(r: &mut Reader, at: &Location, root: &Spanned<Node>) -> Settings {
         && node.value != Node::Null
         && let Some(secret) = parts::secret(r, "webhook_secret", node, &dir)
     {
-        set(
-            r,
-            &mut s.webhook_secret,
-            Some(secret),
-            &mut s.sources,
-            "webhook_secret",
-            node,
-        );
+        set(r, &mut s.webhook_secret, Some(secret), &mut s.sources, "webhook_secret", node);
     }
     if let Some(node) = f.take("allow_private_webhooks")
         && let Some(allow) = r.flag("allow_private_webhooks", node)
     {
-        set(
-            r,
-            &mut s.allow_private_webhooks,
-            allow,
-            &mut s.sources,
-            "allow_private_webhooks",
-            node,
-        );
+        set(r, &mut s.allow_private_webhooks, allow, &mut s.sources, "allow_private_webhooks", node);
     }
     f.finish(r, &ELSEWHERE);
     s
@@ -304,23 +278,10 @@ fn read_dirs(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path, a
     let mut span = f.key("state_dir").unwrap_or(f.span);
     if let Some(mut listen) = f.take("listen").and_then(|node| r.map("listen", node)) {
         if let Some((to, node)) = path(&mut listen, "socket", r) {
-            set(
-                r,
-                &mut s.listen.socket,
-                to,
-                &mut s.sources,
-                "listen.socket",
-                &node,
-            );
+            set(r, &mut s.listen.socket, to, &mut s.sources, "listen.socket", &node);
             span = node.span;
         }
-        listen.finish(
-            r,
-            &Elsewhere {
-                planned: &["http", "tls", "allowed_hosts"],
-                hints: &[],
-            },
-        );
+        listen.finish(r, &Elsewhere { planned: &["http", "tls", "allowed_hosts"], hints: &[] });
     }
     check_socket(r, span, &s.listen.socket);
 }
@@ -343,14 +304,7 @@ fn read_times(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings) {
     if let Some(node) = f.take("drain_timeout")
         && let Some(time) = r.duration("drain_timeout", node)
     {
-        set(
-            r,
-            &mut s.drain_timeout,
-            time,
-            &mut s.sources,
-            "drain_timeout",
-            node,
-        );
+        set(r, &mut s.drain_timeout, time, &mut s.sources, "drain_timeout", node);
     }
     if let Some(node) = f.take("kill_grace")
         && let Some(time) = r.duration("kill_grace", node)
@@ -379,10 +333,7 @@ fn set<T>(
     };
     let name = || source.path.to_string_lossy().into_owned();
     let from = match source.origin {
-        Origin::File => ValueSource::File {
-            file: source.path.clone(),
-            line: node.span.line,
-        },
+        Origin::File => ValueSource::File { file: source.path.clone(), line: node.span.line },
         Origin::Env => ValueSource::Env(name()),
         Origin::Flag => ValueSource::Flag(name()),
     };

@@ -51,19 +51,14 @@ pub(super) fn find(dir: &Path, id: &str) -> Result<Skill, SkillError> {
     let folder = dir.join(id);
     let file = folder.join(SKILL_FILE);
     if !file.is_file() {
-        return Err(SkillError::Missing {
-            folder: folder.is_dir(),
-        });
+        return Err(SkillError::Missing { folder: folder.is_dir() });
     }
     for path in [&folder, &file] {
         if let Some(outside) = escapes(dir, path) {
             return Err(SkillError::Escapes(outside));
         }
     }
-    Ok(Skill {
-        id: id.to_owned(),
-        dir: folder,
-    })
+    Ok(Skill { id: id.to_owned(), dir: folder })
 }
 
 /// Where a path really leads, if that is not below `dir`.

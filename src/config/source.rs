@@ -29,10 +29,7 @@ impl Span {
     /// The whole of a source.
     #[must_use]
     pub fn whole(source: usize) -> Self {
-        Self {
-            source,
-            ..Self::default()
-        }
+        Self { source, ..Self::default() }
     }
 }
 
@@ -94,22 +91,14 @@ impl Source {
     /// A text that is not a file.
     #[must_use]
     pub fn named(name: &str, origin: Origin, text: &str) -> Self {
-        Self {
-            path: PathBuf::from(name),
-            origin,
-            text: text.into(),
-        }
+        Self { path: PathBuf::from(name), origin, text: text.into() }
     }
 
     /// Reads a file within the limits.
     pub(super) fn read(path: &Path) -> Result<Self, ReadError> {
         let text = read_text(path)?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let source = Self {
-            path: path.to_owned(),
-            origin: Origin::File,
-            text: text.into(),
-        };
+        let source = Self { path: path.to_owned(), origin: Origin::File, text: text.into() };
         if source.text.contains('\0') {
             return Err(ReadError::Nul(source));
         }
@@ -120,13 +109,7 @@ impl Source {
     #[must_use]
     pub fn span(&self, source: usize, start: usize, end: usize) -> Span {
         let (line, column) = position(&self.text, start);
-        Span {
-            source,
-            start,
-            end,
-            line,
-            column,
-        }
+        Span { source, start, end, line, column }
     }
 
     /// The text of a place.
@@ -151,9 +134,7 @@ fn read_text(path: &Path) -> Result<String, ReadError> {
     }
     let file = std::fs::File::open(path).map_err(ReadError::Io)?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(ReadError::Io)?;
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
     if bytes.len() > MAX_FILE_BYTES {
         return Err(ReadError::TooLong);
     }

@@ -81,10 +81,7 @@ mod tests {
 
     #[test]
     fn help_lists_where_nothing_is_near() {
-        assert_eq!(
-            help("skup", &["skip", "queue"]).as_deref(),
-            Some("did you mean `skip`?")
-        );
+        assert_eq!(help("skup", &["skip", "queue"]).as_deref(), Some("did you mean `skip`?"));
         assert_eq!(
             help("zzz", &["skip", "queue", "allow"]).as_deref(),
             Some("write one of `skip`, `queue` or `allow`")

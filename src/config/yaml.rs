@@ -92,10 +92,9 @@ pub fn to_json(node: &Node) -> Value {
         Node::Number(n) => Value::Number(n.clone()),
         Node::Text(s) => Value::String(s.clone()),
         Node::Seq(items) => items.iter().map(|item| to_json(&item.value)).collect(),
-        Node::Map(entries) => entries
-            .iter()
-            .map(|(key, value)| (key.value.clone(), to_json(&value.value)))
-            .collect(),
+        Node::Map(entries) => {
+            entries.iter().map(|(key, value)| (key.value.clone(), to_json(&value.value))).collect()
+        }
     }
 }
 
@@ -108,13 +107,10 @@ pub fn locate(root: &Spanned<Node>, pointer: &str) -> Span {
         let part = part.replace("~1", "/").replace("~0", "~");
         let next = match &at.value {
             Node::Seq(items) => part.parse::<usize>().ok().and_then(|i| items.get(i)),
-            Node::Map(entries) => entries
-                .iter()
-                .find(|(key, _)| key.value == part)
-                .map(|(key, value)| {
-                    span = key.span;
-                    value
-                }),
+            Node::Map(entries) => entries.iter().find(|(key, _)| key.value == part).map(|(key, value)| {
+                span = key.span;
+                value
+            }),
             _ => None,
         };
         let Some(next) = next else { break };
@@ -172,10 +168,7 @@ fn place(location: serde_saphyr::Location) -> Span {
 }
 
 fn ours<T>(theirs: serde_saphyr::Spanned<T>) -> Spanned<T> {
-    Spanned {
-        span: place(theirs.defined),
-        value: theirs.value,
-    }
+    Spanned { span: place(theirs.defined), value: theirs.value }
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -210,9 +203,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Node, E> {
-        Number::from_f64(v)
-            .map(Node::Number)
-            .ok_or_else(|| E::custom("not a finite number"))
+        Number::from_f64(v).map(Node::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Node, E> {
@@ -271,10 +262,7 @@ fn find_duplicates(entries: &[(Spanned<String>, Spanned<Node>)], errors: &mut Ve
             errors.push(SyntaxError {
                 span: key.span,
                 message: format!("duplicate key `{}`", key.value.escape_debug()),
-                help: Some(format!(
-                    "it is already given in line {}; remove one of the two",
-                    first.line
-                )),
+                help: Some(format!("it is already given in line {}; remove one of the two", first.line)),
             });
         } else {
             seen.insert(&key.value, key.span);
@@ -305,9 +293,7 @@ fn describe(error: &serde_saphyr::Error, text: &str, source: usize) -> SyntaxErr
             Some("one file holds one definition; remove the `---` line or split the file".to_owned()),
         ),
         other => (
-            serde_saphyr::UserMessageFormatter
-                .format_message(other)
-                .into_owned(),
+            serde_saphyr::UserMessageFormatter.format_message(other).into_owned(),
             quoting_help(text, span.start).map(ToOwned::to_owned),
         ),
     };

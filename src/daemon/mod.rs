@@ -74,10 +74,7 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     proc::set_non_dumpable().context("cannot protect the daemon's memory")?;
     let loaded = config::load_agents(&settings, &env);
     log(&loaded.problems);
-    let launcher = Launcher {
-        exe: PathBuf::from(OWN_EXE),
-        state_dir: settings.state_dir.clone(),
-    };
+    let launcher = Launcher { exe: PathBuf::from(OWN_EXE), state_dir: settings.state_dir.clone() };
     let state_dir = settings.state_dir.clone();
     let parts = move |store| Parts {
         store,
@@ -93,7 +90,7 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     let socket = core.settings.listen.socket.clone();
     let listener = listen::bind_unix(&socket).await?;
     let router = crate::api::router(Arc::clone(&core));
-    let serving = listen::serve_unix(listener, router, core.tasks.clone());
+    let serving = listen::serve_unix(listener, router, core.tasks.clone(), core.drained().cancelled_owned());
     core.tasks.spawn("listener", OnEnd::Fatal, serving);
     core.start();
     watch_signals(&core)?;
@@ -103,6 +100,8 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
         socket = %socket.display(),
         "matins {} is ready at {}", env!("CARGO_PKG_VERSION"), socket.display()
     );
+    // The store closes when its last handle goes: from here on only the daemon and its tasks hold one.
+    drop(core);
     daemon.stopped().await
 }
 
@@ -121,9 +120,7 @@ impl Daemon {
         let lock = StateLock::acquire(&state_dir.join("lock"))?;
         let (store, threads) = Store::open(&state_dir.join("matins.db"))?;
         let core = Core::new(parts(store));
-        core.catalog
-            .replace(&core.store, loaded, core.clock.now_ms())
-            .await?;
+        core.catalog.replace(&core.store, loaded, core.clock.now_ms()).await?;
         let settled = core.settle().await?;
         if settled.reattached + settled.settled > 0 {
             tracing::info!(
@@ -141,10 +138,7 @@ impl Daemon {
     async fn stopped(self) -> anyhow::Result<ExitCode> {
         let Self { core, threads, lock } = self;
         core.tasks.stop().softened().await;
-        tracing::info!(
-            runs = core.live_count(),
-            "stopping: no new runs; waiting for those that run"
-        );
+        tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
         core.drain().await;
         core.tasks.join().await;
         let died = core.tasks.died();

@@ -66,44 +66,25 @@ impl Catalog {
     /// The agent of this id.
     #[must_use]
     pub fn get(&self, id: &AgentId) -> Option<Arc<Entry>> {
-        self.maps
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .by_id
-            .get(id)
-            .cloned()
+        self.maps.read().unwrap_or_else(std::sync::PoisonError::into_inner).by_id.get(id).cloned()
     }
 
     /// The agent of this number.
     #[must_use]
     pub fn by_number(&self, number: i64) -> Option<Arc<Entry>> {
-        self.maps
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .by_number
-            .get(&number)
-            .cloned()
+        self.maps.read().unwrap_or_else(std::sync::PoisonError::into_inner).by_number.get(&number).cloned()
     }
 
     /// Every agent, in no order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Entry>> {
-        self.maps
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .by_id
-            .values()
-            .cloned()
-            .collect()
+        self.maps.read().unwrap_or_else(std::sync::PoisonError::into_inner).by_id.values().cloned().collect()
     }
 
     /// Grows with every replacement.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.maps
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .generation
+        self.maps.read().unwrap_or_else(std::sync::PoisonError::into_inner).generation
     }
 
     /// Brings the stored agents in line with `loaded` and replaces the catalog.
@@ -119,24 +100,15 @@ impl Catalog {
         let mut wanted = Vec::new();
         let mut good: HashMap<AgentId, (Arc<Agent>, [u8; 32])> = HashMap::new();
         for agent in &loaded.agents {
-            let (body, sha256) = agent
-                .snapshot()
-                .map_err(|e| store::inconsistent("definitions", 0, e.to_string()))?;
+            let (body, sha256) =
+                agent.snapshot().map_err(|e| store::inconsistent("definitions", 0, e.to_string()))?;
             good.insert(agent.id.clone(), (Arc::clone(agent), sha256));
             let schedules = agent.schedules.iter().map(|s| s.id.clone()).collect();
-            wanted.push(AgentSync {
-                id: agent.id.clone(),
-                definition: Some((body, sha256)),
-                schedules,
-            });
+            wanted.push(AgentSync { id: agent.id.clone(), definition: Some((body, sha256)), schedules });
         }
         for broken in loaded.invalid.iter().filter_map(|broken| broken.id.clone()) {
             if !good.contains_key(&broken) {
-                wanted.push(AgentSync {
-                    id: broken,
-                    definition: None,
-                    schedules: Vec::new(),
-                });
+                wanted.push(AgentSync { id: broken, definition: None, schedules: Vec::new() });
             }
         }
         let rows = store.sync_definitions(wanted, now_ms).await?;
@@ -151,14 +123,8 @@ impl Catalog {
             };
             entries.push(Arc::new(entry(&row, definition, agent, sha256)?));
         }
-        let mut maps = self
-            .maps
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        maps.by_id = entries
-            .iter()
-            .map(|e| (e.agent.id.clone(), Arc::clone(e)))
-            .collect();
+        let mut maps = self.maps.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        maps.by_id = entries.iter().map(|e| (e.agent.id.clone(), Arc::clone(e))).collect();
         maps.by_number = entries.into_iter().map(|e| (e.number, e)).collect();
         maps.generation += 1;
         Ok(())
@@ -167,18 +133,11 @@ impl Catalog {
     /// The definition of this number as YAML.
     #[must_use]
     pub fn yaml(&self, definition: i64, agent: &Agent) -> Arc<str> {
-        let known = self
-            .yaml
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .get(&definition)
-            .cloned();
+        let known =
+            self.yaml.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&definition).cloned();
         known.unwrap_or_else(|| {
             let text: Arc<str> = crate::config::to_yaml(agent).into();
-            let mut yaml = self
-                .yaml
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut yaml = self.yaml.write().unwrap_or_else(std::sync::PoisonError::into_inner);
             if yaml.len() >= OLD_DEFINITIONS {
                 yaml.clear();
             }
@@ -200,20 +159,12 @@ impl Catalog {
         if let Some(entry) = self.by_number(agent).filter(|e| e.definition == number) {
             return Ok(Arc::clone(&entry.agent));
         }
-        let known = self
-            .old
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .get(&number)
-            .cloned();
+        let known = self.old.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&number).cloned();
         if let Some(agent) = known {
             return Ok(agent);
         }
         let (agent, _) = stored(store, number).await?;
-        let mut old = self
-            .old
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut old = self.old.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if old.len() >= OLD_DEFINITIONS {
             old.clear();
         }
@@ -250,12 +201,5 @@ fn entry(
             calendar,
         });
     }
-    Ok(Entry {
-        number: row.number,
-        definition,
-        sha256,
-        agent,
-        valid: row.valid,
-        schedules,
-    })
+    Ok(Entry { number: row.number, definition, sha256, agent, valid: row.valid, schedules })
 }

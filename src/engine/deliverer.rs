@@ -37,11 +37,7 @@ impl Deliverer {
     /// A deliverer for the outbox of `core`.
     pub fn new(core: Arc<Core>) -> Self {
         let sender = Arc::new(Sender::new(Timeouts::default()));
-        Self {
-            core,
-            sender,
-            under_way: UnderWay::default(),
-        }
+        Self { core, sender, under_way: UnderWay::default() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, String>> {
@@ -60,11 +56,7 @@ impl Tick for Deliverer {
             return Ok(Next::Hint);
         }
         // Endpoints at their limit are left out below, so look further than the room.
-        let due = self
-            .core
-            .store
-            .due_deliveries(now_ms, busy, IN_ALL * PER_ENDPOINT)
-            .await?;
+        let due = self.core.store.due_deliveries(now_ms, busy, IN_ALL * PER_ENDPOINT).await?;
         for delivery in due {
             if !self.take(&delivery) {
                 continue;
@@ -74,19 +66,14 @@ impl Tick for Deliverer {
             self.core.tasks.spawn("delivery", OnEnd::Logged, async move {
                 let number = delivery.number;
                 attempt(&core, &sender, delivery).await;
-                under_way
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&number);
+                under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
                 core.wake.deliverer.notify_one();
             });
         }
         let busy: Vec<i64> = self.lock().keys().copied().collect();
         let next = self.core.store.next_delivery(busy).await?;
         // A due one that found no room comes with the wake-up of one that ends.
-        Ok(next
-            .filter(|&at| at > now_ms)
-            .map_or(Next::Hint, |at| Next::At(from_ms(at))))
+        Ok(next.filter(|&at| at > now_ms).map_or(Next::Hint, |at| Next::At(from_ms(at))))
     }
 }
 
@@ -110,10 +97,7 @@ async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
     let wait = retry_delay(failed, core.entropy.unit(), attempt.retry_after);
     let (state, next_at_ms) = match wait {
         _ if attempt.delivered => (DeliveryState::Delivered, None),
-        Some(wait) if !attempt.gone => (
-            DeliveryState::Pending,
-            Some(ended_ms.saturating_add(millis(wait))),
-        ),
+        Some(wait) if !attempt.gone => (DeliveryState::Pending, Some(ended_ms.saturating_add(millis(wait)))),
         _ => (DeliveryState::Exhausted, None),
     };
     if state == DeliveryState::Exhausted {
@@ -138,9 +122,7 @@ async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
     if let Err(e) = core.store.record_attempt(record).await {
         // The row is still due: the attempt is repeated, which at-least-once allows.
         tracing::error!(delivery.id = %delivery.id, error = %e, "an attempt could not be recorded: {e}");
-        core.clock
-            .sleep_until(core.clock.now() + std::time::Duration::from_secs(1))
-            .await;
+        core.clock.sleep_until(core.clock.now() + std::time::Duration::from_secs(1)).await;
     }
     core.changed();
 }
@@ -161,10 +143,7 @@ fn unsent(started_ms: i64, error: String) -> Attempt {
 
 /// The host of a URL; the rest may hold a token.
 fn host(url: &str) -> String {
-    url::Url::parse(url)
-        .ok()
-        .and_then(|u| u.host_str().map(str::to_owned))
-        .unwrap_or_default()
+    url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
 async fn send(core: &Core, sender: &Sender, delivery: &DueDelivery) -> Attempt {
@@ -177,24 +156,11 @@ async fn send(core: &Core, sender: &Sender, delivery: &DueDelivery) -> Attempt {
             Ok(secret) => Some(secret),
             // Unsigned is not a fall-back: a receiver that checks would drop it for good.
             Err(e) => {
-                return unsent(
-                    core.clock.now_ms(),
-                    format!("the signing secret cannot be used: {e}"),
-                );
+                return unsent(core.clock.now_ms(), format!("the signing secret cannot be used: {e}"));
             }
         },
     };
-    let reach = if delivery.private {
-        Reach::PrivateToo
-    } else {
-        core.caller_reach()
-    };
-    let endpoint = Endpoint {
-        url: &delivery.url,
-        secret: secret.as_ref(),
-        reach,
-    };
-    sender
-        .attempt(core.clock.as_ref(), &endpoint, &delivery.id, &delivery.body)
-        .await
+    let reach = if delivery.private { Reach::PrivateToo } else { core.caller_reach() };
+    let endpoint = Endpoint { url: &delivery.url, secret: secret.as_ref(), reach };
+    sender.attempt(core.clock.as_ref(), &endpoint, &delivery.id, &delivery.body).await
 }

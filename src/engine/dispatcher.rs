@@ -36,30 +36,18 @@ impl Tick for Dispatcher {
             let live = core.live();
             (live.len(), live.values().filter(|l| l.catch_up).count())
         };
-        let room = usize::try_from(core.settings.max_running)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(running);
+        let room = usize::try_from(core.settings.max_running).unwrap_or(usize::MAX).saturating_sub(running);
         if room == 0 {
             return Ok(Next::Hint);
         }
         let now_ms = core.clock.now_ms();
-        let claimed = core
-            .store
-            .claim_next(room, CATCH_UP_LANE.saturating_sub(catch_ups), now_ms)
-            .await?;
+        let claimed = core.store.claim_next(room, CATCH_UP_LANE.saturating_sub(catch_ups), now_ms).await?;
         let full = claimed.len() == room;
         for claimed in claimed {
-            let waited = claimed
-                .created_ms
-                .map_or(0, |created| now_ms.saturating_sub(created));
-            core.metrics
-                .queue_wait
-                .record(Duration::from_millis(u64::try_from(waited).unwrap_or(0)));
-            let ending = core.register(
-                claimed.number,
-                claimed.id,
-                claimed.trigger == crate::model::Trigger::CatchUp,
-            );
+            let waited = claimed.created_ms.map_or(0, |created| now_ms.saturating_sub(created));
+            core.metrics.queue_wait.record(Duration::from_millis(u64::try_from(waited).unwrap_or(0)));
+            let ending =
+                core.register(claimed.number, claimed.id, claimed.trigger == crate::model::Trigger::CatchUp);
             let task = run::carry_out(Arc::clone(core), claimed, ending);
             core.tasks.spawn("run", OnEnd::Logged, task);
         }

@@ -88,9 +88,7 @@ impl NameOf {
 
 /// A failure is logged when it begins, not every second that it lasts.
 fn report(error: &store::Error, failing: &mut bool, name: &'static str) {
-    let cause = std::error::Error::source(error)
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     if *failing {
         tracing::debug!(task.name = name, error = %error, cause, "the {name} still fails: {error}");
     } else {

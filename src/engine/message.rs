@@ -54,9 +54,7 @@ impl Core {
     ) -> Vec<(String, Option<SecretSource>, bool)> {
         let wants = |w: &&Webhook| w.events.contains(&kind);
         let of_files = agent.webhooks.iter().chain(&self.settings.webhooks).filter(wants);
-        let mut all: Vec<_> = of_files
-            .map(|w| (w.url.clone(), w.secret.clone(), true))
-            .collect();
+        let mut all: Vec<_> = of_files.map(|w| (w.url.clone(), w.secret.clone(), true)).collect();
         if let Some(url) = &overrides.webhook_url {
             all.push((url.clone(), self.settings.webhook_secret.clone(), false));
         }
@@ -87,10 +85,7 @@ impl Core {
         let now_ms = self.clock.now_ms();
         let mut endpoints: Vec<Webhook> = self.settings.webhooks.clone();
         if let Some(id) = &agent {
-            let entry = self
-                .catalog
-                .get(id)
-                .ok_or_else(|| PingError::UnknownAgent(id.to_string()))?;
+            let entry = self.catalog.get(id).ok_or_else(|| PingError::UnknownAgent(id.to_string()))?;
             endpoints.extend(entry.agent.webhooks.iter().cloned());
         }
         let mut sent = Vec::new();
@@ -131,10 +126,7 @@ fn data(event: &Event) -> Value {
     let mut data = serde_json::to_value(event).unwrap_or(Value::Null);
     if let Value::Object(fields) = &mut data {
         let at = |tail: &str| format!("/v1/events/{}{tail}", event.id);
-        fields.insert(
-            "links".to_owned(),
-            json!({ "event": at(""), "logs": at("/logs") }),
-        );
+        fields.insert("links".to_owned(), json!({ "event": at(""), "logs": at("/logs") }));
     }
     data
 }

@@ -23,16 +23,8 @@ impl Histogram {
     /// Counts one duration.
     pub fn record(&self, d: Duration) {
         let units = d.as_secs_f64() * 1e9 / UNIT_NS;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to the buckets"
-        )]
-        let bucket = if units <= 1.0 {
-            0
-        } else {
-            (units.ln() / GROWTH.ln()).ceil() as usize
-        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the buckets")]
+        let bucket = if units <= 1.0 { 0 } else { (units.ln() / GROWTH.ln()).ceil() as usize };
         self.0[bucket.min(BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
     }
 

@@ -72,9 +72,7 @@ pub struct Core {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
+        f.debug_struct("Core").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -135,13 +133,8 @@ impl Core {
         let core = Arc::clone(self);
         self.tasks.spawn("scheduler", OnEnd::Fatal, async move {
             let scheduler = scheduler::Scheduler::new(Arc::clone(&core));
-            looping::run(
-                &core,
-                scheduler,
-                &core.wake.scheduler,
-                core.tasks.stop().clone().softened_owned(),
-            )
-            .await;
+            looping::run(&core, scheduler, &core.wake.scheduler, core.tasks.stop().clone().softened_owned())
+                .await;
         });
         let core = Arc::clone(self);
         self.tasks.spawn("dispatcher", OnEnd::Fatal, async move {
@@ -208,11 +201,7 @@ impl Core {
     /// # Errors
     /// Those of the store.
     pub async fn cancel(&self, id: RunId, by: String) -> Result<CancelAnswer, store::Error> {
-        match self
-            .store
-            .request_cancel(id, by.clone(), self.clock.now_ms())
-            .await?
-        {
+        match self.store.request_cancel(id, by.clone(), self.clock.now_ms()).await? {
             store::Cancelled::Pending(claim) => {
                 run::finish_unstarted(self, claim.number, claim.id, claim.epoch, run::cancelled_by(&by))
                     .await?;
@@ -221,13 +210,8 @@ impl Core {
             store::Cancelled::Running => {
                 let live = self.live();
                 if let Some(live) = live.values().find(|live| live.id == id) {
-                    live.ending.send_modify(|e| {
-                        *e = if *e == Ending::No {
-                            Ending::Asked
-                        } else {
-                            Ending::Killed
-                        }
-                    });
+                    live.ending
+                        .send_modify(|e| *e = if *e == Ending::No { Ending::Asked } else { Ending::Killed });
                 }
                 Ok(CancelAnswer::Accepted)
             }
@@ -241,10 +225,7 @@ impl Core {
     pub async fn drain(&self) {
         let timeout = self.settings.drain_timeout;
         if tokio::time::timeout(timeout, self.no_run_left()).await.is_err() {
-            tracing::warn!(
-                runs = self.live_count(),
-                "drain_timeout is over; ending what still runs"
-            );
+            tracing::warn!(runs = self.live_count(), "drain_timeout is over; ending what still runs");
             self.end_all(Ending::Asked);
             // The launchers enforce the grace themselves; this is for one that does not answer.
             let patience = self.settings.kill_grace + std::time::Duration::from_secs(5);

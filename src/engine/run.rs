@@ -113,11 +113,7 @@ impl Held for HeldLauncher {
 
     fn release(self: Box<Self>, epoch: Epoch) -> BoxFuture<'static, Result<Box<dyn Watched>, Failure>> {
         Box::pin(async move {
-            let live = self
-                .job
-                .release(self.held, epoch)
-                .await
-                .map_err(|e| launch_error(&e))?;
+            let live = self.job.release(self.held, epoch).await.map_err(|e| launch_error(&e))?;
             Ok(Box::new(live) as Box<dyn Watched>)
         })
     }
@@ -145,9 +141,7 @@ impl Executor for Launcher {
         let exe = self.exe.clone();
         Box::pin(async move {
             let preparing = Arc::clone(&job);
-            let skills = blocking(move || preparing.prepare())
-                .await?
-                .map_err(|e| launch_error(&e))?;
+            let skills = blocking(move || preparing.prepare()).await?.map_err(|e| launch_error(&e))?;
             let held = exec::hold(&exe, &job.attempt_dir()).map_err(|e| launch_error(&e))?;
             Ok(Box::new(HeldLauncher { held, skills, job }) as Box<dyn Held>)
         })
@@ -178,12 +172,7 @@ impl Executor for Launcher {
     fn outcome(&self, request: OutcomeRequest, report: ExitReport) -> BoxFuture<'static, Outcome> {
         Box::pin(async move {
             let read = move || {
-                let OutcomeRequest {
-                    dirs,
-                    attempt,
-                    protocol,
-                    result_schema,
-                } = &request;
+                let OutcomeRequest { dirs, attempt, protocol, result_schema } = &request;
                 exec::read_outcome(dirs, *attempt, &report, *protocol, result_schema.as_ref())
             };
             blocking(read).await.unwrap_or_else(Outcome::failed)
@@ -193,10 +182,7 @@ impl Executor for Launcher {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work).await.map_err(|_| {
-        Failure::new(
-            FailureCode::RuntimeError,
-            "something inside matins broke; the daemon's log says more",
-        )
+        Failure::new(FailureCode::RuntimeError, "something inside matins broke; the daemon's log says more")
     })
 }
 
@@ -246,11 +232,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
             tracing::error!(run.id = %id, error = %e, "the end of run {id} could not be written: {e}");
         }
     };
-    let agent = match core
-        .catalog
-        .definition(&core.store, claimed.agent, claimed.definition)
-        .await
-    {
+    let agent = match core.catalog.definition(&core.store, claimed.agent, claimed.definition).await {
         Ok(agent) => agent,
         Err(e) => return unstarted(Failure::new(FailureCode::RuntimeError, e.to_string())).await,
     };
@@ -268,25 +250,13 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     let skills = held.skills().to_vec();
     let identity = stored_identity(held.identity());
     let now_ms = core.clock.now_ms();
-    if let Err(e) = core
-        .store
-        .start(number, id, epoch, identity, skills.clone(), now_ms)
-        .await
-    {
+    if let Err(e) = core.store.start(number, id, epoch, identity, skills.clone(), now_ms).await {
         drop(held);
         return give_back(core, number, id, epoch, &e).await;
     }
     core.changed();
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
-    let watch = Watch {
-        number,
-        id,
-        epoch,
-        attempt,
-        agent,
-        overrides: claimed.overrides,
-        skills,
-    };
+    let watch = Watch { number, id, epoch, attempt, agent, overrides: claimed.overrides, skills };
     match held.release(epoch).await {
         Ok(watched) => watch.watch_until_end(core, watched, ending).await,
         Err(failure) => watch.finish(core, Outcome::failed(failure)).await,
@@ -296,10 +266,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
 /// A start that could not be written: nothing has happened, so the run waits again.
 async fn give_back(core: &Core, number: i64, id: RunId, epoch: Epoch, error: &store::Error) {
     tracing::error!(run.id = %id, error = %error, "the start of run {id} could not be written; it waits again: {error}");
-    persist(core, id, || {
-        core.store.unclaim(number, id, epoch, core.clock.now_ms())
-    })
-    .await;
+    persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
 }
 
 /// Takes up the watch of a run that a daemon before had started.
@@ -317,10 +284,7 @@ pub(super) async fn resume(
         epoch: unsettled.epoch,
         attempt: u32::try_from(unsettled.attempt).unwrap_or(u32::MAX),
         agent,
-        skills: detail
-            .as_ref()
-            .and_then(|d| d.event.skills.clone())
-            .unwrap_or_default(),
+        skills: detail.as_ref().and_then(|d| d.event.skills.clone()).unwrap_or_default(),
         overrides: detail.map(|d| d.overrides).unwrap_or_default(),
     };
     match attached {
@@ -363,9 +327,7 @@ impl Watch {
             Ended::Report(report) => report,
             Ended::Vanished => {
                 let why = "its launcher was killed from outside or the machine stopped; what was left of it was ended";
-                return self
-                    .finish(core, Outcome::failed(Failure::new(FailureCode::Interrupted, why)))
-                    .await;
+                return self.finish(core, Outcome::failed(Failure::new(FailureCode::Interrupted, why))).await;
             }
         };
         if report.never_started() {
@@ -375,11 +337,7 @@ impl Watch {
             dirs: exec::RunDirs::new(core.state_dir(), self.id),
             attempt: self.attempt,
             protocol: task_input::protocol(&self.agent),
-            result_schema: self
-                .overrides
-                .result_schema
-                .clone()
-                .or_else(|| self.agent.result_schema.clone()),
+            result_schema: self.overrides.result_schema.clone().or_else(|| self.agent.result_schema.clone()),
         };
         let stopped = report.reason == Reason::Cancelled;
         let mut outcome = core.executor.outcome(request, report).await;
@@ -392,18 +350,12 @@ impl Watch {
     /// Never released: nothing of it has happened, so it waits again.
     async fn wait_again(self, core: &Core) {
         let (number, id, epoch) = (self.number, self.id, self.epoch);
-        persist(core, id, || {
-            core.store.unstart(number, id, epoch, core.clock.now_ms())
-        })
-        .await;
+        persist(core, id, || core.store.unstart(number, id, epoch, core.clock.now_ms())).await;
     }
 
     async fn finish(self, core: &Core, mut outcome: Outcome) {
         outcome.skills.clone_from(&self.skills);
-        let known = Known {
-            agent: self.agent,
-            overrides: self.overrides,
-        };
+        let known = Known { agent: self.agent, overrides: self.overrides };
         finish(core, self.number, self.id, self.epoch, outcome, &known).await;
     }
 }
@@ -412,14 +364,10 @@ impl Watch {
 async fn ended_early(core: &Core, number: i64) -> Failure {
     match core.store.cancel_requested(number).await {
         Ok(Some(by)) => cancelled_by(&by),
-        _ if core.tasks.stop().is_soft() => Failure::new(
-            FailureCode::Interrupted,
-            "the daemon was stopping and drain_timeout was over",
-        ),
-        _ => Failure::new(
-            FailureCode::Interrupted,
-            "somebody outside matins ended its launcher",
-        ),
+        _ if core.tasks.stop().is_soft() => {
+            Failure::new(FailureCode::Interrupted, "the daemon was stopping and drain_timeout was over")
+        }
+        _ => Failure::new(FailureCode::Interrupted, "somebody outside matins ended its launcher"),
     }
 }
 
@@ -447,21 +395,10 @@ pub(super) async fn finish_unstarted(
     let Some(detail) = core.store.event(number).await? else {
         return Ok(());
     };
-    let agent_number = detail
-        .event
-        .agent_id
-        .parse()
-        .ok()
-        .and_then(|a| core.catalog.get(&a))
-        .map_or(-1, |e| e.number);
-    let agent = core
-        .catalog
-        .definition(&core.store, agent_number, detail.definition)
-        .await?;
-    let known = Known {
-        agent,
-        overrides: detail.overrides,
-    };
+    let agent_number =
+        detail.event.agent_id.parse().ok().and_then(|a| core.catalog.get(&a)).map_or(-1, |e| e.number);
+    let agent = core.catalog.definition(&core.store, agent_number, detail.definition).await?;
+    let known = Known { agent, overrides: detail.overrides };
     finish(core, number, id, epoch, Outcome::failed(failure), &known).await;
     Ok(())
 }
@@ -474,14 +411,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
         Vec::new()
     };
     log_end(&known.agent, id, &outcome);
-    let finish = Finish {
-        number,
-        id,
-        epoch,
-        outcome,
-        deliveries,
-        at_ms,
-    };
+    let finish = Finish { number, id, epoch, outcome, deliveries, at_ms };
     persist(core, id, || core.store.finish(finish.clone())).await;
     core.changed();
     core.wake.deliverer.notify_one();

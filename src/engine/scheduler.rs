@@ -66,18 +66,12 @@ impl Tick for Scheduler {
             let outcome = self.admit(&due, now_ms).await;
             if outcome.is_err() {
                 // Nothing was admitted or its answer was lost: the watermarks decide at the next tick.
-                self.heap.extend(
-                    due.iter()
-                        .filter_map(|&i| Some(Reverse((self.planned[i].next_ms?, i)))),
-                );
+                self.heap.extend(due.iter().filter_map(|&i| Some(Reverse((self.planned[i].next_ms?, i)))));
             }
             outcome?;
         }
         self.reconcile(now_ms);
-        Ok(self
-            .heap
-            .peek()
-            .map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
+        Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
     }
 }
 
@@ -103,19 +97,11 @@ impl Scheduler {
         }
         self.generation = generation;
         // The clock may have gone back while nothing ran: the watermarks know the time it was.
-        let newest = self
-            .core
-            .catalog
-            .all()
-            .iter()
-            .flat_map(|a| a.schedules.iter().map(|s| s.watermark_ms))
-            .max();
+        let newest =
+            self.core.catalog.all().iter().flat_map(|a| a.schedules.iter().map(|s| s.watermark_ms)).max();
         self.last_ms = self.last_ms.max(newest.unwrap_or(i64::MIN));
-        let known: HashMap<i64, i64> = self
-            .planned
-            .iter()
-            .map(|p| (p.schedule.number, p.watermark_ms))
-            .collect();
+        let known: HashMap<i64, i64> =
+            self.planned.iter().map(|p| (p.schedule.number, p.watermark_ms)).collect();
         self.planned.clear();
         self.heap.clear();
         for agent in self.core.catalog.all() {
@@ -123,12 +109,7 @@ impl Scheduler {
                 let stored = schedule.watermark_ms;
                 let watermark_ms = known.get(&schedule.number).map_or(stored, |&w| w.max(stored));
                 let next_ms = schedule.calendar.next_after(watermark_ms);
-                self.planned.push(Planned {
-                    agent: Arc::clone(&agent),
-                    schedule,
-                    watermark_ms,
-                    next_ms,
-                });
+                self.planned.push(Planned { agent: Arc::clone(&agent), schedule, watermark_ms, next_ms });
                 self.push(self.planned.len() - 1);
             }
         }
@@ -167,13 +148,7 @@ impl Scheduler {
         if back <= REWIND_MIN && !ahead {
             return Ok(());
         }
-        let was = self
-            .planned
-            .iter()
-            .map(|p| p.watermark_ms)
-            .max()
-            .unwrap_or(last)
-            .max(last);
+        let was = self.planned.iter().map(|p| p.watermark_ms).max().unwrap_or(last).max(last);
         let text = format!("the clock went back from {} to {}", from_ms(was), from_ms(now_ms));
         tracing::warn!("{text}; schedules go on from now");
         self.core.store.rewind_watermarks(now_ms, text).await?;
@@ -237,22 +212,12 @@ impl Scheduler {
         let mut passes: Vec<Admission> = Vec::with_capacity(batch.len());
         let mut moves = Vec::with_capacity(batch.len());
         for &index in batch {
-            let Planned {
-                agent,
-                schedule,
-                watermark_ms,
-                next_ms,
-            } = &self.planned[index];
+            let Planned { agent, schedule, watermark_ms, next_ms } = &self.planned[index];
             let first_ms = next_ms.unwrap_or(now_ms);
             let (mut pass, next_ms) =
                 submit::pass(&self.core, agent, schedule, *watermark_ms, first_ms, now_ms);
             let planned = &self.planned[index];
-            moves.push(Move {
-                index,
-                first_ms,
-                watermark_ms: pass.to_ms,
-                next_ms,
-            });
+            moves.push(Move { index, first_ms, watermark_ms: pass.to_ms, next_ms });
             if planned.agent.schedules.len() > 1 {
                 for choice in &mut pass.choices {
                     let Choice::Run(slot) = choice else { continue };
@@ -283,10 +248,7 @@ impl Scheduler {
                 Admitted::Done(run) => {
                     if run.is_some() {
                         let late = at.duration_since(from_ms(moved.first_ms));
-                        self.core
-                            .metrics
-                            .lateness
-                            .record(Duration::try_from(late).unwrap_or_default());
+                        self.core.metrics.lateness.record(Duration::try_from(late).unwrap_or_default());
                     }
                     planned.watermark_ms = moved.watermark_ms;
                     planned.next_ms = moved.next_ms;
@@ -306,10 +268,7 @@ impl Scheduler {
         for &index in void {
             let number = self.planned[index].schedule.number;
             let stored = self.core.store.watermark(number).await?;
-            tracing::warn!(
-                schedule = number,
-                "a schedule was moved by somebody else; reading it again"
-            );
+            tracing::warn!(schedule = number, "a schedule was moved by somebody else; reading it again");
             let planned = &mut self.planned[index];
             if let Some(watermark_ms) = stored {
                 planned.watermark_ms = watermark_ms;
@@ -351,9 +310,7 @@ pub fn next_fires(agent: &Entry, after_ms: i64, n: usize) -> Vec<(i64, String)> 
         .iter()
         .flat_map(|s| {
             let zone = s.schedule.timing.timezone().to_owned();
-            plan::fires(&s.calendar, after_ms, n)
-                .into_iter()
-                .map(move |at| (at, zone.clone()))
+            plan::fires(&s.calendar, after_ms, n).into_iter().map(move |at| (at, zone.clone()))
         })
         .collect();
     fires.sort();

@@ -36,15 +36,10 @@ impl Core {
         let mut found = Settled::default();
         let mut ended = Vec::new();
         for unsettled in self.store.unsettled().await? {
-            let agent = self
-                .catalog
-                .definition(&self.store, unsettled.agent, unsettled.definition)
-                .await?;
+            let agent = self.catalog.definition(&self.store, unsettled.agent, unsettled.definition).await?;
             let attempt = u32::try_from(unsettled.attempt).unwrap_or(u32::MAX);
-            let attached = self
-                .executor
-                .reattach(identity(&unsettled), unsettled.id, attempt, unsettled.epoch)
-                .await;
+            let attached =
+                self.executor.reattach(identity(&unsettled), unsettled.id, attempt, unsettled.epoch).await;
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
             if matches!(attached, Attached::Alive(_)) {
                 tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);

@@ -108,13 +108,7 @@ pub fn pass(
                 trigger,
                 window,
             })),
-            Decision::NotRun {
-                nominal_ms,
-                until_ms,
-                count,
-                reason,
-                into,
-            } => Choice::NotRun {
+            Decision::NotRun { nominal_ms, until_ms, count, reason, into } => Choice::NotRun {
                 nominal_ms,
                 until_ms,
                 count,
@@ -125,14 +119,8 @@ pub fn pass(
         })
         .collect();
     let all_not_run = (!agent.valid).then_some(NotRun::ConfigError);
-    let pass = Admission {
-        schedule: entry.number,
-        agent: agent.number,
-        from_ms,
-        to_ms,
-        choices,
-        all_not_run,
-    };
+    let pass =
+        Admission { schedule: entry.number, agent: agent.number, from_ms, to_ms, choices, all_not_run };
     (pass, next_ms)
 }
 
@@ -171,10 +159,7 @@ impl Core {
             return Err(Refused::Draining);
         }
         let agent = &request.agent;
-        let entry = self
-            .catalog
-            .get(agent)
-            .ok_or_else(|| Refused::UnknownAgent(agent.to_string()))?;
+        let entry = self.catalog.get(agent).ok_or_else(|| Refused::UnknownAgent(agent.to_string()))?;
         if !entry.valid {
             return Err(Refused::InvalidAgent(agent.clone()));
         }
@@ -189,47 +174,33 @@ impl Core {
             max_concurrent: entry.agent.max_concurrent,
             start_deadline_ms: None,
         };
-        let manual = Manual {
-            run,
-            user: request.user,
-            overrides: request.overrides,
-        };
+        let manual = Manual { run, user: request.user, overrides: request.overrides };
         match self.store.admit_manual(manual, now_ms).await? {
             Ok(number) => {
                 self.wake.dispatcher.notify_one();
                 self.changed();
                 Ok(Triggered { id, number })
             }
-            Err(ManualRefusal::Overlap(run)) => Err(Refused::Overlap {
-                agent: agent.clone(),
-                run,
-            }),
+            Err(ManualRefusal::Overlap(run)) => Err(Refused::Overlap { agent: agent.clone(), run }),
             Err(ManualRefusal::QueueFull) => Err(Refused::QueueFull { agent: agent.clone() }),
         }
     }
 
     fn check_overrides(&self, entry: &Entry, overrides: &Overrides) -> Result<(), Refused> {
-        let field = |pointer: &str, message: String| Refused::Field {
-            pointer: pointer.to_owned(),
-            message,
-        };
+        let field = |pointer: &str, message: String| Refused::Field { pointer: pointer.to_owned(), message };
         if let Some(prompt) = &overrides.prompt
             && prompt.len() > PROMPT_MAX
         {
             return Err(field(
                 "/prompt",
-                format!(
-                    "the prompt has {} bytes; at most {PROMPT_MAX} are taken",
-                    prompt.len()
-                ),
+                format!("the prompt has {} bytes; at most {PROMPT_MAX} are taken", prompt.len()),
             ));
         }
         if let Some(schema) = &overrides.result_schema {
             Schema::compile(schema).map_err(|e| field("/resultSchema", e.to_string()))?;
         }
         for id in overrides.skills.iter().flatten() {
-            self.skill(id)
-                .ok_or_else(|| field("/skills", format!("unknown skill {id:?}")))?;
+            self.skill(id).ok_or_else(|| field("/skills", format!("unknown skill {id:?}")))?;
         }
         if overrides.timeout_ms == Some(0) {
             return Err(field("/timeout", "a timeout is longer than 0".to_owned()));
@@ -243,15 +214,9 @@ impl Core {
 
     /// The folder of a skill by id, where there is one.
     pub(super) fn skill(&self, id: &str) -> Option<Skill> {
-        let plain = !id.is_empty()
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         let dir = self.settings.skills_dir.join(id);
-        (plain && dir.join("SKILL.md").is_file()).then(|| Skill {
-            id: id.to_owned(),
-            dir,
-        })
+        (plain && dir.join("SKILL.md").is_file()).then(|| Skill { id: id.to_owned(), dir })
     }
 
     /// Where URLs that callers give may point.
@@ -277,9 +242,6 @@ fn check_input(
     let schema = Schema::compile(schema).map_err(|e| field("/input", e.to_string()))?;
     schema.validate(input).map_err(|violations| {
         let first = violations.first().map(ToString::to_string).unwrap_or_default();
-        field(
-            "/input",
-            format!("the input does not fit the agent's input_schema: {first}"),
-        )
+        field("/input", format!("the input does not fit the agent's input_schema: {first}"))
     })
 }

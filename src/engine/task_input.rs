@@ -62,17 +62,8 @@ impl Job {
     /// # Errors
     /// What kept the launcher from taking its message.
     pub async fn release(&self, held: exec::Held, epoch: Epoch) -> Result<exec::Live, exec::Error> {
-        let secrets = self
-            .secrets
-            .iter()
-            .map(|(n, v)| (n.clone(), v.expose_secret().to_owned()))
-            .collect();
-        let release = Release {
-            version: exec::RELEASE_VERSION,
-            epoch,
-            spec: self.spec.clone(),
-            secrets,
-        };
+        let secrets = self.secrets.iter().map(|(n, v)| (n.clone(), v.expose_secret().to_owned())).collect();
+        let release = Release { version: exec::RELEASE_VERSION, epoch, spec: self.spec.clone(), secrets };
         held.release(&release).await
     }
 }
@@ -102,21 +93,23 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
     let context = context(core, agent, claimed, &input).await;
     let prompt = match &overrides.prompt {
         Some(verbatim) => verbatim.clone(),
+        None if !agent.prompt.contains('{') => agent.prompt.clone(),
         None => template::render(&agent.prompt, &context)
             .map_err(|e| launch_error(format!("the prompt cannot be rendered: {e}")))?,
     };
     let Executor::Command { command, .. } = &agent.executor;
     let argv = command
         .iter()
-        .map(|word| template::render_command(word, &context))
+        .map(
+            |word| {
+                if word.contains('{') { template::render_command(word, &context) } else { Ok(word.clone()) }
+            },
+        )
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| launch_error(format!("the command cannot be rendered: {e}")))?;
     let secrets = secrets(core, agent)?;
     let skills = skills(core, agent, overrides.skills.as_deref())?;
-    let schema = overrides
-        .result_schema
-        .clone()
-        .or_else(|| agent.result_schema.clone());
+    let schema = overrides.result_schema.clone().or_else(|| agent.result_schema.clone());
     let env = environment(core, agent, claimed, &dirs, schema.is_some());
     let timeout = overrides.timeout_ms.map(Duration::from_millis).or(agent.timeout);
     let cwd = agent.cwd.clone().unwrap_or_else(|| dirs.workspace(&session));
@@ -171,9 +164,7 @@ fn secrets(core: &Core, agent: &Agent) -> Result<BTreeMap<String, SecretString>,
         .secrets
         .iter()
         .map(|(name, source)| {
-            let value = core
-                .secret(source)
-                .map_err(|e| launch_error(format!("secret {name}: {e}")))?;
+            let value = core.secret(source).map_err(|e| launch_error(format!("secret {name}: {e}")))?;
             Ok((name.clone(), value))
         })
         .collect()
@@ -185,8 +176,7 @@ fn skills(core: &Core, agent: &Agent, overridden: Option<&[String]>) -> Result<V
         Some(ids) => ids
             .iter()
             .map(|id| {
-                core.skill(id)
-                    .ok_or_else(|| launch_error(format!("skill {id:?} does not exist any more")))
+                core.skill(id).ok_or_else(|| launch_error(format!("skill {id:?} does not exist any more")))
             })
             .collect(),
     }
@@ -194,12 +184,14 @@ fn skills(core: &Core, agent: &Agent, overridden: Option<&[String]>) -> Result<V
 
 /// What a template sees.
 async fn context(core: &Core, agent: &Agent, claimed: &Claimed, input: &Value) -> Value {
+    let Executor::Command { command, .. } = &agent.executor;
+    let plain = |text: &String| !text.contains('{');
+    if plain(&agent.prompt) && command.iter().all(plain) {
+        // Nothing looks at it.
+        return Value::Null;
+    }
     let instant = |ms: Option<i64>| ms.map(rfc3339_ms);
-    let last_run = if agent.prompt.contains("last_run") {
-        last_run(core, agent).await
-    } else {
-        Value::Null
-    };
+    let last_run = if agent.prompt.contains("last_run") { last_run(core, agent).await } else { Value::Null };
     json!({
         "input": input,
         "env": agent.env,
@@ -235,13 +227,7 @@ async fn last_run(core: &Core, agent: &Agent) -> Value {
     let Some(newest) = events.first() else {
         return Value::Null;
     };
-    let result = core
-        .store
-        .event(newest.number)
-        .await
-        .ok()
-        .flatten()
-        .and_then(|d| d.event.result);
+    let result = core.store.event(newest.number).await.ok().flatten().and_then(|d| d.event.result);
     json!({
         "id": newest.id,
         "status": newest.status.as_str(),
@@ -276,14 +262,9 @@ fn environment(
 /// What of the daemon's own environment programs get to see.
 fn base(core: &Core) -> BTreeMap<String, String> {
     const PASSED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
-    let named = PASSED
-        .iter()
-        .filter_map(|name| Some((*name, core.env.get(name)?)));
+    let named = PASSED.iter().filter_map(|name| Some((*name, core.env.get(name)?)));
     let text = |(name, value): (&str, &std::ffi::OsStr)| Some((name.to_owned(), value.to_str()?.to_owned()));
-    named
-        .filter_map(text)
-        .chain(core.env.with_prefix("LC_").filter_map(text))
-        .collect()
+    named.filter_map(text).chain(core.env.with_prefix("LC_").filter_map(text)).collect()
 }
 
 /// The same for every attempt of one slot or one trigger, so that a program can guard what it does.

@@ -36,26 +36,14 @@ pub struct Held {
 /// Starts a launcher for this attempt; nothing of the program runs yet. `exe` is this very program, by
 /// default `/proc/self/exe`. Needs a runtime; takes the time of one spawn.
 pub fn hold(exe: &Path, dir: &AttemptDir) -> Result<Held, Error> {
-    let fail = |source| Error::Spawn {
-        exe: exe.to_owned(),
-        source,
-    };
+    let fail = |source| Error::Spawn { exe: exe.to_owned(), source };
     let mut child = proc::spawn_launcher(exe, dir.path()).map_err(fail)?;
     let gone = || fail(std::io::Error::other("it ended at once"));
-    let pid = child
-        .id()
-        .and_then(|pid| i32::try_from(pid).ok())
-        .ok_or_else(gone)?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or_else(gone)?;
     let stdin = child.stdin.take().ok_or_else(gone)?;
     // It is our unreaped child, so the pid cannot have been reused.
     let (identity, pidfd) = Identity::open(pid)?;
-    Ok(Held {
-        child,
-        stdin,
-        pidfd,
-        identity,
-        dir: dir.clone(),
-    })
+    Ok(Held { child, stdin, pidfd, identity, dir: dir.clone() })
 }
 
 impl Held {
@@ -107,10 +95,7 @@ pub struct Canceller {
 
 impl Canceller {
     fn new(pidfd: OwnedFd) -> Self {
-        Self {
-            pidfd: Arc::new(pidfd),
-            asked: Arc::new(AtomicBool::new(false)),
-        }
+        Self { pidfd: Arc::new(pidfd), asked: Arc::new(AtomicBool::new(false)) }
     }
 
     /// The first call asks the program to end and kills its tree after its grace; a second kills at once.
@@ -182,20 +167,12 @@ impl Live {
             self.watched.gone().await;
             self.gone = true;
         }
-        let claim = Claim {
-            run: self.run,
-            attempt: self.attempt,
-            epoch: self.epoch,
-            launcher: &self.identity,
-        };
+        let claim =
+            Claim { run: self.run, attempt: self.attempt, epoch: self.epoch, launcher: &self.identity };
         if let Some(report) = ExitReport::read(&self.dir, &claim) {
             return Ended::Report(report);
         }
-        let leftovers = Leftovers {
-            launcher: self.identity.clone(),
-            run: self.run,
-            fresh: true,
-        };
+        let leftovers = Leftovers { launcher: self.identity.clone(), run: self.run, fresh: true };
         sweep_logged(leftovers).await;
         Ended::Vanished
     }
@@ -247,23 +224,14 @@ pub async fn reattach(
         }));
     }
     // Read only now: a launcher that ended while it was looked for has written its report before.
-    let claim = Claim {
-        run,
-        attempt,
-        epoch,
-        launcher: identity,
-    };
+    let claim = Claim { run, attempt, epoch, launcher: identity };
     match ExitReport::read(dir, &claim) {
         Some(report) if report.never_started() => Ok(Attach::NeverStarted),
         Some(report) => Ok(Attach::Ended(report)),
         None => {
             // Nothing of another boot can be left.
             if proc::boot_id()? == identity.boot_id {
-                let leftovers = Leftovers {
-                    launcher: identity.clone(),
-                    run,
-                    fresh: false,
-                };
+                let leftovers = Leftovers { launcher: identity.clone(), run, fresh: false };
                 sweep_logged(leftovers).await;
             }
             Ok(Attach::Vanished)

@@ -26,11 +26,7 @@ impl RunDirs {
     #[must_use]
     pub fn new(state_dir: &Path, run: RunId) -> Self {
         let root = state_dir.join("runs").join(run.to_string());
-        Self {
-            state: state_dir.to_owned(),
-            run,
-            root,
-        }
+        Self { state: state_dir.to_owned(), run, root }
     }
 
     /// The run.
@@ -198,13 +194,7 @@ pub(super) fn make_dirs(path: &Path) -> io::Result<bool> {
 
 /// Makes a file anew for writing, with these permission bits; what lay under its name is removed.
 pub(super) fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
-    let make = || {
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(path)
-    };
+    let make = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     match make() {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             remove_any(path)?;
@@ -233,10 +223,7 @@ pub(super) fn remove_any(path: &Path) -> io::Result<()> {
 /// there is an error: the daemon would follow or wait for it.
 pub(super) fn open_regular(path: &Path) -> io::Result<Option<File>> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.cast_signed())
-        .open(path);
+    let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
     match opened {
         Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
         Ok(_) => Err(io::Error::other("not a regular file")),
@@ -252,11 +239,7 @@ pub(super) fn read_regular(path: &Path, max: u64) -> Result<Option<Vec<u8>>, Opt
     };
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(Some)?;
-    if bytes.len() as u64 > max {
-        Err(None)
-    } else {
-        Ok(Some(bytes))
-    }
+    if bytes.len() as u64 > max { Err(None) } else { Ok(Some(bytes)) }
 }
 
 #[cfg(test)]
@@ -296,10 +279,7 @@ mod tests {
         symlink(dir.path(), &folder).unwrap();
         assert!(make_dir(&folder).unwrap(), "a link is replaced by a folder");
         assert!(!make_dir(&folder).unwrap(), "a folder stays");
-        assert_eq!(
-            folder.symlink_metadata().unwrap().permissions().mode() & 0o777,
-            0o700
-        );
+        assert_eq!(folder.symlink_metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
@@ -317,10 +297,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(read_regular(&path("file"), 5).unwrap().unwrap(), b"12345");
-        assert!(
-            read_regular(&path("file"), 4).unwrap_err().is_none(),
-            "larger than allowed"
-        );
+        assert!(read_regular(&path("file"), 4).unwrap_err().is_none(), "larger than allowed");
         assert!(read_regular(&path("none"), 5).unwrap().is_none());
         for odd in ["link", "fifo", "."] {
             assert!(read_regular(&path(odd), 5).unwrap_err().is_some(), "{odd}");

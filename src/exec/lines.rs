@@ -66,11 +66,7 @@ impl Lines {
         let reader = self.reader.as_mut()?;
         let mut line = Vec::new();
         loop {
-            let n = reader
-                .by_ref()
-                .take(EVENT_LINE_MAX + 1)
-                .read_until(b'\n', &mut line)
-                .unwrap_or(0);
+            let n = reader.by_ref().take(EVENT_LINE_MAX + 1).read_until(b'\n', &mut line).unwrap_or(0);
             if n == 0 {
                 return None;
             }
@@ -78,12 +74,7 @@ impl Lines {
                 return Some(line);
             }
             self.bad += 1;
-            let head: Vec<u8> = line
-                .iter()
-                .copied()
-                .filter(|b| !b.is_ascii_whitespace())
-                .take(256)
-                .collect();
+            let head: Vec<u8> = line.iter().copied().filter(|b| !b.is_ascii_whitespace()).take(256).collect();
             self.result_too_long |= head.windows(15).any(|w| w == br#""type":"result""#);
             if line.last() != Some(&b'\n') {
                 reader.skip_until(b'\n').ok()?;
@@ -102,10 +93,7 @@ pub struct Steps {
 
 /// Reads the steps that the program reported, lazily; none where it wrote no events file.
 pub fn read_steps(dir: &AttemptDir) -> io::Result<Steps> {
-    Ok(Steps {
-        lines: Lines::open(dir)?,
-        next: 0,
-    })
+    Ok(Steps { lines: Lines::open(dir)?, next: 0 })
 }
 
 impl Iterator for Steps {
@@ -141,10 +129,7 @@ mod tests {
         );
         let steps: Vec<Step> = read_steps(&dir).unwrap().collect();
         assert_eq!(steps.len(), 2);
-        assert_eq!(
-            (steps[1].index, &steps[1].fields["title"]),
-            (1, &Value::from("b"))
-        );
+        assert_eq!((steps[1].index, &steps[1].fields["title"]), (1, &Value::from("b")));
         assert!(!steps[0].fields.contains_key("type"));
         let mut lines = Lines::open(&dir).unwrap();
         while lines.next().is_some() {}
@@ -158,9 +143,7 @@ mod tests {
             let frame = b"{\"type\":\"step\",\"t\":\"\"}\n".len();
             format!("{{\"type\":\"step\",\"t\":\"{}\"}}\n", "x".repeat(n - frame))
         };
-        let (_tmp, dir) = dir([line(limit), line(limit + 1), line(limit + 2), line(100)]
-            .concat()
-            .as_bytes());
+        let (_tmp, dir) = dir([line(limit), line(limit + 1), line(limit + 2), line(100)].concat().as_bytes());
         assert_eq!(read_steps(&dir).unwrap().count(), 2);
     }
 

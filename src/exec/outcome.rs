@@ -31,12 +31,8 @@ const VIOLATIONS_MAX: usize = 5;
 /// Longest failure code of a program, bytes.
 const CODE_MAX: usize = 64;
 /// Codes that say "not by its own doing"; a program cannot say that of itself.
-const NOT_ITS_OWN: [FailureCode; 4] = [
-    FailureCode::Cancelled,
-    FailureCode::Interrupted,
-    FailureCode::Deadline,
-    FailureCode::Superseded,
-];
+const NOT_ITS_OWN: [FailureCode; 4] =
+    [FailureCode::Cancelled, FailureCode::Interrupted, FailureCode::Deadline, FailureCode::Superseded];
 
 /// How the run ends, judged by this attempt. Blocking. `skills` of the outcome is left empty: who prepared
 /// the run knows them.
@@ -61,9 +57,7 @@ pub fn read_outcome(
         steps: (protocol == Protocol::Matins).then_some(told.steps),
         ..Outcome::default()
     };
-    let failed = imposed(report)
-        .or_else(|| told.failure.clone())
-        .or_else(|| exit_failure(&dir, report));
+    let failed = imposed(report).or_else(|| told.failure.clone()).or_else(|| exit_failure(&dir, report));
     match failed.map_or_else(|| result(&dir, told, result_schema), Err) {
         Ok(result) => outcome.result = result,
         Err(failure) => outcome.failure = Some(failure),
@@ -104,10 +98,7 @@ impl Told {
     }
 
     fn take(&mut self, kind: &str, mut fields: Map<String, Value>) {
-        if let Some(model) = ["finalModel", "model"]
-            .iter()
-            .find_map(|name| fields.get(*name)?.as_str())
-        {
+        if let Some(model) = ["finalModel", "model"].iter().find_map(|name| fields.get(*name)?.as_str()) {
             self.final_model = Some(model.to_owned());
         }
         match kind {
@@ -141,16 +132,9 @@ fn sum(a: Usage, b: Usage) -> Usage {
 }
 
 fn told_failure(fields: &Map<String, Value>) -> Failure {
-    let text = |name: &str| {
-        fields
-            .get(name)
-            .and_then(Value::as_str)
-            .filter(|text| !text.trim().is_empty())
-    };
+    let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
     let explanation = text("message").or_else(|| text("explanation"));
-    let code = text("code")
-        .filter(|code| is_code(code))
-        .unwrap_or(FailureCode::Unknown.as_str());
+    let code = text("code").filter(|code| is_code(code)).unwrap_or(FailureCode::Unknown.as_str());
     Failure {
         code: code.to_owned(),
         explanation: explanation.map_or_else(|| "the program reported failure".to_owned(), quote),
@@ -168,32 +152,23 @@ fn imposed(report: &ExitReport) -> Option<Failure> {
         return Some(Failure::new(FailureCode::LaunchError, why.clone()));
     }
     if !report.started {
-        return Some(Failure::new(
-            FailureCode::Interrupted,
-            "the program was never started",
-        ));
+        return Some(Failure::new(FailureCode::Interrupted, "the program was never started"));
     }
     let limit = report.limit.unwrap_or_default();
     let time = || human_duration(Duration::from_millis(limit));
     let (code, explanation) = match report.reason {
         Reason::Exited => return None,
-        Reason::Timeout => (
-            FailureCode::Timeout,
-            format!("it ran longer than its timeout of {}", time()),
-        ),
-        Reason::IdleTimeout => (
-            FailureCode::IdleTimeout,
-            format!("it was silent for longer than {}", time()),
-        ),
-        Reason::OutputLimit => (
-            FailureCode::OutputLimit,
-            format!("it wrote more than its limit of {limit} bytes"),
-        ),
+        Reason::Timeout => (FailureCode::Timeout, format!("it ran longer than its timeout of {}", time())),
+        Reason::IdleTimeout => {
+            (FailureCode::IdleTimeout, format!("it was silent for longer than {}", time()))
+        }
+        Reason::OutputLimit => {
+            (FailureCode::OutputLimit, format!("it wrote more than its limit of {limit} bytes"))
+        }
         Reason::Cancelled => (FailureCode::Cancelled, "it was cancelled".to_owned()),
-        Reason::Orphaned => (
-            FailureCode::Interrupted,
-            format!("it was ended after {} without a daemon", time()),
-        ),
+        Reason::Orphaned => {
+            (FailureCode::Interrupted, format!("it was ended after {} without a daemon", time()))
+        }
     };
     Some(Failure::new(code, explanation))
 }
@@ -205,9 +180,7 @@ fn exit_failure(dir: &AttemptDir, report: &ExitReport) -> Option<Failure> {
         (None, Some(signal)) => format!("the program was ended by {}", signal_name(signal)),
         (None, None) => "the end of the program could not be observed".to_owned(),
     };
-    let said = last_line(&dir.stderr())
-        .map(|line| format!(": {line}"))
-        .unwrap_or_default();
+    let said = last_line(&dir.stderr()).map(|line| format!(": {line}")).unwrap_or_default();
     Some(Failure::new(FailureCode::RuntimeError, format!("{how}{said}")))
 }
 
@@ -219,8 +192,7 @@ fn signal_name(signal: i32) -> String {
 fn last_line(path: &Path) -> Option<String> {
     let mut file = open_regular(path).ok()??;
     let size = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(STDERR_TAIL)))
-        .ok()?;
+    file.seek(SeekFrom::Start(size.saturating_sub(STDERR_TAIL))).ok()?;
     let mut tail = Vec::new();
     file.take(STDERR_TAIL).read_to_end(&mut tail).ok()?;
     let text = String::from_utf8_lossy(&tail);
@@ -230,10 +202,7 @@ fn last_line(path: &Path) -> Option<String> {
 /// The program's words fit for one line of a sentence.
 fn quote(text: &str) -> String {
     let plain = anstream::adapter::strip_str(text).to_string();
-    let spaced: String = plain
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let spaced: String = plain.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let trimmed = spaced.trim();
     match trimmed.char_indices().nth(QUOTE_MAX) {
         Some((end, _)) => format!("{}..", trimmed.get(..end).unwrap_or_default()),
@@ -248,34 +217,18 @@ fn result(dir: &AttemptDir, told: Told, schema: Option<&Value>) -> Result<Option
     };
     let refuse = |why: String| Failure::new(FailureCode::ValidationFailed, why);
     let Some(result) = found else {
-        return Err(refuse(
-            "the program ended without the result that result_schema promises".to_owned(),
-        ));
+        return Err(refuse("the program ended without the result that result_schema promises".to_owned()));
     };
-    let schema = Schema::compile(schema).map_err(|e| {
-        Failure::new(
-            FailureCode::RuntimeError,
-            format!("result_schema cannot be used: {e}"),
-        )
-    })?;
+    let schema = Schema::compile(schema)
+        .map_err(|e| Failure::new(FailureCode::RuntimeError, format!("result_schema cannot be used: {e}")))?;
     match schema.validate(&result) {
         Ok(()) => Ok(Some(result)),
         Err(violations) => {
-            let shown: Vec<String> = violations
-                .iter()
-                .take(VIOLATIONS_MAX)
-                .map(|v| quote(&v.to_string()))
-                .collect();
+            let shown: Vec<String> =
+                violations.iter().take(VIOLATIONS_MAX).map(|v| quote(&v.to_string())).collect();
             let more = violations.len().saturating_sub(VIOLATIONS_MAX);
-            let rest = if more > 0 {
-                format!("; and {more} more")
-            } else {
-                String::new()
-            };
-            Err(refuse(format!(
-                "the result does not fit result_schema: {}{rest}",
-                shown.join("; ")
-            )))
+            let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+            Err(refuse(format!("the result does not fit result_schema: {}{rest}", shown.join("; "))))
         }
     }
 }
@@ -287,11 +240,7 @@ fn find_result(dir: &AttemptDir, told: Told, promised: bool) -> Result<Option<Va
     };
     if let Some(result) = told.result {
         let fits = serde_json::to_vec(&result).is_ok_and(|json| json.len() as u64 <= RESULT_MAX);
-        return if fits {
-            Ok(Some(result))
-        } else {
-            Err(too_large("in the events file"))
-        };
+        return if fits { Ok(Some(result)) } else { Err(too_large("in the events file")) };
     }
     if told.result_too_long {
         return Err(too_large("in the events file"));
@@ -305,9 +254,7 @@ fn find_result(dir: &AttemptDir, told: Told, promised: bool) -> Result<Option<Va
             return Ok(None);
         };
         let parsed = serde_json::from_slice(&bytes);
-        parsed
-            .map(Some)
-            .map_err(|e| unfit(format!("the result {place} is not JSON: {e}")))
+        parsed.map(Some).map_err(|e| unfit(format!("the result {place} is not JSON: {e}")))
     };
     match read(&dir.result(), "in MATINS_RESULT_FILE")? {
         None if promised => read(&dir.stdout(), "on stdout"),

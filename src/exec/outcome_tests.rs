@@ -72,18 +72,13 @@ fn object() -> Value {
 fn without_a_schema_stdout_is_no_result() {
     let left = Left::new().with(AttemptDir::stdout, r#"{"n":1}"#);
     let outcome = left.plain(None);
-    assert_eq!(
-        (outcome.failure, outcome.result, outcome.steps),
-        (None, None, None)
-    );
+    assert_eq!((outcome.failure, outcome.result, outcome.steps), (None, None, None));
     assert_eq!(left.plain(Some(&object())).result, Some(json!({"n": 1})));
 }
 
 #[test]
 fn the_result_file_goes_before_stdout_and_a_result_line_before_both() {
-    let left = Left::new()
-        .with(AttemptDir::stdout, r#"{"n":1}"#)
-        .with(AttemptDir::result, r#"{"n":2}"#);
+    let left = Left::new().with(AttemptDir::stdout, r#"{"n":1}"#).with(AttemptDir::result, r#"{"n":2}"#);
     assert_eq!(left.plain(Some(&object())).result, Some(json!({"n": 2})));
     assert_eq!(left.plain(None).result, Some(json!({"n": 2})));
     let left = left.with(
@@ -91,15 +86,8 @@ fn the_result_file_goes_before_stdout_and_a_result_line_before_both() {
         "{\"type\":\"result\",\"result\":{\"n\":9}}\n{\"type\":\"result\",\"result\":{\"n\":3},\"model\":\"m\"}\n",
     );
     let outcome = left.matins(Some(&object()));
-    assert_eq!(
-        (outcome.result, outcome.final_model.as_deref()),
-        (Some(json!({"n": 3})), Some("m"))
-    );
-    assert_eq!(
-        left.plain(None).result,
-        Some(json!({"n": 2})),
-        "plain reads no events"
-    );
+    assert_eq!((outcome.result, outcome.final_model.as_deref()), (Some(json!({"n": 3})), Some("m")));
+    assert_eq!(left.plain(None).result, Some(json!({"n": 2})), "plain reads no events");
 }
 
 #[test]
@@ -107,40 +95,17 @@ fn a_promised_result_must_be_there_and_fit() {
     let schema = object();
     for empty in ["", " \n\t"] {
         let left = Left::new().with(AttemptDir::stdout, empty);
-        failed(
-            &left.plain(Some(&schema)),
-            "validation_failed",
-            "without the result",
-        );
+        failed(&left.plain(Some(&schema)), "validation_failed", "without the result");
     }
-    failed(
-        &Left::new().plain(Some(&schema)),
-        "validation_failed",
-        "without the result",
-    );
+    failed(&Left::new().plain(Some(&schema)), "validation_failed", "without the result");
     let left = Left::new().with(AttemptDir::stdout, "done!");
-    failed(
-        &left.plain(Some(&schema)),
-        "validation_failed",
-        "on stdout is not JSON",
-    );
+    failed(&left.plain(Some(&schema)), "validation_failed", "on stdout is not JSON");
     let left = Left::new().with(AttemptDir::result, r#"{"n":"x"}"#);
-    failed(
-        &left.plain(Some(&schema)),
-        "validation_failed",
-        "does not fit result_schema",
-    );
+    failed(&left.plain(Some(&schema)), "validation_failed", "does not fit result_schema");
     let left = Left::new().with(AttemptDir::result, "{");
-    failed(
-        &left.plain(None),
-        "validation_failed",
-        "MATINS_RESULT_FILE is not JSON",
-    );
+    failed(&left.plain(None), "validation_failed", "MATINS_RESULT_FILE is not JSON");
     let left = Left::new().with(AttemptDir::result, "null");
-    assert_eq!(
-        left.plain(Some(&json!({"type": "null"}))).result,
-        Some(Value::Null)
-    );
+    assert_eq!(left.plain(Some(&json!({"type": "null"}))).result, Some(Value::Null));
 }
 
 #[test]
@@ -154,11 +119,7 @@ fn a_result_has_a_largest_size() {
     failed(&left.plain(Some(&json!({}))), "output_limit", "on stdout");
     for n in [RESULT_MAX + 1, RESULT_MAX * 3] {
         let line = format!("{{\"type\": \"result\", \"result\": {}}}\n", at(n));
-        failed(
-            &Left::new().with(AttemptDir::events, line).matins(None),
-            "output_limit",
-            "events file",
-        );
+        failed(&Left::new().with(AttemptDir::events, line).matins(None), "output_limit", "events file");
     }
 }
 
@@ -171,35 +132,17 @@ fn the_daemon_does_not_follow_what_the_program_left() {
 
 #[test]
 fn exit_codes_and_signals_quote_the_last_line_of_stderr() {
-    let left = Left::new().with(
-        AttemptDir::stderr,
-        "first\n\x1b[31mconnection refused\x1b[0m\n\n  \n",
-    );
+    let left = Left::new().with(AttemptDir::stderr, "first\n\x1b[31mconnection refused\x1b[0m\n\n  \n");
     let ended = |code, signal| {
-        let report = ExitReport {
-            exit_code: code,
-            signal,
-            ..left.report()
-        };
+        let report = ExitReport { exit_code: code, signal, ..left.report() };
         read_outcome(&left.dirs, 1, &report, Protocol::Plain, None)
     };
-    failed(
-        &ended(Some(3), None),
-        "runtime_error",
-        "exited with code 3: connection refused",
-    );
-    failed(
-        &ended(None, Some(9)),
-        "runtime_error",
-        "ended by SIGKILL: connection refused",
-    );
+    failed(&ended(Some(3), None), "runtime_error", "exited with code 3: connection refused");
+    failed(&ended(None, Some(9)), "runtime_error", "ended by SIGKILL: connection refused");
     failed(&ended(None, None), "runtime_error", "could not be observed");
     assert_eq!(ended(Some(3), None).exit_code, Some(3));
     let left = Left::new().with(AttemptDir::stderr, "é".repeat(10_000));
-    let report = ExitReport {
-        exit_code: Some(1),
-        ..left.report()
-    };
+    let report = ExitReport { exit_code: Some(1), ..left.report() };
     let outcome = read_outcome(&left.dirs, 1, &report, Protocol::Plain, None);
     assert!(outcome.failure.unwrap().explanation.chars().count() < 350);
 }
@@ -217,36 +160,13 @@ fn what_we_imposed_goes_before_what_the_program_said() {
         (Reason::Cancelled, None, "cancelled", "cancelled"),
         (Reason::Orphaned, Some(3_600_000), "interrupted", "1h"),
     ] {
-        let report = ExitReport {
-            reason,
-            limit,
-            ..left.report()
-        };
-        failed(
-            &read_outcome(&left.dirs, 1, &report, Protocol::Matins, None),
-            code,
-            word,
-        );
+        let report = ExitReport { reason, limit, ..left.report() };
+        failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), code, word);
     }
-    let report = ExitReport {
-        started: false,
-        launch_error: Some("no such file".into()),
-        ..left.report()
-    };
-    failed(
-        &read_outcome(&left.dirs, 1, &report, Protocol::Matins, None),
-        "launch_error",
-        "no such file",
-    );
-    let report = ExitReport {
-        started: false,
-        ..left.report()
-    };
-    failed(
-        &read_outcome(&left.dirs, 1, &report, Protocol::Matins, None),
-        "interrupted",
-        "never started",
-    );
+    let report = ExitReport { started: false, launch_error: Some("no such file".into()), ..left.report() };
+    failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), "launch_error", "no such file");
+    let report = ExitReport { started: false, ..left.report() };
+    failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), "interrupted", "never started");
     failed(&left.matins(None), "rate_limited", "slow down");
 }
 
@@ -255,25 +175,13 @@ fn an_error_line_fails_the_run_whatever_the_exit_code() {
     for (line, code, word) in [
         (r#"{"type":"error"}"#, "unknown", "reported failure"),
         (r#"{"type":"error","message":"no luck"}"#, "unknown", "no luck"),
-        (
-            r#"{"type":"error","code":"shop_closed","message":"closed"}"#,
-            "shop_closed",
-            "closed",
-        ),
+        (r#"{"type":"error","code":"shop_closed","message":"closed"}"#, "shop_closed", "closed"),
         (r#"{"type":"error","code":"step_limit"}"#, "step_limit", ""),
         (r#"{"type":"error","code":"Not A Code"}"#, "unknown", ""),
-        (
-            r#"{"type":"error","code":"cancelled","message":"x"}"#,
-            "unknown",
-            "x",
-        ),
+        (r#"{"type":"error","code":"cancelled","message":"x"}"#, "unknown", "x"),
         (r#"{"type":"error","code":7}"#, "unknown", ""),
     ] {
-        failed(
-            &Left::new().with(AttemptDir::events, line).matins(None),
-            code,
-            word,
-        );
+        failed(&Left::new().with(AttemptDir::events, line).matins(None), code, word);
     }
 }
 
@@ -286,16 +194,9 @@ fn usage_adds_up_and_what_is_unknown_stays_unknown() {
          {\"type\":\"step\"}\ngarbage\n{\"type\":\"news\"}\n",
     );
     let outcome = left.matins(None);
-    let usage = Usage {
-        input_tokens: Some(12),
-        output_tokens: Some(2),
-        model_calls: Some(1),
-        ..Usage::default()
-    };
-    assert_eq!(
-        (outcome.failure, outcome.usage, outcome.steps),
-        (None, Some(usage), Some(2))
-    );
+    let usage =
+        Usage { input_tokens: Some(12), output_tokens: Some(2), model_calls: Some(1), ..Usage::default() };
+    assert_eq!((outcome.failure, outcome.usage, outcome.steps), (None, Some(usage), Some(2)));
     assert_eq!(outcome.final_model.as_deref(), Some("b"));
     assert_eq!(Left::new().matins(None).usage, None);
 }

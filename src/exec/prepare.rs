@@ -71,9 +71,7 @@ fn seed(dirs: &RunDirs, list: &[Skill]) -> Result<Vec<SeededSkill>, Error> {
         make_dir(&folder).map(drop)
     });
     made.map_err(fail)?;
-    list.iter()
-        .map(|skill| skills::seed(skill, &folder.join(&skill.id)))
-        .collect()
+    list.iter().map(|skill| skills::seed(skill, &folder.join(&skill.id))).collect()
 }
 
 fn make_attempt(attempt: &AttemptDir) -> Result<(), Error> {
@@ -96,9 +94,7 @@ fn make_attempt(attempt: &AttemptDir) -> Result<(), Error> {
         }
     }
     let tmp = attempt.tmp();
-    make_dir(&tmp)
-        .map(drop)
-        .map_err(Error::file("make the folder", &tmp))
+    make_dir(&tmp).map(drop).map_err(Error::file("make the folder", &tmp))
 }
 
 /// A session's name is one path component, and no surprise in a shell either.
@@ -159,18 +155,10 @@ mod tests {
         assert_eq!(prepare(&dirs, &preparation).unwrap(), []);
         assert_eq!(std::fs::read(dirs.prompt()).unwrap(), b"do it");
         assert_eq!(std::fs::read(dirs.input()).unwrap(), br#"{"a":1}"#);
-        assert_eq!(
-            std::fs::read(dirs.result_schema()).unwrap(),
-            br#"{"type":"object"}"#
-        );
+        assert_eq!(std::fs::read(dirs.result_schema()).unwrap(), br#"{"type":"object"}"#);
         assert_eq!(std::fs::read(dirs.definition()).unwrap(), b"name: x\n");
         let attempt = dirs.attempt(1);
-        for folder in [
-            &dirs.skills(),
-            &dirs.files(),
-            &attempt.tmp(),
-            &dirs.workspace("s-1"),
-        ] {
+        for folder in [&dirs.skills(), &dirs.files(), &attempt.tmp(), &dirs.workspace("s-1")] {
             let mode = folder.metadata().unwrap().permissions().mode();
             assert!(folder.is_dir() && mode & 0o777 == 0o700, "{}", folder.display());
         }
@@ -182,10 +170,7 @@ mod tests {
         let source = state.path().join("src/a");
         std::fs::create_dir_all(&source).unwrap();
         std::fs::write(source.join("SKILL.md"), "good").unwrap();
-        let list = [Skill {
-            id: "a".to_owned(),
-            dir: source,
-        }];
+        let list = [Skill { id: "a".to_owned(), dir: source }];
         let input = json!({});
         let first = prepare(&dirs, &what(&input, &list, 1)).unwrap();
         let attempt = dirs.attempt(1);
@@ -209,14 +194,8 @@ mod tests {
         let (_state, dirs) = dirs();
         let input = json!({});
         for session in ["", ".", "..", "a/b", "../x", "a\0b", ".hidden", &"x".repeat(129)] {
-            let preparation = Preparation {
-                session,
-                ..what(&input, &[], 1)
-            };
-            assert!(
-                matches!(prepare(&dirs, &preparation), Err(Error::BadSession(_))),
-                "{session:?}"
-            );
+            let preparation = Preparation { session, ..what(&input, &[], 1) };
+            assert!(matches!(prepare(&dirs, &preparation), Err(Error::BadSession(_))), "{session:?}");
         }
         assert!(!dirs.root().exists(), "refused before anything was made");
     }

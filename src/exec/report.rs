@@ -159,60 +159,25 @@ mod tests {
     fn only_the_claims_own_report_is_believed() {
         let tmp = tempfile::tempdir().unwrap();
         let dir = AttemptDir::at(tmp.path());
-        let launcher = Identity {
-            boot_id: BootId::new("b"),
-            pid: 42,
-            start_ticks: 1,
-            pidfd_inode: 1,
-        };
-        let claim = Claim {
-            run: report().run,
-            attempt: 1,
-            epoch: Epoch(3),
-            launcher: &launcher,
-        };
+        let launcher = Identity { boot_id: BootId::new("b"), pid: 42, start_ticks: 1, pidfd_inode: 1 };
+        let claim = Claim { run: report().run, attempt: 1, epoch: Epoch(3), launcher: &launcher };
         assert_eq!(ExitReport::read(&dir, &claim), None);
         report().write(&dir).unwrap();
         assert_eq!(ExitReport::read(&dir, &claim), Some(report()));
         let other = RunId::generate(0, &SeededEntropy::new(2));
         let stale = [
-            ExitReport {
-                epoch: Some(Epoch(2)),
-                ..report()
-            },
-            ExitReport {
-                epoch: None,
-                ..report()
-            },
-            ExitReport {
-                attempt: 2,
-                ..report()
-            },
-            ExitReport {
-                run: other,
-                ..report()
-            },
-            ExitReport {
-                version: 2,
-                ..report()
-            },
-            ExitReport {
-                epoch: None,
-                started: false,
-                launcher_pid: 43,
-                ..report()
-            },
+            ExitReport { epoch: Some(Epoch(2)), ..report() },
+            ExitReport { epoch: None, ..report() },
+            ExitReport { attempt: 2, ..report() },
+            ExitReport { run: other, ..report() },
+            ExitReport { version: 2, ..report() },
+            ExitReport { epoch: None, started: false, launcher_pid: 43, ..report() },
         ];
         for report in stale {
             report.write(&dir).unwrap();
             assert_eq!(ExitReport::read(&dir, &claim), None, "{report:?}");
         }
-        let never = ExitReport {
-            epoch: None,
-            started: false,
-            exit_code: None,
-            ..report()
-        };
+        let never = ExitReport { epoch: None, started: false, exit_code: None, ..report() };
         never.write(&dir).unwrap();
         assert!(ExitReport::read(&dir, &claim).unwrap().never_started());
         std::fs::write(dir.exit(), "{\"version\":1").unwrap();

@@ -40,10 +40,7 @@ struct Entry {
 /// Copies the skill to `target`, which must not exist; its digest.
 pub(super) fn seed(skill: &Skill, target: &Path) -> Result<SeededSkill, Error> {
     let copied = copy(skill, target);
-    copied.map_err(|problem| Error::Skill {
-        skill: skill.id.clone(),
-        problem,
-    })
+    copied.map_err(|problem| Error::Skill { skill: skill.id.clone(), problem })
 }
 
 fn copy(skill: &Skill, target: &Path) -> Result<SeededSkill, String> {
@@ -79,19 +76,13 @@ fn copy(skill: &Skill, target: &Path) -> Result<SeededSkill, String> {
         digest.update((bytes.len() as u64).to_le_bytes());
         digest.update(&bytes);
     }
-    Ok(SeededSkill {
-        id: skill.id.clone(),
-        sha256: hex(&digest.finalize()),
-    })
+    Ok(SeededSkill { id: skill.id.clone(), sha256: hex(&digest.finalize()) })
 }
 
 fn list(root: &Path, below: &Path, depth: usize, found: &mut Vec<Entry>) -> Result<(), String> {
     let folder = root.join(below);
     if depth > SKILL_DEPTH_MAX {
-        return Err(format!(
-            "{} is more than {SKILL_DEPTH_MAX} folders deep",
-            folder.display()
-        ));
+        return Err(format!("{} is more than {SKILL_DEPTH_MAX} folders deep", folder.display()));
     }
     let entries = std::fs::read_dir(&folder).map_err(|e| said(&folder, "cannot be read", &e))?;
     for entry in entries {
@@ -103,19 +94,14 @@ fn list(root: &Path, below: &Path, depth: usize, found: &mut Vec<Entry>) -> Resu
         } else if meta.is_symlink() {
             Kind::Link(inner_link(root, below, &at)?)
         } else if meta.is_file() {
-            Kind::File {
-                executable: meta.mode() & 0o111 != 0,
-            }
+            Kind::File { executable: meta.mode() & 0o111 != 0 }
         } else {
             return Err(format!("{} is neither file, folder nor link", at.display()));
         };
         let descend = matches!(kind, Kind::Folder).then(|| path.clone());
         found.push(Entry { path, kind });
         if found.len() > SKILL_FILES_MAX {
-            return Err(format!(
-                "{} holds more than {SKILL_FILES_MAX} files",
-                root.display()
-            ));
+            return Err(format!("{} holds more than {SKILL_FILES_MAX} files", root.display()));
         }
         if let Some(inner) = descend {
             list(root, &inner, depth + 1, found)?;
@@ -141,11 +127,7 @@ fn inner_link(root: &Path, below: &Path, at: &Path) -> Result<OsString, String> 
     let (real_root, real) = (root.canonicalize(), at.canonicalize());
     let root = real_root.map_err(|e| said(root, "cannot be read", &e))?;
     let real = real.map_err(|e| said(at, "is a link that leads nowhere", &e))?;
-    if real.starts_with(&root) {
-        Ok(target.into_os_string())
-    } else {
-        Err(leaves())
-    }
+    if real.starts_with(&root) { Ok(target.into_os_string()) } else { Err(leaves()) }
 }
 
 fn read(path: &Path, left: u64) -> Result<Vec<u8>, String> {
@@ -153,11 +135,7 @@ fn read(path: &Path, left: u64) -> Result<Vec<u8>, String> {
     let read = std::fs::File::open(path).and_then(|file| file.take(left + 1).read_to_end(&mut bytes));
     read.map_err(|e| said(path, "cannot be read", &e))?;
     if bytes.len() as u64 > left {
-        return Err(format!(
-            "with {} it is larger than {} MiB",
-            path.display(),
-            SKILL_BYTES_MAX >> 20
-        ));
+        return Err(format!("with {} it is larger than {} MiB", path.display(), SKILL_BYTES_MAX >> 20));
     }
     Ok(bytes)
 }
@@ -188,19 +166,12 @@ mod tests {
 
     fn place() -> Place {
         let dir = tempfile::tempdir().unwrap();
-        let skill = Skill {
-            id: "shop".to_owned(),
-            dir: dir.path().join("shop"),
-        };
+        let skill = Skill { id: "shop".to_owned(), dir: dir.path().join("shop") };
         std::fs::create_dir_all(skill.dir.join("scripts")).unwrap();
         std::fs::write(skill.dir.join("SKILL.md"), "---\nname: shop\n---\n").unwrap();
         std::fs::write(skill.dir.join("scripts/go.sh"), "#!/bin/sh\n").unwrap();
         let target = dir.path().join("copy");
-        Place {
-            skill,
-            target,
-            _dir: dir,
-        }
+        Place { skill, target, _dir: dir }
     }
 
     fn refused(p: &Place) -> String {
@@ -217,23 +188,11 @@ mod tests {
         symlink("../SKILL.md", p.skill.dir.join("scripts/doc")).unwrap();
         std::fs::write(p.skill.dir.join("binary"), [0, 159, 146, 150]).unwrap();
         seed(&p.skill, &p.target).unwrap();
-        assert_eq!(
-            std::fs::read(p.target.join("binary")).unwrap(),
-            [0, 159, 146, 150]
-        );
-        assert_eq!(
-            std::fs::read(p.target.join("scripts/doc")).unwrap(),
-            b"---\nname: shop\n---\n"
-        );
-        assert_eq!(
-            std::fs::read_link(p.target.join("scripts/doc")).unwrap(),
-            Path::new("../SKILL.md")
-        );
+        assert_eq!(std::fs::read(p.target.join("binary")).unwrap(), [0, 159, 146, 150]);
+        assert_eq!(std::fs::read(p.target.join("scripts/doc")).unwrap(), b"---\nname: shop\n---\n");
+        assert_eq!(std::fs::read_link(p.target.join("scripts/doc")).unwrap(), Path::new("../SKILL.md"));
         let mode = |name: &str| p.target.join(name).metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(
-            (mode("scripts/go.sh"), mode("SKILL.md"), mode("scripts")),
-            (0o700, 0o600, 0o700)
-        );
+        assert_eq!((mode("scripts/go.sh"), mode("SKILL.md"), mode("scripts")), (0o700, 0o600, 0o700));
     }
 
     #[test]
@@ -248,11 +207,7 @@ mod tests {
         assert_eq!(first, digest(&b), "another place, the same content");
         std::fs::write(b.skill.dir.join("SKILL.md"), "other").unwrap();
         assert_ne!(first, digest(&b));
-        std::fs::rename(
-            a.skill.dir.join("scripts/go.sh"),
-            a.skill.dir.join("scripts/ga.sh"),
-        )
-        .unwrap();
+        std::fs::rename(a.skill.dir.join("scripts/go.sh"), a.skill.dir.join("scripts/ga.sh")).unwrap();
         assert_ne!(first, digest(&a), "a name counts");
     }
 

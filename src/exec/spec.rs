@@ -94,23 +94,14 @@ pub struct World<'a> {
 #[must_use]
 pub fn environment(world: &World<'_>) -> BTreeMap<String, String> {
     let inherited = |name: &str| INHERITED.contains(&name) || name.starts_with("LC_");
-    let mut env: BTreeMap<String, String> = world
-        .base
-        .iter()
-        .filter(|(name, _)| inherited(name))
-        .map(|(n, v)| (n.clone(), v.clone()))
-        .collect();
-    env.entry("PATH".to_owned())
-        .or_insert_with(|| DEFAULT_PATH.to_owned());
+    let mut env: BTreeMap<String, String> =
+        world.base.iter().filter(|(name, _)| inherited(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    env.entry("PATH".to_owned()).or_insert_with(|| DEFAULT_PATH.to_owned());
     let attempt = world.dirs.attempt(world.attempt);
     env.insert("TMPDIR".to_owned(), text(&attempt.tmp()));
     let own = world.env.iter().filter(|(name, _)| !name.starts_with(RESERVED));
     env.extend(own.map(|(n, v)| (n.clone(), v.clone())));
-    let schema = if world.has_result_schema {
-        text(&world.dirs.result_schema())
-    } else {
-        String::new()
-    };
+    let schema = if world.has_result_schema { text(&world.dirs.result_schema()) } else { String::new() };
     let time = |ms: Option<i64>| ms.map(rfc3339_ms).unwrap_or_default();
     let ours = [
         ("RUN_ID", world.dirs.run().to_string()),
@@ -152,10 +143,7 @@ mod tests {
         TMPDIR TZ USER";
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect()
+        pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
     }
 
     #[test]
@@ -175,11 +163,7 @@ mod tests {
             ("MATINS_RUN_ID", "outer"),
             ("SHOP_KEY", "x"),
         ]);
-        let own = map(&[
-            ("REGION", "eu"),
-            ("TZ", "Europe/Berlin"),
-            ("MATINS_RUN_ID", "forged"),
-        ]);
+        let own = map(&[("REGION", "eu"), ("TZ", "Europe/Berlin"), ("MATINS_RUN_ID", "forged")]);
         let agent: AgentId = "shop".parse().unwrap();
         let world = World {
             base: &base,
@@ -191,38 +175,21 @@ mod tests {
             has_result_schema: false,
             trigger: Trigger::Schedule,
             scheduled_for_ms: Some(0),
-            window: Some(Window {
-                start_ms: -1000,
-                end_ms: 0,
-                slots: 1,
-            }),
+            window: Some(Window { start_ms: -1000, end_ms: 0, slots: 1 }),
             idempotency_key: "k",
             socket: None,
         };
         let env = environment(&world);
         let names: Vec<&str> = env.keys().map(String::as_str).collect();
         assert_eq!(names.join(" "), DOCUMENTED);
-        assert_eq!(
-            env["MATINS_RUN_ID"],
-            run.to_string(),
-            "neither the daemon nor the definition forges it"
-        );
+        assert_eq!(env["MATINS_RUN_ID"], run.to_string(), "neither the daemon nor the definition forges it");
         assert_eq!(env["TZ"], "Europe/Berlin");
         assert_eq!(env["TMPDIR"], format!("/s/runs/{run}/attempts/2/tmp"));
         assert_eq!(env["MATINS_WINDOW_START"], "1969-12-31T23:59:59.000Z");
         assert_eq!(env["MATINS_RESULT_SCHEMA_FILE"], "");
-        let full = environment(&World {
-            has_result_schema: true,
-            ..world
-        });
-        assert_eq!(
-            full["MATINS_RESULT_SCHEMA_FILE"],
-            format!("/s/runs/{run}/result_schema.json")
-        );
-        let bare = environment(&World {
-            base: &BTreeMap::new(),
-            ..world
-        });
+        let full = environment(&World { has_result_schema: true, ..world });
+        assert_eq!(full["MATINS_RESULT_SCHEMA_FILE"], format!("/s/runs/{run}/result_schema.json"));
+        let bare = environment(&World { base: &BTreeMap::new(), ..world });
         assert_eq!(bare["PATH"], DEFAULT_PATH);
     }
 }

@@ -39,10 +39,7 @@ pub(super) fn sweep(left: &Leftovers) -> bool {
             ended.into_iter().for_each(proc::reap_one);
             return found.is_empty();
         }
-        let pidfds: Vec<_> = found
-            .iter()
-            .filter_map(|m| proc::signal_member(m, Signal::KILL))
-            .collect();
+        let pidfds: Vec<_> = found.iter().filter_map(|m| proc::signal_member(m, Signal::KILL)).collect();
         ended.extend(found.iter().map(|m| m.pid));
         let _ = proc::wait_gone(&pidfds, PASS_MAX);
     }
@@ -69,10 +66,7 @@ fn find(left: &Leftovers) -> Vec<Member> {
         members.extend(table.iter().filter(foreign).filter(stray).map(|m| m.pid));
     }
     close_over_descent(&table, &mut members);
-    table
-        .into_iter()
-        .filter(|m| members.contains(&m.pid) && !m.zombie)
-        .collect()
+    table.into_iter().filter(|m| members.contains(&m.pid) && !m.zombie).collect()
 }
 
 /// Adds whoever descends from a member: it may have cleared its environment and left the session.

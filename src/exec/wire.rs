@@ -60,10 +60,7 @@ pub(super) enum Received {
 impl Release {
     /// The message as it is written to the launcher.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
-        let json = serde_json::to_vec(self).map_err(|source| Error::Json {
-            what: "the release",
-            source,
-        })?;
+        let json = serde_json::to_vec(self).map_err(|source| Error::Json { what: "the release", source })?;
         if json.len() > RELEASE_MAX {
             return Err(Error::ReleaseTooLarge { bytes: json.len() });
         }
@@ -99,9 +96,7 @@ fn read_message(from: &mut impl Read) -> Result<Option<Release>, String> {
     }
     let length = length_of(&line)?;
     let mut json = Vec::with_capacity(length);
-    from.take(length as u64)
-        .read_to_end(&mut json)
-        .map_err(unreadable)?;
+    from.take(length as u64).read_to_end(&mut json).map_err(unreadable)?;
     if json.len() < length {
         return Ok(None);
     }
@@ -126,14 +121,9 @@ fn length_of(line: &[u8]) -> Result<usize, String> {
     let version: Option<u32> = words.next().and_then(|word| word.parse().ok());
     if version != Some(RELEASE_VERSION) {
         let found = version.map_or_else(|| "none".to_owned(), |v| v.to_string());
-        return Err(format!(
-            "its version is {found}, this launcher understands {RELEASE_VERSION}"
-        ));
+        return Err(format!("its version is {found}, this launcher understands {RELEASE_VERSION}"));
     }
-    let length = words
-        .next()
-        .and_then(|word| word.parse().ok())
-        .filter(|n| *n <= RELEASE_MAX);
+    let length = words.next().and_then(|word| word.parse().ok()).filter(|n| *n <= RELEASE_MAX);
     length.ok_or_else(|| "the first line gives no length within bounds".to_owned())
 }
 
@@ -179,10 +169,7 @@ mod tests {
         let sent = release();
         let bytes = sent.encode().unwrap();
         for n in 0..bytes.len() {
-            assert!(
-                matches!(receive(&mut &bytes[..n]), Received::Nothing),
-                "cut at {n}"
-            );
+            assert!(matches!(receive(&mut &bytes[..n]), Received::Nothing), "cut at {n}");
         }
         let Received::Release(got) = receive(&mut bytes.as_slice()) else {
             panic!("a whole message");

@@ -52,10 +52,7 @@ mod tests {
     fn retry_after_lengthens_but_never_beyond_a_day() {
         let hour = Duration::from_hours(1);
         assert_eq!(retry_delay(1, 0.5, Some(hour)), Some(hour));
-        assert_eq!(
-            retry_delay(1, 0.5, Some(hour * 1000)),
-            Some(Duration::from_hours(24))
-        );
+        assert_eq!(retry_delay(1, 0.5, Some(hour * 1000)), Some(Duration::from_hours(24)));
         assert_eq!(retry_delay(7, 0.5, Some(hour)), Some(Duration::from_hours(10)));
     }
 }

@@ -79,9 +79,6 @@ pub struct Failure {
 impl Failure {
     /// A failure of the closed table.
     pub fn new(code: FailureCode, explanation: impl Into<String>) -> Self {
-        Self {
-            code: code.as_str().to_owned(),
-            explanation: explanation.into(),
-        }
+        Self { code: code.as_str().to_owned(), explanation: explanation.into() }
     }
 }

@@ -120,19 +120,12 @@ impl Outcome {
     /// An outcome that only failed.
     #[must_use]
     pub fn failed(failure: Failure) -> Self {
-        Self {
-            failure: Some(failure),
-            ..Self::default()
-        }
+        Self { failure: Some(failure), ..Self::default() }
     }
 
     /// The state in which the run ends.
     #[must_use]
     pub fn state(&self) -> RunState {
-        if self.failure.is_some() {
-            RunState::Failed
-        } else {
-            RunState::Completed
-        }
+        if self.failure.is_some() { RunState::Failed } else { RunState::Completed }
     }
 }

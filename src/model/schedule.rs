@@ -113,8 +113,5 @@ pub fn fingerprint(timing: &Timing) -> String {
         Timing::Every { period, phase } => format!("every\0{}\0{}", period.as_millis(), phase.as_millis()),
     };
     let digest = Sha256::digest(canonical.as_bytes());
-    digest
-        .iter()
-        .take(6)
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    digest.iter().take(6).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

@@ -96,16 +96,11 @@ const NOT_PUBLIC_V6: [Ipv6Net; 5] = [
 const LINK_LOCAL_V4: Ipv4Net = v4(169, 254, 0, 0, 16);
 const LINK_LOCAL_V6: Ipv6Net = v6(0xfe80, 0, 0, 10);
 /// Metadata services outside the link-local networks: Alibaba, Azure, Oracle.
-const METADATA_V4: [Ipv4Addr; 3] = [
-    Ipv4Addr::new(100, 100, 100, 200),
-    Ipv4Addr::new(168, 63, 129, 16),
-    Ipv4Addr::new(192, 0, 0, 192),
-];
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
 /// The same in IPv6: AWS, Google.
-const METADATA_V6: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
+const METADATA_V6: [Ipv6Addr; 2] =
+    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
 
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 96);
 const NAT64_LOCAL: Ipv6Net = v6(0x64, 0xff9b, 1, 48);
@@ -147,10 +142,7 @@ fn embedded_v4(addr: Ipv6Addr) -> Option<Ipv4Addr> {
     if SIX_TO_FOUR.contains(&addr) {
         return Some(at(2));
     }
-    [NAT64, NAT64_LOCAL, V4_COMPATIBLE]
-        .iter()
-        .any(|net| net.contains(&addr))
-        .then(|| at(12))
+    [NAT64, NAT64_LOCAL, V4_COMPATIBLE].iter().any(|net| net.contains(&addr)).then(|| at(12))
 }
 
 impl Reach {
@@ -229,9 +221,7 @@ fn checked(
     host: &str,
     addrs: impl Iterator<Item = SocketAddr>,
 ) -> Result<Vec<SocketAddr>, Refused> {
-    addrs
-        .map(|addr| reach.check(host, addr.ip()).map(|()| addr))
-        .collect()
+    addrs.map(|addr| reach.check(host, addr.ip()).map(|()| addr)).collect()
 }
 
 #[cfg(test)]
@@ -335,14 +325,7 @@ mod tests {
                 assert!(reach.check("h", ip(metadata)).is_err(), "{metadata} {reach:?}");
             }
         }
-        for private in [
-            "127.0.0.1",
-            "::1",
-            "10.0.0.1",
-            "192.168.0.1",
-            "fd00::1",
-            "100.64.0.1",
-        ] {
+        for private in ["127.0.0.1", "::1", "10.0.0.1", "192.168.0.1", "fd00::1", "100.64.0.1"] {
             assert!(!is_metadata(ip(private)), "{private}");
             assert_eq!(Reach::PrivateToo.check("h", ip(private)), Ok(()), "{private}");
             assert!(Reach::PublicOnly.check("h", ip(private)).is_err(), "{private}");
@@ -357,10 +340,7 @@ mod tests {
         };
         for (url, expected) in [
             ("hooks.example", "not a URL: relative URL without a base"),
-            (
-                "ftp://h.example/",
-                "the URL begins with ftp:, but only http: and https: are allowed",
-            ),
+            ("ftp://h.example/", "the URL begins with ftp:, but only http: and https: are allowed"),
             (
                 "https://user@h.example/",
                 "the URL holds a user name or a password; sign messages with a secret instead",
@@ -369,23 +349,11 @@ mod tests {
                 "https://:pw@h.example/",
                 "the URL holds a user name or a password; sign messages with a secret instead",
             ),
-            (
-                "http://127.0.0.1/",
-                "127.0.0.1 is 127.0.0.1, which is not a public address",
-            ),
-            (
-                "http://localhost:80/",
-                "localhost is 127.0.0.1, which is not a public address",
-            ),
-            (
-                "http://a.LOCALHOST./",
-                "a.localhost is 127.0.0.1, which is not a public address",
-            ),
+            ("http://127.0.0.1/", "127.0.0.1 is 127.0.0.1, which is not a public address"),
+            ("http://localhost:80/", "localhost is 127.0.0.1, which is not a public address"),
+            ("http://a.LOCALHOST./", "a.localhost is 127.0.0.1, which is not a public address"),
             ("http://[::1]/", "[::1] is ::1, which is not a public address"),
-            (
-                "http://[::ffff:10.0.0.1]/",
-                "[::ffff:10.0.0.1] is 10.0.0.1, which is not a public address",
-            ),
+            ("http://[::ffff:10.0.0.1]/", "[::ffff:10.0.0.1] is 10.0.0.1, which is not a public address"),
         ] {
             assert_eq!(sentence(url, Reach::PublicOnly), expected, "{url}");
         }
@@ -402,15 +370,8 @@ mod tests {
             assert!(sentence(url, Reach::PublicOnly).contains("127.0.0.1"), "{url}");
             assert!(check_url(url, Reach::PrivateToo).is_ok(), "{url}");
         }
-        for url in [
-            "http://169.254.169.254/latest",
-            "http://2852039166/",
-            "http://[fe80::1]/",
-        ] {
-            assert!(
-                sentence(url, Reach::PrivateToo).contains("never allowed"),
-                "{url}"
-            );
+        for url in ["http://169.254.169.254/latest", "http://2852039166/", "http://[fe80::1]/"] {
+            assert!(sentence(url, Reach::PrivateToo).contains("never allowed"), "{url}");
         }
         assert!(check_url("https://hooks.example/x?y=z", Reach::PublicOnly).is_ok());
     }
@@ -424,10 +385,7 @@ mod tests {
         assert_eq!(checked(Reach::PublicOnly, "h", good.iter().copied()), Ok(good));
         for bad in ["127.0.0.1", "::ffff:169.254.169.254", "10.1.1.1"] {
             let mixed = addrs(&["1.1.1.1", bad]);
-            assert!(
-                checked(Reach::PublicOnly, "h", mixed.into_iter()).is_err(),
-                "{bad}"
-            );
+            assert!(checked(Reach::PublicOnly, "h", mixed.into_iter()).is_err(), "{bad}");
         }
     }
 }

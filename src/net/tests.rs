@@ -32,18 +32,10 @@ async fn names_are_checked_when_they_are_resolved() {
     let url = format!("http://localhost:{port}/");
     let public = client(Reach::PublicOnly, Duration::from_secs(5)).unwrap();
     let refused = public.get(&url).send().await.unwrap_err();
-    assert!(
-        root(&refused).ends_with("which is not a public address"),
-        "{}",
-        root(&refused)
-    );
+    assert!(root(&refused).ends_with("which is not a public address"), "{}", root(&refused));
     receiver.set_nonblocking(true).unwrap();
     let nobody = receiver.accept().map(drop).unwrap_err();
-    assert_eq!(
-        nobody.kind(),
-        std::io::ErrorKind::WouldBlock,
-        "nothing was dialled"
-    );
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock, "nothing was dialled");
 
     receiver.set_nonblocking(false).unwrap();
     let server = std::thread::spawn(move || {
@@ -73,12 +65,7 @@ async fn the_control_socket_is_reached_whatever_the_host() {
     let client = unix_client(&socket).unwrap();
     let answer = client.get("http://matins/v1/agents?a=b").send().await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "ok");
-    assert!(
-        server
-            .join()
-            .unwrap()
-            .starts_with("GET /v1/agents?a=b HTTP/1.1\r\n")
-    );
+    assert!(server.join().unwrap().starts_with("GET /v1/agents?a=b HTTP/1.1\r\n"));
 
     let gone = unix_client(&dir.path().join("nobody.sock")).unwrap();
     assert!(gone.get("http://matins/").send().await.unwrap_err().is_connect());

@@ -39,15 +39,13 @@ impl Calendar {
     /// [`Error`]; none for a timing that was read from a file on this machine.
     pub fn compile(timing: &Timing) -> Result<Self, Error> {
         match timing {
-            Timing::Cron { cron, timezone } => Ok(Self(Kind::Cron {
-                cron: cron.clone(),
-                tz: zone(timezone).map_err(Error::Zone)?,
-            })),
+            Timing::Cron { cron, timezone } => {
+                Ok(Self(Kind::Cron { cron: cron.clone(), tz: zone(timezone).map_err(Error::Zone)? }))
+            }
             Timing::Every { period, .. } if *period < Self::MIN_PERIOD => Err(Error::Period),
-            Timing::Every { period, phase } => Ok(Self(Kind::Every {
-                period_ms: millis(*period),
-                phase_ms: millis(*phase),
-            })),
+            Timing::Every { period, phase } => {
+                Ok(Self(Kind::Every { period_ms: millis(*period), phase_ms: millis(*phase) }))
+            }
         }
     }
 
@@ -55,15 +53,12 @@ impl Calendar {
     #[must_use]
     pub fn next_after(&self, after_ms: i64) -> Option<i64> {
         match &self.0 {
-            Kind::Cron { cron, tz } => cron
-                .next_after(from_ms(after_ms), tz)
-                .map(jiff::Timestamp::as_millisecond),
+            Kind::Cron { cron, tz } => {
+                cron.next_after(from_ms(after_ms), tz).map(jiff::Timestamp::as_millisecond)
+            }
             Kind::Every { period_ms, phase_ms } => {
                 let index = after_ms.checked_sub(*phase_ms)?.div_euclid(*period_ms);
-                index
-                    .checked_add(1)?
-                    .checked_mul(*period_ms)?
-                    .checked_add(*phase_ms)
+                index.checked_add(1)?.checked_mul(*period_ms)?.checked_add(*phase_ms)
             }
         }
     }
@@ -94,18 +89,12 @@ impl Calendar {
             Kind::Cron { cron, tz } => cron.count(from_ms(after_ms), from_ms(last_ms), tz),
             Kind::Every { period_ms, .. } => (last_ms.abs_diff(first_ms) / period_ms.unsigned_abs()) + 1,
         };
-        Some(Stretch {
-            first_ms,
-            last_ms,
-            count,
-        })
+        Some(Stretch { first_ms, last_ms, count })
     }
 }
 
 /// The first `n` nominal instants after `after_ms`; fewer where the timing ends.
 #[must_use]
 pub fn fires(calendar: &Calendar, after_ms: i64, n: usize) -> Vec<i64> {
-    std::iter::successors(calendar.next_after(after_ms), |at| calendar.next_after(*at))
-        .take(n)
-        .collect()
+    std::iter::successors(calendar.next_after(after_ms), |at| calendar.next_after(*at)).take(n).collect()
 }

@@ -36,11 +36,7 @@ pub struct Policy {
 
 impl From<&Schedule> for Policy {
     fn from(schedule: &Schedule) -> Self {
-        Self {
-            catch_up: schedule.catch_up,
-            catch_up_window: schedule.catch_up_window,
-            grace: schedule.grace,
-        }
+        Self { catch_up: schedule.catch_up, catch_up_window: schedule.catch_up_window, grace: schedule.grace }
     }
 }
 
@@ -124,10 +120,7 @@ pub fn due(calendar: &Calendar, policy: &Policy, watermark_ms: i64, now_ms: i64)
 #[must_use]
 pub fn due_from(calendar: &Calendar, policy: &Policy, watermark_ms: i64, first_ms: i64, now_ms: i64) -> Due {
     if first_ms > now_ms {
-        return Due {
-            decisions: Vec::new(),
-            next: Some(first_ms),
-        };
+        return Due { decisions: Vec::new(), next: Some(first_ms) };
     }
     let second = calendar.next_after(first_ms);
     let (newest_ms, next) = match second.filter(|second| *second <= now_ms) {
@@ -138,19 +131,12 @@ pub fn due_from(calendar: &Calendar, policy: &Policy, watermark_ms: i64, first_m
         }
     };
     let verdict = Verdict::of(policy, newest_ms, next, now_ms);
-    let mut pass = Pass {
-        calendar,
-        decisions: Vec::new(),
-        start_ms: watermark_ms,
-    };
+    let mut pass = Pass { calendar, decisions: Vec::new(), start_ms: watermark_ms };
     match verdict {
         Verdict::Lost => pass.lose(newest_ms),
         Verdict::Run { trigger, keep_ms } => pass.run(newest_ms, trigger, keep_ms),
     }
-    Due {
-        decisions: pass.decisions,
-        next,
-    }
+    Due { decisions: pass.decisions, next }
 }
 
 /// What becomes of the newest slot, and from when on the ones before it are coalesced into it.
@@ -162,27 +148,17 @@ enum Verdict {
 impl Verdict {
     fn of(policy: &Policy, newest_ms: i64, next: Option<i64>, now_ms: i64) -> Self {
         let period = next.map_or(LAST_PERIOD_MS, |next| next.saturating_sub(newest_ms));
-        let grace = policy
-            .grace
-            .map_or_else(|| (period / 2).clamp(GRACE_MS.0, GRACE_MS.1), millis);
-        let window = policy
-            .catch_up_window
-            .map_or_else(|| grace.max(period.min(WINDOW_MAX_MS)), millis);
+        let grace = policy.grace.map_or_else(|| (period / 2).clamp(GRACE_MS.0, GRACE_MS.1), millis);
+        let window = policy.catch_up_window.map_or_else(|| grace.max(period.min(WINDOW_MAX_MS)), millis);
         let in_time = now_ms.saturating_sub(newest_ms) <= grace;
         let keep_ms = match policy.catch_up {
             CatchUp::Latest => now_ms.saturating_sub(window),
             CatchUp::None => i64::MAX,
         };
         if in_time {
-            Self::Run {
-                trigger: Trigger::Schedule,
-                keep_ms,
-            }
+            Self::Run { trigger: Trigger::Schedule, keep_ms }
         } else if newest_ms >= keep_ms {
-            Self::Run {
-                trigger: Trigger::CatchUp,
-                keep_ms,
-            }
+            Self::Run { trigger: Trigger::CatchUp, keep_ms }
         } else {
             Self::Lost
         }
@@ -204,21 +180,13 @@ impl Pass<'_> {
 
     fn run(&mut self, newest_ms: i64, trigger: Trigger, keep_ms: i64) {
         let before_ms = newest_ms - 1;
-        self.without_run(
-            before_ms.min(keep_ms.saturating_sub(1)),
-            NotRun::MissedWindow,
-            None,
-        );
+        self.without_run(before_ms.min(keep_ms.saturating_sub(1)), NotRun::MissedWindow, None);
         let start_ms = self.start_ms;
         let coalesced = self.without_run(before_ms, NotRun::Coalesced, Some(newest_ms));
         self.decisions.push(Decision::Run {
             nominal_ms: newest_ms,
             trigger,
-            window: Window {
-                start_ms,
-                end_ms: newest_ms,
-                slots: coalesced + 1,
-            },
+            window: Window { start_ms, end_ms: newest_ms, slots: coalesced + 1 },
         });
     }
 
@@ -228,16 +196,10 @@ impl Pass<'_> {
         let Some(stretch) = self.calendar.count(self.start_ms, until_ms) else {
             return 0;
         };
-        let row = |nominal_ms, until_ms, count| Decision::NotRun {
-            nominal_ms,
-            until_ms,
-            count,
-            reason,
-            into,
-        };
+        let row =
+            |nominal_ms, until_ms, count| Decision::NotRun { nominal_ms, until_ms, count, reason, into };
         if stretch.count > ROWS_MAX {
-            self.decisions
-                .push(row(stretch.first_ms, stretch.last_ms, stretch.count));
+            self.decisions.push(row(stretch.first_ms, stretch.last_ms, stretch.count));
         } else {
             let slots = std::iter::successors(Some(stretch.first_ms), |at| self.calendar.next_after(*at))
                 .take_while(|at| *at <= stretch.last_ms);

@@ -25,9 +25,6 @@ pub enum Error {
     #[error("{0}")]
     Zone(String),
     /// Its period is too short.
-    #[error(
-        "the period of a schedule is at least {}",
-        crate::time::human_duration(Calendar::MIN_PERIOD)
-    )]
+    #[error("the period of a schedule is at least {}", crate::time::human_duration(Calendar::MIN_PERIOD))]
     Period,
 }

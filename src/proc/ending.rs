@@ -22,14 +22,9 @@ impl Ending {
                   holds for every OwnedFd, and this one is never taken out"
     )]
     pub fn watch(pidfd: &OwnedFd) -> Result<Self, Error> {
-        let fail = |source| Error::System {
-            what: "watch a pidfd".to_owned(),
-            source,
-        };
+        let fail = |source| Error::System { what: "watch a pidfd".to_owned(), source };
         let own = pidfd.try_clone().map_err(fail)?;
-        AsyncFd::with_interest(own, Interest::READABLE)
-            .map(Self)
-            .map_err(fail)
+        AsyncFd::with_interest(own, Interest::READABLE).map(Self).map_err(fail)
     }
 
     /// Ends when the process has ended, reaped or not. May be dropped and called again.

@@ -67,10 +67,7 @@ pub fn alive(identity: &Identity) -> Option<OwnedFd> {
     let inode = inode(&pidfd);
     let start = tree::member(identity.pid).map_or(0, |m| m.start_ticks);
     let same = |known: u64, now: u64| (known != 0 && now != 0).then_some(known == now);
-    let proofs = [
-        same(identity.pidfd_inode, inode),
-        same(identity.start_ticks, start),
-    ];
+    let proofs = [same(identity.pidfd_inode, inode), same(identity.start_ticks, start)];
     let proven = proofs.contains(&Some(true)) && !proofs.contains(&Some(false));
     (proven && !has_ended(&pidfd)).then_some(pidfd)
 }
@@ -101,11 +98,8 @@ pub fn boot_id() -> Result<BootId, Error> {
     if let Some(known) = BOOT.get() {
         return Ok(known.clone());
     }
-    let text =
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(|source| Error::System {
-            what: "read the boot id".to_owned(),
-            source,
-        })?;
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_err(|source| Error::System { what: "read the boot id".to_owned(), source })?;
     Ok(BOOT.get_or_init(|| BootId::new(&text)).clone())
 }
 
@@ -123,11 +117,7 @@ fn inode(pidfd: &OwnedFd) -> u64 {
     let unique = *UNIQUE.get_or_init(|| {
         rustix::fs::fstatfs(pidfd).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|t| t == PIDFS_MAGIC))
     });
-    if unique {
-        rustix::fs::fstat(pidfd).map_or(0, |s| s.st_ino)
-    } else {
-        0
-    }
+    if unique { rustix::fs::fstat(pidfd).map_or(0, |s| s.st_ino) } else { 0 }
 }
 
 /// A pidfd is readable once its process has ended, reaped or not.
@@ -152,50 +142,20 @@ mod tests {
         let identity = Identity::of(pid).unwrap();
         assert!(alive(&identity).is_some());
         for forged in [
-            Identity {
-                start_ticks: identity.start_ticks + 1,
-                ..identity.clone()
-            },
-            Identity {
-                pidfd_inode: identity.pidfd_inode + 1,
-                ..identity.clone()
-            },
-            Identity {
-                boot_id: BootId::new("another boot"),
-                ..identity.clone()
-            },
-            Identity {
-                start_ticks: 0,
-                pidfd_inode: 0,
-                ..identity.clone()
-            },
-            Identity {
-                pid: 0,
-                ..identity.clone()
-            },
-            Identity {
-                pid: -1,
-                ..identity.clone()
-            },
+            Identity { start_ticks: identity.start_ticks + 1, ..identity.clone() },
+            Identity { pidfd_inode: identity.pidfd_inode + 1, ..identity.clone() },
+            Identity { boot_id: BootId::new("another boot"), ..identity.clone() },
+            Identity { start_ticks: 0, pidfd_inode: 0, ..identity.clone() },
+            Identity { pid: 0, ..identity.clone() },
+            Identity { pid: -1, ..identity.clone() },
         ] {
             assert!(alive(&forged).is_none(), "{forged:?}");
         }
         // One proof is enough where the kernel gives only one.
         assert!(
-            alive(&Identity {
-                start_ticks: 0,
-                ..identity.clone()
-            })
-            .is_some()
-                || identity.pidfd_inode == 0
+            alive(&Identity { start_ticks: 0, ..identity.clone() }).is_some() || identity.pidfd_inode == 0
         );
-        assert!(
-            alive(&Identity {
-                pidfd_inode: 0,
-                ..identity.clone()
-            })
-            .is_some()
-        );
+        assert!(alive(&Identity { pidfd_inode: 0, ..identity.clone() }).is_some());
         let pidfd = alive(&identity).unwrap();
         assert!(signal(&pidfd, Signal::KILL).unwrap());
         assert!(wait_gone(std::slice::from_ref(&pidfd), Duration::from_secs(10)));

@@ -35,14 +35,9 @@ pub struct StateLock {
 impl StateLock {
     /// Takes the lock without waiting; the file is made (mode 0600) where there is none.
     pub fn acquire(path: &Path) -> Result<Self, Error> {
-        let system = |source| Error::System {
-            what: format!("open the lock file {}", path.display()),
-            source,
-        };
-        let locked = |holder| Error::Locked {
-            path: path.to_owned(),
-            holder,
-        };
+        let system =
+            |source| Error::System { what: format!("open the lock file {}", path.display()), source };
+        let locked = |holder| Error::Locked { path: path.to_owned(), holder };
         let mut held = held();
         // Opening and closing a file that this process has locked would drop the lock.
         if let Ok(meta) = std::fs::metadata(path)
@@ -66,11 +61,7 @@ impl StateLock {
         let meta = file.metadata().map_err(system)?;
         let key = (meta.dev(), meta.ino());
         held.push(key);
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            key,
-        })
+        Ok(Self { file, path: path.to_owned(), key })
     }
 
     /// The lock file.
@@ -116,10 +107,7 @@ impl LockHolder {
 
 /// Who holds the lock of `path`, without taking it. A file that does not exist is held by nobody.
 pub fn lock_holder(path: &Path) -> Result<LockHolder, Error> {
-    let system = |source| Error::System {
-        what: format!("look at the lock file {}", path.display()),
-        source,
-    };
+    let system = |source| Error::System { what: format!("look at the lock file {}", path.display()), source };
     let held = held();
     match std::fs::metadata(path) {
         Ok(meta) if held.contains(&(meta.dev(), meta.ino())) => return Ok(LockHolder::Pid(own_pid())),
@@ -175,11 +163,7 @@ mod tests {
         let script = "import fcntl,struct,sys\nf=open(sys.argv[1],'r+b')\n\
             r=fcntl.fcntl(f,fcntl.F_GETLK,struct.pack('hhqqi4x',fcntl.F_WRLCK,0,0,0,0))\n\
             t,_,_,_,p=struct.unpack('hhqqi4x',r)\nprint('free' if t==fcntl.F_UNLCK else p)";
-        let out = std::process::Command::new("python3")
-            .args(["-c", script])
-            .arg(path)
-            .output()
-            .unwrap();
+        let out = std::process::Command::new("python3").args(["-c", script]).arg(path).output().unwrap();
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
     }
 
@@ -198,18 +182,10 @@ mod tests {
             .unwrap();
         let pid = i32::try_from(holder.id()).unwrap();
         let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let refused = StateLock::acquire(&path).unwrap_err();
-        assert!(
-            matches!(refused, Error::Locked { holder: Some(p), .. } if p == pid),
-            "{refused}"
-        );
-        assert!(
-            refused.to_string().contains(&format!("process {pid}")),
-            "{refused}"
-        );
+        assert!(matches!(refused, Error::Locked { holder: Some(p), .. } if p == pid), "{refused}");
+        assert!(refused.to_string().contains(&format!("process {pid}")), "{refused}");
         assert_eq!(lock_holder(&path).unwrap(), LockHolder::Pid(pid));
         holder.kill().unwrap();
         holder.wait().unwrap();

@@ -68,9 +68,6 @@ pub enum Error {
 impl Error {
     fn system(what: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> Self {
         let what = what.into();
-        move |e| Self::System {
-            what,
-            source: e.into(),
-        }
+        move |e| Self::System { what, source: e.into() }
     }
 }

@@ -76,10 +76,7 @@ pub fn set_non_dumpable() -> Result<(), Error> {
 
 /// Forbids core files here and in every later child: a core would put secrets on disk.
 pub fn set_core_limit_zero() -> Result<(), Error> {
-    let zero = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let zero = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, zero).map_err(Error::system("forbid core files"))
 }
 

@@ -108,11 +108,7 @@ mod tests {
         std::fs::create_dir(a.path().join("folder")).unwrap();
         let path = format!("{}::relative:{}", a.path().display(), b.path().display());
         let find = |name| find_program(name, &path, Path::new("/work"));
-        assert_eq!(
-            find("plain").unwrap(),
-            b.path().join("plain"),
-            "the first that may be executed"
-        );
+        assert_eq!(find("plain").unwrap(), b.path().join("plain"), "the first that may be executed");
         assert_eq!(find("data").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(find("folder").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(find("none").unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -39,10 +39,7 @@ pub struct Member {
 #[must_use]
 pub fn member(pid: i32) -> Option<Member> {
     let mut buffer = [0_u8; 1024];
-    let n = File::open(format!("/proc/{pid}/stat"))
-        .ok()?
-        .read(&mut buffer)
-        .ok()?;
+    let n = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
     parse_stat(buffer.get(..n)?)
 }
 
@@ -70,9 +67,7 @@ pub fn all() -> Vec<Member> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .filter_map(|entry| member(entry.ok()?.file_name().to_str()?.parse().ok()?))
-        .collect()
+    entries.filter_map(|entry| member(entry.ok()?.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 /// Every process below `root`, zombies included, `root` itself left out.
@@ -111,14 +106,7 @@ fn hidden_children(me: i32, known: &HashSet<i32>) -> Vec<Member> {
     list.split_ascii_whitespace()
         .filter_map(|pid| pid.parse().ok())
         .filter(|pid| !known.contains(pid))
-        .map(|pid| Member {
-            pid,
-            ppid: me,
-            pgid: 0,
-            sid: 0,
-            start_ticks: 0,
-            zombie: false,
-        })
+        .map(|pid| Member { pid, ppid: me, pgid: 0, sid: 0, start_ticks: 0, zombie: false })
         .collect()
 }
 
@@ -203,10 +191,7 @@ mod tests {
         let line =
             b"42 (a) R 1 (b) S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 99 1 18446744073709551615";
         let m = parse_stat(line).unwrap();
-        assert_eq!(
-            (m.pid, m.ppid, m.pgid, m.sid, m.start_ticks, m.zombie),
-            (42, 7, 8, 9, 123_456, false)
-        );
+        assert_eq!((m.pid, m.ppid, m.pgid, m.sid, m.start_ticks, m.zombie), (42, 7, 8, 9, 123_456, false));
         let zombie = b"42 (x) Z 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5 0 0";
         assert!(parse_stat(zombie).unwrap().zombie);
         for bad in [&b""[..], b"42", b"42 (x", b"42 (x) S 7", b"x (x) S 7 8 9"] {
@@ -215,14 +200,7 @@ mod tests {
     }
 
     fn row(pid: i32, ppid: i32) -> Member {
-        Member {
-            pid,
-            ppid,
-            pgid: pid,
-            sid: 1,
-            start_ticks: 1,
-            zombie: false,
-        }
+        Member { pid, ppid, pgid: pid, sid: 1, start_ticks: 1, zombie: false }
     }
 
     #[test]
@@ -250,20 +228,8 @@ mod tests {
         assert_eq!(environ_holds(pid, "ARK", "abc"), Some(false));
         let me = member(pid).unwrap();
         assert!(descendants(own_pid()).iter().any(|m| m.pid == pid));
-        assert!(
-            signal_member(
-                &Member {
-                    start_ticks: me.start_ticks + 1,
-                    ..me
-                },
-                Signal::KILL
-            )
-            .is_none()
-        );
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "a forged start time hits nobody"
-        );
+        assert!(signal_member(&Member { start_ticks: me.start_ticks + 1, ..me }, Signal::KILL).is_none());
+        assert!(child.try_wait().unwrap().is_none(), "a forged start time hits nobody");
         let pidfd = signal_member(&me, Signal::KILL).unwrap();
         assert!(identity::wait_gone(&[pidfd], std::time::Duration::from_secs(10)));
         child.wait().unwrap();

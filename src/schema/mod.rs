@@ -57,11 +57,7 @@ impl fmt::Display for Violation {
 }
 
 fn at(pointer: &str, message: &str) -> String {
-    if pointer.is_empty() {
-        message.to_owned()
-    } else {
-        format!("{pointer}: {message}")
-    }
+    if pointer.is_empty() { message.to_owned() } else { format!("{pointer}: {message}") }
 }
 
 /// A compiled schema.
@@ -110,25 +106,15 @@ impl Schema {
     pub fn validate(&self, value: &Value) -> Result<(), Vec<Violation>> {
         if deeper_than(value, MAX_DEPTH) {
             let message = format!("it is nested deeper than {MAX_DEPTH} levels");
-            return Err(vec![Violation {
-                pointer: String::new(),
-                message,
-            }]);
+            return Err(vec![Violation { pointer: String::new(), message }]);
         }
         let violations: Vec<_> = self
             .0
             .iter_errors(value)
             .take(MAX_VIOLATIONS)
-            .map(|e| Violation {
-                pointer: e.instance_path().to_string(),
-                message: shorten(&e.to_string()),
-            })
+            .map(|e| Violation { pointer: e.instance_path().to_string(), message: shorten(&e.to_string()) })
             .collect();
-        if violations.is_empty() {
-            Ok(())
-        } else {
-            Err(violations)
-        }
+        if violations.is_empty() { Ok(()) } else { Err(violations) }
     }
 }
 
@@ -137,15 +123,8 @@ fn shorten(message: &str) -> String {
         None => message.to_owned(),
         Some((cut, _)) => {
             // The end says what is wrong (`.. is not of type "string"`), the start is the value.
-            let tail = message
-                .char_indices()
-                .rev()
-                .nth(MAX_MESSAGE_CHARS / 2)
-                .map_or(0, |(i, _)| i);
-            let head = message[..cut]
-                .char_indices()
-                .nth(MAX_MESSAGE_CHARS / 2 - 3)
-                .map_or(cut, |(i, _)| i);
+            let tail = message.char_indices().rev().nth(MAX_MESSAGE_CHARS / 2).map_or(0, |(i, _)| i);
+            let head = message[..cut].char_indices().nth(MAX_MESSAGE_CHARS / 2 - 3).map_or(cut, |(i, _)| i);
             format!("{}...{}", &message[..head], &message[tail..])
         }
     }
@@ -181,31 +160,19 @@ mod tests {
     fn a_value_is_checked_at_its_place() {
         let schema = json!({"type": "object", "properties": {"prices": {"type": "array", "items": {"type": "number"}}},
                             "required": ["prices"], "additionalProperties": false});
-        assert_eq!(
-            violations(&schema, &json!({"prices": [1, 2.5]})),
-            Vec::<String>::new()
-        );
+        assert_eq!(violations(&schema, &json!({"prices": [1, 2.5]})), Vec::<String>::new());
         assert_eq!(
             violations(&schema, &json!({"prices": ["x"]})),
             [r#"/prices/0: "x" is not of type "number""#]
         );
-        assert_eq!(
-            violations(&schema, &json!({})),
-            [r#""prices" is a required property"#]
-        );
+        assert_eq!(violations(&schema, &json!({})), [r#""prices" is a required property"#]);
     }
 
     #[test]
     fn formats_are_checked_and_unknown_ones_ignored() {
         assert_eq!(violations(&json!({"format": "uri"}), &json!("no uri")).len(), 1);
-        assert_eq!(
-            violations(&json!({"format": "uri"}), &json!("https://a.example")).len(),
-            0
-        );
-        assert_eq!(
-            violations(&json!({"format": "of-the-moon"}), &json!("x")).len(),
-            0
-        );
+        assert_eq!(violations(&json!({"format": "uri"}), &json!("https://a.example")).len(), 0);
+        assert_eq!(violations(&json!({"format": "of-the-moon"}), &json!("x")).len(), 0);
     }
 
     #[test]
@@ -213,26 +180,15 @@ mod tests {
         let tuple = json!({"prefixItems": [{"type": "string"}]});
         assert_eq!(violations(&tuple, &json!([1])).len(), 1);
         let old = json!({"$schema": "http://json-schema.org/draft-07/schema#", "prefixItems": [{"type": "string"}]});
-        assert_eq!(
-            violations(&old, &json!([1])).len(),
-            0,
-            "draft 7 does not know prefixItems"
-        );
+        assert_eq!(violations(&old, &json!([1])).len(), 0, "draft 7 does not know prefixItems");
     }
 
     #[test]
     fn violations_are_few_and_short() {
         let many: Vec<Value> = (0..50).map(|_| json!("x")).collect();
-        assert_eq!(
-            violations(&json!({"items": {"type": "number"}}), &json!(many)).len(),
-            MAX_VIOLATIONS
-        );
+        assert_eq!(violations(&json!({"items": {"type": "number"}}), &json!(many)).len(), MAX_VIOLATIONS);
         let long = violations(&json!({"type": "number"}), &json!("ä".repeat(1_000_000)));
-        assert!(
-            long[0].chars().count() <= MAX_MESSAGE_CHARS + 3,
-            "{}",
-            long[0].len()
-        );
+        assert!(long[0].chars().count() <= MAX_MESSAGE_CHARS + 3, "{}", long[0].len());
         assert!(long[0].ends_with(r#"is not of type "number""#), "{}", long[0]);
     }
 
@@ -244,10 +200,7 @@ mod tests {
             panic!("accepted");
         };
         assert_eq!(pointer, "/properties/a/type");
-        assert!(matches!(
-            Schema::compile(&json!({"pattern": "("})),
-            Err(Error::Invalid { .. })
-        ));
+        assert!(matches!(Schema::compile(&json!({"pattern": "("})), Err(Error::Invalid { .. })));
         assert!(matches!(Schema::compile(&json!(5)), Err(Error::Invalid { .. })));
     }
 
@@ -257,12 +210,7 @@ mod tests {
         let file = dir.path().join("other.json");
         std::fs::write(&file, "{}").unwrap();
         let local = format!("file://{}", file.display());
-        for uri in [
-            "https://example.com/s.json",
-            "other.json",
-            "#/$defs/none",
-            local.as_str(),
-        ] {
+        for uri in ["https://example.com/s.json", "other.json", "#/$defs/none", local.as_str()] {
             let got = Schema::compile(&json!({"$ref": uri}));
             assert!(matches!(got, Err(Error::Reference(_))), "{uri}: {got:?}");
         }

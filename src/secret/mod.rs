@@ -79,19 +79,14 @@ pub fn read_env(name: &str) -> Result<SecretString, Error> {
         return Err(Error::NoVariable(name.to_owned()));
     }
     let value = std::env::var_os(name).ok_or_else(|| Error::NoVariable(name.to_owned()))?;
-    let value = value
-        .into_string()
-        .map_err(|_| Error::NotText { place: place() })?;
+    let value = value.into_string().map_err(|_| Error::NotText { place: place() })?;
     checked(value, &place)
 }
 
 /// The content of a file; one trailing newline (`\n` or `\r\n`) is cut.
 pub fn read_file(path: &Path) -> Result<SecretString, Error> {
     let place = || format!("in {}", path.display());
-    let bytes = read_capped(path).map_err(|source| Error::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = read_capped(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
     if bytes.len() as u64 > SECRET_MAX {
         return Err(Error::TooLarge { place: place() });
     }
@@ -112,10 +107,9 @@ pub fn read_credential(name: &str, dir: Option<&Path>) -> Result<SecretString, E
     }
     let dir = dir.ok_or_else(|| Error::NoCredentials(name.to_owned()))?;
     read_file(&dir.join(name)).map_err(|e| match e {
-        Error::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => Error::NoCredential {
-            name: name.to_owned(),
-            dir: dir.to_owned(),
-        },
+        Error::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Error::NoCredential { name: name.to_owned(), dir: dir.to_owned() }
+        }
         e => e,
     })
 }
@@ -177,44 +171,21 @@ mod tests {
         assert!(matches!(refused(b"\xff\xfe"), Error::NotText { .. }));
         assert!(matches!(refused(&vec![b'x'; 65_537]), Error::TooLarge { .. }));
         let (_dir, path) = file(&vec![b'x'; 65_536]);
-        assert_eq!(
-            read_file(&path).unwrap().expose_secret().len(),
-            65_536,
-            "the cap itself fits"
-        );
+        assert_eq!(read_file(&path).unwrap().expose_secret().len(), 65_536, "the cap itself fits");
     }
 
     #[test]
     fn errors_name_place_and_remedy() {
         let said = read_env("MATINS_TEST_NO_SUCH_VARIABLE").unwrap_err().to_string();
-        assert!(
-            said.contains("MATINS_TEST_NO_SUCH_VARIABLE") && said.contains("set it"),
-            "{said}"
-        );
-        let said = read_file(Path::new("/nonexistent/token"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            said.contains("/nonexistent/token") && said.contains("check"),
-            "{said}"
-        );
+        assert!(said.contains("MATINS_TEST_NO_SUCH_VARIABLE") && said.contains("set it"), "{said}");
+        let said = read_file(Path::new("/nonexistent/token")).unwrap_err().to_string();
+        assert!(said.contains("/nonexistent/token") && said.contains("check"), "{said}");
         let said = read_credential("hook", None).unwrap_err().to_string();
-        assert!(
-            said.contains("hook") && said.contains("LoadCredential="),
-            "{said}"
-        );
+        assert!(said.contains("hook") && said.contains("LoadCredential="), "{said}");
         let (dir, _) = file(b"v\n");
         let said = read_credential("hook", Some(dir.path())).unwrap_err().to_string();
-        assert!(
-            said.contains("hook") && said.contains("LoadCredential="),
-            "{said}"
-        );
-        assert_eq!(
-            read_credential("token", Some(dir.path()))
-                .unwrap()
-                .expose_secret(),
-            "v"
-        );
+        assert!(said.contains("hook") && said.contains("LoadCredential="), "{said}");
+        assert_eq!(read_credential("token", Some(dir.path())).unwrap().expose_secret(), "v");
     }
 
     #[test]
@@ -222,10 +193,7 @@ mod tests {
         let (dir, _) = file(b"v");
         for name in ["", ".", "..", "../token", "a/b", "/etc/hostname"] {
             assert!(
-                matches!(
-                    read_credential(name, Some(dir.path())),
-                    Err(Error::BadCredentialName(_))
-                ),
+                matches!(read_credential(name, Some(dir.path())), Err(Error::BadCredentialName(_))),
                 "{name}"
             );
         }

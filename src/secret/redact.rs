@@ -35,9 +35,7 @@ pub struct Redactor {
 
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Redactor")
-            .field("patterns", &self.patterns.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Redactor").field("patterns", &self.patterns.len()).finish_non_exhaustive()
     }
 }
 
@@ -59,12 +57,7 @@ impl Redactor {
         for first in patterns.iter().filter_map(|p| p.bytes.first()) {
             starts[usize::from(*first)] = true;
         }
-        Self {
-            patterns,
-            starts,
-            held: Vec::new(),
-            covered: 0,
-        }
+        Self { patterns, starts, held: Vec::new(), covered: 0 }
     }
 
     /// Whether there is nothing to look for.
@@ -102,14 +95,7 @@ impl Redactor {
     /// Redacts a whole text at once.
     #[must_use]
     pub fn redact(&self, text: &[u8]) -> Vec<u8> {
-        let (mut fresh, mut out) = (
-            Self {
-                held: Vec::new(),
-                covered: 0,
-                ..self.clone()
-            },
-            Vec::new(),
-        );
+        let (mut fresh, mut out) = (Self { held: Vec::new(), covered: 0, ..self.clone() }, Vec::new());
         fresh.push(text, &mut out);
         fresh.finish(&mut out);
         out
@@ -141,10 +127,7 @@ impl Redactor {
     /// Passes bytes that begin no pattern; the index of the first that does.
     fn skip(&mut self, data: &[u8], from: usize, out: &mut Vec<u8>) -> usize {
         let rest = data.get(from..).unwrap_or_default();
-        let plain = rest
-            .iter()
-            .position(|b| self.starts[usize::from(*b)])
-            .unwrap_or(rest.len());
+        let plain = rest.iter().position(|b| self.starts[usize::from(*b)]).unwrap_or(rest.len());
         self.emit(rest.get(..plain).unwrap_or_default(), out);
         from + plain
     }
@@ -157,9 +140,7 @@ impl Redactor {
     }
 
     fn may_become_secret(&self, rest: &[u8]) -> bool {
-        self.patterns
-            .iter()
-            .any(|p| p.bytes.len() > rest.len() && p.bytes.starts_with(rest))
+        self.patterns.iter().any(|p| p.bytes.len() > rest.len() && p.bytes.starts_with(rest))
     }
 }
 
@@ -199,29 +180,17 @@ mod tests {
     #[test]
     fn values_are_replaced_by_their_names() {
         let one = [("KEY", "hunter2")];
-        assert_eq!(
-            text(&one, "a hunter2 b hunter2"),
-            "a [redacted:KEY] b [redacted:KEY]"
-        );
+        assert_eq!(text(&one, "a hunter2 b hunter2"), "a [redacted:KEY] b [redacted:KEY]");
         assert_eq!(text(&one, "hunter2hunter2"), "[redacted:KEY][redacted:KEY]");
-        assert_eq!(
-            text(&one, "hunter, hunterhunter2"),
-            "hunter, hunter[redacted:KEY]"
-        );
+        assert_eq!(text(&one, "hunter, hunterhunter2"), "hunter, hunter[redacted:KEY]");
         assert_eq!(text(&[("A", "abc")], "abc"), "abc", "too short to redact");
         assert_eq!(text(&[], "abc"), "abc");
     }
 
     #[test]
     fn overlapping_and_nested_values_leave_no_rest() {
-        assert_eq!(
-            text(&[("A", "abcdef"), ("B", "defghi")], "xabcdefghiy"),
-            "x[redacted:A]y"
-        );
-        assert_eq!(
-            text(&[("A", "abcd"), ("B", "abcdefgh")], "abcdefgh abcde"),
-            "[redacted:B] [redacted:A]e"
-        );
+        assert_eq!(text(&[("A", "abcdef"), ("B", "defghi")], "xabcdefghiy"), "x[redacted:A]y");
+        assert_eq!(text(&[("A", "abcd"), ("B", "abcdefgh")], "abcdefgh abcde"), "[redacted:B] [redacted:A]e");
         assert_eq!(text(&[("A", "aaaa")], "aaaaaa!"), "[redacted:A]!");
     }
 

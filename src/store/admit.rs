@@ -130,9 +130,7 @@ impl Store {
         manual: Manual,
         now_ms: i64,
     ) -> Result<Result<i64, ManualRefusal>, Error> {
-        self.writer
-            .write(move |db| admit_manual(db, &manual, now_ms))
-            .await
+        self.writer.write(move |db| admit_manual(db, &manual, now_ms)).await
     }
 }
 
@@ -146,12 +144,9 @@ fn agent(db: &Connection, number: i64) -> Result<Agent, Error> {
     let sql = "SELECT paused_at IS NOT NULL,
                       (SELECT number FROM runs WHERE agent = ?1 AND completed_at IS NULL LIMIT 1)
                FROM agents WHERE number = ?1";
-    let row = db.prepare_cached(sql)?.query_row([number], |row| {
-        Ok(Agent {
-            paused: row.get(0)?,
-            active: row.get(1)?,
-        })
-    })?;
+    let row = db
+        .prepare_cached(sql)?
+        .query_row([number], |row| Ok(Agent { paused: row.get(0)?, active: row.get(1)? }))?;
     Ok(row)
 }
 
@@ -168,11 +163,7 @@ fn admit_pass(
     now_ms: i64,
 ) -> Result<Admitted, Error> {
     let sql = "UPDATE schedules SET watermark = ?3 WHERE number = ?1 AND watermark = ?2 AND active = 1";
-    if db
-        .prepare_cached(sql)?
-        .execute(params![pass.schedule, pass.from_ms, pass.to_ms])?
-        != 1
-    {
+    if db.prepare_cached(sql)?.execute(params![pass.schedule, pass.from_ms, pass.to_ms])? != 1 {
         return Ok(Admitted::Void);
     }
     let agent = agent(db, pass.agent)?;
@@ -185,34 +176,15 @@ fn admit_pass(
         }
     }
     for choice in &pass.choices {
-        if let Choice::NotRun {
-            nominal_ms,
-            until_ms,
-            count,
-            reason,
-            into_own_run,
-            into_pass,
-        } = choice
-        {
+        if let Choice::NotRun { nominal_ms, until_ms, count, reason, into_own_run, into_pass } = choice {
             let other = into_pass.and_then(|index| before.get(index));
             let into = match other {
                 Some(Admitted::Done(run)) => *run,
                 _ if *into_own_run => own_run,
                 _ => None,
             };
-            let stretch = Stretch {
-                nominal_ms: *nominal_ms,
-                until_ms: *until_ms,
-                count: *count,
-            };
-            insert_not_run(
-                db,
-                pass.schedule,
-                stretch,
-                forced.unwrap_or(*reason),
-                into,
-                now_ms,
-            )?;
+            let stretch = Stretch { nominal_ms: *nominal_ms, until_ms: *until_ms, count: *count };
+            insert_not_run(db, pass.schedule, stretch, forced.unwrap_or(*reason), into, now_ms)?;
         }
     }
     Ok(Admitted::Done(own_run))
@@ -236,19 +208,14 @@ fn admit_slot(
         _ => None,
     };
     if let Some((reason, evidence)) = refused {
-        let stretch = Stretch {
-            nominal_ms,
-            until_ms: nominal_ms,
-            count: 1,
-        };
+        let stretch = Stretch { nominal_ms, until_ms: nominal_ms, count: 1 };
         insert_not_run(db, schedule, stretch, reason, evidence, now_ms)?;
         return Ok(None);
     }
     let run = insert_run(db, &slot.run, Some((schedule, slot)), None, now_ms)?;
     let sql = "INSERT INTO slots (schedule, nominal, until, count, outcome, run, decided_at)
                VALUES (?1, ?2, ?2, 1, 'run', ?3, ?4)";
-    db.prepare_cached(sql)?
-        .execute(params![schedule, nominal_ms, run, now_ms])?;
+    db.prepare_cached(sql)?.execute(params![schedule, nominal_ms, run, now_ms])?;
     Ok(Some(run))
 }
 

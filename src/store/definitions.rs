@@ -62,10 +62,7 @@ impl Store {
         self.readers
             .read(move |db| {
                 let sql = "SELECT watermark FROM schedules WHERE number = ?1 AND active = 1";
-                Ok(db
-                    .prepare_cached(sql)?
-                    .query_row([schedule], |row| row.get(0))
-                    .optional()?)
+                Ok(db.prepare_cached(sql)?.query_row([schedule], |row| row.get(0)).optional()?)
             })
             .await
     }
@@ -75,9 +72,7 @@ impl Store {
         self.readers
             .read(move |db| {
                 let sql = "SELECT body, sha256 FROM definitions WHERE number = ?1";
-                let found = db
-                    .prepare_cached(sql)?
-                    .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)));
+                let found = db.prepare_cached(sql)?.query_row([number], |row| Ok((row.get(0)?, row.get(1)?)));
                 Ok(found.optional()?)
             })
             .await
@@ -91,9 +86,7 @@ fn sync(db: &Connection, agents: &[AgentSync], now_ms: i64) -> Result<Synced, Er
     }
     let kept: std::collections::HashSet<i64> = rows.iter().map(|row| row.number).collect();
     let mut statement = db.prepare_cached("SELECT number FROM agents WHERE status <> 'REMOVED'")?;
-    let stored = statement
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<Vec<i64>, _>>()?;
+    let stored = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     for gone in stored.into_iter().filter(|number| !kept.contains(number)) {
         let sql = "UPDATE agents SET status = 'REMOVED', updated_at = ?2 WHERE number = ?1";
         db.prepare_cached(sql)?.execute(params![gone, now_ms])?;
@@ -114,44 +107,32 @@ fn sync_agent(db: &Connection, agent: &AgentSync, now_ms: i64) -> Result<AgentRo
                ON CONFLICT (id) DO UPDATE SET status = excluded.status, updated_at = excluded.updated_at,
                                               definition = coalesce(excluded.definition, definition)
                RETURNING number, definition";
-    let (number, definition) = db
-        .prepare_cached(sql)?
-        .query_row(params![agent.id.as_str(), status, definition, now_ms], |row| {
+    let (number, definition) =
+        db.prepare_cached(sql)?.query_row(params![agent.id.as_str(), status, definition, now_ms], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
     if agent.definition.is_some() {
         sync_schedules(db, number, &agent.schedules, now_ms)?;
     }
     let schedules = active_schedules(db, number)?;
-    Ok(AgentRow {
-        number,
-        id: agent.id.clone(),
-        valid: agent.definition.is_some(),
-        definition,
-        schedules,
-    })
+    Ok(AgentRow { number, id: agent.id.clone(), valid: agent.definition.is_some(), definition, schedules })
 }
 
 fn keep_definition(db: &Connection, body: &str, sha256: &[u8; 32], now_ms: i64) -> Result<i64, Error> {
     let sql = "SELECT number FROM definitions WHERE sha256 = ?1";
-    let known = db
-        .prepare_cached(sql)?
-        .query_row([sha256.as_slice()], |row| row.get(0))
-        .optional()?;
+    let known = db.prepare_cached(sql)?.query_row([sha256.as_slice()], |row| row.get(0)).optional()?;
     if let Some(number) = known {
         return Ok(number);
     }
     let sql = "INSERT INTO definitions (sha256, body, created_at) VALUES (?1, ?2, ?3)";
-    db.prepare_cached(sql)?
-        .execute(params![sha256.as_slice(), body, now_ms])?;
+    db.prepare_cached(sql)?.execute(params![sha256.as_slice(), body, now_ms])?;
     Ok(db.last_insert_rowid())
 }
 
 fn sync_schedules(db: &Connection, agent: i64, wanted: &[ScheduleId], now_ms: i64) -> Result<(), Error> {
     for old in active_schedules(db, agent)? {
         if !wanted.contains(&old.id) {
-            db.prepare_cached("UPDATE schedules SET active = 0 WHERE number = ?1")?
-                .execute([old.number])?;
+            db.prepare_cached("UPDATE schedules SET active = 0 WHERE number = ?1")?.execute([old.number])?;
         }
     }
     for id in wanted {
@@ -159,8 +140,7 @@ fn sync_schedules(db: &Connection, agent: i64, wanted: &[ScheduleId], now_ms: i6
         let sql = "INSERT INTO schedules (agent, id, watermark, active) VALUES (?1, ?2, ?3, 1)
                    ON CONFLICT (agent, id) DO UPDATE SET active = 1, watermark = max(watermark, excluded.watermark)
                    WHERE active = 0";
-        db.prepare_cached(sql)?
-            .execute(params![agent, id.as_str(), now_ms])?;
+        db.prepare_cached(sql)?.execute(params![agent, id.as_str(), now_ms])?;
     }
     Ok(())
 }

@@ -97,11 +97,7 @@ impl Store {
     pub async fn event(&self, number: i64) -> Result<Option<EventDetail>, Error> {
         let detail = self.readers.read(move |db| detail(db, number)).await?;
         let Some(mut detail) = detail else { return Ok(None) };
-        let filter = DeliveryFilter {
-            run: Some(number),
-            limit: 100,
-            ..DeliveryFilter::default()
-        };
+        let filter = DeliveryFilter { run: Some(number), limit: 100, ..DeliveryFilter::default() };
         detail.deliveries = self.deliveries(filter).await?;
         Ok(Some(detail))
     }
@@ -113,9 +109,7 @@ impl Store {
 
     /// One agent that has a file.
     pub async fn agent(&self, id: AgentId) -> Result<Option<AgentSummary>, Error> {
-        self.readers
-            .read(move |db| Ok(agents(db, Some(&id))?.pop()))
-            .await
+        self.readers.read(move |db| Ok(agents(db, Some(&id))?.pop())).await
     }
 
     /// Runs that wait, runs that run, deliveries that wait, dead letters.
@@ -144,9 +138,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
     let explanation: Option<String> = row.get("explanation")?;
     Ok(Event {
         request_id: id.clone(),
-        session_id: row
-            .get::<_, Option<String>>("session")?
-            .unwrap_or_else(|| id.clone()),
+        session_id: row.get::<_, Option<String>>("session")?.unwrap_or_else(|| id.clone()),
         id,
         agent_id: row.get("agent_id")?,
         user_id: row.get("user")?,
@@ -195,10 +187,7 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
     let agent = match &filter.agent {
         Some(id) => {
             let sql = "SELECT number FROM agents WHERE id = ?1";
-            let number = db
-                .prepare_cached(sql)?
-                .query_row([id.as_str()], |row| row.get(0))
-                .optional()?;
+            let number = db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
             let Some(number) = number else {
                 return Ok(Vec::new());
             };
@@ -207,29 +196,16 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
         None => None,
     };
     when("r.agent = ?", agent);
-    when(
-        "r.state = ?",
-        filter.status.map(|s| Sql::Text(s.as_str().to_owned())),
-    );
-    when(
-        "r.trigger = ?",
-        filter.trigger.map(|t| Sql::Text(t.as_str().to_owned())),
-    );
+    when("r.state = ?", filter.status.map(|s| Sql::Text(s.as_str().to_owned())));
+    when("r.trigger = ?", filter.trigger.map(|t| Sql::Text(t.as_str().to_owned())));
     when("r.failure_code = ?", filter.failure_code.clone().map(Sql::Text));
     when("r.started_at > ?", filter.started_after_ms.map(Sql::Integer));
     when("r.started_at < ?", filter.started_before_ms.map(Sql::Integer));
     when("r.number < ?", filter.before.map(Sql::Integer));
     if let Some(status) = filter.status {
-        conditions.push(format!(
-            "r.completed_at IS {}NULL",
-            if status.is_terminal() { "NOT " } else { "" }
-        ));
+        conditions.push(format!("r.completed_at IS {}NULL", if status.is_terminal() { "NOT " } else { "" }));
     }
-    let condition = if conditions.is_empty() {
-        "1".to_owned()
-    } else {
-        conditions.join(" AND ")
-    };
+    let condition = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
     let sql = format!(
         "SELECT {COLUMNS} FROM runs r {index} JOIN agents a ON a.number = r.agent
          WHERE {condition} ORDER BY r.number DESC LIMIT {}",
@@ -280,11 +256,7 @@ fn find(db: &Connection, name: &str) -> Result<Found, Error> {
         let found = db.prepare_cached(sql)?.query_row([agent], one).optional()?;
         return Ok(found.map_or(Found::None, |(number, id)| Found::One(number, id)));
     }
-    let digits: String = name
-        .chars()
-        .filter(|c| *c != '-')
-        .collect::<String>()
-        .to_ascii_lowercase();
+    let digits: String = name.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
     if digits.len() < PREFIX_MIN || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(Found::None);
     }
@@ -292,9 +264,8 @@ fn find(db: &Connection, name: &str) -> Result<Found, Error> {
     let sql = "SELECT number, id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
     let limit = i64::try_from(CANDIDATES).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(sql)?;
-    let found = statement
-        .query_map(rusqlite::params![low, high, limit], one)?
-        .collect::<Result<Vec<_>, _>>()?;
+    let found =
+        statement.query_map(rusqlite::params![low, high, limit], one)?.collect::<Result<Vec<_>, _>>()?;
     Ok(match found.as_slice() {
         [] => Found::None,
         [(number, id)] => Found::One(*number, *id),
@@ -306,9 +277,7 @@ fn find(db: &Connection, name: &str) -> Result<Found, Error> {
 fn pad(digits: &str, fill: char) -> Vec<u8> {
     let full: Vec<char> = digits.chars().chain(std::iter::repeat(fill)).take(32).collect();
     let nibble = |c: char| c.to_digit(16).and_then(|d| u8::try_from(d).ok()).unwrap_or(0);
-    full.chunks(2)
-        .map(|pair| nibble(pair[0]) << 4 | nibble(pair[1]))
-        .collect()
+    full.chunks(2).map(|pair| nibble(pair[0]) << 4 | nibble(pair[1])).collect()
 }
 
 fn agents(db: &Connection, only: Option<&AgentId>) -> Result<Vec<AgentSummary>, Error> {

@@ -74,9 +74,7 @@ impl Store {
                             until_ms: row.get(4)?,
                             count: row.get(5)?,
                             reason: if ran { None } else { Some(word(row, "reason")?) },
-                            run: row
-                                .get::<_, Option<Vec<u8>>>(8)?
-                                .and_then(|b| RunId::from_slice(&b)),
+                            run: row.get::<_, Option<Vec<u8>>>(8)?.and_then(|b| RunId::from_slice(&b)),
                             lateness_ms: if ran { row.get(9)? } else { None },
                         })
                     },

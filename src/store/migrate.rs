@@ -15,25 +15,13 @@ mod embedded {
 pub(super) fn run(db: &mut Connection, path: &Path) -> Result<(), Error> {
     let name = || path.display().to_string();
     let runner = embedded::migrations::runner();
-    let known = runner
-        .get_migrations()
-        .iter()
-        .map(|m| i64::from(m.version()))
-        .max()
-        .unwrap_or(0);
+    let known = runner.get_migrations().iter().map(|m| i64::from(m.version())).max().unwrap_or(0);
     let found = version(db)?;
     if found > known {
-        return Err(Error::TooNew {
-            path: name(),
-            found,
-            known,
-        });
+        return Err(Error::TooNew { path: name(), found, known });
     }
     if found < known {
-        runner.run(db).map_err(|e| Error::Open {
-            path: name(),
-            source: shared(e),
-        })?;
+        runner.run(db).map_err(|e| Error::Open { path: name(), source: shared(e) })?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@
 //! state directory is refused before the file is touched.
 
 mod admit;
+mod checkpoint;
 mod definitions;
 mod error;
 mod events;
@@ -92,15 +93,16 @@ impl Store {
                 format!("SQLite {found} can lose commits; {MIN_SQLITE} or newer is needed").into(),
             ));
         }
-        let mut writing = connect(path, false).map_err(|e| open(e.into()))?;
+        let mut writing = connect(path, Access::Write).map_err(|e| open(e.into()))?;
         migrate::run(&mut writing, path)?;
         let reading = (0..READERS)
-            .map(|_| connect(path, true))
+            .map(|_| connect(path, Access::Read))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| open(e.into()))?;
-        let (writer, thread) = Writer::start(writing).map_err(|e| open(e.into()))?;
+        let checkpointing = connect(path, Access::Checkpoint).map_err(|e| open(e.into()))?;
+        let (writer, started) = Writer::start(writing, checkpointing).map_err(|e| open(e.into()))?;
         let (readers, mut threads) = Readers::start(reading).map_err(|e| open(e.into()))?;
-        threads.push(thread);
+        threads.extend(started);
         Ok((Self { writer, readers }, Threads(threads)))
     }
 
@@ -117,41 +119,49 @@ impl Store {
 
     /// The result of SQLite's `integrity_check`: `ok`, or what is broken.
     pub async fn integrity_check(&self) -> Result<String, Error> {
-        self.readers
-            .read(|db| Ok(db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?))
-            .await
+        self.readers.read(|db| Ok(db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?)).await
     }
 }
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    Checkpoint,
+    Read,
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that opens databases")]
-fn connect(path: &Path, read_only: bool) -> Result<Connection, rusqlite::Error> {
-    let access = if read_only {
-        OpenFlags::SQLITE_OPEN_READ_ONLY
-    } else {
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+fn connect(path: &Path, access: Access) -> Result<Connection, rusqlite::Error> {
+    let flags = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write | Access::Checkpoint => {
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+        }
     };
-    let db = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.busy_timeout(std::time::Duration::from_secs(5))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
-    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    if read_only {
+    if access == Access::Read {
+        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
         db.pragma_update(None, "query_only", true)?;
         return Ok(db);
     }
     db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "foreign_keys", true)?;
-    db.pragma_update(None, "temp_store", "MEMORY")?;
+    // Checkpoints have a thread of their own.
+    db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+    if access == Access::Write {
+        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        db.pragma_update(None, "foreign_keys", true)?;
+        db.pragma_update(None, "temp_store", "MEMORY")?;
+    }
     Ok(db)
 }
 
 /// A clone of a storage error as one of ours for a caller outside the SQL modules.
 pub fn inconsistent(table: &'static str, row: i64, what: impl Into<String>) -> Error {
-    Error::Inconsistent {
-        table,
-        row,
-        what: what.into(),
-    }
+    Error::Inconsistent { table, row, what: what.into() }
 }
 
 /// Reads a stored word back into its closed vocabulary.

@@ -143,9 +143,7 @@ impl Store {
 
     /// Makes a delivery that belongs to no run.
     pub async fn add_delivery(&self, delivery: NewDelivery, now_ms: i64) -> Result<(), Error> {
-        self.writer
-            .write(move |db| insert(db, &delivery, None, now_ms))
-            .await
+        self.writer.write(move |db| insert(db, &delivery, None, now_ms)).await
     }
 
     /// Makes a delivery due again, whatever its state, with a full round of attempts; `false` if there is none.
@@ -165,11 +163,7 @@ impl Store {
 }
 
 pub(super) fn insert(db: &Connection, new: &NewDelivery, run: Option<i64>, now_ms: i64) -> Result<(), Error> {
-    let secret = new
-        .secret
-        .as_ref()
-        .map(|s| to_json("deliveries", s))
-        .transpose()?;
+    let secret = new.secret.as_ref().map(|s| to_json("deliveries", s)).transpose()?;
     let sql = "INSERT INTO deliveries (id, run, type, url, secret, private, body, state, next_at, created_at, updated_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'PENDING', ?8, ?8, ?8)";
     db.prepare_cached(sql)?.execute(params![
@@ -223,13 +217,7 @@ fn insert_attempt(db: &Connection, record: &AttemptRecord) -> Result<(), Error> 
                WHERE number = ?1 RETURNING attempts";
     let ended_ms = record.at_ms.saturating_add(record.duration_ms);
     let attempt: i64 = db.prepare_cached(sql)?.query_row(
-        params![
-            record.number,
-            record.state.as_str(),
-            record.next_at_ms,
-            i64::from(failed),
-            ended_ms
-        ],
+        params![record.number, record.state.as_str(), record.next_at_ms, i64::from(failed), ended_ms],
         |row| row.get(0),
     )?;
     let sql = "INSERT INTO delivery_attempts (delivery, attempt, at, duration_ms, status, error, response)
@@ -257,19 +245,12 @@ fn list(db: &Connection, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, Er
     let mut statement = db.prepare_cached(sql)?;
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let rows = statement.query_map(
-        params![
-            filter.state.map(DeliveryState::as_str),
-            filter.run,
-            filter.before,
-            limit
-        ],
+        params![filter.state.map(DeliveryState::as_str), filter.run, filter.before, limit],
         |row| {
             Ok(DeliveryRow {
                 number: row.get(0)?,
                 id: delivery_id(row, "id")?,
-                run: row
-                    .get::<_, Option<Vec<u8>>>(2)?
-                    .and_then(|b| crate::ids::RunId::from_slice(&b)),
+                run: row.get::<_, Option<Vec<u8>>>(2)?.and_then(|b| crate::ids::RunId::from_slice(&b)),
                 event: word(row, "type")?,
                 url: row.get(4)?,
                 state: word(row, "state")?,
@@ -291,10 +272,7 @@ impl Store {
         self.readers
             .read(move |db| {
                 let sql = "SELECT number FROM deliveries WHERE id = ?1";
-                Ok(db
-                    .prepare_cached(sql)?
-                    .query_row([id.as_str()], |row| row.get(0))
-                    .optional()?)
+                Ok(db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?)
             })
             .await
     }

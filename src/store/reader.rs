@@ -39,19 +39,9 @@ impl Readers {
                     question(&db);
                 }
             };
-            threads.push(
-                std::thread::Builder::new()
-                    .name("store-reader".to_owned())
-                    .spawn(work)?,
-            );
+            threads.push(std::thread::Builder::new().name("store-reader".to_owned()).spawn(work)?);
         }
-        Ok((
-            Self {
-                questions,
-                waiting: Arc::new(tokio::sync::Semaphore::new(QUEUE)),
-            },
-            threads,
-        ))
+        Ok((Self { questions, waiting: Arc::new(tokio::sync::Semaphore::new(QUEUE)) }, threads))
     }
 
     /// Runs `ask` on one of the connections.

@@ -101,9 +101,7 @@ impl Store {
         catch_ups: usize,
         now_ms: i64,
     ) -> Result<Vec<Claimed>, Error> {
-        self.writer
-            .write(move |db| claim_next(db, limit, catch_ups, now_ms))
-            .await
+        self.writer.write(move |db| claim_next(db, limit, catch_ups, now_ms)).await
     }
 
     /// Gives a claim back that came to nothing: the run is PENDING again.
@@ -112,12 +110,7 @@ impl Store {
             .write(move |db| {
                 let sql = "UPDATE runs SET claimed_at = NULL, updated_at = ?3
                            WHERE number = ?1 AND epoch = ?2 AND state = 'PENDING' AND claimed_at IS NOT NULL";
-                changed_one(
-                    db.prepare_cached(sql)?
-                        .execute(params![number, epoch.0, now_ms])?,
-                    id,
-                    epoch,
-                )
+                changed_one(db.prepare_cached(sql)?.execute(params![number, epoch.0, now_ms])?, id, epoch)
             })
             .await
     }
@@ -164,12 +157,7 @@ impl Store {
                 let sql = "UPDATE runs SET state = 'PENDING', started_at = NULL, claimed_at = NULL,
                                   attempt = attempt - 1, updated_at = ?3
                            WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING'";
-                changed_one(
-                    db.prepare_cached(sql)?
-                        .execute(params![number, epoch.0, now_ms])?,
-                    id,
-                    epoch,
-                )?;
+                changed_one(db.prepare_cached(sql)?.execute(params![number, epoch.0, now_ms])?, id, epoch)?;
                 transition(db, number, RunState::Pending, epoch.0, now_ms)
             })
             .await
@@ -183,9 +171,7 @@ impl Store {
 
     /// Stores that somebody wants the run ended. `by` is shown to people.
     pub async fn request_cancel(&self, id: RunId, by: String, now_ms: i64) -> Result<Cancelled, Error> {
-        self.writer
-            .write(move |db| request_cancel(db, id, &by, now_ms))
-            .await
+        self.writer.write(move |db| request_cancel(db, id, &by, now_ms)).await
     }
 
     /// Claims every PENDING run whose start deadline has passed, so that the caller ends them.
@@ -197,11 +183,7 @@ impl Store {
                            RETURNING number, id, epoch";
                 let mut statement = db.prepare_cached(sql)?;
                 let rows = statement.query_map([now_ms], |row| {
-                    Ok(Claim {
-                        number: row.get(0)?,
-                        id: run_id(row, "id")?,
-                        epoch: Epoch(row.get(2)?),
-                    })
+                    Ok(Claim { number: row.get(0)?, id: run_id(row, "id")?, epoch: Epoch(row.get(2)?) })
                 })?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
@@ -211,9 +193,7 @@ impl Store {
     /// The earliest start deadline of a waiting run, Unix ms.
     pub async fn next_deadline(&self) -> Result<Option<i64>, Error> {
         let sql = "SELECT min(start_deadline) FROM runs WHERE completed_at IS NULL AND claimed_at IS NULL";
-        self.readers
-            .read(move |db| Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?))
-            .await
+        self.readers.read(move |db| Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?)).await
     }
 
     /// Who asked for the end of a run, if anybody did.
@@ -221,22 +201,14 @@ impl Store {
         let sql = "SELECT cancel_by FROM runs WHERE number = ?1";
         self.readers
             .read(move |db| {
-                Ok(db
-                    .prepare_cached(sql)?
-                    .query_row([number], |row| row.get(0))
-                    .optional()?
-                    .flatten())
+                Ok(db.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?.flatten())
             })
             .await
     }
 }
 
 fn changed_one(changed: usize, run: RunId, epoch: Epoch) -> Result<(), Error> {
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(Error::Stale { run, epoch })
-    }
+    if changed == 1 { Ok(()) } else { Err(Error::Stale { run, epoch }) }
 }
 
 pub(super) fn transition(
@@ -247,8 +219,7 @@ pub(super) fn transition(
     at_ms: i64,
 ) -> Result<(), Error> {
     let sql = "INSERT INTO transitions (run, state, epoch, at) VALUES (?1, ?2, ?3, ?4)";
-    db.prepare_cached(sql)?
-        .execute(params![run, state.as_str(), epoch, at_ms])?;
+    db.prepare_cached(sql)?.execute(params![run, state.as_str(), epoch, at_ms])?;
     Ok(())
 }
 
@@ -288,10 +259,7 @@ fn claim_next(db: &Connection, limit: usize, catch_ups: usize, now_ms: i64) -> R
         }
     }
     drop(rows);
-    picked
-        .into_iter()
-        .map(|number| claim(db, number, now_ms))
-        .collect()
+    picked.into_iter().map(|number| claim(db, number, now_ms)).collect()
 }
 
 /// Runs of each agent that are under way, counted once a pass.
@@ -311,10 +279,7 @@ impl Rooms {
             std::collections::hash_map::Entry::Vacant(unknown) => {
                 let sql = "SELECT count(*) FROM runs INDEXED BY runs_active
                            WHERE agent = ?1 AND completed_at IS NULL AND claimed_at IS NOT NULL";
-                unknown.insert(
-                    db.prepare_cached(sql)?
-                        .query_row([waiting.agent], |row| row.get(0))?,
-                )
+                unknown.insert(db.prepare_cached(sql)?.query_row([waiting.agent], |row| row.get(0))?)
             }
         };
         if *under_way >= most {
@@ -330,24 +295,22 @@ fn claim(db: &Connection, number: i64, now_ms: i64) -> Result<Claimed, Error> {
                WHERE number = ?1 AND state = 'PENDING' AND claimed_at IS NULL
                RETURNING number, id, agent, definition, epoch, attempt + 1, trigger, user, nominal, window_start,
                          window_slots, created_at, (SELECT overrides FROM run_details WHERE run = number) AS overrides";
-    let claimed = db
-        .prepare_cached(sql)?
-        .query_row(params![number, now_ms], |row| {
-            Ok(Claimed {
-                number: row.get(0)?,
-                id: run_id(row, "id")?,
-                agent: row.get(2)?,
-                definition: row.get(3)?,
-                epoch: Epoch(row.get(4)?),
-                attempt: row.get(5)?,
-                trigger: word(row, "trigger")?,
-                user: row.get(7)?,
-                nominal_ms: row.get(8)?,
-                window: window(row)?,
-                created_ms: row.get(11)?,
-                overrides: json(row, "overrides")?.unwrap_or_default(),
-            })
-        })?;
+    let claimed = db.prepare_cached(sql)?.query_row(params![number, now_ms], |row| {
+        Ok(Claimed {
+            number: row.get(0)?,
+            id: run_id(row, "id")?,
+            agent: row.get(2)?,
+            definition: row.get(3)?,
+            epoch: Epoch(row.get(4)?),
+            attempt: row.get(5)?,
+            trigger: word(row, "trigger")?,
+            user: row.get(7)?,
+            nominal_ms: row.get(8)?,
+            window: window(row)?,
+            created_ms: row.get(11)?,
+            overrides: json(row, "overrides")?.unwrap_or_default(),
+        })
+    })?;
     Ok(claimed)
 }
 
@@ -355,36 +318,27 @@ fn window(row: &rusqlite::Row<'_>) -> Result<Option<Window>, rusqlite::Error> {
     let (end, start, slots): (Option<i64>, Option<i64>, Option<i64>) =
         (row.get(8)?, row.get(9)?, row.get(10)?);
     Ok(match (start, end, slots) {
-        (Some(start_ms), Some(end_ms), Some(slots)) => Some(Window {
-            start_ms,
-            end_ms,
-            slots: slots.cast_unsigned(),
-        }),
+        (Some(start_ms), Some(end_ms), Some(slots)) => {
+            Some(Window { start_ms, end_ms, slots: slots.cast_unsigned() })
+        }
         _ => None,
     })
 }
 
+const COMPLETE: &str =
+    "UPDATE runs SET state = ?3, failure_code = ?4, explanation = ?5, final_model = ?6, steps = ?7,
+        completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10
+    WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state = 'RUNNING'";
+const FAIL: &str =
+    "UPDATE runs SET state = ?3, failure_code = ?4, explanation = ?5, final_model = ?6, steps = ?7,
+        completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10
+    WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state IN ('PENDING', 'RUNNING')";
+
 fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
-    let Finish {
-        number,
-        id,
-        epoch,
-        outcome,
-        at_ms,
-        ..
-    } = finish;
+    let Finish { number, id, epoch, outcome, at_ms, .. } = finish;
     // A run that never started can only fail; one that is RUNNING can end either way.
-    let from = if outcome.failure.is_some() {
-        "state IN ('PENDING', 'RUNNING')"
-    } else {
-        "state = 'RUNNING'"
-    };
-    let sql = format!(
-        "UPDATE runs SET state = ?3, failure_code = ?4, explanation = ?5, final_model = ?6, steps = ?7,
-                         completed_at = ?8, updated_at = ?8
-         WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND {from}"
-    );
-    let changed = db.prepare_cached(&sql)?.execute(params![
+    let sql = if outcome.failure.is_some() { FAIL } else { COMPLETE };
+    let changed = db.prepare_cached(sql)?.execute(params![
         number,
         epoch.0,
         outcome.state().as_str(),
@@ -393,25 +347,14 @@ fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
         outcome.final_model,
         outcome.steps.map(u64::cast_signed),
         at_ms,
+        outcome.exit_code,
+        outcome.signal,
     ])?;
     changed_one(changed, *id, *epoch)?;
     transition(db, *number, outcome.state(), epoch.0, *at_ms)?;
-    let sql = "INSERT INTO attempts (run, attempt, epoch, boot_id, pid, started_at, ended_at, exit_code, signal, failure_code)
-               SELECT number, attempt, epoch, boot_id, pid, started_at, ?2, ?3, ?4, failure_code
-               FROM runs WHERE number = ?1 AND started_at IS NOT NULL";
-    db.prepare_cached(sql)?
-        .execute(params![number, at_ms, outcome.exit_code, outcome.signal])?;
     if outcome.result.is_some() || outcome.usage.is_some() {
-        let result = outcome
-            .result
-            .as_ref()
-            .map(|r| to_json("run_details", r))
-            .transpose()?;
-        let usage = outcome
-            .usage
-            .as_ref()
-            .map(|u| to_json("run_details", u))
-            .transpose()?;
+        let result = outcome.result.as_ref().map(|r| to_json("run_details", r)).transpose()?;
+        let usage = outcome.usage.as_ref().map(|u| to_json("run_details", u)).transpose()?;
         let sql = "INSERT INTO run_details (run, result, usage) VALUES (?1, ?2, ?3)
                    ON CONFLICT (run) DO UPDATE SET result = excluded.result, usage = excluded.usage";
         db.prepare_cached(sql)?.execute(params![number, result, usage])?;
@@ -427,11 +370,7 @@ fn request_cancel(db: &Connection, id: RunId, by: &str, now_ms: i64) -> Result<C
     let found = db
         .prepare_cached(sql)?
         .query_row([id.as_bytes().as_slice()], |row| {
-            Ok((
-                row.get::<_, i64>(0)?,
-                word::<RunState>(row, "state")?,
-                row.get::<_, bool>(2)?,
-            ))
+            Ok((row.get::<_, i64>(0)?, word::<RunState>(row, "state")?, row.get::<_, bool>(2)?))
         })
         .optional()?;
     let Some((number, state, unclaimed)) = found else {
@@ -445,15 +384,9 @@ fn request_cancel(db: &Connection, id: RunId, by: &str, now_ms: i64) -> Result<C
                WHERE number = ?1 RETURNING epoch";
     let epoch = db
         .prepare_cached(sql)?
-        .query_row(params![number, by, now_ms, i64::from(unclaimed)], |row| {
-            row.get(0)
-        })?;
+        .query_row(params![number, by, now_ms, i64::from(unclaimed)], |row| row.get(0))?;
     if unclaimed {
-        return Ok(Cancelled::Pending(Box::new(Claim {
-            number,
-            id,
-            epoch: Epoch(epoch),
-        })));
+        return Ok(Cancelled::Pending(Box::new(Claim { number, id, epoch: Epoch(epoch) })));
     }
     Ok(Cancelled::Running)
 }

@@ -17,29 +17,16 @@ async fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let (store, _threads) = Store::open(&dir.path().join("matins.db")).unwrap();
     let agent = sync(&store, &["s-0"], 1_000).await;
-    Fixture {
-        store,
-        _dir: dir,
-        entropy: SeededEntropy::new(1),
-        agent,
-    }
+    Fixture { store, _dir: dir, entropy: SeededEntropy::new(1), agent }
 }
 
 async fn sync(store: &Store, schedules: &[&str], now_ms: i64) -> AgentRow {
     let wanted = AgentSync {
         id: "a".parse::<AgentId>().unwrap(),
         definition: Some(("{}".to_owned(), [7; 32])),
-        schedules: schedules
-            .iter()
-            .map(|s| ScheduleId::from((*s).to_owned()))
-            .collect(),
+        schedules: schedules.iter().map(|s| ScheduleId::from((*s).to_owned())).collect(),
     };
-    store
-        .sync_definitions(vec![wanted], now_ms)
-        .await
-        .unwrap()
-        .pop()
-        .unwrap()
+    store.sync_definitions(vec![wanted], now_ms).await.unwrap().pop().unwrap()
 }
 
 impl Fixture {
@@ -56,25 +43,13 @@ impl Fixture {
 
     async fn manual(&self, overlap: Overlap) -> Result<i64, ManualRefusal> {
         let run = self.new_run(overlap);
-        let manual = Manual {
-            run,
-            user: Some("ann".to_owned()),
-            overrides: Overrides::default(),
-        };
+        let manual = Manual { run, user: Some("ann".to_owned()), overrides: Overrides::default() };
         self.store.admit_manual(manual, 2_000).await.unwrap()
     }
 
     fn pass(&self, from_ms: i64, nominal_ms: i64, overlap: Overlap) -> Admission {
-        let window = Window {
-            start_ms: from_ms,
-            end_ms: nominal_ms,
-            slots: 1,
-        };
-        let slot = SlotRun {
-            run: self.new_run(overlap),
-            trigger: Trigger::Schedule,
-            window,
-        };
+        let window = Window { start_ms: from_ms, end_ms: nominal_ms, slots: 1 };
+        let slot = SlotRun { run: self.new_run(overlap), trigger: Trigger::Schedule, window };
         Admission {
             schedule: self.agent.schedules[0].number,
             agent: self.agent.number,
@@ -91,52 +66,18 @@ impl Fixture {
     }
 
     async fn slots(&self) -> Vec<(i64, i64, i64, Option<NotRun>)> {
-        let rows = self
-            .store
-            .slots(SlotFilter {
-                limit: 100,
-                ..SlotFilter::default()
-            })
-            .await
-            .unwrap();
-        rows.into_iter()
-            .map(|r| (r.nominal_ms, r.until_ms, r.count, r.reason))
-            .collect()
+        let rows = self.store.slots(SlotFilter { limit: 100, ..SlotFilter::default() }).await.unwrap();
+        rows.into_iter().map(|r| (r.nominal_ms, r.until_ms, r.count, r.reason)).collect()
     }
 
     async fn start(&self, claimed: &Claimed) -> Result<(), Error> {
-        let identity = Identity {
-            boot_id: "b".to_owned(),
-            pid: 7,
-            start_ticks: 8,
-            pidfd_inode: 9,
-        };
-        self.store
-            .start(
-                claimed.number,
-                claimed.id,
-                claimed.epoch,
-                identity,
-                Vec::new(),
-                3_000,
-            )
-            .await
+        let identity = Identity { boot_id: "b".to_owned(), pid: 7, start_ticks: 8, pidfd_inode: 9 };
+        self.store.start(claimed.number, claimed.id, claimed.epoch, identity, Vec::new(), 3_000).await
     }
 
     async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<(), Error> {
-        let Claimed {
-            number, id, epoch, ..
-        } = *claimed;
-        self.store
-            .finish(Finish {
-                number,
-                id,
-                epoch,
-                outcome,
-                deliveries: Vec::new(),
-                at_ms: 4_000,
-            })
-            .await
+        let Claimed { number, id, epoch, .. } = *claimed;
+        self.store.finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), at_ms: 4_000 }).await
     }
 
     async fn claim_one(&self) -> Claimed {
@@ -151,28 +92,15 @@ async fn a_slot_is_decided_once() {
     assert!(matches!(f.admit(pass.clone()).await, Admitted::Done(Some(_))));
     assert_eq!(f.admit(pass).await, Admitted::Void, "the watermark has moved");
     assert_eq!(f.slots().await, [(5_000, 5_000, 1, None)]);
-    assert_eq!(
-        f.store.watermark(f.agent.schedules[0].number).await.unwrap(),
-        Some(5_000)
-    );
+    assert_eq!(f.store.watermark(f.agent.schedules[0].number).await.unwrap(), Some(5_000));
 }
 
 #[tokio::test]
 async fn skip_leaves_the_slot_out_and_names_the_run_in_the_way() {
     let f = fixture().await;
     f.admit(f.pass(1_000, 5_000, Overlap::Skip)).await;
-    assert_eq!(
-        f.admit(f.pass(5_000, 6_000, Overlap::Skip)).await,
-        Admitted::Done(None)
-    );
-    let rows = f
-        .store
-        .slots(SlotFilter {
-            limit: 1,
-            ..SlotFilter::default()
-        })
-        .await
-        .unwrap();
+    assert_eq!(f.admit(f.pass(5_000, 6_000, Overlap::Skip)).await, Admitted::Done(None));
+    let rows = f.store.slots(SlotFilter { limit: 1, ..SlotFilter::default() }).await.unwrap();
     assert_eq!(rows[0].reason, Some(NotRun::Overlap));
     assert!(rows[0].run.is_some(), "the evidence");
 }
@@ -193,10 +121,7 @@ async fn the_queue_has_an_end() {
         f.manual(Overlap::Queue).await.unwrap();
     }
     assert_eq!(f.manual(Overlap::Queue).await, Err(ManualRefusal::QueueFull));
-    assert_eq!(
-        f.admit(f.pass(1_000, 5_000, Overlap::Queue)).await,
-        Admitted::Done(None)
-    );
+    assert_eq!(f.admit(f.pass(1_000, 5_000, Overlap::Queue)).await, Admitted::Done(None));
     assert_eq!(f.slots().await, [(5_000, 5_000, 1, Some(NotRun::QueueFull))]);
 }
 
@@ -204,10 +129,7 @@ async fn the_queue_has_an_end() {
 async fn a_manual_skip_names_the_run_in_the_way() {
     let f = fixture().await;
     f.manual(Overlap::Queue).await.unwrap();
-    assert!(matches!(
-        f.manual(Overlap::Skip).await,
-        Err(ManualRefusal::Overlap(_))
-    ));
+    assert!(matches!(f.manual(Overlap::Skip).await, Err(ManualRefusal::Overlap(_))));
 }
 
 #[tokio::test]
@@ -229,11 +151,7 @@ async fn allow_runs_side_by_side() {
     for _ in 0..3 {
         f.manual(Overlap::Allow).await.unwrap();
     }
-    assert_eq!(
-        f.store.claim_next(2, 1, 2_500).await.unwrap().len(),
-        2,
-        "the caller's room"
-    );
+    assert_eq!(f.store.claim_next(2, 1, 2_500).await.unwrap().len(), 2, "the caller's room");
     assert_eq!(f.store.claim_next(9, 1, 2_500).await.unwrap().len(), 1);
 }
 
@@ -242,23 +160,14 @@ async fn a_stale_epoch_changes_nothing() {
     let f = fixture().await;
     f.manual(Overlap::Queue).await.unwrap();
     let old = f.claim_one().await;
-    f.store
-        .unclaim(old.number, old.id, old.epoch, 2_600)
-        .await
-        .unwrap();
+    f.store.unclaim(old.number, old.id, old.epoch, 2_600).await.unwrap();
     let new = f.claim_one().await;
     assert_eq!(new.epoch, Epoch(old.epoch.0 + 1));
     assert!(matches!(f.start(&old).await, Err(Error::Stale { .. })));
     f.start(&new).await.unwrap();
-    assert!(matches!(
-        f.finish(&old, Outcome::default()).await,
-        Err(Error::Stale { .. })
-    ));
+    assert!(matches!(f.finish(&old, Outcome::default()).await, Err(Error::Stale { .. })));
     f.finish(&new, Outcome::default()).await.unwrap();
-    assert!(
-        matches!(f.finish(&new, Outcome::default()).await, Err(Error::Stale { .. })),
-        "ends once"
-    );
+    assert!(matches!(f.finish(&new, Outcome::default()).await, Err(Error::Stale { .. })), "ends once");
     let event = f.store.event(new.number).await.unwrap().unwrap().event;
     assert_eq!((event.status, event.attempt), (RunState::Completed, 1));
 }
@@ -268,10 +177,7 @@ async fn a_run_that_never_started_cannot_complete() {
     let f = fixture().await;
     f.manual(Overlap::Queue).await.unwrap();
     let claimed = f.claim_one().await;
-    assert!(matches!(
-        f.finish(&claimed, Outcome::default()).await,
-        Err(Error::Stale { .. })
-    ));
+    assert!(matches!(f.finish(&claimed, Outcome::default()).await, Err(Error::Stale { .. })));
     let failure = Failure::new(FailureCode::LaunchError, "no such program");
     f.finish(&claimed, Outcome::failed(failure)).await.unwrap();
     let event = f.store.event(claimed.number).await.unwrap().unwrap().event;
@@ -283,41 +189,18 @@ async fn a_run_that_never_started_cannot_complete() {
 async fn a_cancel_before_the_start_holds_the_claim() {
     let f = fixture().await;
     f.manual(Overlap::Queue).await.unwrap();
-    let id = f
-        .store
-        .events(EventFilter {
-            limit: 1,
-            ..EventFilter::default()
-        })
-        .await
-        .unwrap()[0]
-        .id
-        .clone();
+    let id = f.store.events(EventFilter { limit: 1, ..EventFilter::default() }).await.unwrap()[0].id.clone();
     let id: RunId = id.parse().unwrap();
     let Cancelled::Pending(claim) = f.store.request_cancel(id, "ann".to_owned(), 2_100).await.unwrap() else {
         panic!("it had not started")
     };
-    assert!(
-        f.store.claim_next(1, 1, 2_500).await.unwrap().is_empty(),
-        "nobody else gets it"
-    );
-    assert_eq!(
-        f.store.release_claims(2_600).await.unwrap().len(),
-        1,
-        "a restart ends it as cancelled"
-    );
+    assert!(f.store.claim_next(1, 1, 2_500).await.unwrap().is_empty(), "nobody else gets it");
+    assert_eq!(f.store.release_claims(2_600).await.unwrap().len(), 1, "a restart ends it as cancelled");
     let failure = Failure::new(FailureCode::Cancelled, "cancelled by ann");
     let Claim { number, id, epoch } = *claim;
     let outcome = Outcome::failed(failure);
     f.store
-        .finish(Finish {
-            number,
-            id,
-            epoch,
-            outcome,
-            deliveries: Vec::new(),
-            at_ms: 2_700,
-        })
+        .finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), at_ms: 2_700 })
         .await
         .unwrap();
     let again = f.store.request_cancel(id, "bob".to_owned(), 2_800).await.unwrap();
@@ -329,18 +212,11 @@ async fn an_overdue_run_is_claimed_to_be_ended() {
     let f = fixture().await;
     let mut run = f.new_run(Overlap::Skip);
     run.start_deadline_ms = Some(3_000);
-    let manual = Manual {
-        run,
-        user: None,
-        overrides: Overrides::default(),
-    };
+    let manual = Manual { run, user: None, overrides: Overrides::default() };
     f.store.admit_manual(manual, 2_000).await.unwrap().unwrap();
     assert_eq!(f.store.next_deadline().await.unwrap(), Some(3_000));
     assert!(f.store.claim_overdue(3_000).await.unwrap().is_empty());
-    assert!(
-        f.store.claim_next(1, 1, 3_001).await.unwrap().is_empty(),
-        "too late to start"
-    );
+    assert!(f.store.claim_next(1, 1, 3_001).await.unwrap().is_empty(), "too late to start");
     assert_eq!(f.store.claim_overdue(3_001).await.unwrap().len(), 1);
 }
 
@@ -369,11 +245,7 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
     };
     assert!(f.store.finish(finish(Epoch(99))).await.is_err());
     assert!(
-        f.store
-            .due_deliveries(9_000, Vec::new(), 9)
-            .await
-            .unwrap()
-            .is_empty(),
+        f.store.due_deliveries(9_000, Vec::new(), 9).await.unwrap().is_empty(),
         "nothing of a refused end"
     );
     f.store.finish(finish(claimed.epoch)).await.unwrap();
@@ -389,35 +261,13 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         state,
         next_at_ms,
     };
-    f.store
-        .record_attempt(record(crate::model::DeliveryState::Pending, Some(20_000)))
-        .await
-        .unwrap();
-    assert!(
-        f.store
-            .due_deliveries(9_000, Vec::new(), 9)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    f.store.record_attempt(record(crate::model::DeliveryState::Pending, Some(20_000))).await.unwrap();
+    assert!(f.store.due_deliveries(9_000, Vec::new(), 9).await.unwrap().is_empty());
     assert_eq!(f.store.next_delivery(Vec::new()).await.unwrap(), Some(20_000));
-    f.store
-        .record_attempt(record(crate::model::DeliveryState::Exhausted, None))
-        .await
-        .unwrap();
+    f.store.record_attempt(record(crate::model::DeliveryState::Exhausted, None)).await.unwrap();
     assert!(f.store.redeliver(delivery.id.clone(), 30_000).await.unwrap());
-    let row = &f
-        .store
-        .deliveries(DeliveryFilter {
-            limit: 1,
-            ..DeliveryFilter::default()
-        })
-        .await
-        .unwrap()[0];
-    assert_eq!(
-        (row.attempts, row.state),
-        (2, crate::model::DeliveryState::Pending)
-    );
+    let row = &f.store.deliveries(DeliveryFilter { limit: 1, ..DeliveryFilter::default() }).await.unwrap()[0];
+    assert_eq!((row.attempts, row.state), (2, crate::model::DeliveryState::Pending));
 }
 
 #[tokio::test]
@@ -425,18 +275,10 @@ async fn a_schedule_that_changed_begins_now() {
     let f = fixture().await;
     let row = sync(&f.store, &["t-0"], 9_000).await;
     assert_eq!(row.schedules[0].watermark_ms, 9_000);
-    assert_eq!(
-        f.admit(f.pass(1_000, 5_000, Overlap::Allow)).await,
-        Admitted::Void,
-        "the old one is over"
-    );
+    assert_eq!(f.admit(f.pass(1_000, 5_000, Overlap::Allow)).await, Admitted::Void, "the old one is over");
     let back = sync(&f.store, &["s-0", "t-0"], 10_000).await;
     let watermarks: Vec<i64> = back.schedules.iter().map(|s| s.watermark_ms).collect();
-    assert_eq!(
-        watermarks,
-        [10_000, 9_000],
-        "one that comes back begins now, one that stayed goes on"
-    );
+    assert_eq!(watermarks, [10_000, 9_000], "one that comes back begins now, one that stayed goes on");
 }
 
 #[tokio::test]
@@ -447,21 +289,14 @@ async fn runs_are_found_by_prefix_and_by_last() {
     let id = f.store.event(number).await.unwrap().unwrap().event.id;
     for name in [id.as_str(), &id[..8], &id[..13], "@last", "a@last"] {
         let found = f.store.find_run(name.to_owned()).await.unwrap();
-        assert!(
-            matches!(found, Found::One(n, _) if n == number),
-            "{name}: {found:?}"
-        );
+        assert!(matches!(found, Found::One(n, _) if n == number), "{name}: {found:?}");
     }
     f.manual(Overlap::Queue).await.unwrap();
     assert!(
         matches!(f.store.find_run(id[..8].to_owned()).await.unwrap(), Found::Many(two) if two.len() == 2)
     );
     for name in ["abc", "zzzz", "b@last", "'; drop table runs"] {
-        assert_eq!(
-            f.store.find_run(name.to_owned()).await.unwrap(),
-            Found::None,
-            "{name}"
-        );
+        assert_eq!(f.store.find_run(name.to_owned()).await.unwrap(), Found::None, "{name}");
     }
 }
 
@@ -471,12 +306,7 @@ async fn pages_follow_each_other_without_gap() {
     for _ in 0..5 {
         f.manual(Overlap::Queue).await.unwrap();
     }
-    let page = |before| EventFilter {
-        limit: 2,
-        before,
-        agent: "a".parse().ok(),
-        ..EventFilter::default()
-    };
+    let page = |before| EventFilter { limit: 2, before, agent: "a".parse().ok(), ..EventFilter::default() };
     let mut seen = Vec::new();
     let mut before = None;
     loop {
@@ -486,19 +316,13 @@ async fn pages_follow_each_other_without_gap() {
         seen.extend(events.iter().map(|e| e.number));
         f.manual(Overlap::Queue).await.unwrap();
     }
-    assert_eq!(
-        seen,
-        [5, 4, 3, 2, 1],
-        "rows that were added meanwhile do not shift the pages"
-    );
+    assert_eq!(seen, [5, 4, 3, 2, 1], "rows that were added meanwhile do not shift the pages");
 }
 
 #[tokio::test]
 async fn a_job_that_fails_takes_nothing_with_it() {
     let f = fixture().await;
-    let bad = f
-        .store
-        .admit_passes(vec![f.pass(1_000, 5_000, Overlap::Allow)], 5_000);
+    let bad = f.store.admit_passes(vec![f.pass(1_000, 5_000, Overlap::Allow)], 5_000);
     let mut wrong = f.pass(1_000, 5_000, Overlap::Allow);
     if let Choice::Run(slot) = &mut wrong.choices[0] {
         slot.run.definition = 999;
@@ -506,10 +330,7 @@ async fn a_job_that_fails_takes_nothing_with_it() {
     let worse = f.store.admit_passes(vec![wrong], 5_000);
     let (worse, good) = tokio::join!(worse, bad);
     assert!(matches!(worse, Err(Error::Statement(_))), "the foreign key holds");
-    assert!(
-        matches!(good.unwrap()[0], Admitted::Done(Some(_))),
-        "the other write is not touched"
-    );
+    assert!(matches!(good.unwrap()[0], Admitted::Done(Some(_))), "the other write is not touched");
 }
 
 #[tokio::test]
@@ -533,18 +354,9 @@ async fn a_newer_database_is_refused_untouched() {
 async fn what_is_no_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("matins.db");
-    std::fs::write(
-        &path,
-        "this is text, and long enough to be read as a page header".repeat(20),
-    )
-    .unwrap();
+    std::fs::write(&path, "this is text, and long enough to be read as a page header".repeat(20)).unwrap();
     assert!(Store::open(&path).is_err());
-    assert!(
-        std::fs::read_to_string(&path)
-            .unwrap()
-            .starts_with("this is text"),
-        "it was not touched"
-    );
+    assert!(std::fs::read_to_string(&path).unwrap().starts_with("this is text"), "it was not touched");
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test writes what no store would")]

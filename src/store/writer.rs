@@ -8,13 +8,13 @@
 //! Dropping the caller's future does not undo its job: it was queued, it runs, nobody listens.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Error;
+use super::{Error, checkpoint};
 
 /// Jobs that may wait for the writer before callers wait to hand theirs in.
 pub const QUEUE_JOBS: usize = 4096;
@@ -77,23 +77,32 @@ pub struct Writer {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer")
-            .field("counts", &self.counts)
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("counts", &self.counts).finish_non_exhaustive()
     }
 }
 
 impl Writer {
-    /// Starts the thread on `db`. It ends when the last handle is dropped.
-    pub(super) fn start(db: Connection) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+    /// Starts the thread on `db`, and one that checkpoints on a connection of its own. They end when
+    /// the last handle is dropped.
+    pub(super) fn start(
+        db: Connection,
+        checkpointing: Connection,
+    ) -> std::io::Result<(Self, [std::thread::JoinHandle<()>; 2])> {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
         let (fail, failed) = watch::channel(None);
         let counts = Arc::new(Counts::default());
+        let whole_wanted = Arc::new(AtomicBool::new(false));
+        let (running, over) = std::sync::mpsc::channel();
+        let (shared, wanted) = (Arc::clone(&counts), Arc::clone(&whole_wanted));
+        let writer = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
+            run(&db, queue, &fail, &shared, &wanted);
+            drop(running);
+        })?;
         let shared = Arc::clone(&counts);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || run(&db, queue, &fail, &shared))?;
-        Ok((Self { jobs, failed, counts }, thread))
+        let checkpointer = std::thread::Builder::new()
+            .name("store-checkpoint".to_owned())
+            .spawn(move || checkpoint::run(&checkpointing, &shared, &whole_wanted, &over))?;
+        Ok((Self { jobs, failed, counts }, [writer, checkpointer]))
     }
 
     /// Runs `work` in the next transaction and returns its value after the commit.
@@ -103,11 +112,7 @@ impl Writer {
         T: Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
-        let job = Box::new(ClosureJob {
-            work: Some(work),
-            done: None,
-            caller,
-        });
+        let job = Box::new(ClosureJob { work: Some(work), done: None, caller });
         self.jobs.send(job).await.map_err(|_| Error::Closed)?;
         answer.await.map_err(|_| Error::Closed)?
     }
@@ -132,6 +137,7 @@ fn run(
     mut queue: mpsc::Receiver<Box<dyn Job>>,
     fail: &watch::Sender<Option<Error>>,
     counts: &Counts,
+    whole_wanted: &AtomicBool,
 ) {
     let mut batch: Vec<(Box<dyn Job>, Option<Error>)> = Vec::with_capacity(BATCH_JOBS);
     while let Some(first) = queue.blocking_recv() {
@@ -140,6 +146,11 @@ fn run(
         counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
         for (job, own) in batch.drain(..) {
             job.answer(own.or_else(|| failure.clone()));
+        }
+        if whole_wanted.swap(false, Ordering::Relaxed)
+            && let Err(e) = checkpoint::whole(db)
+        {
+            tracing::warn!(error = %e, "a checkpoint failed and is tried again: {e}");
         }
         if let Some(e) = failure.filter(Error::is_fatal) {
             // Whether the last commit is on disk cannot be known any more. Refuse everything.
@@ -188,11 +199,7 @@ fn savepoint(db: &Connection, job: &mut dyn Job) -> Option<Error> {
     let run = execute(db, "SAVEPOINT job").and_then(|()| {
         // A panic in a job is a defect of that job; the others go on.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(db))).unwrap_or_else(|_| {
-            Err(Error::Inconsistent {
-                table: "writer",
-                row: 0,
-                what: "a write panicked".to_owned(),
-            })
+            Err(Error::Inconsistent { table: "writer", row: 0, what: "a write panicked".to_owned() })
         })
     });
     match run {

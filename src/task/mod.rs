@@ -31,10 +31,7 @@ impl Stop {
     #[must_use]
     pub fn new() -> Self {
         let hard = CancellationToken::new();
-        Self {
-            soft: hard.child_token(),
-            hard,
-        }
+        Self { soft: hard.child_token(), hard }
     }
 
     /// Asks everybody to finish and take nothing new.
@@ -90,11 +87,7 @@ impl Tasks {
     /// An empty set under `stop`.
     #[must_use]
     pub fn new(stop: Stop) -> Self {
-        Self {
-            tracker: TaskTracker::new(),
-            stop,
-            died: Arc::new(Mutex::new(None)),
-        }
+        Self { tracker: TaskTracker::new(), stop, died: Arc::new(Mutex::new(None)) }
     }
 
     /// The stop signals these tasks obey.
@@ -129,10 +122,7 @@ impl Tasks {
     /// Name of the first fatal task that died, if any: then the exit code is not 0.
     #[must_use]
     pub fn died(&self) -> Option<String> {
-        self.died
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone()
+        self.died.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Waits until every task has ended. New tasks may no longer be spawned by then.

@@ -34,10 +34,7 @@ pub struct Error {
 
 impl Error {
     fn new(line: usize, message: impl Into<String>) -> Self {
-        Self {
-            line,
-            message: message.into(),
-        }
+        Self { line, message: message.into() }
     }
 }
 
@@ -66,10 +63,7 @@ pub fn render(source: &str, context: &Value) -> Result<String, Error> {
 /// Checks one element of a command, in which only `{{ }}` is a template.
 pub fn check_command(source: &str) -> Result<(), Error> {
     refuse_nul(source)?;
-    COMMAND
-        .template_from_str(source)
-        .map(|_| ())
-        .map_err(|e| describe(&e))
+    COMMAND.template_from_str(source).map(|_| ()).map_err(|e| describe(&e))
 }
 
 /// Renders one element of a command, in which only `{{ }}` is a template.
@@ -88,10 +82,7 @@ pub fn is_dynamic_command(source: &str) -> bool {
 
 fn refuse_nul(text: &str) -> Result<(), Error> {
     if text.contains('\0') {
-        return Err(Error::new(
-            1,
-            "an argument of a program cannot hold a NUL character",
-        ));
+        return Err(Error::new(1, "an argument of a program cannot hold a NUL character"));
     }
     Ok(())
 }
@@ -106,9 +97,7 @@ fn environment(command: bool) -> Environment<'static> {
     let mut syntax = SyntaxConfig::builder();
     syntax.keep_trailing_newline(true);
     if command {
-        syntax
-            .block_delimiters("\0%", "%\0")
-            .comment_delimiters("\0#", "#\0");
+        syntax.block_delimiters("\0%", "%\0").comment_delimiters("\0#", "#\0");
     }
     // The delimiters are distinct and not empty, the only two things that can be wrong with them.
     if let Ok(syntax) = syntax.build() {
@@ -123,11 +112,7 @@ fn environment(command: bool) -> Environment<'static> {
 fn to_json(value: &minijinja::Value, kwargs: minijinja::value::Kwargs) -> Result<String, minijinja::Error> {
     let pretty = kwargs.get::<Option<bool>>("indent")?.unwrap_or(false);
     kwargs.assert_all_used()?;
-    let text = if pretty {
-        serde_json::to_string_pretty(value)
-    } else {
-        serde_json::to_string(value)
-    };
+    let text = if pretty { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
     text.map_err(|e| {
         minijinja::Error::new(ErrorKind::InvalidOperation, "the value cannot be written as JSON")
             .with_source(e)
@@ -137,10 +122,9 @@ fn to_json(value: &minijinja::Value, kwargs: minijinja::value::Kwargs) -> Result
 /// "undefined value" alone helps nobody: the expression is named.
 fn name_undefined(described: Error, e: &minijinja::Error, source: &str) -> Error {
     match e.range().and_then(|range| source.get(range)) {
-        Some(expression) if e.kind() == ErrorKind::UndefinedError => Error::new(
-            described.line,
-            format!("line {}: `{expression}` is undefined", described.line),
-        ),
+        Some(expression) if e.kind() == ErrorKind::UndefinedError => {
+            Error::new(described.line, format!("line {}: `{expression}` is undefined", described.line))
+        }
         _ => described,
     }
 }
@@ -192,23 +176,15 @@ mod tests {
     #[test]
     fn a_prompt_is_a_template() {
         let ctx = json!({"input": {"site": "https://a.example/?x=1&y=<2>", "n": [1, 2]}});
-        let got = render(
-            "Look at {{ input.site }}.\n{% for i in input.n %}{{ i }},{% endfor %}{# no #}\n",
-            &ctx,
-        );
-        assert_eq!(
-            got.as_deref(),
-            Ok("Look at https://a.example/?x=1&y=<2>.\n1,2,\n")
-        );
+        let got =
+            render("Look at {{ input.site }}.\n{% for i in input.n %}{{ i }},{% endfor %}{# no #}\n", &ctx);
+        assert_eq!(got.as_deref(), Ok("Look at https://a.example/?x=1&y=<2>.\n1,2,\n"));
     }
 
     #[test]
     fn json_is_plain() {
         let ctx = json!({"v": {"b": "<it's & ä>", "a": [1, null, true]}});
-        assert_eq!(
-            render("{{ v|tojson }}", &ctx).as_deref(),
-            Ok(r#"{"a":[1,null,true],"b":"<it's & ä>"}"#)
-        );
+        assert_eq!(render("{{ v|tojson }}", &ctx).as_deref(), Ok(r#"{"a":[1,null,true],"b":"<it's & ä>"}"#));
         assert_eq!(
             render("{{ v.a|tojson(indent=true) }}", &ctx).as_deref(),
             Ok("[\n  1,\n  null,\n  true\n]")
@@ -217,19 +193,12 @@ mod tests {
 
     #[test]
     fn what_is_undefined_is_an_error_with_its_line() {
-        for source in [
-            "a\nb {{ input.sight }}",
-            "a\n{{ nothing }}",
-            "\n{% if nothing %}x{% endif %}",
-        ] {
+        for source in ["a\nb {{ input.sight }}", "a\n{{ nothing }}", "\n{% if nothing %}x{% endif %}"] {
             let error = render(source, &json!({"input": {}})).unwrap_err();
             assert_eq!(error.line, 2, "{source}: {error}");
             assert!(error.message.contains("undefined"), "{error}");
         }
-        assert_eq!(
-            render("{{ input.a|default('x') }}", &json!({"input": {}})).as_deref(),
-            Ok("x")
-        );
+        assert_eq!(render("{{ input.a|default('x') }}", &json!({"input": {}})).as_deref(), Ok("x"));
     }
 
     #[test]
@@ -244,10 +213,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_context() {
-        assert_eq!(
-            names("{% for i in range(2) %}{{ loop.index }}{% endfor %}").map(|n| n.len()),
-            Ok(0)
-        );
+        assert_eq!(names("{% for i in range(2) %}{{ loop.index }}{% endfor %}").map(|n| n.len()), Ok(0));
         let names =
             names("{{ input.a }}{% set x = run.id %}{{ x }}{% for i in window.l %}{{ i }}{% endfor %}")
                 .unwrap();
@@ -259,10 +225,7 @@ mod tests {
         let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
         assert!(render(endless, &json!({})).unwrap_err().message.contains("steps"));
         let ctx = json!({"x": "x".repeat(1 << 20)});
-        assert_eq!(
-            render(&"{{ x }}".repeat(16), &ctx).map(|s| s.len()),
-            Ok(MAX_OUTPUT)
-        );
+        assert_eq!(render(&"{{ x }}".repeat(16), &ctx).map(|s| s.len()), Ok(MAX_OUTPUT));
         let over = render(&format!("{}y", "{{ x }}".repeat(16)), &ctx).unwrap_err();
         assert_eq!(over.message, "the output is longer than 16 MiB");
     }
@@ -275,32 +238,17 @@ mod tests {
     #[test]
     fn in_a_command_only_expressions_are_templates() {
         let ctx = json!({"input": {"n": 3, "t": "{{ input.n }} {% x %}"}});
-        for verbatim in [
-            "${#x}",
-            "{% if %}",
-            "{# a #}",
-            "%}",
-            "{ {",
-            "a\n",
-            "#}",
-            "{%- raw -%}",
-        ] {
+        for verbatim in ["${#x}", "{% if %}", "{# a #}", "%}", "{ {", "a\n", "#}", "{%- raw -%}"] {
             assert_eq!(render_command(verbatim, &ctx).as_deref(), Ok(verbatim));
             assert_eq!(check_command(verbatim), Ok(()));
         }
-        assert_eq!(
-            render_command("${#x} {{ input.n }} {%d", &ctx).as_deref(),
-            Ok("${#x} 3 {%d")
-        );
+        assert_eq!(render_command("${#x} {{ input.n }} {%d", &ctx).as_deref(), Ok("${#x} 3 {%d"));
         let values_are_data = render_command("{{ input.t }}", &ctx);
         assert_eq!(values_are_data.as_deref(), Ok("{{ input.n }} {% x %}"));
         assert!(check_command("{{ input.n").is_err());
         assert!(render_command("{{ nothing }}", &ctx).is_err());
         assert!(check_command("a\0%b").is_err());
-        assert!(
-            render_command("{{ x }}", &json!({"x": "\u{0}"})).is_err(),
-            "an argument holds no NUL"
-        );
+        assert!(render_command("{{ x }}", &json!({"x": "\u{0}"})).is_err(), "an argument holds no NUL");
     }
 
     proptest! {

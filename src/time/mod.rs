@@ -33,10 +33,7 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the wall clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
@@ -72,10 +69,7 @@ impl TestClock {
     /// A clock that stands at `now`.
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
-        Self(Arc::new(Mutex::new(TestTime {
-            now,
-            sleepers: Vec::new(),
-        })))
+        Self(Arc::new(Mutex::new(TestTime { now, sleepers: Vec::new() })))
     }
 
     /// Moves the clock forward and wakes every sleeper whose instant has come.
@@ -170,9 +164,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration; write e.g. 90s, 15m or 1h 30m");
     let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
     // A day is 24 h here; months and years have no fixed length and are refused.
-    let signed = span
-        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| wrong())?;
+    let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
     Duration::try_from(signed).map_err(|_| format!("{text:?} is negative; a duration is not"))
 }
 
@@ -207,13 +199,7 @@ mod tests {
 
     #[test]
     fn durations_read_and_print() {
-        for (text, secs) in [
-            ("90s", 90),
-            ("1h 30m", 5400),
-            ("15m", 900),
-            ("26h", 93_600),
-            ("1d", 86_400),
-        ] {
+        for (text, secs) in [("90s", 90), ("1h 30m", 5400), ("15m", 900), ("26h", 93_600), ("1d", 86_400)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(secs)), "{text}");
         }
         assert_eq!(human_duration(Duration::from_secs(5400)), "1h 30m");

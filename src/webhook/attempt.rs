@@ -30,10 +30,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            total: Duration::from_secs(20),
-        }
+        Self { connect: Duration::from_secs(5), total: Duration::from_secs(20) }
     }
 }
 
@@ -89,11 +86,7 @@ impl Sender {
     /// webhooks reads no CA certificates, and one without CA certificates still starts.
     #[must_use]
     pub fn new(timeouts: Timeouts) -> Self {
-        Self {
-            timeouts,
-            public: OnceLock::new(),
-            private: OnceLock::new(),
-        }
+        Self { timeouts, public: OnceLock::new(), private: OnceLock::new() }
     }
 
     /// Makes one attempt to deliver `body`. Cancelling it drops the connection; whether the
@@ -154,10 +147,7 @@ impl Sender {
 
     fn timed_out(&self, url: &Url) -> String {
         let total = human_duration(self.timeouts.total);
-        format!(
-            "timed out after {total} while waiting for an answer of {}",
-            explain::place(url)
-        )
+        format!("timed out after {total} while waiting for an answer of {}", explain::place(url))
     }
 
     fn client(&self, reach: Reach) -> Result<&Client, String> {
@@ -189,21 +179,13 @@ impl Answer {
             let room = RESPONSE_MAX - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }
-        Self {
-            status,
-            headers,
-            body,
-        }
+        Self { status, headers, body }
     }
 }
 
 impl Attempt {
     fn take(&mut self, answer: Answer, now_ms: i64) {
-        let Answer {
-            status,
-            headers,
-            body,
-        } = answer;
+        let Answer { status, headers, body } = answer;
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         self.status = Some(status.as_u16());
         self.response = body;
@@ -221,13 +203,9 @@ fn retry_after(text: &str, now_ms: i64) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         // More digits than fit are as good as for ever; the caller caps the wait anyway.
-        return Some(Duration::from_secs(
-            text.parse().map_or(u64::from(u32::MAX), |s: u32| s.into()),
-        ));
+        return Some(Duration::from_secs(text.parse().map_or(u64::from(u32::MAX), |s: u32| s.into())));
     }
-    let at = jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(text)
-        .ok()?;
+    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     let wait_ms = at.as_millisecond().saturating_sub(now_ms).max(0);
     Some(Duration::from_millis(wait_ms.unsigned_abs()))
 }

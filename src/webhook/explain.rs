@@ -35,13 +35,9 @@ pub(super) fn request(e: &reqwest::Error, url: &Url, connect: Duration) -> Strin
         let host = url.host_str().unwrap_or_default();
         return format!("the name {host} could not be resolved: {}", root(e));
     }
-    let closed = chain(e)
-        .filter_map(|e| e.downcast_ref::<hyper::Error>())
-        .any(hyper::Error::is_incomplete_message);
-    match chain(e)
-        .find_map(|e| e.downcast_ref::<io::Error>())
-        .map(io::Error::kind)
-    {
+    let closed =
+        chain(e).filter_map(|e| e.downcast_ref::<hyper::Error>()).any(hyper::Error::is_incomplete_message);
+    match chain(e).find_map(|e| e.downcast_ref::<io::Error>()).map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => format!("{place} refused the connection"),
         _ if closed => format!("{place} closed the connection without an answer"),
         Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof) => {

@@ -27,11 +27,7 @@ pub fn payload(event_type: &str, timestamp_ms: i64, data: &Value) -> String {
         timestamp: String,
         data: &'a Value,
     }
-    let payload = Payload {
-        r#type: event_type,
-        timestamp: crate::time::rfc3339_ms(timestamp_ms),
-        data,
-    };
+    let payload = Payload { r#type: event_type, timestamp: crate::time::rfc3339_ms(timestamp_ms), data };
     // Text and JSON values always serialise.
     serde_json::to_string(&payload).unwrap_or_default()
 }

@@ -45,9 +45,7 @@ impl Secret {
         if key.len() < MIN_SECRET_BYTES {
             return Err(SecretError::Short(key.len()));
         }
-        Webhook::from_bytes(key)
-            .map(Self)
-            .map_err(|_| SecretError::Base64)
+        Webhook::from_bytes(key).map(Self).map_err(|_| SecretError::Base64)
     }
 }
 
@@ -69,10 +67,7 @@ pub fn generate_secret(entropy: &dyn Entropy) -> String {
 #[must_use]
 pub fn sign(secret: &Secret, id: &DeliveryId, timestamp_s: i64, body: &str) -> String {
     // The crate refuses only a body that is not UTF-8, which text always is.
-    secret
-        .0
-        .sign(id.as_str(), timestamp_s, body.as_bytes())
-        .unwrap_or_default()
+    secret.0.sign(id.as_str(), timestamp_s, body.as_bytes()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,25 +83,12 @@ mod tests {
     fn only_long_enough_secrets_are_read() {
         assert!(Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").is_ok());
         assert!(Secret::parse("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n").is_ok());
-        assert_eq!(
-            refused("whsec_"),
-            "the webhook secret has 0 bytes; at least 24 are needed"
-        );
+        assert_eq!(refused("whsec_"), "the webhook secret has 0 bytes; at least 24 are needed");
         let short = format!("whsec_{}", STANDARD.encode([7; 23]));
-        assert_eq!(
-            refused(&short),
-            "the webhook secret has 23 bytes; at least 24 are needed"
-        );
+        assert_eq!(refused(&short), "the webhook secret has 23 bytes; at least 24 are needed");
         assert_eq!(refused("whsec_not base64!"), "what follows whsec_ is not base64");
-        for other in [
-            "",
-            "C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
-            "a long enough passphrase, in clear",
-        ] {
-            assert_eq!(
-                refused(other),
-                "a webhook secret begins with whsec_ and goes on in base64"
-            );
+        for other in ["", "C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "a long enough passphrase, in clear"] {
+            assert_eq!(refused(other), "a webhook secret begins with whsec_ and goes on in base64");
         }
     }
 
@@ -124,10 +106,7 @@ mod tests {
         let text = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
         let id: DeliveryId = "msg_0192e4a1b2c37d4e8f90a1b2c3d4e5f6".parse().unwrap();
         let body = r#"{"email":"test@example.com","username":"test_user"}"#;
-        let expected = Webhook::new(text)
-            .unwrap()
-            .sign(id.as_str(), 1_649_367_553, body.as_bytes())
-            .unwrap();
+        let expected = Webhook::new(text).unwrap().sign(id.as_str(), 1_649_367_553, body.as_bytes()).unwrap();
         let signature = sign(&Secret::parse(text).unwrap(), &id, 1_649_367_553, body);
         assert_eq!(signature, expected);
         assert!(signature.starts_with("v1,") && signature.len() > 40);

@@ -20,10 +20,7 @@ const SECONDS: u64 = 10;
 
 /// Runs the bench.
 pub fn run() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let bare = runtime.block_on(bare_heap());
     runtime.block_on(each_second(bare));
     runtime.block_on(burst());
@@ -31,18 +28,13 @@ pub fn run() {
 }
 
 fn cron(text: &str) -> Timing {
-    Timing::Cron {
-        cron: Cron::parse(text).expect("a pattern"),
-        timezone: "UTC".to_owned(),
-    }
+    Timing::Cron { cron: Cron::parse(text).expect("a pattern"), timezone: "UTC".to_owned() }
 }
 
 /// `count` agents that are due each second and others that are due once a day, 50 patterns in all.
 fn agents(count: usize, due: &Timing, others: usize) -> Vec<Arc<Agent>> {
     let model = stand::agent("model", None, Overlap::Allow);
-    let daily: Vec<Timing> = (0..50)
-        .map(|i| cron(&format!("{i} {} 3 * * *", i % 60)))
-        .collect();
+    let daily: Vec<Timing> = (0..50).map(|i| cron(&format!("{i} {} 3 * * *", i % 60))).collect();
     (0..count + others)
         .map(|i| {
             let timing = if i < count { due } else { &daily[i % daily.len()] };
@@ -57,14 +49,9 @@ async fn bare_heap() -> (f64, f64) {
     let each = Calendar::compile(&cron("* * * * * *")).expect("a calendar");
     let daily = Calendar::compile(&cron("0 0 3 * * *")).expect("a calendar");
     let now = clock.now_ms();
-    let calendars: Vec<&Calendar> = (0..SCHEDULES)
-        .map(|i| if i < EACH_SECOND { &each } else { &daily })
-        .collect();
-    let next = |i: usize, after: i64| {
-        calendars[i]
-            .next_after(after)
-            .map(|at| std::cmp::Reverse((at, i)))
-    };
+    let calendars: Vec<&Calendar> =
+        (0..SCHEDULES).map(|i| if i < EACH_SECOND { &each } else { &daily }).collect();
+    let next = |i: usize, after: i64| calendars[i].next_after(after).map(|at| std::cmp::Reverse((at, i)));
     let mut heap: BinaryHeap<_> = (0..SCHEDULES).filter_map(|i| next(i, now)).collect();
     let mut late = Vec::new();
     let end = now + i64::try_from(SECONDS).expect("small") * 1000;
@@ -86,32 +73,13 @@ async fn each_second(bare: (f64, f64)) {
     let core = stand::engine(dir.path(), agents, 64, None).await;
     core.start();
     pace(Duration::from_secs(SECONDS)).await;
-    let ms = |q: f64| {
-        core.metrics
-            .lateness
-            .quantile(q)
-            .unwrap_or_default()
-            .as_secs_f64()
-            * 1e3
-    };
+    let ms = |q: f64| core.metrics.lateness.quantile(q).unwrap_or_default().as_secs_f64() * 1e3;
     let (p50, p99) = (ms(0.5), ms(0.99));
     let fired = core.metrics.lateness.count();
     stand::stop(&core).await;
     figure("fire.1000_each_second.p50", p50, bare.0, "ms", None);
-    figure(
-        "fire.1000_each_second.p99_vs_bare_heap",
-        p99,
-        bare.1,
-        "ms",
-        Some((Better::AtMost, 3.0)),
-    );
-    figure(
-        "fire.1000_each_second.p99_vs_25ms",
-        p99,
-        25.0,
-        "ms",
-        Some((Better::AtMost, 1.0)),
-    );
+    figure("fire.1000_each_second.p99_vs_bare_heap", p99, bare.1, "ms", Some((Better::AtMost, 3.0)));
+    figure("fire.1000_each_second.p99_vs_25ms", p99, 25.0, "ms", Some((Better::AtMost, 1.0)));
     let (lost, double) = gaps(&core, EACH_SECOND).await;
     #[expect(clippy::cast_precision_loss, reason = "a count")]
     figure(
@@ -125,19 +93,11 @@ async fn each_second(bare: (f64, f64)) {
 
 /// Slots that the ledger lacks between the first and the last second of each schedule, and doubles.
 async fn gaps(core: &matins::engine::Core, schedules: usize) -> (usize, usize) {
-    let rows = core
-        .store
-        .slots(SlotFilter {
-            limit: 10_000_000,
-            ..SlotFilter::default()
-        })
-        .await
-        .expect("slots");
+    let rows =
+        core.store.slots(SlotFilter { limit: 10_000_000, ..SlotFilter::default() }).await.expect("slots");
     let mut of: std::collections::HashMap<i64, Vec<i64>> = std::collections::HashMap::new();
     for row in &rows {
-        of.entry(row.schedule_number)
-            .or_default()
-            .push(row.nominal_ms / 1000);
+        of.entry(row.schedule_number).or_default().push(row.nominal_ms / 1000);
     }
     let (mut lost, mut double) = (0, 0);
     for seconds in of.values_mut() {
@@ -154,36 +114,15 @@ async fn gaps(core: &matins::engine::Core, schedules: usize) -> (usize, usize) {
 async fn burst() {
     let dir = tempfile::tempdir().expect("a directory");
     let period = Duration::from_secs(5);
-    let timing = Timing::Every {
-        period,
-        phase: Duration::ZERO,
-    };
+    let timing = Timing::Every { period, phase: Duration::ZERO };
     let core = stand::engine(dir.path(), agents(BURST, &timing, SCHEDULES - BURST), 64, None).await;
     core.start();
     pace(period * 3).await;
-    let worst = core
-        .metrics
-        .lateness
-        .quantile(1.0)
-        .unwrap_or_default()
-        .as_secs_f64()
-        * 1e3;
-    let p50 = core
-        .metrics
-        .lateness
-        .quantile(0.5)
-        .unwrap_or_default()
-        .as_secs_f64()
-        * 1e3;
+    let worst = core.metrics.lateness.quantile(1.0).unwrap_or_default().as_secs_f64() * 1e3;
+    let p50 = core.metrics.lateness.quantile(0.5).unwrap_or_default().as_secs_f64() * 1e3;
     stand::stop(&core).await;
     figure("fire.10000_in_one_second.p50", p50, 1000.0, "ms", None);
-    figure(
-        "fire.10000_in_one_second.max_vs_1s",
-        worst,
-        1000.0,
-        "ms",
-        Some((Better::AtMost, 1.0)),
-    );
+    figure("fire.10000_in_one_second.max_vs_1s", worst, 1000.0, "ms", Some((Better::AtMost, 1.0)));
 }
 
 /// tokio-cron-scheduler with as many jobs each second.
@@ -206,20 +145,8 @@ async fn peer() {
     pace(Duration::from_secs(SECONDS)).await;
     let count = fired.load(Ordering::Relaxed);
     let mut late = std::mem::take(&mut *late.lock().expect("the list"));
-    figure(
-        "peer.tokio-cron-scheduler.p50",
-        quantile(&mut late, 0.5),
-        0.0,
-        "ms",
-        None,
-    );
-    figure(
-        "peer.tokio-cron-scheduler.p99",
-        quantile(&mut late, 0.99),
-        0.0,
-        "ms",
-        None,
-    );
+    figure("peer.tokio-cron-scheduler.p50", quantile(&mut late, 0.5), 0.0, "ms", None);
+    figure("peer.tokio-cron-scheduler.p99", quantile(&mut late, 0.99), 0.0, "ms", None);
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     figure(
         "peer.tokio-cron-scheduler.fired_of_expected",

@@ -65,16 +65,9 @@ pub fn quantile(values: &mut [f64], q: f64) -> f64 {
 #[expect(clippy::print_stdout, reason = "a bench prints its figures")]
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let benches: [(&str, fn()); 4] = [
-        ("fire", fire::run),
-        ("trigger", trigger::run),
-        ("lifecycle", lifecycle::run),
-        ("real", real::run),
-    ];
-    println!(
-        "{:44} {:>8} {:>12} {:>12} unit",
-        "name", "ratio", "value", "limit/peer"
-    );
+    let benches: [(&str, fn()); 4] =
+        [("fire", fire::run), ("trigger", trigger::run), ("lifecycle", lifecycle::run), ("real", real::run)];
+    println!("{:44} {:>8} {:>12} {:>12} unit", "name", "ratio", "value", "limit/peer");
     for (name, bench) in benches {
         if wanted.is_empty() || wanted.iter().any(|w| w == name) {
             bench();

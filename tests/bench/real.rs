@@ -17,37 +17,18 @@ const REPETITIONS: usize = 5;
 
 /// Runs the bench.
 pub fn run() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (mut bare, mut small, mut large) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..REPETITIONS {
         bare.push(runtime.block_on(bare_spawns()));
         small.push(runtime.block_on(launched()));
         let ballast = vec![1_u8; 1 << 30];
         large.push(runtime.block_on(launched()));
-        assert_eq!(
-            ballast[ballast.len() / 2],
-            1,
-            "the ballast is in memory until here"
-        );
+        assert_eq!(ballast[ballast.len() / 2], 1, "the ballast is in memory until here");
     }
     let (bare, small) = (median(bare), median(small));
-    figure(
-        "real.launcher_vs_bare_spawn_8_at_once",
-        small,
-        bare,
-        "runs/s",
-        Some((Better::AtLeast, 0.25)),
-    );
-    figure(
-        "real.from_1gib_vs_small",
-        median(large),
-        small,
-        "runs/s",
-        Some((Better::AtLeast, 0.9)),
-    );
+    figure("real.launcher_vs_bare_spawn_8_at_once", small, bare, "runs/s", Some((Better::AtLeast, 0.25)));
+    figure("real.from_1gib_vs_small", median(large), small, "runs/s", Some((Better::AtLeast, 0.9)));
 }
 
 async fn bare_spawns() -> f64 {
@@ -70,13 +51,9 @@ async fn bare_spawns() -> f64 {
 async fn launched() -> f64 {
     let dir = tempfile::tempdir().expect("a directory");
     let model = stand::agent("model", None, Overlap::Allow);
-    let agents = (0..64)
-        .map(|i| stand::copy(&model, &format!("a{i}"), None, Overlap::Allow))
-        .collect();
-    let launcher = Launcher {
-        exe: PathBuf::from(env!("CARGO_BIN_EXE_matins")),
-        state_dir: dir.path().join("state"),
-    };
+    let agents = (0..64).map(|i| stand::copy(&model, &format!("a{i}"), None, Overlap::Allow)).collect();
+    let launcher =
+        Launcher { exe: PathBuf::from(env!("CARGO_BIN_EXE_matins")), state_dir: dir.path().join("state") };
     let at_once = u32::try_from(AT_ONCE).expect("small");
     let core = stand::engine(dir.path(), agents, at_once, Some(Arc::new(launcher))).await;
     core.start();

@@ -23,12 +23,7 @@ struct NoopRun {
 }
 
 fn identity() -> Identity {
-    Identity {
-        boot_id: BootId::new("bench"),
-        pid: 1,
-        start_ticks: 1,
-        pidfd_inode: 1,
-    }
+    Identity { boot_id: BootId::new("bench"), pid: 1, start_ticks: 1, pidfd_inode: 1 }
 }
 
 impl Executor for Noop {
@@ -41,12 +36,7 @@ impl Executor for Noop {
     }
 
     fn outcome(&self, _: OutcomeRequest, _: ExitReport) -> BoxFuture<'static, Outcome> {
-        Box::pin(async {
-            Outcome {
-                exit_code: Some(0),
-                ..Outcome::default()
-            }
-        })
+        Box::pin(async { Outcome { exit_code: Some(0), ..Outcome::default() } })
     }
 }
 
@@ -99,11 +89,8 @@ pub fn agent(id: &str, timing: Option<Timing>, overlap: Overlap) -> Arc<Agent> {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("agents")).expect("a directory");
     std::fs::write(dir.path().join("agents").join(format!("{id}.yaml")), text).expect("a file");
-    std::fs::write(
-        dir.path().join("matins.yaml"),
-        "agents_dir: agents\nskills_dir: agents\n",
-    )
-    .expect("a file");
+    std::fs::write(dir.path().join("matins.yaml"), "agents_dir: agents\nskills_dir: agents\n")
+        .expect("a file");
     let mut agent = read(dir.path()).agents.remove(0).as_ref().clone();
     set_timing(&mut agent, timing, overlap);
     Arc::new(agent)
@@ -151,11 +138,7 @@ pub fn settings(dir: &Path, max_running: u32) -> (Settings, Env) {
 
 /// A set of agents as if read from files.
 pub fn loaded(agents: Vec<Arc<Agent>>) -> LoadedAgents {
-    LoadedAgents {
-        agents,
-        invalid: Vec::new(),
-        problems: Problems::default(),
-    }
+    LoadedAgents { agents, invalid: Vec::new(), problems: Problems::default() }
 }
 
 /// A wired engine with `agents`; its loops run if `start` says so.
@@ -177,9 +160,7 @@ pub async fn engine(
         executor: executor.unwrap_or_else(|| Arc::new(Noop)),
         tasks,
     };
-    let daemon = Daemon::open(&state, parts, &loaded(agents))
-        .await
-        .expect("a daemon");
+    let daemon = Daemon::open(&state, parts, &loaded(agents)).await.expect("a daemon");
     let core = Arc::clone(&daemon.core);
     std::mem::forget(daemon);
     core

@@ -17,10 +17,7 @@ const REPETITIONS: usize = 5;
 
 /// Runs the bench.
 pub fn run() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (mut limit, mut one, mut bare_rate, mut many) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..REPETITIONS {
         let dir = tempfile::tempdir().expect("a directory");
@@ -71,26 +68,15 @@ async fn p50(socket: &Path, url: &str, times: usize) -> f64 {
 }
 
 async fn bare_request(dir: &Path) -> f64 {
-    let answer = || async {
-        (
-            axum::http::StatusCode::ACCEPTED,
-            axum::Json(serde_json::json!({"data": {"id": "x"}})),
-        )
-    };
-    let socket = serve(
-        dir,
-        "bare.sock",
-        axum::Router::new().route("/", axum::routing::post(answer)),
-    )
-    .await;
+    let answer =
+        || async { (axum::http::StatusCode::ACCEPTED, axum::Json(serde_json::json!({"data": {"id": "x"}}))) };
+    let socket = serve(dir, "bare.sock", axum::Router::new().route("/", axum::routing::post(answer)));
     p50(&socket, "http://localhost/", ONE_CLIENT).await
 }
 
 async fn ours(dir: &Path) -> (f64, f64) {
     let model = stand::agent("model", None, Overlap::Allow);
-    let agents = (0..AGENTS)
-        .map(|i| stand::copy(&model, &format!("a{i}"), None, Overlap::Allow))
-        .collect();
+    let agents = (0..AGENTS).map(|i| stand::copy(&model, &format!("a{i}"), None, Overlap::Allow)).collect();
     let core = stand::engine(dir, agents, 64, None).await;
     core.start();
     let socket = listen(dir, &core).await;
@@ -117,13 +103,12 @@ async fn ours(dir: &Path) -> (f64, f64) {
 
 async fn listen(dir: &Path, core: &Arc<Core>) -> std::path::PathBuf {
     let socket = dir.join("matins.sock");
-    let listener = matins::daemon::listen::bind_unix(&socket)
-        .await
-        .expect("a socket");
+    let listener = matins::daemon::listen::bind_unix(&socket).await.expect("a socket");
     let serving = matins::daemon::listen::serve_unix(
         listener,
         matins::api::router(Arc::clone(core)),
         core.tasks.clone(),
+        core.drained().cancelled_owned(),
     );
     core.tasks.spawn("listener", matins::task::OnEnd::Logged, serving);
     socket

@@ -146,8 +146,11 @@ fn kills_at_random_moments_lose_and_double_nothing() {
         // Only the schedule goes: what was admitted still has to end.
         let path = daemon.home.path().join(format!("agents/{agent}.yaml"));
         let text = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, text.lines().filter(|l| !l.starts_with("schedules")).collect::<Vec<_>>().join("\n"))
-            .unwrap();
+        std::fs::write(
+            &path,
+            text.lines().filter(|l| !l.starts_with("schedules")).collect::<Vec<_>>().join("\n"),
+        )
+        .unwrap();
     }
     daemon.restart();
     let events = daemon.settled();
@@ -160,10 +163,19 @@ fn kills_at_random_moments_lose_and_double_nothing() {
         (programs_of(home).is_empty() && launchers_of(home).is_empty()).then_some(())
     });
     assert_deliveries(&daemon, &receiver, &events);
-    assert_eq!(daemon.get("/v1/status")["data"]["integrity"], Value::Null, "the check is a command of its own");
+    assert_eq!(
+        daemon.get("/v1/status")["data"]["integrity"],
+        Value::Null,
+        "the check is a command of its own"
+    );
     daemon.kill();
     assert_integrity(&daemon.home);
-    println!("{kills} kills, {} runs, {} slot rows, {} deliveries", events.len(), slots.len(), receiver.received().len());
+    println!(
+        "{kills} kills, {} runs, {} slot rows, {} deliveries",
+        events.len(),
+        slots.len(),
+        receiver.received().len()
+    );
 }
 
 /// A slot that ran has a run, and a run of a slot has exactly one.

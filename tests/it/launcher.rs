@@ -89,19 +89,9 @@ impl Attempt {
             orphan_grace_ms: 600_000,
             state_lock: None,
         };
-        let release = Release {
-            version: RELEASE_VERSION,
-            epoch: Epoch(7),
-            spec,
-            secrets: BTreeMap::new(),
-        };
+        let release = Release { version: RELEASE_VERSION, epoch: Epoch(7), spec, secrets: BTreeMap::new() };
         let dir = dirs.attempt(1);
-        Self {
-            state,
-            dirs,
-            dir,
-            release,
-        }
+        Self { state, dirs, dir, release }
     }
 
     fn spec(mut self, change: impl FnOnce(&mut Spec)) -> Self {
@@ -147,17 +137,11 @@ impl Attempt {
 
 /// Waits for a state.
 async fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is() {
-        assert!(started.elapsed() < PATIENCE, "never came: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    crate::support::wait::eventually(what, || is().then_some(())).await;
 }
 
 async fn ended(live: &mut Live) -> Ended {
-    tokio::time::timeout(PATIENCE, live.ended())
-        .await
-        .expect("it never ended")
+    tokio::time::timeout(PATIENCE, live.ended()).await.expect("it never ended")
 }
 
 async fn report(live: &mut Live) -> ExitReport {
@@ -176,19 +160,10 @@ async fn a_program_completes_with_its_output_whole() {
     let a = Attempt::sh("cat; echo out; echo err >&2; pwd; exit 3");
     let report = a.run().await;
     assert_eq!(code(&report), (Reason::Exited, Some(3), None));
-    assert_eq!(
-        a.stdout(),
-        format!("the promptout\n{}\n", a.release.spec.cwd.display())
-    );
+    assert_eq!(a.stdout(), format!("the promptout\n{}\n", a.release.spec.cwd.display()));
     assert_eq!(std::fs::read(a.dir.stderr()).unwrap(), b"err\n");
-    assert_eq!(
-        (report.stdout_bytes, report.stderr_bytes),
-        (a.stdout().len() as u64, 4)
-    );
-    assert_eq!(
-        (report.run, report.attempt, report.epoch),
-        (a.dirs.run(), 1, Some(Epoch(7)))
-    );
+    assert_eq!((report.stdout_bytes, report.stderr_bytes), (a.stdout().len() as u64, 4));
+    assert_eq!((report.run, report.attempt, report.epoch), (a.dirs.run(), 1, Some(Epoch(7))));
     assert!(report.started && report.launch_error.is_none() && report.log_error.is_none());
     assert!(report.started_at_ms > 0 && report.ended_at_ms >= report.started_at_ms);
     let spec: Spec = serde_json::from_slice(&std::fs::read(a.dir.spec()).unwrap()).unwrap();
@@ -205,17 +180,10 @@ async fn the_prompt_is_stdin_however_large() {
 
 #[tokio::test]
 async fn the_program_gets_its_environment_and_nothing_else() {
-    let a = Attempt::new(&["env", "-0"])
-        .secret("TOKEN", "hunter2-hunter2")
-        .secret("MATINS_RUN_ID", "forged-id");
+    let a =
+        Attempt::new(&["env", "-0"]).secret("TOKEN", "hunter2-hunter2").secret("MATINS_RUN_ID", "forged-id");
     a.run().await;
-    let mut expected: Vec<String> = a
-        .release
-        .spec
-        .env
-        .iter()
-        .map(|(n, v)| format!("{n}={v}"))
-        .collect();
+    let mut expected: Vec<String> = a.release.spec.env.iter().map(|(n, v)| format!("{n}={v}")).collect();
     expected.push("TOKEN=[redacted:TOKEN]".to_owned());
     let stdout = a.stdout();
     let mut got: Vec<&str> = stdout.split_terminator('\0').collect();
@@ -225,19 +193,13 @@ async fn the_program_gets_its_environment_and_nothing_else() {
 }
 
 #[tokio::test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a program started plainly, to compare with"
-)]
+#[expect(clippy::disallowed_methods, reason = "a program started plainly, to compare with")]
 async fn the_program_inherits_nothing_of_the_launcher() {
     let script = "ls /proc/$$/fd; grep -E '^Sig(Blk|Ign)' /proc/$$/status";
     let a = Attempt::sh(script);
     a.run().await;
     // Whoever started the tests may have left descriptors open: those pass through a plain spawn too.
-    let plain = std::process::Command::new("sh")
-        .args(["-c", script])
-        .output()
-        .unwrap();
+    let plain = std::process::Command::new("sh").args(["-c", script]).output().unwrap();
     assert_eq!(a.stdout(), String::from_utf8(plain.stdout).unwrap());
     let cores = Attempt::sh("ulimit -Sc; ulimit -Hc");
     cores.run().await;
@@ -267,36 +229,19 @@ async fn what_cannot_be_started_says_why() {
     let why = said(Attempt::new(&["no-such-program", "x"]).run().await);
     assert!(why.contains("no-such-program") && why.contains("PATH"), "{why}");
     let why = said(Attempt::new(&["/no/such/file"]).run().await);
-    assert!(
-        why.contains("/no/such/file") && why.contains("does not exist"),
-        "{why}"
-    );
-    let why = said(
-        Attempt::sh("true")
-            .spec(|s| s.cwd = "/no/such/folder".into())
-            .run()
-            .await,
-    );
+    assert!(why.contains("/no/such/file") && why.contains("does not exist"), "{why}");
+    let why = said(Attempt::sh("true").spec(|s| s.cwd = "/no/such/folder".into()).run().await);
     assert!(why.contains("working directory /no/such/folder"), "{why}");
     let a = Attempt::new(&["./script"]);
     std::fs::write(a.file("script"), "#!/no/such/interpreter\n").unwrap();
     let why = said(a.run().await);
     assert!(why.contains("may not be executed"), "{why}");
-    std::fs::set_permissions(
-        a.file("script"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
+    std::fs::set_permissions(a.file("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let why = said(a.run().await);
     assert!(why.contains("interpreter"), "{why}");
     let why = said(Attempt::new(&[]).run().await);
     assert!(why.contains("cannot start"), "{why}");
-    let why = said(
-        Attempt::sh("true")
-            .spec(|s| s.stdin = "/no/such/prompt".into())
-            .run()
-            .await,
-    );
+    let why = said(Attempt::sh("true").spec(|s| s.stdin = "/no/such/prompt".into()).run().await);
     assert!(why.contains("/no/such/prompt"), "{why}");
 }
 
@@ -308,15 +253,8 @@ async fn output_is_bounded_and_the_file_holds_what_came_up_to_the_limit() {
     let report = a.run().await;
     assert_eq!((report.reason, report.limit), (Reason::OutputLimit, Some(limit)));
     let logged = std::fs::read(a.dir.stdout()).unwrap();
-    assert!(
-        logged.len() as u64 == limit && logged.iter().all(|b| *b == b'x'),
-        "{}",
-        logged.len()
-    );
-    assert!(
-        report.stdout_bytes > limit && report.stdout_bytes < 1 << 30,
-        "ended early: {report:?}"
-    );
+    assert!(logged.len() as u64 == limit && logged.iter().all(|b| *b == b'x'), "{}", logged.len());
+    assert!(report.stdout_bytes > limit && report.stdout_bytes < 1 << 30, "ended early: {report:?}");
 }
 
 #[tokio::test]
@@ -335,32 +273,20 @@ async fn a_timeout_ends_it() {
     assert_eq!(code(&report), (Reason::Timeout, None, Some(15)));
     assert_eq!(report.limit, Some(100));
     assert!(report.ended_at_ms - report.started_at_ms >= 99, "{report:?}");
-    let report = Attempt::sh("exit 0")
-        .spec(|s| s.timeout_ms = Some(u64::MAX))
-        .run()
-        .await;
+    let report = Attempt::sh("exit 0").spec(|s| s.timeout_ms = Some(u64::MAX)).run().await;
     assert_eq!(code(&report), (Reason::Exited, Some(0), None));
 }
 
 #[tokio::test]
 async fn silence_ends_it_and_events_break_the_silence() {
-    let report = Attempt::sh("exec sleep 600")
-        .spec(|s| s.idle_timeout_ms = Some(100))
-        .run()
-        .await;
+    let report = Attempt::sh("exec sleep 600").spec(|s| s.idle_timeout_ms = Some(100)).run().await;
     assert_eq!(code(&report), (Reason::IdleTimeout, None, Some(15)));
     // Silent on its streams for three times the limit, but not in its events file.
     let talk = "for i in 1 2 3 4 5 6 7 8 9 10; do echo '{\"type\":\"step\"}' >> $MATINS_EVENTS_FILE; sleep 0.3; done";
-    let report = Attempt::sh(talk)
-        .spec(|s| s.idle_timeout_ms = Some(1_000))
-        .run()
-        .await;
+    let report = Attempt::sh(talk).spec(|s| s.idle_timeout_ms = Some(1_000)).run().await;
     assert_eq!(code(&report), (Reason::Exited, Some(0), None));
     let talk = "for i in 1 2 3 4 5 6 7 8 9 10; do echo on >&2; sleep 0.3; done";
-    let report = Attempt::sh(talk)
-        .spec(|s| s.idle_timeout_ms = Some(1_000))
-        .run()
-        .await;
+    let report = Attempt::sh(talk).spec(|s| s.idle_timeout_ms = Some(1_000)).run().await;
     assert_eq!(code(&report), (Reason::Exited, Some(0), None));
 }
 
@@ -377,10 +303,7 @@ async fn a_secret_is_redacted_also_across_reads_and_nowhere_on_disk() {
     assert_eq!(report(&mut live).await.exit_code, Some(0));
     assert_eq!(a.stdout(), "a [redacted:KEY] b\n");
     assert_eq!(std::fs::read(a.dir.stderr()).unwrap(), b"[redacted:KEY]\n");
-    assert_eq!(
-        std::fs::read(a.dir.result()).unwrap(),
-        br#"{"k":"[redacted:KEY]"}"#
-    );
+    assert_eq!(std::fs::read(a.dir.result()).unwrap(), br#"{"k":"[redacted:KEY]"}"#);
     let mut folders = vec![a.state.path().to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -389,11 +312,7 @@ async fn a_secret_is_redacted_also_across_reads_and_nowhere_on_disk() {
                 folders.push(path);
             } else {
                 let text = std::fs::read(&path).unwrap();
-                assert!(
-                    !String::from_utf8_lossy(&text).contains("hunter2-value"),
-                    "{}",
-                    path.display()
-                );
+                assert!(!String::from_utf8_lossy(&text).contains("hunter2-value"), "{}", path.display());
             }
         }
     }

@@ -1,12 +1,12 @@
 //! The integration tests: one binary. In-process tests use `support::TestDaemon`, black-box tests
 //! the built program.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test may panic like the test itself"
-)]
+#![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod blackbox;
+mod examples;
 mod launcher;
+mod mistakes;
 mod runs;
 mod support;
 mod tidy;

@@ -60,7 +60,11 @@ fn schedules_that_cannot_be_are_shown() {
     let with = |schedule: &str| format!("{RUNS}schedules:\n  - {schedule}\n");
     refused(&with("cron: \"0 0 31 2 *\""), "a.yaml:3:", &["never"]);
     refused(&with("cron: \"0 0 1 1 * 99 99 99\""), "a.yaml:3:", &["error"]);
-    refused(&with("{ cron: \"@daily\", timezone: Europe/Berln }"), "a.yaml:3:", &["Europe/Berln", "time zone"]);
+    refused(
+        &with("{ cron: \"@daily\", timezone: Europe/Berln }"),
+        "a.yaml:3:",
+        &["Europe/Berln", "time zone"],
+    );
     refused(&with("{ every: soon }"), "a.yaml:3:", &["duration"]);
 }
 
@@ -71,7 +75,10 @@ fn skills_and_paths_that_are_not_there_or_lead_outside_are_shown() {
     home.write("agents/a.yaml", &format!("{RUNS}skills: [extract-price]\n"));
     let (code, text) = check_home(&home);
     assert_eq!(code, Some(78));
-    assert!(text.contains("a.yaml:2:10") && text.contains("did you mean") && text.contains("extract-prices"), "{text}");
+    assert!(
+        text.contains("a.yaml:2:10") && text.contains("did you mean") && text.contains("extract-prices"),
+        "{text}"
+    );
     refused(&format!("{RUNS}skills: [../../etc]\n"), "a.yaml:2:10", &["../../etc"]);
     refused(&format!("{RUNS}result_schema: ../../../etc/passwd\n"), "a.yaml:2:16", &["error"]);
     refused(&format!("{RUNS}result_schema: schemas/none.json\n"), "a.yaml:2:16", &["schemas/none.json"]);
@@ -199,12 +206,17 @@ fn a_client_without_a_daemon_says_how_to_start_one() {
 #[test]
 fn requests_that_do_not_fit_are_refused_at_their_field() {
     let home = Home::new();
-    home.agent("a", "true", "input: { n: 1 }\ninput_schema: { type: object, properties: { n: { type: integer } } }\n");
+    home.agent(
+        "a",
+        "true",
+        "input: { n: 1 }\ninput_schema: { type: object, properties: { n: { type: integer } } }\n",
+    );
     let daemon = Binary::start(home);
-    let post = |agent: &str, body: serde_json::Value| daemon.post(&format!("/v1/agents/{agent}/execute"), &body);
+    let post =
+        |agent: &str, body: serde_json::Value| daemon.post(&format!("/v1/agents/{agent}/execute"), &body);
     assert_eq!(post("none", json!({})).0, 404);
     assert_eq!(post("..%2f..", json!({})).0, 404);
-    assert_eq!(post("a", json!({"promt": "x"})).0, 400);
+    assert_eq!(post("a", json!({"promt": "x"})).0, 422);
     let (status, body) = post("a", json!({"input": {"n": "one"}}));
     assert_eq!(status, 422, "{body}");
     assert!(body["error"]["message"].as_str().unwrap().contains("input"), "{body}");

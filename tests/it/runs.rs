@@ -24,15 +24,9 @@ fn a_schedule_and_a_trigger_both_complete() {
     let manual = daemon.trigger("tick");
     daemon.advance(SECOND);
     let events = eventually_sync("two runs", || Some(daemon.events()).filter(|e| e.len() == 2));
-    assert_eq!(
-        events.iter().filter(|e| e.trigger == Trigger::Schedule).count(),
-        1
-    );
+    assert_eq!(events.iter().filter(|e| e.trigger == Trigger::Schedule).count(), 1);
     let events = daemon.settle();
-    assert!(
-        events.iter().all(|e| e.status == RunState::Completed),
-        "{events:#?}"
-    );
+    assert!(events.iter().all(|e| e.status == RunState::Completed), "{events:#?}");
     let detail = daemon.detail(manual);
     assert_eq!(detail.event.user_id.as_deref(), Some("ann"));
     assert_eq!(detail.event.attempt, 1);
@@ -64,11 +58,7 @@ fn every_second_has_one_slot() {
 #[test]
 fn downtime_is_made_up_for_by_one_run_that_knows_the_window() {
     let home = Home::new();
-    home.agent(
-        "hourly",
-        "env > $MATINS_FILES_DIR/env",
-        &cron("0 * * * *", "catch_up_window: 24h"),
-    );
+    home.agent("hourly", "env > $MATINS_FILES_DIR/env", &cron("0 * * * *", "catch_up_window: 24h"));
     let mut daemon = TestDaemon::start(home);
     daemon.stop();
     daemon.advance(Duration::from_secs(4 * 3600 + 3000));
@@ -89,15 +79,7 @@ fn downtime_is_made_up_for_by_one_run_that_knows_the_window() {
     let mut reasons: Vec<_> = daemon.slots().iter().map(|s| (s.nominal_ms, s.reason)).collect();
     reasons.sort_by_key(|r| r.0);
     let reasons: Vec<_> = reasons.into_iter().map(|r| r.1).collect();
-    assert_eq!(
-        reasons,
-        [
-            Some(NotRun::Coalesced),
-            Some(NotRun::Coalesced),
-            Some(NotRun::Coalesced),
-            None
-        ]
-    );
+    assert_eq!(reasons, [Some(NotRun::Coalesced), Some(NotRun::Coalesced), Some(NotRun::Coalesced), None]);
 }
 
 #[test]
@@ -109,12 +91,7 @@ fn catch_up_none_leaves_missed_slots_out() {
     daemon.advance(Duration::from_secs(2 * 3600 + 3000));
     daemon.restart();
     eventually_sync("both slots", || (daemon.slots().len() == 2).then_some(()));
-    assert!(
-        daemon
-            .slots()
-            .iter()
-            .all(|s| s.reason == Some(NotRun::MissedWindow))
-    );
+    assert!(daemon.slots().iter().all(|s| s.reason == Some(NotRun::MissedWindow)));
     assert!(daemon.events().is_empty());
 }
 
@@ -138,18 +115,12 @@ fn a_clock_that_goes_back_a_little_fires_nothing_twice() {
     home.agent("tick", "true", &cron("* * * * * *", "overlap: allow"));
     let daemon = TestDaemon::start(home);
     daemon.advance(SECOND * 5);
-    eventually_sync("the slots", || {
-        (daemon.slots().iter().map(|s| s.count).sum::<i64>() == 5).then_some(())
-    });
+    eventually_sync("the slots", || (daemon.slots().iter().map(|s| s.count).sum::<i64>() == 5).then_some(()));
     let before = daemon.slots().len();
-    daemon
-        .clock
-        .set(matins::time::from_ms(crate::support::daemon::START_MS + 1_000));
+    daemon.clock.set(matins::time::from_ms(crate::support::daemon::START_MS + 1_000));
     daemon.advance(SECOND * 4);
     daemon.advance(SECOND);
-    eventually_sync("the sixth", || {
-        (daemon.slots().iter().map(|s| s.count).sum::<i64>() == 6).then_some(())
-    });
+    eventually_sync("the sixth", || (daemon.slots().iter().map(|s| s.count).sum::<i64>() == 6).then_some(()));
     assert_eq!(daemon.slots().len(), before + 1);
     daemon.settle();
 }
@@ -165,63 +136,36 @@ fn skip_queue_and_allow_do_what_they_say() {
         );
     }
     let fifo = home.path().join("go");
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&fifo)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     home.settings("max_running: 10\n");
     let daemon = TestDaemon::start(home);
     let of = |agent: &str, state: RunState| {
-        daemon
-            .events()
-            .iter()
-            .filter(|e| e.agent_id == agent && e.status == state)
-            .count()
+        daemon.events().iter().filter(|e| e.agent_id == agent && e.status == state).count()
     };
     daemon.advance(SECOND);
     eventually_sync("the first three run", || {
-        ["skip", "queue", "allow"]
-            .iter()
-            .all(|a| of(a, RunState::Running) == 1)
-            .then_some(())
+        ["skip", "queue", "allow"].iter().all(|a| of(a, RunState::Running) == 1).then_some(())
     });
     daemon.advance(SECOND);
     eventually_sync("the second slots", || (daemon.slots().len() == 6).then_some(()));
-    eventually_sync("allow runs beside", || {
-        (of("allow", RunState::Running) == 2).then_some(())
-    });
+    eventually_sync("allow runs beside", || (of("allow", RunState::Running) == 2).then_some(()));
     assert_eq!(of("queue", RunState::Pending), 1);
     assert_eq!(of("skip", RunState::Pending) + of("skip", RunState::Running), 1);
-    let skipped: Vec<_> = daemon
-        .slots()
-        .into_iter()
-        .filter(|s| s.reason.is_some())
-        .collect();
+    let skipped: Vec<_> = daemon.slots().into_iter().filter(|s| s.reason.is_some()).collect();
     assert_eq!(skipped.len(), 1);
-    assert_eq!(
-        (skipped[0].agent.as_str(), skipped[0].reason),
-        ("skip", Some(NotRun::Overlap))
-    );
+    assert_eq!((skipped[0].agent.as_str(), skipped[0].reason), ("skip", Some(NotRun::Overlap)));
     daemon.settle_with(|| drop(open_for_writing(&fifo)));
 }
 
 /// Whether a process runs; one that is dead and not reaped does not.
 fn alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// Opening a FIFO for writing lets its readers go on when it is closed again.
 fn open_for_writing(fifo: &Path) -> std::fs::File {
-    std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(fifo)
-        .unwrap()
+    std::fs::OpenOptions::new().read(true).write(true).open(fifo).unwrap()
 }
 
 #[test]
@@ -243,10 +187,7 @@ fn max_running_holds_and_the_rest_waits() {
     eventually_sync("all have ended", || {
         let events = daemon.events();
         most = most.max(events.iter().filter(|e| e.status == RunState::Running).count());
-        events
-            .iter()
-            .all(|e| e.status == RunState::Completed)
-            .then_some(())
+        events.iter().all(|e| e.status == RunState::Completed).then_some(())
     });
     assert!((1..=2).contains(&most), "{most} ran at once");
 }
@@ -265,13 +206,8 @@ fn a_caller_that_asks_for_skip_is_told_who_is_in_the_way() {
         user: None,
     };
     let refused = daemon.block_on(daemon.core().trigger(request)).unwrap_err();
-    assert!(
-        matches!(refused, Refused::Overlap { run, .. } if run == first),
-        "{refused}"
-    );
-    daemon
-        .block_on(daemon.core().cancel(first, "ann".to_owned()))
-        .unwrap();
+    assert!(matches!(refused, Refused::Overlap { run, .. } if run == first), "{refused}");
+    daemon.block_on(daemon.core().cancel(first, "ann".to_owned())).unwrap();
     let ended = daemon.wait_end(first);
     assert_eq!(ended.event.failure_code.as_deref(), Some("cancelled"));
     assert_eq!(ended.event.error.as_deref(), Some("cancelled by ann"));
@@ -286,22 +222,12 @@ fn a_cancel_kills_a_grandchild_in_a_session_of_its_own() {
     let run = daemon.trigger("a");
     let pid_file = daemon.home.run_file(&run.to_string(), "files/pid");
     let pid = eventually_sync("the grandchild", || {
-        std::fs::read_to_string(&pid_file)
-            .ok()
-            .and_then(|p| p.trim().parse::<i32>().ok())
+        std::fs::read_to_string(&pid_file).ok().and_then(|p| p.trim().parse::<i32>().ok())
     });
     assert!(alive(pid));
-    daemon
-        .block_on(daemon.core().cancel(run, "ann".to_owned()))
-        .unwrap();
-    assert_eq!(
-        daemon.wait_end(run).event.failure_code.as_deref(),
-        Some("cancelled")
-    );
-    assert!(
-        !Path::new(&format!("/proc/{pid}")).exists(),
-        "dead before the run is terminal"
-    );
+    daemon.block_on(daemon.core().cancel(run, "ann".to_owned())).unwrap();
+    assert_eq!(daemon.wait_end(run).event.failure_code.as_deref(), Some("cancelled"));
+    assert!(!alive(pid), "dead before the run is terminal");
 }
 
 #[test]
@@ -313,17 +239,10 @@ fn a_waiting_run_is_cancelled_without_a_start() {
     let first = daemon.trigger("a");
     let second = daemon.trigger("a");
     daemon.wait_for(first, RunState::Running);
-    daemon
-        .block_on(daemon.core().cancel(second, "bob".to_owned()))
-        .unwrap();
+    daemon.block_on(daemon.core().cancel(second, "bob".to_owned())).unwrap();
     let ended = daemon.wait_end(second);
-    assert_eq!(
-        (ended.event.started_at, ended.event.failure_code.as_deref()),
-        (None, Some("cancelled"))
-    );
-    daemon
-        .block_on(daemon.core().cancel(first, "bob".to_owned()))
-        .unwrap();
+    assert_eq!((ended.event.started_at, ended.event.failure_code.as_deref()), (None, Some("cancelled")));
+    daemon.block_on(daemon.core().cancel(first, "bob".to_owned())).unwrap();
     daemon.wait_end(first);
 }
 
@@ -386,25 +305,16 @@ fn a_run_whose_launcher_was_killed_is_interrupted_and_leaves_nothing() {
     let read = |name: &str| {
         let file = daemon.home.run_file(&run.to_string(), &format!("files/{name}"));
         eventually_sync(name, || {
-            std::fs::read_to_string(&file)
-                .ok()
-                .and_then(|p| p.trim().parse::<i32>().ok())
+            std::fs::read_to_string(&file).ok().and_then(|p| p.trim().parse::<i32>().ok())
         })
     };
     let (pid, launcher) = (read("pid"), read("launcher"));
     assert!(
-        std::process::Command::new("kill")
-            .args(["-9", &launcher.to_string()])
-            .status()
-            .unwrap()
-            .success()
+        std::process::Command::new("kill").args(["-9", &launcher.to_string()]).status().unwrap().success()
     );
     let ended = daemon.wait_end(run);
     assert_eq!(ended.event.failure_code.as_deref(), Some("interrupted"));
-    assert!(
-        !Path::new(&format!("/proc/{pid}")).exists(),
-        "the program is gone too"
-    );
+    assert!(!alive(pid), "the program is gone too");
 }
 
 #[test]
@@ -420,10 +330,7 @@ fn a_stop_drains_and_then_ends_what_still_runs() {
     daemon.stop();
     daemon.restart();
     assert_eq!(daemon.wait_end(quick).event.status, RunState::Completed);
-    assert_eq!(
-        daemon.wait_end(slow).event.failure_code.as_deref(),
-        Some("interrupted")
-    );
+    assert_eq!(daemon.wait_end(slow).event.failure_code.as_deref(), Some("interrupted"));
 }
 
 #[test]
@@ -438,14 +345,7 @@ fn a_broken_file_makes_its_slots_config_errors_and_leaves_the_others_alone() {
     daemon.advance(SECOND);
     eventually_sync("both slots", || (daemon.slots().len() == 2).then_some(()));
     daemon.settle();
-    let reason = |agent: &str| {
-        daemon
-            .slots()
-            .into_iter()
-            .find(|s| s.agent == agent)
-            .unwrap()
-            .reason
-    };
+    let reason = |agent: &str| daemon.slots().into_iter().find(|s| s.agent == agent).unwrap().reason;
     assert_eq!(reason("a"), Some(NotRun::ConfigError));
     assert_eq!(reason("b"), None);
     let request = TriggerRequest {
@@ -454,10 +354,7 @@ fn a_broken_file_makes_its_slots_config_errors_and_leaves_the_others_alone() {
         overlap: None,
         user: None,
     };
-    assert!(matches!(
-        daemon.block_on(daemon.core().trigger(request)),
-        Err(Refused::InvalidAgent(_))
-    ));
+    assert!(matches!(daemon.block_on(daemon.core().trigger(request)), Err(Refused::InvalidAgent(_))));
 }
 
 #[test]
@@ -473,11 +370,7 @@ fn two_schedules_of_one_agent_at_one_instant_run_once() {
     let mut reasons: Vec<_> = daemon.slots().iter().map(|s| s.reason).collect();
     reasons.sort_by_key(Option::is_some);
     assert_eq!(reasons, [None, Some(NotRun::Coalesced)]);
-    let runs: Vec<_> = daemon
-        .slots()
-        .iter()
-        .map(|s| s.run.map(|r| r.to_string()))
-        .collect();
+    let runs: Vec<_> = daemon.slots().iter().map(|s| s.run.map(|r| r.to_string())).collect();
     assert_eq!(
         runs,
         [Some(events[0].id.clone()), Some(events[0].id.clone())],
@@ -517,27 +410,13 @@ fn a_result_is_checked_against_its_schema() {
     home.agent("good", "echo '{\"n\": 1}'", schema);
     home.agent("bad", "echo '{\"n\": \"one\"}'", schema);
     home.agent("empty", "true", schema);
-    home.agent(
-        "file",
-        "echo noise; echo '{\"n\": 2}' > $MATINS_RESULT_FILE",
-        schema,
-    );
+    home.agent("file", "echo noise; echo '{\"n\": 2}' > $MATINS_RESULT_FILE", schema);
     let daemon = TestDaemon::start(home);
     let runs = ["good", "bad", "empty", "file"].map(|a| daemon.trigger(a));
     let ended = runs.map(|r| daemon.wait_end(r).event);
     assert_eq!(ended[0].result, Some(json!({"n": 1})));
-    assert_eq!(
-        ended[1].failure_code.as_deref(),
-        Some("validation_failed"),
-        "{:?}",
-        ended[1]
-    );
-    assert_eq!(
-        ended[2].failure_code.as_deref(),
-        Some("validation_failed"),
-        "{:?}",
-        ended[2]
-    );
+    assert_eq!(ended[1].failure_code.as_deref(), Some("validation_failed"), "{:?}", ended[1]);
+    assert_eq!(ended[2].failure_code.as_deref(), Some("validation_failed"), "{:?}", ended[2]);
     assert_eq!(ended[3].result, Some(json!({"n": 2})));
 }
 
@@ -558,10 +437,7 @@ fn the_protocol_matins_tells_steps_errors_and_results() {
     let daemon = TestDaemon::start(home);
     let (good, bad) = (daemon.trigger("good"), daemon.trigger("bad"));
     let good = daemon.wait_end(good).event;
-    assert_eq!(
-        (good.status, good.result),
-        (RunState::Completed, Some(json!({"ok": true})))
-    );
+    assert_eq!((good.status, good.result), (RunState::Completed, Some(json!({"ok": true}))));
     assert_eq!(good.usage.unwrap().input_tokens, Some(7));
     let bad = daemon.wait_end(bad).event;
     assert_eq!(bad.status, RunState::Failed);
@@ -571,24 +447,14 @@ fn the_protocol_matins_tells_steps_errors_and_results() {
 #[test]
 fn skills_are_seeded_verbatim_with_their_digest() {
     let home = Home::new();
-    home.write(
-        "skills/look/SKILL.md",
-        "---\nname: look\ndescription: Look.\n---\nLook well.\n",
-    );
+    home.write("skills/look/SKILL.md", "---\nname: look\ndescription: Look.\n---\nLook well.\n");
     home.write("skills/look/ref/more.txt", "more");
-    home.agent(
-        "a",
-        "cat $MATINS_SKILLS_DIR/look/ref/more.txt",
-        "skills: [look]\n",
-    );
+    home.agent("a", "cat $MATINS_SKILLS_DIR/look/ref/more.txt", "skills: [look]\n");
     let daemon = TestDaemon::start(home);
     let first = daemon.trigger("a");
     let event = daemon.wait_for(first, RunState::Completed).event;
     let skills = event.skills.unwrap();
-    assert_eq!(
-        (skills.len(), skills[0].id.as_str(), skills[0].sha256.len()),
-        (1, "look", 64)
-    );
+    assert_eq!((skills.len(), skills[0].id.as_str(), skills[0].sha256.len()), (1, "look", 64));
     let seeded = daemon.home.run_file(&event.id, "skills/look/SKILL.md");
     let source = daemon.home.path().join("skills/look/SKILL.md");
     assert_eq!(std::fs::read(seeded).unwrap(), std::fs::read(source).unwrap());
@@ -602,10 +468,7 @@ fn skills_are_seeded_verbatim_with_their_digest() {
 fn secrets_reach_the_program_and_nothing_else() {
     let home = Home::new();
     home.write("token", "s3cr3t-value-of-the-token\n");
-    let more = format!(
-        "secrets: {{ TOKEN: {{ file: {} }} }}\n",
-        home.path().join("token").display()
-    );
+    let more = format!("secrets: {{ TOKEN: {{ file: {} }} }}\n", home.path().join("token").display());
     home.agent("a", "echo \"it is $TOKEN\"; printf %s \"$TOKEN\" | wc -c", &more);
     let daemon = TestDaemon::start(home);
     let run = daemon.trigger("a");
@@ -618,20 +481,13 @@ fn secrets_reach_the_program_and_nothing_else() {
         .arg(daemon.home.state())
         .output()
         .unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&grep.stdout),
-        "",
-        "in no file, log or database"
-    );
+    assert_eq!(String::from_utf8_lossy(&grep.stdout), "", "in no file, log or database");
 }
 
 #[test]
 fn what_keeps_a_program_from_starting_is_a_launch_error() {
     let home = Home::new();
-    home.write(
-        "agents/gone.yaml",
-        "executor: { type: command, command: [no-such-program-here] }\n",
-    );
+    home.write("agents/gone.yaml", "executor: { type: command, command: [no-such-program-here] }\n");
     home.agent("secret", "true", "secrets: { A: { env: NOT_THERE } }\n");
     home.agent("prompt", "true", "prompt: \"{{ input.missing }}\"\n");
     home.agent("signal", "kill -9 $$", "");
@@ -639,22 +495,9 @@ fn what_keeps_a_program_from_starting_is_a_launch_error() {
     let runs = ["gone", "secret", "prompt", "signal"].map(|a| daemon.trigger(a));
     let ended = runs.map(|r| daemon.wait_end(r).event);
     for (event, word) in ended.iter().zip(["no-such-program-here", "NOT_THERE", "missing"]) {
-        assert_eq!(
-            event.failure_code.as_deref(),
-            Some("launch_error"),
-            "{:?}",
-            event.error
-        );
-        assert!(
-            event.error.as_deref().unwrap().contains(word),
-            "{:?}",
-            event.error
-        );
+        assert_eq!(event.failure_code.as_deref(), Some("launch_error"), "{:?}", event.error);
+        assert!(event.error.as_deref().unwrap().contains(word), "{:?}", event.error);
     }
     assert_eq!(ended[3].failure_code.as_deref(), Some("runtime_error"));
-    assert!(
-        ended[3].error.as_deref().unwrap().contains("KILL"),
-        "{:?}",
-        ended[3].error
-    );
+    assert!(ended[3].error.as_deref().unwrap().contains("KILL"), "{:?}", ended[3].error);
 }

@@ -17,10 +17,7 @@ const LAYERS: &[(u8, &[&str])] = &[
 const FILE_LINES: usize = 800;
 
 fn layer(module: &str) -> Option<u8> {
-    LAYERS
-        .iter()
-        .find(|(_, modules)| modules.contains(&module))
-        .map(|(layer, _)| *layer)
+    LAYERS.iter().find(|(_, modules)| modules.contains(&module)).map(|(layer, _)| *layer)
 }
 
 /// Every `.rs` file below `dir`, with its text.
@@ -45,11 +42,8 @@ fn sources(dir: &str) -> BTreeMap<PathBuf, String> {
 
 /// The modules that `text` names with `crate::`, in code (not in comments).
 fn edges(text: &str) -> Vec<String> {
-    let code: String = text
-        .lines()
-        .filter(|l| !l.trim_start().starts_with("//"))
-        .collect::<Vec<_>>()
-        .join("\n");
+    let code: String =
+        text.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
@@ -65,9 +59,7 @@ fn edges(text: &str) -> Vec<String> {
 }
 
 fn head(path: &str) -> String {
-    path.chars()
-        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
-        .collect()
+    path.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
 }
 
 fn top_module(path: &Path) -> Option<String> {
@@ -87,11 +79,7 @@ fn forbidden_edges(module: &str, text: &str) -> Vec<String> {
         Some(other) => other >= own,
         None => false,
     };
-    edges(text)
-        .into_iter()
-        .filter(wrong)
-        .map(|t| format!("{module} (layer {own}) imports {t}"))
-        .collect()
+    edges(text).into_iter().filter(wrong).map(|t| format!("{module} (layer {own}) imports {t}")).collect()
 }
 
 #[test]
@@ -100,9 +88,7 @@ fn imports_point_downward() {
     for (path, text) in sources("src") {
         if let Some(module) = top_module(&path) {
             wrong.extend(
-                forbidden_edges(&module, &text)
-                    .into_iter()
-                    .map(|w| format!("{}: {w}", path.display())),
+                forbidden_edges(&module, &text).into_iter().map(|w| format!("{}: {w}", path.display())),
             );
         }
     }
@@ -111,27 +97,12 @@ fn imports_point_downward() {
 
 #[test]
 fn the_layer_check_finds_what_it_must() {
-    assert!(
-        forbidden_edges("store", "use crate::exec::Spec;").len() == 1,
-        "sideways"
-    );
-    assert!(
-        forbidden_edges("store", "use crate::engine::Core;").len() == 1,
-        "upward"
-    );
-    assert!(
-        forbidden_edges("store", "use crate::{ids::RunId, engine::Core};").len() == 1,
-        "in a group"
-    );
-    assert!(
-        forbidden_edges("store", "let x = crate::cli::main();").len() == 1,
-        "in an expression"
-    );
+    assert!(forbidden_edges("store", "use crate::exec::Spec;").len() == 1, "sideways");
+    assert!(forbidden_edges("store", "use crate::engine::Core;").len() == 1, "upward");
+    assert!(forbidden_edges("store", "use crate::{ids::RunId, engine::Core};").len() == 1, "in a group");
+    assert!(forbidden_edges("store", "let x = crate::cli::main();").len() == 1, "in an expression");
     assert!(forbidden_edges("store", "use crate::ids::RunId;\n// crate::engine").is_empty());
-    assert!(
-        forbidden_edges("newcomer", "").len() == 1,
-        "a module without a layer"
-    );
+    assert!(forbidden_edges("newcomer", "").len() == 1, "a module without a layer");
 }
 
 #[test]
@@ -144,10 +115,7 @@ fn every_file_has_a_header_and_a_bounded_size() {
             }
             let lines = text.lines().count();
             if lines > FILE_LINES {
-                wrong.push(format!(
-                    "{} has {lines} lines; {FILE_LINES} are allowed",
-                    path.display()
-                ));
+                wrong.push(format!("{} has {lines} lines; {FILE_LINES} are allowed", path.display()));
             }
         }
     }
@@ -159,9 +127,7 @@ fn sql_is_written_in_the_store_only() {
     let mut wrong = Vec::new();
     for (path, text) in sources("src") {
         let outside = top_module(&path).is_some_and(|m| m != "store");
-        let mentions = ["rusqlite", "INSERT INTO", "SELECT ", "PRAGMA "]
-            .iter()
-            .find(|w| text.contains(**w));
+        let mentions = ["rusqlite", "INSERT INTO", "SELECT ", "PRAGMA "].iter().find(|w| text.contains(**w));
         if let (true, Some(word)) = (outside, mentions) {
             wrong.push(format!("{} holds {word:?}", path.display()));
         }

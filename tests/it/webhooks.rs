@@ -16,10 +16,7 @@ fn hooked(url: &str, more: &str) -> String {
 }
 
 fn deliveries(daemon: &TestDaemon) -> Vec<DeliveryRow> {
-    let filter = DeliveryFilter {
-        limit: 100,
-        ..DeliveryFilter::default()
-    };
+    let filter = DeliveryFilter { limit: 100, ..DeliveryFilter::default() };
     daemon.block_on(daemon.core().store.deliveries(filter)).unwrap()
 }
 
@@ -36,16 +33,8 @@ fn both_ends_are_told_signed_and_once() {
     let home = Home::new();
     home.write("secret", SECRET);
     let secret = format!("secret: {{ file: {} }}", home.path().join("secret").display());
-    home.agent(
-        "good",
-        "echo '{\"n\":1}' > $MATINS_RESULT_FILE",
-        &hooked(&receiver.url, &secret),
-    );
-    home.agent(
-        "bad",
-        "echo it broke >&2; exit 4",
-        &hooked(&receiver.url, &secret),
-    );
+    home.agent("good", "echo '{\"n\":1}' > $MATINS_RESULT_FILE", &hooked(&receiver.url, &secret));
+    home.agent("bad", "echo it broke >&2; exit 4", &hooked(&receiver.url, &secret));
     let daemon = TestDaemon::start(home);
     let (good, bad) = (daemon.trigger("good"), daemon.trigger("bad"));
     daemon.wait_end(good);
@@ -54,10 +43,7 @@ fn both_ends_are_told_signed_and_once() {
     let received = receiver.received();
     assert_eq!(received.len(), 2);
     let of = |run: matins::ids::RunId| {
-        received
-            .iter()
-            .find(|r| r.json()["data"]["id"] == run.to_string())
-            .expect("it was told")
+        received.iter().find(|r| r.json()["data"]["id"] == run.to_string()).expect("it was told")
     };
     let body = of(good).json();
     assert_eq!(body["type"], "run.completed");
@@ -73,10 +59,7 @@ fn both_ends_are_told_signed_and_once() {
     for r in &received {
         let id = r.header("webhook-id").to_owned();
         let stamp: i64 = r.header("webhook-timestamp").parse().unwrap();
-        assert_eq!(
-            verifier.sign(&id, stamp, r.body.as_bytes()).unwrap(),
-            r.header("webhook-signature")
-        );
+        assert_eq!(verifier.sign(&id, stamp, r.body.as_bytes()).unwrap(), r.header("webhook-signature"));
     }
 }
 
@@ -90,9 +73,7 @@ fn a_receiver_that_is_down_for_a_while_gets_everything_later() {
     let run = daemon.trigger("a");
     daemon.wait_end(run);
     let attempts = |n: i64| {
-        eventually_sync(&format!("{n} attempts"), || {
-            (deliveries(&daemon)[0].attempts == n).then_some(())
-        });
+        eventually_sync(&format!("{n} attempts"), || (deliveries(&daemon)[0].attempts == n).then_some(()));
     };
     attempts(1);
     daemon.advance(Duration::from_secs(7));
@@ -102,19 +83,10 @@ fn a_receiver_that_is_down_for_a_while_gets_everything_later() {
     attempts(3);
     daemon.advance(Duration::from_secs(2200));
     wait_state(&daemon, DeliveryState::Delivered);
-    let ids: Vec<String> = receiver
-        .received()
-        .iter()
-        .map(|r| r.header("webhook-id").to_owned())
-        .collect();
+    let ids: Vec<String> = receiver.received().iter().map(|r| r.header("webhook-id").to_owned()).collect();
     assert_eq!(ids.len(), 4);
     assert!(ids.iter().all(|id| *id == ids[0]), "one stable id: {ids:?}");
-    assert!(
-        receiver
-            .received()
-            .iter()
-            .all(|r| r.body == receiver.received()[0].body)
-    );
+    assert!(receiver.received().iter().all(|r| r.body == receiver.received()[0].body));
 }
 
 #[test]
@@ -128,9 +100,7 @@ fn a_dead_letter_is_kept_and_can_be_sent_again() {
     daemon.wait_end(run);
     let dead = eventually_sync("it is given up", || {
         daemon.advance(Duration::from_secs(3600));
-        deliveries(&daemon)
-            .into_iter()
-            .find(|d| d.state == DeliveryState::Exhausted)
+        deliveries(&daemon).into_iter().find(|d| d.state == DeliveryState::Exhausted)
     });
     assert_eq!((dead.attempts, dead.last_status), (8, Some(500)));
     assert!(daemon.block_on(daemon.core().redeliver(dead.id.clone())).unwrap());
@@ -147,9 +117,8 @@ fn retry_after_is_honoured() {
     let daemon = TestDaemon::start(home);
     let run = daemon.trigger("a");
     daemon.wait_end(run);
-    let row = eventually_sync("the first attempt", || {
-        deliveries(&daemon).into_iter().find(|d| d.attempts == 1)
-    });
+    let row =
+        eventually_sync("the first attempt", || deliveries(&daemon).into_iter().find(|d| d.attempts == 1));
     let wait = row.next_at_ms.unwrap() - crate::support::daemon::START_MS;
     assert!((900_000..1_200_000).contains(&wait), "{wait} ms");
     daemon.advance(Duration::from_secs(1200));
@@ -165,9 +134,7 @@ fn a_crash_between_end_and_attempt_loses_no_message() {
     let mut daemon = TestDaemon::start(home);
     let run = daemon.trigger("a");
     daemon.wait_end(run);
-    eventually_sync("the first attempt", || {
-        deliveries(&daemon).into_iter().find(|d| d.attempts == 1)
-    });
+    eventually_sync("the first attempt", || deliveries(&daemon).into_iter().find(|d| d.attempts == 1));
     daemon.crash();
     daemon.advance(Duration::from_secs(3600));
     daemon.restart();
@@ -186,13 +153,9 @@ fn a_slow_endpoint_holds_up_no_other() {
     for _ in 0..8 {
         daemon.trigger("slow");
     }
-    eventually_sync("the slow one is busy", || {
-        (slow.received().len() >= 4).then_some(())
-    });
+    eventually_sync("the slow one is busy", || (slow.received().len() >= 4).then_some(()));
     daemon.trigger("quick");
-    eventually_sync("the quick one hears", || {
-        (quick.received().len() == 1).then_some(())
-    });
+    eventually_sync("the quick one hears", || (quick.received().len() == 1).then_some(()));
     assert_eq!(slow.received().len(), 4, "a few at once to one endpoint");
     daemon.settle();
     wait_state(&daemon, DeliveryState::Delivered);
@@ -206,19 +169,13 @@ fn a_callers_url_is_guarded_and_unsigned_without_a_secret() {
     let mut daemon = TestDaemon::start(home);
     let request = |url: &str| matins::engine::TriggerRequest {
         agent: "a".parse().unwrap(),
-        overrides: Overrides {
-            webhook_url: Some(url.to_owned()),
-            ..Overrides::default()
-        },
+        overrides: Overrides { webhook_url: Some(url.to_owned()), ..Overrides::default() },
         overlap: None,
         user: None,
     };
-    for url in [
-        receiver.url.as_str(),
-        "http://169.254.169.254/latest",
-        "ftp://example.com/",
-        "http://localhost:1/",
-    ] {
+    for url in
+        [receiver.url.as_str(), "http://169.254.169.254/latest", "ftp://example.com/", "http://localhost:1/"]
+    {
         let refused = daemon.block_on(daemon.core().trigger(request(url)));
         assert!(
             matches!(&refused, Err(matins::engine::Refused::Field { pointer, .. }) if pointer == "/webhookUrl")
@@ -229,10 +186,7 @@ fn a_callers_url_is_guarded_and_unsigned_without_a_secret() {
     daemon.allow_leftovers = true;
     daemon.home.settings("allow_private_webhooks: true\n");
     daemon.restart();
-    let run = daemon
-        .block_on(daemon.core().trigger(request(&receiver.url)))
-        .unwrap()
-        .id;
+    let run = daemon.block_on(daemon.core().trigger(request(&receiver.url))).unwrap().id;
     assert_eq!(daemon.wait_end(run).event.status, RunState::Completed);
     eventually_sync("it is told", || (receiver.received().len() == 1).then_some(()));
     assert_eq!(receiver.received()[0].header("webhook-signature"), "");
@@ -249,11 +203,7 @@ fn a_ping_reaches_the_endpoints() {
     assert_eq!(sent.len(), 1);
     wait_state(&daemon, DeliveryState::Delivered);
     assert_eq!(receiver.received()[0].json()["type"], "ping");
-    assert!(
-        daemon
-            .block_on(daemon.core().ping("silent".parse().ok()))
-            .is_err()
-    );
+    assert!(daemon.block_on(daemon.core().ping("silent".parse().ok())).is_err());
 }
 
 /// Runs the check of the PyPI package `standardwebhooks` on one request.
@@ -296,5 +246,8 @@ fn another_implementation_accepts_our_signature() {
     wait_state(&daemon, DeliveryState::Delivered);
     let received = receiver.received().remove(0);
     assert!(python_accepts(&received, &received.body));
-    assert!(!python_accepts(&received, &received.body.replace("COMPLETED", "FAILED")), "a changed body is refused");
+    assert!(
+        !python_accepts(&received, &received.body.replace("COMPLETED", "FAILED")),
+        "a changed body is refused"
+    );
 }

@@ -71,15 +71,8 @@ fn every_key_is_read() {
     assert_eq!(agent.id.as_str(), "price-watch");
     assert_eq!(agent.name, "Price watch");
     assert_eq!(agent.file, dir.join("a.yaml"));
-    assert_eq!(
-        agent.prompt,
-        "Compare today's prices on {{ input.site }} in {{ REGION }}.\n"
-    );
-    let skills: Vec<_> = agent
-        .skills
-        .iter()
-        .map(|s| (s.id.as_str(), s.dir.clone()))
-        .collect();
+    assert_eq!(agent.prompt, "Compare today's prices on {{ input.site }} in {{ REGION }}.\n");
+    let skills: Vec<_> = agent.skills.iter().map(|s| (s.id.as_str(), s.dir.clone())).collect();
     assert_eq!(skills[0], ("navigate-shop", place.path("skills/navigate-shop")));
     assert_eq!(skills.len(), 2);
     assert_eq!(
@@ -92,26 +85,13 @@ fn every_key_is_read() {
     assert_eq!(
         agent.executor,
         Executor::Command {
-            command: [&watch, "--depth", "3", "${#x}", "{{ input.site }}"]
-                .map(ToOwned::to_owned)
-                .into(),
+            command: [&watch, "--depth", "3", "${#x}", "{{ input.site }}"].map(ToOwned::to_owned).into(),
             protocol: Protocol::Matins,
         }
     );
     let env: Vec<_> = agent.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    assert_eq!(
-        env,
-        [
-            ("ON", "true"),
-            ("PORT", "8080"),
-            ("RATIO", "1.10"),
-            ("REGION", "eu")
-        ]
-    );
-    assert_eq!(
-        agent.secrets["SHOP_PASSWORD"],
-        SecretSource::Credential("shop-password".into())
-    );
+    assert_eq!(env, [("ON", "true"), ("PORT", "8080"), ("RATIO", "1.10"), ("REGION", "eu")]);
+    assert_eq!(agent.secrets["SHOP_PASSWORD"], SecretSource::Credential("shop-password".into()));
     assert_eq!(agent.secrets["TOKEN"], SecretSource::Env("SHOP_TOKEN".into()));
     assert_eq!(agent.secrets["KEY"], SecretSource::File(dir.join("keys/shop")));
     assert_eq!((agent.overlap, agent.max_concurrent), (Overlap::Allow, None));
@@ -143,10 +123,7 @@ fn schedules_are_complete_by_themselves() {
     };
     match &cron.timing {
         Timing::Cron { cron, timezone } => {
-            assert_eq!(
-                (cron.text(), timezone.as_str()),
-                ("0 9 * * MON-FRI", "Europe/Berlin")
-            );
+            assert_eq!((cron.text(), timezone.as_str()), ("0 9 * * MON-FRI", "Europe/Berlin"));
         }
         every @ Timing::Every { .. } => panic!("{every:?}"),
     }
@@ -155,24 +132,14 @@ fn schedules_are_complete_by_themselves() {
     assert_eq!(cron.catch_up_window, Some(Duration::from_hours(2)));
     assert_eq!(cron.grace, Some(Duration::from_mins(5)));
     assert_eq!(cron.start_deadline, Some(Duration::from_mins(90)));
-    let quarter = Timing::Every {
-        period: Duration::from_mins(15),
-        phase: Duration::from_secs(90),
-    };
+    let quarter = Timing::Every { period: Duration::from_mins(15), phase: Duration::from_secs(90) };
     assert_eq!((&every.timing, &same.timing), (&quarter, &quarter));
     assert_eq!((every.overlap, same.overlap), (Overlap::Allow, Overlap::Skip));
     assert_eq!(daily.timing.timezone(), "UTC");
     let print = crate::model::fingerprint(&quarter);
     assert_eq!(every.id.as_str(), format!("{print}-0"));
-    assert_eq!(
-        same.id.as_str(),
-        format!("{print}-1"),
-        "equal timings are told apart by their order"
-    );
-    assert_eq!(
-        daily.id.as_str(),
-        format!("{}-0", crate::model::fingerprint(&daily.timing))
-    );
+    assert_eq!(same.id.as_str(), format!("{print}-1"), "equal timings are told apart by their order");
+    assert_eq!(daily.id.as_str(), format!("{}-0", crate::model::fingerprint(&daily.timing)));
 }
 
 #[test]
@@ -201,19 +168,15 @@ fn defaults_are_the_documented_ones() {
 #[test]
 fn anchors_and_merge_keys_work() {
     let place = Place::new();
-    let agent = place.agent(&format!(
-        "env: &base {{ A: x, B: y }}\ninput: {{ <<: *base, B: z }}\n{EXECUTOR}"
-    ));
+    let agent =
+        place.agent(&format!("env: &base {{ A: x, B: y }}\ninput: {{ <<: *base, B: z }}\n{EXECUTOR}"));
     assert_eq!(agent.input, json!({"A": "x", "B": "z"}));
 }
 
 #[test]
 fn the_zone_of_the_daemon_is_the_default() {
     let place = Place::new();
-    place.write(
-        "agents/a.yaml",
-        format!("schedules: [{{ cron: '0 9 * * *' }}]\n{EXECUTOR}"),
-    );
+    place.write("agents/a.yaml", format!("schedules: [{{ cron: '0 9 * * *' }}]\n{EXECUTOR}"));
     let mut settings = place.settings();
     settings.timezone = "Asia/Tokyo".into();
     let loaded = load_agents(&settings, &Place::env());
@@ -224,11 +187,8 @@ fn the_zone_of_the_daemon_is_the_default() {
 #[test]
 fn another_reader_reads_the_same() {
     let places = include_str!("problems.rs");
-    let mut examples: Vec<String> = vec![
-        RICH.into(),
-        EXECUTOR.into(),
-        include_str!("../../../config/matins.yaml").into(),
-    ];
+    let mut examples: Vec<String> =
+        vec![RICH.into(), EXECUTOR.into(), include_str!("../../../config/matins.yaml").into()];
     // The literals of the table of problems: whatever both readers take, they must take alike.
     for line in places.lines().map(str::trim) {
         let literal = line.trim_start_matches('(').trim_end_matches(',');

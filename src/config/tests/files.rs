@@ -6,10 +6,7 @@ use super::*;
 fn files_that_are_no_definitions() {
     let place = Place::new();
     let write = |name: &str, text: &[u8]| place.write(&format!("agents/{name}"), text);
-    write(
-        "a.yaml",
-        format!("prompt: |\n  {}\n{EXECUTOR}", "x".repeat(10 << 20)).as_bytes(),
-    );
+    write("a.yaml", format!("prompt: |\n  {}\n{EXECUTOR}", "x".repeat(10 << 20)).as_bytes());
     write("b-nul.yaml", b"name: a\ndescription: x\0y\n");
     write("c-latin1.yaml", b"name: caf\xe9\n");
     write("d-bom.yaml", format!("\u{feff}name: x\n{EXECUTOR}").as_bytes());
@@ -43,21 +40,14 @@ fn files_that_are_no_definitions() {
     );
     let ids: Vec<_> = loaded.agents.iter().map(|a| a.id.as_str()).collect();
     assert_eq!(ids, ["d-bom"]);
-    let invalid: Vec<_> = loaded
-        .invalid
-        .iter()
-        .map(|i| i.id.as_ref().map(ToString::to_string))
-        .collect();
+    let invalid: Vec<_> = loaded.invalid.iter().map(|i| i.id.as_ref().map(ToString::to_string)).collect();
     assert_eq!(invalid.len(), 8, "{invalid:?}");
 }
 
 #[test]
 fn a_long_prompt_below_the_limit_is_fine() {
     let place = Place::new();
-    let agent = place.agent(&format!(
-        "prompt: |\n{}{EXECUTOR}",
-        "  some text\n".repeat(80_000)
-    ));
+    let agent = place.agent(&format!("prompt: |\n{}{EXECUTOR}", "  some text\n".repeat(80_000)));
     assert_eq!(agent.prompt.len(), 80_000 * 10);
 }
 
@@ -118,11 +108,7 @@ fn everything_is_told_at_once_as_rustc_would() {
         "agents/price-watch.yaml",
         "prompt: |\n  Compare {{ inptu.site }}\nskills: [extract-price]\nschedules:\n  - cron: \"0 9 * * MON-FRI\"\n    timezone: Europe/Berln\nexecutor:\n  type: command\n  command: sh watch.sh\n",
     );
-    let rendered = place
-        .load()
-        .problems
-        .render(false)
-        .replace(&place.root().display().to_string(), "");
+    let rendered = place.load().problems.render(false).replace(&place.root().display().to_string(), "");
     assert_eq!(
         rendered,
         "\

@@ -85,18 +85,9 @@ pub(super) fn short(problems: &Problems, root: &Path) -> Vec<String> {
                 Some("agents/a.yaml") => String::new(),
                 other => format!("{}:", strip(other.unwrap_or("?"))),
             };
-            let help = p
-                .help
-                .as_deref()
-                .map(|h| format!(" | {}", strip(h)))
-                .unwrap_or_default();
+            let help = p.help.as_deref().map(|h| format!(" | {}", strip(h))).unwrap_or_default();
             let severity = p.severity.as_str();
-            format!(
-                "{file}{}:{} {severity}: {}{help}",
-                p.line,
-                p.column,
-                strip(&p.message)
-            )
+            format!("{file}{}:{} {severity}: {}{help}", p.line, p.column, strip(&p.message))
         })
         .collect()
 }

@@ -10,10 +10,7 @@ fn check(cases: Cases) {
 }
 
 const KEYS_AND_KINDS: Cases = &[
-    (
-        "schedulse: []",
-        &["1:1 error: unknown key `schedulse` in agent | did you mean `schedules`?"],
-    ),
+    ("schedulse: []", &["1:1 error: unknown key `schedulse` in agent | did you mean `schedules`?"]),
     (
         "promtp: x\nnonsense: 1",
         &[
@@ -21,84 +18,39 @@ const KEYS_AND_KINDS: Cases = &[
             "2:1 error: unknown key `nonsense` in agent",
         ],
     ),
-    (
-        "retry: { max: 3 }",
-        &["1:1 error: `retry` is not available in this version | remove the key"],
-    ),
+    ("retry: { max: 3 }", &["1:1 error: `retry` is not available in this version | remove the key"]),
     (
         "command: [sh]",
         &["1:1 error: unknown key `command` in agent | write `executor: { type: command, command: [..] }`"],
     ),
-    (
-        "name: 5",
-        &["1:7 error: `name` must be text, not a number | write it in quotes: \"5\""],
-    ),
-    (
-        "name: ''",
-        &["1:7 error: `name` is empty | write a value, or remove the key"],
-    ),
-    (
-        "description: [a]",
-        &["1:14 error: `description` must be text, not a list"],
-    ),
+    ("name: 5", &["1:7 error: `name` must be text, not a number | write it in quotes: \"5\""]),
+    ("name: ''", &["1:7 error: `name` is empty | write a value, or remove the key"]),
+    ("description: [a]", &["1:14 error: `description` must be text, not a list"]),
     (
         "skills: extract-prices",
         &["1:9 error: `skills` must be a list, not text | write a list: `skills: [extract-prices]`"],
     ),
-    (
-        "skills:",
-        &["1:1 error: `skills` is empty, it must be a list | write `skills: []`, or remove the key"],
-    ),
-    (
-        "env: [A]",
-        &["1:6 error: `env` must be a map, not a list | write `key: value` pairs"],
-    ),
+    ("skills:", &["1:1 error: `skills` is empty, it must be a list | write `skills: []`, or remove the key"]),
+    ("env: [A]", &["1:6 error: `env` must be a map, not a list | write `key: value` pairs"]),
     (
         "timeout: 30",
         &["1:10 error: `timeout` must be a duration, not a number | write the unit: `30s`, `30m` or `30h`"],
     ),
-    (
-        "timeout: soon",
-        &["1:10 error: \"soon\" is not a duration | write e.g. 90s, 15m or 1h 30m"],
-    ),
-    (
-        "timeout: 0s",
-        &["1:10 error: `timeout` must be longer than nothing | write e.g. `10m`"],
-    ),
-    (
-        "timeout: 1 month",
-        &["1:10 error: \"1 month\" is not a duration | write e.g. 90s, 15m or 1h 30m"],
-    ),
-    (
-        "kill_grace: true",
-        &["1:13 error: `kill_grace` must be a duration, not a boolean"],
-    ),
-    (
-        "max_concurrent: 0",
-        &["1:17 error: `max_concurrent` must be a whole number from 1 to 4294967295"],
-    ),
-    (
-        "max_concurrent: two",
-        &["1:17 error: `max_concurrent` must be a whole number, not text"],
-    ),
-    (
-        "overlap: skpi",
-        &["1:10 error: unknown word `skpi` for `overlap` | did you mean `skip`?"],
-    ),
+    ("timeout: soon", &["1:10 error: \"soon\" is not a duration | write e.g. 90s, 15m or 1h 30m"]),
+    ("timeout: 0s", &["1:10 error: `timeout` must be longer than nothing | write e.g. `10m`"]),
+    ("timeout: 1 month", &["1:10 error: \"1 month\" is not a duration | write e.g. 90s, 15m or 1h 30m"]),
+    ("kill_grace: true", &["1:13 error: `kill_grace` must be a duration, not a boolean"]),
+    ("max_concurrent: 0", &["1:17 error: `max_concurrent` must be a whole number from 1 to 4294967295"]),
+    ("max_concurrent: two", &["1:17 error: `max_concurrent` must be a whole number, not text"]),
+    ("overlap: skpi", &["1:10 error: unknown word `skpi` for `overlap` | did you mean `skip`?"]),
     (
         "overlap: replace",
         &[
             "1:10 error: `overlap: replace` is not available in this version | write one of `skip`, `queue` or `allow`",
         ],
     ),
-    (
-        "limits: { output: lots }",
-        &["1:19 error: `lots` is not a size | write e.g. `512K`, `64M` or `2G`"],
-    ),
-    (
-        "limits: { output: 0 }",
-        &["1:19 error: `0` is not a size | write e.g. `512K`, `64M` or `2G`"],
-    ),
+    ("limits: { output: lots }", &["1:19 error: `lots` is not a size | write e.g. `512K`, `64M` or `2G`"]),
+    ("limits: { output: 0 }", &["1:19 error: `0` is not a size | write e.g. `512K`, `64M` or `2G`"]),
     (
         "limits: { memory: 512M, ouput: 1M }",
         &[
@@ -170,10 +122,7 @@ const SCHEDULES: Cases = &[
             "2:11 error: while scanning an anchor or alias, did not find expected alphabetic or numeric character",
         ],
     ),
-    (
-        "schedules:\n  - cron: @daily",
-        &["2:11 error: unexpected character: `@'"],
-    ),
+    ("schedules:\n  - cron: @daily", &["2:11 error: unexpected character: `@'"]),
     (
         "schedules: [{ cron: '0 9 * * *', timezone: Europe/Berln }]",
         &["1:44 error: unknown time zone \"Europe/Berln\" | did you mean `Europe/Berlin`?"],
@@ -186,10 +135,7 @@ const SCHEDULES: Cases = &[
         "schedules: [{ cron: '0 9 * * *', every: 1m }]",
         &["1:41 error: a schedule has `cron` or `every`, not both | write two schedules"],
     ),
-    (
-        "schedules: [{ every: 500ms }]",
-        &["1:22 error: `every` is at least 1s | write e.g. `1s` or `15m`"],
-    ),
+    ("schedules: [{ every: 500ms }]", &["1:22 error: `every` is at least 1s | write e.g. `1s` or `15m`"]),
     (
         "schedules: [{ every: 1m, phase: 1m }]",
         &[
@@ -365,10 +311,7 @@ const NAMES_SECRETS_AND_WEBHOOKS: Cases = &[
             "1:22 error: `A-B` cannot be the name of an environment variable | write the name of a variable of the daemon",
         ],
     ),
-    (
-        "secrets: { A: { evn: B } }",
-        &["1:17 error: unknown key `evn` in secret | did you mean `env`?"],
-    ),
+    ("secrets: { A: { evn: B } }", &["1:17 error: unknown key `evn` in secret | did you mean `env`?"]),
     (
         "secrets: { A: {} }",
         &[
@@ -470,10 +413,7 @@ const SKILLS: Cases = &[
         "skills: [navigate-shop, navigate-shop]",
         &["1:25 warning: skill `navigate-shop` is listed twice | remove one of the two"],
     ),
-    (
-        "skills: [5]",
-        &["1:10 error: `skill` must be text, not a number | write it in quotes: \"5\""],
-    ),
+    ("skills: [5]", &["1:10 error: `skill` must be text, not a number | write it in quotes: \"5\""]),
 ];
 
 #[test]
@@ -482,28 +422,16 @@ fn skills() {
 }
 
 const EXECUTORS: Cases = &[
-    (
-        "",
-        &["1:1 error: this file is empty | write at least an `executor:`, or remove the file"],
-    ),
-    (
-        "just text",
-        &["1:1 error: `agent` must be a map, not text | write `key: value` pairs"],
-    ),
-    (
-        "- a\n",
-        &["1:1 error: `agent` must be a map, not a list | write `key: value` pairs"],
-    ),
+    ("", &["1:1 error: this file is empty | write at least an `executor:`, or remove the file"]),
+    ("just text", &["1:1 error: `agent` must be a map, not text | write `key: value` pairs"]),
+    ("- a\n", &["1:1 error: `agent` must be a map, not a list | write `key: value` pairs"]),
     (
         "name: x\n",
         &[
             "1:1 error: this agent has no `executor` | write e.g. `executor: { type: command, command: [python3, watch.py] }`",
         ],
     ),
-    (
-        "executor: sh\n",
-        &["1:11 error: `executor` must be a map, not text | write `key: value` pairs"],
-    ),
+    ("executor: sh\n", &["1:11 error: `executor` must be a map, not text | write `key: value` pairs"]),
     (
         "executor: { type: llm, model: full }\n",
         &[
@@ -514,10 +442,7 @@ const EXECUTORS: Cases = &[
         "executor: { type: shell, command: [sh] }\n",
         &["1:19 error: unknown executor type `shell` | write `type: command`"],
     ),
-    (
-        "executor: { command: [sh] }\n",
-        &["1:11 error: this executor has no `type` | write `type: command`"],
-    ),
+    ("executor: { command: [sh] }\n", &["1:11 error: this executor has no `type` | write `type: command`"]),
     (
         "executor: { type: command }\n",
         &[
@@ -544,10 +469,7 @@ const EXECUTORS: Cases = &[
         "executor: { type: command, command: [''] }\n",
         &["1:38 error: the program of `command` is empty | write its name or its path"],
     ),
-    (
-        "executor: { type: command, command: [[sh]] }\n",
-        &["1:38 error: `command` must be text, not a list"],
-    ),
+    ("executor: { type: command, command: [[sh]] }\n", &["1:38 error: `command` must be text, not a list"]),
     (
         "executor: { type: command, command: [./none.sh] }\n",
         &[
@@ -625,10 +547,7 @@ fn schema_files() {
     place.write("agents/bad.json", "{\n  \"type\": \"object\",\n  \"x\": }\n");
     place.write("agents/wrong.json", r#"{"type": "objct"}"#);
     place.write("agents/wrong.yaml.txt", "");
-    place.write(
-        "agents/s/wrong.yaml",
-        "type: object\nproperties:\n  a: { minimum: low }\n",
-    );
+    place.write("agents/s/wrong.yaml", "type: object\nproperties:\n  a: { minimum: low }\n");
     place.write("outside.json", "{}");
     std::os::unix::fs::symlink(place.path("outside.json"), place.path("agents/link.json")).unwrap();
     std::fs::create_dir(place.path("agents/dir")).unwrap();

@@ -26,10 +26,7 @@ fn the_shipped_file_is_the_defaults_and_names_every_key() {
         if *key == "webhook_secret" {
             continue; // `null` is no value, so its source stays the default.
         }
-        assert!(
-            matches!(read.source(key), ValueSource::File { .. }),
-            "{key} is not in the file"
-        );
+        assert!(matches!(read.source(key), ValueSource::File { .. }), "{key} is not in the file");
         assert_eq!(defaults.source(key), ValueSource::Default);
     }
     assert!(shipped.contains("\nwebhook_secret: null\n"));
@@ -51,28 +48,18 @@ fn flag_over_environment_over_file_over_default() {
         ("MATINS_CONFIG_TIMEZONE", "Asia/Tokyo"),
         ("MATINS_CONFIG_LISTEN__SOCKET", "b.sock"),
         ("MATINS_CONFIG_WEBHOOK_SECRET__ENV", "HOOK"),
-        (
-            "MATINS_CONFIG_WEBHOOKS",
-            "[{ url: 'https://a.example/', events: [run.failed] }]",
-        ),
+        ("MATINS_CONFIG_WEBHOOKS", "[{ url: 'https://a.example/', events: [run.failed] }]"),
         ("MATINS_CONFIG_ALLOW_PRIVATE_WEBHOOKS", "true"),
         ("MATINS_CONFIG_AGENTS_DIR", "123"),
     ]);
     let at = Location::of_file(&file).with_flag("max_running", "--max-running", "9");
     let (s, problems) = load_settings(&at, &env);
     assert!(problems.is_empty(), "{}", problems.render(false));
-    assert_eq!(
-        (s.max_running, s.source("max_running")),
-        (9, ValueSource::Flag("--max-running".into()))
-    );
+    assert_eq!((s.max_running, s.source("max_running")), (9, ValueSource::Flag("--max-running".into())));
     assert_eq!(s.timezone, "Asia/Tokyo");
     assert_eq!(s.source("timezone").to_string(), "MATINS_CONFIG_TIMEZONE");
     assert_eq!(s.listen.socket, place.path("b.sock"));
-    assert_eq!(
-        s.agents_dir,
-        place.path("123"),
-        "a path is text, whatever it looks like"
-    );
+    assert_eq!(s.agents_dir, place.path("123"), "a path is text, whatever it looks like");
     assert_eq!(s.webhook_secret, Some(SecretSource::Env("HOOK".into())));
     assert_eq!(s.webhooks[0].events, [WebhookEvent::RunFailed]);
     assert!(s.allow_private_webhooks);
@@ -81,12 +68,7 @@ fn flag_over_environment_over_file_over_default() {
     assert_eq!(s.source("drain_timeout"), ValueSource::Default);
     let shown = s.entries();
     assert_eq!(shown.len(), KEYS.len());
-    assert!(
-        shown
-            .iter()
-            .all(|(key, value, _)| !value.is_empty() || *key == "x"),
-        "{shown:?}"
-    );
+    assert!(shown.iter().all(|(key, value, _)| !value.is_empty() || *key == "x"), "{shown:?}");
 }
 
 #[test]
@@ -119,10 +101,7 @@ fn mistakes_in_the_environment_are_shown_there() {
 fn a_secret_has_one_source_across_layers() {
     let place = Place::new();
     place.write("matins.yaml", "webhook_secret: { file: keys/hook }\n");
-    assert_eq!(
-        load(&place, &[]).0.webhook_secret,
-        Some(SecretSource::File(place.path("keys/hook")))
-    );
+    assert_eq!(load(&place, &[]).0.webhook_secret, Some(SecretSource::File(place.path("keys/hook"))));
     let (s, problems) = load(&place, &[("MATINS_CONFIG_WEBHOOK_SECRET__CREDENTIAL", "hook")]);
     assert_eq!(problems, Vec::<String>::new());
     assert_eq!(s.webhook_secret, Some(SecretSource::Credential("hook".into())));
@@ -131,10 +110,7 @@ fn a_secret_has_one_source_across_layers() {
 const MISTAKES: Cases = &[
     ("", &[]),
     ("# nothing\n", &[]),
-    (
-        "- a\n",
-        &["matins.yaml:1:1 error: `settings` must be a map, not a list | write `key: value` pairs"],
-    ),
+    ("- a\n", &["matins.yaml:1:1 error: `settings` must be a map, not a list | write `key: value` pairs"]),
     (
         "agent_dir: x\n",
         &["matins.yaml:1:1 error: unknown key `agent_dir` in settings | did you mean `agents_dir`?"],
@@ -218,15 +194,9 @@ fn a_socket_path_has_a_longest_length() {
         let base = place.root().display().to_string();
         format!("{base}/{}", "s".repeat(n - base.len() - 1))
     };
-    place.write(
-        "matins.yaml",
-        format!("listen: {{ socket: {} }}\n", of_length(MAX_SOCKET_PATH)),
-    );
+    place.write("matins.yaml", format!("listen: {{ socket: {} }}\n", of_length(MAX_SOCKET_PATH)));
     assert_eq!(load(&place, &[]).1, Vec::<String>::new());
-    place.write(
-        "matins.yaml",
-        format!("listen: {{ socket: {} }}\n", of_length(MAX_SOCKET_PATH + 1)),
-    );
+    place.write("matins.yaml", format!("listen: {{ socket: {} }}\n", of_length(MAX_SOCKET_PATH + 1)));
     let (_, problems) = load(&place, &[]);
     assert!(
         problems[0].starts_with("matins.yaml:1:19 error: the path of the control socket is 108 bytes long, the system allows 107: "),
@@ -234,14 +204,9 @@ fn a_socket_path_has_a_longest_length() {
     );
     let deep = of_length(120);
     std::fs::create_dir(&deep).unwrap();
-    let (_, problems) = load_settings(
-        &Location::of_file(&Path::new(&deep).join("matins.yaml")),
-        &Env::default(),
-    );
-    assert!(
-        problems.iter().any(|p| p.message.contains("bytes long")),
-        "the default path is checked too"
-    );
+    let (_, problems) =
+        load_settings(&Location::of_file(&Path::new(&deep).join("matins.yaml")), &Env::default());
+    assert!(problems.iter().any(|p| p.message.contains("bytes long")), "the default path is checked too");
 }
 
 #[test]
@@ -276,15 +241,10 @@ fn the_socket_follows_the_state_directory() {
 #[test]
 fn check_takes_what_people_have() {
     let place = Place::new();
-    place.write(
-        "matins.yaml",
-        "agents_dir: my\nskills_dir: know\ntimezone: Asia/Tokyo\nmax_runing: 1\n",
-    );
+    place.write("matins.yaml", "agents_dir: my\nskills_dir: know\ntimezone: Asia/Tokyo\nmax_runing: 1\n");
     place.write("know/cook/SKILL.md", "x");
-    let good = place.write(
-        "my/good.yaml",
-        format!("skills: [cook]\nschedules: [{{ cron: '0 9 * * *' }}]\n{EXECUTOR}"),
-    );
+    let good = place
+        .write("my/good.yaml", format!("skills: [cook]\nschedules: [{{ cron: '0 9 * * *' }}]\n{EXECUTOR}"));
     place.write("my/bad.yaml", "nonsense: 1\n");
     let count = |path: &Path| {
         let c = check_path(path, &Place::env());
@@ -294,20 +254,11 @@ fn check_takes_what_people_have() {
         assert_eq!(count(whole), (1, 1, 3), "{}", whole.display());
     }
     let one = check_path(&good, &Place::env());
-    assert_eq!(
-        (one.agents.len(), one.problems.errors()),
-        (1, 1),
-        "{}",
-        one.problems.render(false)
-    );
+    assert_eq!((one.agents.len(), one.problems.errors()), (1, 1), "{}", one.problems.render(false));
     assert_eq!(one.agents[0].schedules[0].timing.timezone(), "Asia/Tokyo");
     let alone = Place::new();
     let file = alone.write("agents/x.yaml", format!("skills: [navigate-shop]\n{EXECUTOR}"));
-    assert_eq!(
-        count(&file),
-        (1, 0, 0),
-        "without settings the defaults beside it are used"
-    );
+    assert_eq!(count(&file), (1, 0, 0), "without settings the defaults beside it are used");
     assert_eq!(count(&alone.path("agents")), (1, 0, 0));
     assert_eq!(count(&alone.path("none.yaml")), (0, 1, 1));
 }

@@ -32,10 +32,7 @@ fn scalars_are_read_strictly() {
         ])
     );
     assert!(parse("x: .nan", 0).is_err());
-    assert_eq!(
-        json_of("{1: a, true: b, 0.50: c}"),
-        json!({"1": "a", "true": "b", "0.50": "c"})
-    );
+    assert_eq!(json_of("{1: a, true: b, 0.50: c}"), json!({"1": "a", "true": "b", "0.50": "c"}));
 }
 
 fn walk(text: &str, node: &Spanned<Node>, seen: &mut Vec<String>) {
@@ -60,14 +57,7 @@ fn every_value_knows_its_place() {
     walk(text, &root, &mut seen);
     assert_eq!(
         seen,
-        [
-            "1:4 \"1\"",
-            "3:5 \"x\"",
-            "4:9 \"\\\"ä\\\"\"",
-            "4:18 \"y\"",
-            "6:3 \"one\\n  two\\n\"",
-            "8:1 \"f\"",
-        ],
+        ["1:4 \"1\"", "3:5 \"x\"", "4:9 \"\\\"ä\\\"\"", "4:18 \"y\"", "6:3 \"one\\n  two\\n\"", "8:1 \"f\"",],
         "a block begins at its first line, an empty value is at its key"
     );
 }
@@ -98,17 +88,10 @@ fn errors_of(text: &str) -> Vec<String> {
 fn all_duplicate_keys_are_told() {
     assert_eq!(
         errors_of("a: 1\nb: {c: 1, c: 2}\na: 3\nd: [{e: 1, \"e\": 2}]\n"),
-        [
-            "2:11 duplicate key `c`",
-            "4:12 duplicate key `e`",
-            "3:1 duplicate key `a`"
-        ]
+        ["2:11 duplicate key `c`", "4:12 duplicate key `e`", "3:1 duplicate key `a`"]
     );
     let help = parse("a: 1\na: 3\n", 0).unwrap_err().remove(0).help;
-    assert_eq!(
-        help.as_deref(),
-        Some("it is already given in line 1; remove one of the two")
-    );
+    assert_eq!(help.as_deref(), Some("it is already given in line 1; remove one of the two"));
 }
 
 #[test]
@@ -151,19 +134,16 @@ fn mistakes_have_a_place() {
 
 #[test]
 fn bombs_are_refused() {
-    let levels: Vec<_> = (1..10)
-        .map(|i| format!("a{i}: &a{i} [{}]", vec![format!("*a{}", i - 1); 10].join(", ")))
-        .collect();
+    let levels: Vec<_> =
+        (1..10).map(|i| format!("a{i}: &a{i} [{}]", vec![format!("*a{}", i - 1); 10].join(", "))).collect();
     let bomb = format!("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{}\n", levels.join("\n"));
     let brackets = "[".repeat(20_000);
     let steps: Vec<_> = (0..200).map(|i| format!("{}a:", " ".repeat(i))).collect();
     let deep_block = steps.join("\n");
     let wide = "- x\n".repeat(MAX_NODES + 1);
     let keys = "a: ".repeat(10_000);
-    let got: Vec<_> = [&bomb, &brackets, &deep_block, &wide, &keys]
-        .iter()
-        .flat_map(|text| errors_of(text))
-        .collect();
+    let got: Vec<_> =
+        [&bomb, &brackets, &deep_block, &wide, &keys].iter().flat_map(|text| errors_of(text)).collect();
     assert_eq!(
         got,
         [
@@ -174,10 +154,7 @@ fn bombs_are_refused() {
             "1:5 mapping values are not allowed in this context"
         ]
     );
-    assert!(
-        parse(&"- x\n".repeat(MAX_NODES - 1), 0).is_ok(),
-        "the limit itself is fine"
-    );
+    assert!(parse(&"- x\n".repeat(MAX_NODES - 1), 0).is_ok(), "the limit itself is fine");
 }
 
 #[test]

@@ -59,9 +59,8 @@ pub fn main(attempt_dir: &Path) -> ExitCode {
 }
 
 fn launch(dir: &AttemptDir) -> Result<(), String> {
-    let (run, attempt) = dir
-        .names()
-        .ok_or_else(|| format!("{} is not the folder of an attempt", dir.path().display()))?;
+    let (run, attempt) =
+        dir.names().ok_or_else(|| format!("{} is not the folder of an attempt", dir.path().display()))?;
     let now = SystemClock.now_ms();
     let mut report = ExitReport {
         version: REPORT_VERSION,
@@ -97,9 +96,8 @@ fn launch(dir: &AttemptDir) -> Result<(), String> {
 /// Leaves the daemon's world: session, orphans, memory, signals.
 fn stand_alone() -> Result<Signals, String> {
     // Non-dumpable first: a sweep tells launchers by it from strays that have a session of their own.
-    let alone = proc::set_non_dumpable()
-        .and_then(|()| proc::set_session())
-        .and_then(|()| proc::set_subreaper());
+    let alone =
+        proc::set_non_dumpable().and_then(|()| proc::set_session()).and_then(|()| proc::set_subreaper());
     alone.map_err(|e| with_cause(&e))?;
     Signals::install().map_err(|e| format!("cannot handle signals: {e}"))
 }
@@ -111,10 +109,7 @@ fn carry_out(dir: &AttemptDir, signals: &Signals, release: &Release, report: &mu
         report.launch_error = Some("the launcher was released for another attempt or version".to_owned());
         return;
     }
-    let secrets = release
-        .secrets
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let secrets = release.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let redactor = Redactor::new(secrets);
     let started = match start::start(dir, release, &redactor) {
         Ok(started) => started,

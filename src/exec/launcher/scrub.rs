@@ -54,10 +54,7 @@ mod tests {
         let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&path.metadata().unwrap());
         let before = inode(&dir.events());
         scrub(&dir, &redactor).unwrap();
-        assert_eq!(
-            std::fs::read(dir.result()).unwrap(),
-            br#"{"key":"[redacted:KEY]"}"#
-        );
+        assert_eq!(std::fs::read(dir.result()).unwrap(), br#"{"key":"[redacted:KEY]"}"#);
         assert_eq!(inode(&dir.events()), before);
     }
 }

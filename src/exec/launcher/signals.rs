@@ -32,13 +32,8 @@ impl Signals {
         wake.set_nonblocking(true)?;
         let (stop, kill) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let unheard = Arc::new(AtomicBool::new(false));
-        let flags = [
-            (SIGTERM, &stop),
-            (SIGINT, &stop),
-            (SIGQUIT, &kill),
-            (SIGHUP, &unheard),
-            (SIGXFSZ, &unheard),
-        ];
+        let flags =
+            [(SIGTERM, &stop), (SIGINT, &stop), (SIGQUIT, &kill), (SIGHUP, &unheard), (SIGXFSZ, &unheard)];
         for (signal, seen) in flags {
             flag::register(signal, Arc::clone(seen))?;
         }
@@ -46,12 +41,7 @@ impl Signals {
         for signal in [SIGTERM, SIGINT, SIGQUIT, SIGCHLD] {
             pipe::register(signal, write.try_clone()?)?;
         }
-        Ok(Self {
-            wake,
-            stop,
-            kill,
-            stops: Cell::new(0),
-        })
+        Ok(Self { wake, stop, kill, stops: Cell::new(0) })
     }
 
     /// What becomes readable with every signal.
@@ -90,10 +80,7 @@ impl Read for InterruptibleStdin<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let stdin = rustix::stdio::stdin();
         loop {
-            let mut fds = [
-                PollFd::new(&stdin, PollFlags::IN),
-                PollFd::new(&self.0.wake, PollFlags::IN),
-            ];
+            let mut fds = [PollFd::new(&stdin, PollFlags::IN), PollFd::new(&self.0.wake, PollFlags::IN)];
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e.into()),

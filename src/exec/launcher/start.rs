@@ -36,23 +36,12 @@ pub(super) fn start(dir: &AttemptDir, release: &Release, redactor: &Redactor) ->
     let ((out_read, stdout), (err_read, stderr)) = (pipe()?, pipe()?);
 
     let mut env = spec.env.clone();
-    let secrets = release
-        .secrets
-        .iter()
-        .filter(|(name, _)| !name.starts_with(RESERVED));
+    let secrets = release.secrets.iter().filter(|(name, _)| !name.starts_with(RESERVED));
     env.extend(secrets.map(|(name, value)| (name.clone(), value.clone())));
     let name = spec.argv.first().map_or("", String::as_str);
     let path = env.get("PATH").map_or("", String::as_str);
     let file = find_program(name, path, &spec.cwd).map_err(|e| launch_error(spec, path, None, &e))?;
-    let program = Program {
-        file: &file,
-        argv: &spec.argv,
-        env: &env,
-        cwd: &spec.cwd,
-        stdin,
-        stdout,
-        stderr,
-    };
+    let program = Program { file: &file, argv: &spec.argv, env: &env, cwd: &spec.cwd, stdin, stdout, stderr };
     let pid = crate::proc::start(program).map_err(|e| launch_error(spec, path, Some(&file), &e))?;
     let [out_file, err_file] = files;
     Ok(Started {
@@ -80,10 +69,7 @@ fn launch_error(spec: &Spec, path: &str, file: Option<&Path>, e: &io::Error) -> 
             return format!("cannot start {name:?}: its working directory {cwd} is no directory");
         }
         (io::ErrorKind::NotFound, Some(file)) if file.exists() => {
-            format!(
-                "the interpreter that the first line of {} names does not exist",
-                file.display()
-            )
+            format!("the interpreter that the first line of {} names does not exist", file.display())
         }
         (io::ErrorKind::NotFound, Some(file)) => format!("{} does not exist", file.display()),
         (io::ErrorKind::NotFound, None) => format!("no such program in PATH {path:?}"),

@@ -39,15 +39,7 @@ pub(super) struct Budget {
 
 impl Stream {
     pub(super) fn new(name: &'static str, pipe: OwnedFd, file: File, redactor: Redactor) -> Self {
-        Self {
-            name,
-            pipe: Some(pipe),
-            file: Some(file),
-            redactor,
-            seen: 0,
-            error: None,
-            out: Vec::new(),
-        }
+        Self { name, pipe: Some(pipe), file: Some(file), redactor, seen: 0, error: None, out: Vec::new() }
     }
 
     /// The pipe while it is open.
@@ -74,14 +66,11 @@ impl Stream {
 
     fn keep(&mut self, budget: &mut Budget, bytes: &[u8]) {
         self.seen += bytes.len() as u64;
-        let kept = usize::try_from(budget.left)
-            .unwrap_or(usize::MAX)
-            .min(bytes.len());
+        let kept = usize::try_from(budget.left).unwrap_or(usize::MAX).min(bytes.len());
         budget.left -= kept as u64;
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        self.redactor
-            .push(bytes.get(..kept).unwrap_or_default(), &mut out);
+        self.redactor.push(bytes.get(..kept).unwrap_or_default(), &mut out);
         if kept < bytes.len() {
             budget.exceeded = true;
             // What is held back may be the first half of a secret that the limit has cut.
@@ -131,10 +120,7 @@ mod tests {
 
     fn stream(file: File, secrets: &[(&'static str, &'static str)]) -> (Stream, File) {
         let (read, write) = rustix::pipe::pipe().unwrap();
-        (
-            Stream::new("stdout.log", read, file, Redactor::new(secrets.iter().copied())),
-            File::from(write),
-        )
+        (Stream::new("stdout.log", read, file, Redactor::new(secrets.iter().copied())), File::from(write))
     }
 
     fn content(mut file: File) -> String {
@@ -148,13 +134,7 @@ mod tests {
     fn a_full_disk_is_noted_and_the_pipe_still_drained() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (mut stream, mut program) = stream(full, &[]);
-        let (mut budget, mut buffer) = (
-            Budget {
-                left: 100,
-                exceeded: false,
-            },
-            vec![0; CHUNK],
-        );
+        let (mut budget, mut buffer) = (Budget { left: 100, exceeded: false }, vec![0; CHUNK]);
         for _ in 0..2 {
             program.write_all(b"hello").unwrap();
             assert!(stream.pump(&mut budget, &mut buffer));
@@ -170,13 +150,7 @@ mod tests {
     fn the_limit_cuts_to_the_byte_and_never_shows_half_a_secret() {
         let file = tempfile::tempfile().unwrap();
         let (mut stream, mut program) = stream(file.try_clone().unwrap(), &[("KEY", "hunter2")]);
-        let (mut budget, mut buffer) = (
-            Budget {
-                left: 10,
-                exceeded: false,
-            },
-            vec![0; CHUNK],
-        );
+        let (mut budget, mut buffer) = (Budget { left: 10, exceeded: false }, vec![0; CHUNK]);
         program.write_all(b"0123hunter2 and more").unwrap();
         stream.pump(&mut budget, &mut buffer);
         assert!(budget.exceeded && budget.left == 0);
@@ -190,13 +164,7 @@ mod tests {
     fn a_pipe_that_stays_open_elsewhere_is_not_waited_for() {
         let file = tempfile::tempfile().unwrap();
         let (mut stream, mut program) = stream(file.try_clone().unwrap(), &[("KEY", "hunter2")]);
-        let (mut budget, mut buffer) = (
-            Budget {
-                left: 100,
-                exceeded: false,
-            },
-            vec![0; CHUNK],
-        );
+        let (mut budget, mut buffer) = (Budget { left: 100, exceeded: false }, vec![0; CHUNK]);
         program.write_all(b"end hunt").unwrap();
         stream.finish(&mut budget, &mut buffer);
         assert_eq!(content(file), "end hunt");

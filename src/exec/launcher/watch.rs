@@ -74,26 +74,18 @@ impl<'a> Watch<'a> {
             events: dir.events(),
             events_bytes: 0,
         });
-        let orphan = spec
-            .state_lock
-            .as_deref()
-            .map(|lock| Orphan::new(lock, spec.orphan_grace_ms, now));
+        let orphan = spec.state_lock.as_deref().map(|lock| Orphan::new(lock, spec.orphan_grace_ms, now));
         Self {
             spec,
             signals,
             program: started.pid,
             streams: started.streams,
-            budget: Budget {
-                left: spec.output_limit,
-                exceeded: false,
-            },
+            budget: Budget { left: spec.output_limit, exceeded: false },
             status: None,
             cause: None,
             stage: Stage::Running,
             // A timeout beyond the end of time is none.
-            timeout: spec
-                .timeout_ms
-                .and_then(|ms| now.checked_add(Duration::from_millis(ms))),
+            timeout: spec.timeout_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms))),
             idle,
             orphan,
             buffer: vec![0; CHUNK],
@@ -108,8 +100,7 @@ impl<'a> Watch<'a> {
             self.heed_signals(now);
             self.check_limits(now);
             if !self.advance(now) {
-                self.errors
-                    .push("some processes could not be ended by SIGKILL".to_owned());
+                self.errors.push("some processes could not be ended by SIGKILL".to_owned());
                 break;
             }
             self.wait(now);
@@ -138,12 +129,7 @@ impl<'a> Watch<'a> {
             limit,
             stdout_bytes,
             stderr_bytes,
-            errors: self
-                .errors
-                .into_iter()
-                .chain(out.error)
-                .chain(err.error)
-                .collect(),
+            errors: self.errors.into_iter().chain(out.error).chain(err.error).collect(),
         }
     }
 
@@ -204,10 +190,7 @@ impl<'a> Watch<'a> {
         proc::signal_group(self.program, signal);
         // A stopped process hears nothing.
         proc::signal_group(self.program, Signal::CONT);
-        self.stage = Stage::Asked {
-            until: self.grace(now),
-            rest_told: false,
-        };
+        self.stage = Stage::Asked { until: self.grace(now), rest_told: false };
     }
 
     fn grace(&self, now: Instant) -> Instant {
@@ -217,9 +200,7 @@ impl<'a> Watch<'a> {
 
     fn kill(&mut self, now: Instant) {
         proc::kill_tree();
-        self.stage = Stage::Killing {
-            until: now + KILL_PATIENCE,
-        };
+        self.stage = Stage::Killing { until: now + KILL_PATIENCE };
     }
 
     /// Takes the next stage where it is due; `false`: SIGKILL does not help.
@@ -227,21 +208,12 @@ impl<'a> Watch<'a> {
         match self.stage {
             Stage::Running if self.status.is_some() => {
                 proc::signal_tree(Signal::TERM, None);
-                self.stage = Stage::Asked {
-                    until: self.grace(now),
-                    rest_told: true,
-                };
+                self.stage = Stage::Asked { until: self.grace(now), rest_told: true };
             }
             Stage::Asked { until, .. } if now >= until => self.kill(now),
-            Stage::Asked {
-                until,
-                rest_told: false,
-            } if self.status.is_some() => {
+            Stage::Asked { until, rest_told: false } if self.status.is_some() => {
                 proc::signal_tree(Signal::TERM, Some(self.program));
-                self.stage = Stage::Asked {
-                    until,
-                    rest_told: true,
-                };
+                self.stage = Stage::Asked { until, rest_told: true };
             }
             Stage::Killing { until } if now >= until => return false,
             Stage::Killing { .. } => proc::kill_tree(),
@@ -252,9 +224,7 @@ impl<'a> Watch<'a> {
 
     /// Sleeps until there is something to do, and takes the output that came.
     fn wait(&mut self, now: Instant) {
-        let timeout = self
-            .next_deadline(now)
-            .map(|at| at.saturating_duration_since(now));
+        let timeout = self.next_deadline(now).map(|at| at.saturating_duration_since(now));
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
         let mut ready = [false; 2];
         {
@@ -322,15 +292,9 @@ impl Idle {
             return true;
         }
         self.events_bytes = meta.len();
-        let written = meta
-            .modified()
-            .ok()
-            .and_then(|at| jiff::Timestamp::try_from(at).ok());
+        let written = meta.modified().ok().and_then(|at| jiff::Timestamp::try_from(at).ok());
         let age = written.and_then(|at| Duration::try_from(SystemClock.now().duration_since(at)).ok());
-        self.last = now
-            .checked_sub(age.unwrap_or_default())
-            .unwrap_or(now)
-            .max(self.last);
+        self.last = now.checked_sub(age.unwrap_or_default()).unwrap_or(now).max(self.last);
         over(self)
     }
 }
@@ -349,13 +313,7 @@ impl<'a> Orphan<'a> {
     fn new(lock: &'a Path, grace_ms: u64, now: Instant) -> Self {
         let grace = Duration::from_millis(grace_ms);
         let every = (grace / 4).clamp(PROBE_MIN, PROBE_MAX);
-        Self {
-            lock,
-            grace,
-            every,
-            next: now + every,
-            since: None,
-        }
+        Self { lock, grace, every, next: now + every, since: None }
     }
 
     fn is_over(&mut self, now: Instant) -> bool {

@@ -13,18 +13,11 @@ struct Field {
     names: &'static [&'static str],
 }
 
-const MONTHS: &[&str] = &[
-    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
-];
+const MONTHS: &[&str] = &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const WEEKDAYS: &[&str] = &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 const fn field(name: &'static str, min: u16, max: u16, names: &'static [&'static str]) -> Field {
-    Field {
-        name,
-        min,
-        max,
-        names,
-    }
+    Field { name, min, max, names }
 }
 
 const SECOND: usize = 0;
@@ -102,28 +95,19 @@ impl Fields {
 
     /// Refuses what can be named better here than by the parser.
     pub(super) fn check(&self) -> Result<(), CronError> {
-        self.fields
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, text)| check_field(index, text))
+        self.fields.iter().enumerate().try_for_each(|(index, text)| check_field(index, text))
     }
 
     /// Whether the times of day are fixed: neither hour nor minute is `*` or a step.
     pub(super) fn is_fixed_time(&self) -> bool {
-        [MINUTE, HOUR]
-            .iter()
-            .all(|&index| !self.fields[index].contains(['*', '/']))
+        [MINUTE, HOUR].iter().all(|&index| !self.fields[index].contains(['*', '/']))
     }
 
     /// Sentences on what may surprise.
     pub(super) fn warnings(&self) -> Vec<String> {
         let steps = [SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY]
             .into_iter()
-            .flat_map(|index| {
-                self.fields[index]
-                    .split(',')
-                    .filter_map(move |part| uneven_step(index, part))
-            });
+            .flat_map(|index| self.fields[index].split(',').filter_map(move |part| uneven_step(index, part)));
         let open = |index: usize| matches!(self.fields[index].as_str(), "*" | "?");
         let either = (!open(DAY) && !open(WEEKDAY) && !self.fields[WEEKDAY].starts_with('+')).then(|| {
             "day of month and day of week are both set: a day that matches either one fires".to_owned()
@@ -137,14 +121,10 @@ fn invalid(sentence: impl Into<String>) -> CronError {
 }
 
 fn nickname(text: &str) -> Result<&'static str, CronError> {
-    NICKNAMES
-        .iter()
-        .find(|(name, _)| *name == text)
-        .map(|(_, pattern)| *pattern)
-        .ok_or_else(|| {
-            let known: Vec<_> = NICKNAMES.iter().map(|(name, _)| *name).collect();
-            invalid(format!("{text} is not known; use one of {}", known.join(" ")))
-        })
+    NICKNAMES.iter().find(|(name, _)| *name == text).map(|(_, pattern)| *pattern).ok_or_else(|| {
+        let known: Vec<_> = NICKNAMES.iter().map(|(name, _)| *name).collect();
+        invalid(format!("{text} is not known; use one of {}", known.join(" ")))
+    })
 }
 
 /// The parser's complaint as a sentence of ours.
@@ -161,11 +141,7 @@ pub(super) fn sentence(e: &croner::errors::CronError) -> String {
 fn check_field(index: usize, text: &str) -> Result<(), CronError> {
     let name = FIELDS[index].name;
     // `+` before the days of the week asks for both day fields to match.
-    let list = if index == WEEKDAY {
-        text.strip_prefix('+').unwrap_or(text)
-    } else {
-        text
-    };
+    let list = if index == WEEKDAY { text.strip_prefix('+').unwrap_or(text) } else { text };
     for part in list.split(',') {
         if part.is_empty() {
             return Err(invalid(format!("{name} has an empty entry in {text:?}")));
@@ -191,10 +167,7 @@ fn check_field(index: usize, text: &str) -> Result<(), CronError> {
 fn check_step(index: usize, base: &str, step: &str) -> Result<(), CronError> {
     let field = &FIELDS[index];
     if !step.parse::<u16>().is_ok_and(|step| step > 0) {
-        return Err(invalid(format!(
-            "the step of {} must be a number from 1, not {step:?}",
-            field.name
-        )));
+        return Err(invalid(format!("the step of {} must be a number from 1, not {step:?}", field.name)));
     }
     if base == "*" || base.contains('-') {
         return Ok(());
@@ -219,10 +192,7 @@ fn check_base(index: usize, base: &str) -> Result<(), CronError> {
                     "the number after # of day of week must be 1-5 or L, not {nth:?}"
                 )));
             }
-            None => base
-                .strip_suffix('L')
-                .filter(|day| !day.is_empty())
-                .unwrap_or(base),
+            None => base.strip_suffix('L').filter(|day| !day.is_empty()).unwrap_or(base),
         },
         _ => base,
     };
@@ -253,10 +223,7 @@ fn value(field: &Field, atom: &str) -> Result<u16, CronError> {
                 [first, .., last] => format!(" or {first}-{last}"),
                 _ => String::new(),
             };
-            Err(invalid(format!(
-                "{} must be {}-{}{names}, not {atom:?}",
-                field.name, field.min, field.max
-            )))
+            Err(invalid(format!("{} must be {}-{}{names}, not {atom:?}", field.name, field.min, field.max)))
         }
     }
 }
@@ -287,11 +254,7 @@ fn uneven_step(index: usize, part: &str) -> Option<String> {
             _ => field.names[usize::from(value - field.min)].to_owned(),
         })
         .collect();
-    Some(format!(
-        "{} {part} fires at {}, not every {step} {unit}",
-        field.name,
-        enumerate(&values)
-    ))
+    Some(format!("{} {part} fires at {}, not every {step} {unit}", field.name, enumerate(&values)))
 }
 
 /// `a`, `a and b`, `a, b and c`; a long list is cut in the middle.

@@ -63,10 +63,8 @@ impl Pattern {
     /// Fixed times of the wall clock, each once; those of one gap are one instant together, and
     /// the time at the end of the gap is the same one.
     fn count_fixed(&self, after: Timestamp, until: Timestamp, tz: &TimeZone) -> Option<i64> {
-        let mut count = self.count_walls(
-            next_second(settled_wall(after, tz)?)?,
-            next_second(settled_wall(until, tz)?)?,
-        );
+        let mut count =
+            self.count_walls(next_second(settled_wall(after, tz)?)?, next_second(settled_wall(until, tz)?)?);
         for change in changes(after, until, tz) {
             if change.old < change.new {
                 let merged = self.count_walls(change.old, next_second(change.new)?);
@@ -83,11 +81,7 @@ impl Pattern {
         }
         let times = |wall: DateTime| {
             let matches = matches_day(&self.parsed.pattern, wall.date());
-            if matches {
-                self.times.before(wall.time())
-            } else {
-                0
-            }
+            if matches { self.times.before(wall.time()) } else { 0 }
         };
         let days = self.days.count(&self.parsed.pattern, from.date(), to.date());
         days * self.times.per_day() + times(to) - times(from)
@@ -97,16 +91,11 @@ impl Pattern {
 /// Changes of the offset in `(from, until]`.
 fn changes(from: Timestamp, until: Timestamp, tz: &TimeZone) -> impl Iterator<Item = Change> + '_ {
     let mut offset = tz.to_offset(from);
-    tz.following(from)
-        .take_while(move |change| change.timestamp() <= until)
-        .filter_map(move |change| {
-            let old = std::mem::replace(&mut offset, change.offset());
-            let wall = |offset: Offset| offset.to_datetime(change.timestamp());
-            (old != offset).then(|| Change {
-                old: wall(old),
-                new: wall(offset),
-            })
-        })
+    tz.following(from).take_while(move |change| change.timestamp() <= until).filter_map(move |change| {
+        let old = std::mem::replace(&mut offset, change.offset());
+        let wall = |offset: Offset| offset.to_datetime(change.timestamp());
+        (old != offset).then(|| Change { old: wall(old), new: wall(offset) })
+    })
 }
 
 fn next_second(wall: DateTime) -> Option<DateTime> {
@@ -174,10 +163,7 @@ impl Days {
         };
         self.0[kind].get_or_init(|| {
             let mut table = vec![0];
-            for day in first
-                .series(jiff::Span::new().days(1))
-                .take_while(|day| day.year() == year)
-            {
+            for day in first.series(jiff::Span::new().days(1)).take_while(|day| day.year() == year) {
                 let before = table.last().copied().unwrap_or(0);
                 table.push(before + u16::from(matches_day_of_year(pattern, day)));
             }
@@ -205,11 +191,7 @@ impl Days {
                 table.get(index).copied().unwrap_or(0)
             };
             let start = if year == from.year() { upto(from) } else { 0 };
-            let end = if year == to.year() {
-                upto(to)
-            } else {
-                table.last().copied().unwrap_or(0)
-            };
+            let end = if year == to.year() { upto(to) } else { table.last().copied().unwrap_or(0) };
             i64::from(end) - i64::from(start)
         };
         (from.year()..=to.year()).map(in_year).sum()

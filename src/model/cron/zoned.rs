@@ -24,22 +24,14 @@ impl Cron {
     #[must_use]
     pub fn next_after(&self, after: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
         let after = floor(after);
-        if self.0.fixed {
-            self.0.next_fixed(after, tz)
-        } else {
-            self.0.next_interval(after, tz)
-        }
+        if self.0.fixed { self.0.next_fixed(after, tz) } else { self.0.next_interval(after, tz) }
     }
 
     /// The last instant of the pattern at or before `at`; `None` where there is none.
     #[must_use]
     pub fn last_at_or_before(&self, at: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
         let at = floor(at);
-        if self.0.fixed {
-            self.0.last_fixed(at, tz)
-        } else {
-            self.0.last_interval(at, tz)
-        }
+        if self.0.fixed { self.0.last_fixed(at, tz) } else { self.0.last_interval(at, tz) }
     }
 }
 

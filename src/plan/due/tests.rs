@@ -13,11 +13,8 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
 fn cron(text: &str, timezone: &str) -> Calendar {
-    Calendar::compile(&Timing::Cron {
-        cron: Cron::parse(text).unwrap(),
-        timezone: timezone.to_owned(),
-    })
-    .unwrap()
+    Calendar::compile(&Timing::Cron { cron: Cron::parse(text).unwrap(), timezone: timezone.to_owned() })
+        .unwrap()
 }
 
 fn every(period: Duration, phase: Duration) -> Calendar {
@@ -29,39 +26,17 @@ fn ms(text: &str) -> i64 {
 }
 
 fn policy(catch_up: CatchUp) -> Policy {
-    Policy {
-        catch_up,
-        catch_up_window: None,
-        grace: None,
-    }
+    Policy { catch_up, catch_up_window: None, grace: None }
 }
 
-const LATEST: Policy = Policy {
-    catch_up: CatchUp::Latest,
-    catch_up_window: None,
-    grace: None,
-};
+const LATEST: Policy = Policy { catch_up: CatchUp::Latest, catch_up_window: None, grace: None };
 
 fn run(nominal_ms: i64, trigger: Trigger, start_ms: i64, slots: u64) -> Decision {
-    Decision::Run {
-        nominal_ms,
-        trigger,
-        window: Window {
-            start_ms,
-            end_ms: nominal_ms,
-            slots,
-        },
-    }
+    Decision::Run { nominal_ms, trigger, window: Window { start_ms, end_ms: nominal_ms, slots } }
 }
 
 fn lost(nominal_ms: i64, until_ms: i64, count: u64) -> Decision {
-    Decision::NotRun {
-        nominal_ms,
-        until_ms,
-        count,
-        reason: NotRun::MissedWindow,
-        into: None,
-    }
+    Decision::NotRun { nominal_ms, until_ms, count, reason: NotRun::MissedWindow, into: None }
 }
 
 fn coalesced(nominal_ms: i64, into: i64) -> Decision {
@@ -82,23 +57,13 @@ fn a_slot_in_time_runs_normally() {
     let expected = |now| (due(&hourly, &LATEST, watermark, now), now);
     for now in [nine, nine + 3, nine + 30 * MINUTE] {
         let (due, _) = expected(now);
-        assert_eq!(
-            due.decisions,
-            [run(nine, Trigger::Schedule, watermark, 1)],
-            "{now}"
-        );
+        assert_eq!(due.decisions, [run(nine, Trigger::Schedule, watermark, 1)], "{now}");
         assert_eq!(due.next, Some(nine + HOUR));
         assert_eq!(due.watermark_ms(), Some(nine));
         assert_eq!(due, due_from(&hourly, &LATEST, watermark, nine, now));
     }
     // Never early, not by a millisecond.
-    assert_eq!(
-        due(&hourly, &LATEST, watermark, nine - 1),
-        Due {
-            decisions: vec![],
-            next: Some(nine)
-        }
-    );
+    assert_eq!(due(&hourly, &LATEST, watermark, nine - 1), Due { decisions: vec![], next: Some(nine) });
 }
 
 #[test]
@@ -109,10 +74,7 @@ fn grace_is_half_the_period_within_its_bounds() {
             ref other => panic!("{other:?}"),
         };
     // Half of an hour; half of a minute is raised to two minutes; half of a day is cut to two hours.
-    for (calendar, grace) in [
-        (cron("0 * * * *", "UTC"), 30 * MINUTE),
-        (cron("0 9 * * *", "UTC"), 2 * HOUR),
-    ] {
+    for (calendar, grace) in [(cron("0 * * * *", "UTC"), 30 * MINUTE), (cron("0 9 * * *", "UTC"), 2 * HOUR)] {
         let slot = calendar.next_after(ms("2026-05-04T08:30:00Z")).unwrap();
         assert_eq!(trigger(&calendar, slot - 1, slot + grace), Trigger::Schedule);
         assert_eq!(trigger(&calendar, slot - 1, slot + grace + 1), Trigger::CatchUp);
@@ -121,10 +83,7 @@ fn grace_is_half_the_period_within_its_bounds() {
     let slot = ms("2026-05-04T09:00:00Z");
     assert_eq!(trigger(&once, 0, slot + 2 * HOUR), Trigger::Schedule);
     assert_eq!(trigger(&once, 0, slot + 2 * HOUR + 1), Trigger::CatchUp);
-    assert_eq!(
-        due(&once, &LATEST, 0, slot + 6 * HOUR + 1).decisions,
-        [lost(slot, slot, 1)]
-    );
+    assert_eq!(due(&once, &LATEST, 0, slot + 6 * HOUR + 1).decisions, [lost(slot, slot, 1)]);
     assert_eq!(due(&once, &LATEST, slot, slot + DAY), Due::default());
 
     let often = every(Duration::from_mins(1), Duration::ZERO);
@@ -150,24 +109,12 @@ fn missed_slots_within_the_window_become_one_run() {
     assert_eq!(slots[62], eight);
     let decided = due(&hourly, &LATEST, friday, monday);
     assert_eq!(decided.decisions.len(), 63, "up to 100 alike have a row each");
-    assert_eq!(
-        decided.decisions[62],
-        run(eight, Trigger::Schedule, eight - HOUR, 1)
-    );
+    assert_eq!(decided.decisions[62], run(eight, Trigger::Schedule, eight - HOUR, 1));
 
     // A wider window takes all of them into the one run, which is told so.
-    let wide = Policy {
-        catch_up_window: Some(Duration::from_hours(72)),
-        ..LATEST
-    };
+    let wide = Policy { catch_up_window: Some(Duration::from_hours(72)), ..LATEST };
     let decided = due(&hourly, &wide, friday, monday).decisions;
-    assert_eq!(
-        decided[..62],
-        slots[..62]
-            .iter()
-            .map(|at| coalesced(*at, eight))
-            .collect::<Vec<_>>()
-    );
+    assert_eq!(decided[..62], slots[..62].iter().map(|at| coalesced(*at, eight)).collect::<Vec<_>>());
     assert_eq!(decided[62], run(eight, Trigger::Schedule, friday, 63));
 
     // Later than grace it is a catch-up; a slot exactly as old as the window still counts.
@@ -187,21 +134,11 @@ fn missed_slots_within_the_window_become_one_run() {
     );
     assert_eq!(
         due(&hourly, &narrow, eight - 2 * HOUR, now + 1).decisions,
-        [
-            lost(eight - HOUR, eight - HOUR, 1),
-            run(eight, Trigger::CatchUp, eight - HOUR, 1),
-        ]
+        [lost(eight - HOUR, eight - HOUR, 1), run(eight, Trigger::CatchUp, eight - HOUR, 1),]
     );
     // Nothing inside the window: nothing runs.
-    let closed = Policy {
-        catch_up_window: Some(Duration::ZERO),
-        grace: Some(Duration::ZERO),
-        ..LATEST
-    };
-    assert_eq!(
-        due(&hourly, &closed, eight - HOUR, eight + 1).decisions,
-        [lost(eight, eight, 1)]
-    );
+    let closed = Policy { catch_up_window: Some(Duration::ZERO), grace: Some(Duration::ZERO), ..LATEST };
+    assert_eq!(due(&hourly, &closed, eight - HOUR, eight + 1).decisions, [lost(eight, eight, 1)]);
     assert_eq!(
         due(&hourly, &closed, eight - HOUR, eight).decisions,
         [run(eight, Trigger::Schedule, eight - HOUR, 1)]
@@ -216,16 +153,10 @@ fn without_catch_up_only_a_slot_in_time_runs() {
     let missed: Vec<_> = [nine - 2 * HOUR, nine - HOUR].map(|at| lost(at, at, 1)).into();
     let mut in_time = missed.clone();
     in_time.push(run(nine, Trigger::Schedule, nine - HOUR, 1));
-    assert_eq!(
-        due(&hourly, &none, nine - 3 * HOUR, nine + 30 * MINUTE).decisions,
-        in_time
-    );
+    assert_eq!(due(&hourly, &none, nine - 3 * HOUR, nine + 30 * MINUTE).decisions, in_time);
     let mut late = missed;
     late.push(lost(nine, nine, 1));
-    assert_eq!(
-        due(&hourly, &none, nine - 3 * HOUR, nine + 31 * MINUTE).decisions,
-        late
-    );
+    assert_eq!(due(&hourly, &none, nine - 3 * HOUR, nine + 31 * MINUTE).decisions, late);
 }
 
 #[test]
@@ -237,10 +168,7 @@ fn more_than_a_hundred_alike_are_one_row() {
     assert_eq!(rows(101).len(), 101);
     assert_eq!(
         rows(102),
-        [
-            lost(MINUTE, 101 * MINUTE, 101),
-            run(102 * MINUTE, Trigger::Schedule, 101 * MINUTE, 1),
-        ]
+        [lost(MINUTE, 101 * MINUTE, 101), run(102 * MINUTE, Trigger::Schedule, 101 * MINUTE, 1),]
     );
 }
 
@@ -254,29 +182,15 @@ fn a_clock_set_forward_by_decades_costs_nothing() {
         (cron("* * * * * *", "Europe/Berlin"), 122, hours * 3600 + 600),
         (cron("* * * * *", "Africa/Cairo"), 4, hours * 60 + 10),
         (cron("0 * * * *", "America/New_York"), 2, hours),
-        (
-            every(Duration::from_secs(1), Duration::ZERO),
-            122,
-            hours * 3600 + 600,
-        ),
+        (every(Duration::from_secs(1), Duration::ZERO), 122, hours * 3600 + 600),
     ] {
         let due = due(&calendar, &LATEST, watermark, now);
         assert!(due.decisions.len() <= rows, "{} rows", due.decisions.len());
         assert_eq!(expand_count(&due.decisions), u64::try_from(slots).unwrap());
-        assert!(matches!(
-            due.decisions.last(),
-            Some(Decision::Run {
-                trigger: Trigger::Schedule,
-                ..
-            })
-        ));
+        assert!(matches!(due.decisions.last(), Some(Decision::Run { trigger: Trigger::Schedule, .. })));
         assert!(due.next.is_some_and(|next| next > now));
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
 }
 
 fn expand_count(decisions: &[Decision]) -> u64 {
@@ -293,10 +207,7 @@ fn a_watermark_ahead_of_the_clock_decides_nothing() {
     let nine = ms("2026-05-04T09:00:00Z");
     assert_eq!(
         due(&hourly, &LATEST, nine, nine - 2 * HOUR),
-        Due {
-            decisions: vec![],
-            next: Some(nine + HOUR)
-        }
+        Due { decisions: vec![], next: Some(nine + HOUR) }
     );
 }
 
@@ -311,31 +222,19 @@ fn every_is_anchored_to_the_epoch() {
     assert_eq!(quarter.last_at_or_before(5 * MINUTE, 20 * MINUTE - 1), None);
     assert_eq!(
         quarter.count(0, 35 * MINUTE),
-        Some(Stretch {
-            first_ms: 5 * MINUTE,
-            last_ms: 35 * MINUTE,
-            count: 3
-        })
+        Some(Stretch { first_ms: 5 * MINUTE, last_ms: 35 * MINUTE, count: 3 })
     );
     // The ends of time are no place to panic.
     for at in [i64::MIN, i64::MAX] {
-        let _ = (
-            quarter.next_after(at),
-            quarter.last_at_or_before(i64::MIN, at),
-            quarter.count(i64::MIN, at),
-        );
+        let _ =
+            (quarter.next_after(at), quarter.last_at_or_before(i64::MIN, at), quarter.count(i64::MIN, at));
         let _ = due(&quarter, &LATEST, i64::MIN, at);
         let _ = due(&cron("* * * * *", "Europe/Berlin"), &LATEST, i64::MIN, at);
     }
-    let timing = Timing::Every {
-        period: Duration::from_millis(999),
-        phase: Duration::ZERO,
-    };
+    let timing = Timing::Every { period: Duration::from_millis(999), phase: Duration::ZERO };
     assert_eq!(Calendar::compile(&timing).unwrap_err(), Error::Period);
-    let timing = Timing::Cron {
-        cron: Cron::parse("@daily").unwrap(),
-        timezone: "Europe/Atlantis".to_owned(),
-    };
+    let timing =
+        Timing::Cron { cron: Cron::parse("@daily").unwrap(), timezone: "Europe/Atlantis".to_owned() };
     assert!(matches!(Calendar::compile(&timing), Err(Error::Zone(_))));
 }
 
@@ -348,11 +247,7 @@ fn one_slot_in_time_is_cheap() {
         let due = due_from(&daily, &LATEST, nine - DAY, nine, nine + 2);
         assert_eq!(due.decisions.len(), 1);
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
 fn a_calendar() -> impl Strategy<Value = (Calendar, i64)> {
@@ -369,25 +264,13 @@ fn a_calendar() -> impl Strategy<Value = (Calendar, i64)> {
         "*/15 30 2 * * *",
         "0 0 12 1 6 * 2025,2026",
     ];
-    let zones = [
-        "UTC",
-        "Europe/Berlin",
-        "America/New_York",
-        "Australia/Lord_Howe",
-        "Africa/Cairo",
-        "Asia/Kolkata",
-    ];
-    let patterns = (
-        proptest::sample::select(patterns.to_vec()),
-        proptest::sample::select(zones.to_vec()),
-    )
+    let zones =
+        ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cairo", "Asia/Kolkata"];
+    let patterns = (proptest::sample::select(patterns.to_vec()), proptest::sample::select(zones.to_vec()))
         .prop_map(|(text, zone)| (cron(text, zone), typical_ms(text)))
         .boxed();
     let periods = (1_u64..200_000, 0_u64..200_000).prop_map(|(period_s, phase_s)| {
-        let calendar = every(
-            Duration::from_secs(period_s),
-            Duration::from_secs(phase_s % period_s),
-        );
+        let calendar = every(Duration::from_secs(period_s), Duration::from_secs(phase_s % period_s));
         (calendar, i64::try_from(period_s).unwrap() * 1000)
     });
     prop_oneof![3 => patterns, 1 => periods]
@@ -424,12 +307,8 @@ fn naive(slots: &[i64], next: Option<i64>, policy: &Policy, watermark_ms: i64, n
         return vec![];
     };
     let period = next.map_or(DAY, |next| next - newest);
-    let grace = policy
-        .grace
-        .map_or((period / 2).clamp(2 * MINUTE, 2 * HOUR), millis);
-    let window = policy
-        .catch_up_window
-        .map_or(grace.max(period.min(6 * HOUR)), millis);
+    let grace = policy.grace.map_or((period / 2).clamp(2 * MINUTE, 2 * HOUR), millis);
+    let window = policy.catch_up_window.map_or(grace.max(period.min(6 * HOUR)), millis);
     let in_window = |at: i64| policy.catch_up == CatchUp::Latest && now_ms - at <= window;
     let trigger = if now_ms - newest <= grace {
         Some(Trigger::Schedule)
@@ -439,10 +318,8 @@ fn naive(slots: &[i64], next: Option<i64>, policy: &Policy, watermark_ms: i64, n
     let Some(trigger) = trigger else {
         return slots.iter().map(|at| lost(*at, *at, 1)).collect();
     };
-    let (older, missed): (Vec<i64>, Vec<i64>) = slots[..slots.len() - 1]
-        .iter()
-        .copied()
-        .partition(|at| !in_window(*at));
+    let (older, missed): (Vec<i64>, Vec<i64>) =
+        slots[..slots.len() - 1].iter().copied().partition(|at| !in_window(*at));
     let start = older.last().copied().unwrap_or(watermark_ms);
     let mut all: Vec<Decision> = older.iter().map(|at| lost(*at, *at, 1)).collect();
     all.extend(missed.iter().map(|at| coalesced(*at, newest)));
@@ -455,19 +332,10 @@ fn expand(decisions: &[Decision], slots: &[i64]) -> Vec<Decision> {
     let mut all = Vec::new();
     for decision in decisions {
         match *decision {
-            Decision::NotRun {
-                nominal_ms,
-                until_ms,
-                count,
-                reason,
-                into,
-            } if count > 1 => {
+            Decision::NotRun { nominal_ms, until_ms, count, reason, into } if count > 1 => {
                 assert!(count > ROWS_MAX, "{decision:?}");
-                let inside: Vec<i64> = slots
-                    .iter()
-                    .copied()
-                    .filter(|at| (nominal_ms..=until_ms).contains(at))
-                    .collect();
+                let inside: Vec<i64> =
+                    slots.iter().copied().filter(|at| (nominal_ms..=until_ms).contains(at)).collect();
                 assert_eq!(inside.len() as u64, count, "{decision:?}");
                 assert_eq!((inside[0], inside[inside.len() - 1]), (nominal_ms, until_ms));
                 all.extend(inside.iter().map(|at| Decision::NotRun {

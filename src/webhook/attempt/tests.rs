@@ -13,10 +13,7 @@ use crate::time::{SystemClock, TestClock, from_ms};
 use crate::webhook::generate_secret;
 
 const BODY: &str = r#"{"type":"ping","timestamp":"2026-05-04T09:00:00.000Z","data":{"n":"\u00e4 \" ü"}}"#;
-const SHORT: Timeouts = Timeouts {
-    connect: Duration::from_millis(200),
-    total: Duration::from_millis(300),
-};
+const SHORT: Timeouts = Timeouts { connect: Duration::from_millis(200), total: Duration::from_millis(300) };
 
 /// What a receiver read: the head line and headers, and the body.
 struct Request {
@@ -98,9 +95,7 @@ fn delivery() -> DeliveryId {
 
 async fn attempt_with(timeouts: Timeouts, url: &str, reach: Reach, secret: Option<&Secret>) -> Attempt {
     let endpoint = Endpoint { url, secret, reach };
-    Sender::new(timeouts)
-        .attempt(&SystemClock, &endpoint, &delivery(), BODY)
-        .await
+    Sender::new(timeouts).attempt(&SystemClock, &endpoint, &delivery(), BODY).await
 }
 
 async fn attempt(url: &str) -> Attempt {
@@ -119,13 +114,7 @@ async fn a_message_is_one_signed_post() {
     let receiver = Receiver::answering(answer("200 OK", "", "thanks"));
     let text = generate_secret(&SeededEntropy::new(5));
     let secret = Secret::parse(&text).unwrap();
-    let done = attempt_with(
-        Timeouts::default(),
-        &receiver.url,
-        Reach::PrivateToo,
-        Some(&secret),
-    )
-    .await;
+    let done = attempt_with(Timeouts::default(), &receiver.url, Reach::PrivateToo, Some(&secret)).await;
     assert_eq!((done.status, done.delivered, done.gone), (Some(200), true, false));
     assert_eq!((done.error.as_deref(), done.retry_after), (None, None));
     assert_eq!(done.response, b"thanks");
@@ -182,27 +171,15 @@ async fn retry_after_is_read_in_both_forms() {
         ("-5", None),
         ("", None),
     ] {
-        let receiver = Receiver::answering(answer(
-            "429 Too Many Requests",
-            &format!("retry-after: {value}\r\n"),
-            "",
-        ));
-        let endpoint = Endpoint {
-            url: &receiver.url,
-            secret: None,
-            reach: Reach::PrivateToo,
-        };
-        let done = Sender::new(Timeouts::default())
-            .attempt(&clock, &endpoint, &delivery(), BODY)
-            .await;
+        let receiver =
+            Receiver::answering(answer("429 Too Many Requests", &format!("retry-after: {value}\r\n"), ""));
+        let endpoint = Endpoint { url: &receiver.url, secret: None, reach: Reach::PrivateToo };
+        let done = Sender::new(Timeouts::default()).attempt(&clock, &endpoint, &delivery(), BODY).await;
         assert_eq!(done.started_ms, now_ms);
         assert_eq!(done.retry_after, seconds.map(Duration::from_secs), "{value:?}");
         assert_eq!(sentence(&done), "the receiver answered 429 Too Many Requests");
         let timestamp = (now_ms / 1000).to_string();
-        assert_eq!(
-            receiver.request().await.headers["webhook-timestamp"],
-            timestamp.as_str()
-        );
+        assert_eq!(receiver.request().await.headers["webhook-timestamp"], timestamp.as_str());
     }
 }
 
@@ -225,10 +202,7 @@ async fn a_redirect_is_not_followed() {
             );
         }
     }
-    assert_eq!(
-        target.accept().unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(target.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]
@@ -240,10 +214,7 @@ async fn slow_headers_cost_the_total_timeout() {
     }]);
     let done = attempt_with(SHORT, &receiver.url, Reach::PrivateToo, None).await;
     let place = receiver.url["http://".len()..].split('/').next().unwrap();
-    assert_eq!(
-        sentence(&done),
-        format!("timed out after 300ms while waiting for an answer of {place}")
-    );
+    assert_eq!(sentence(&done), format!("timed out after 300ms while waiting for an answer of {place}"));
     assert_eq!(done.status, None);
     assert!((300..3000).contains(&done.duration_ms), "{}", done.duration_ms);
     receiver.request().await;
@@ -266,9 +237,7 @@ async fn an_endless_body_is_cut_at_its_limit() {
 #[tokio::test]
 async fn a_body_that_dawdles_ends_with_the_total_timeout() {
     let receiver = Receiver::start(vec![|stream: &mut TcpStream| {
-        stream
-            .write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 100\r\n\r\nhalf")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 500 Oops\r\ncontent-length: 100\r\n\r\nhalf").unwrap();
         let _ = stream.read(&mut [0]);
     }]);
     let done = attempt_with(SHORT, &receiver.url, Reach::PrivateToo, None).await;
@@ -283,10 +252,7 @@ async fn failures_without_an_answer_are_sentences() {
     let closing = Receiver::start(vec![|_: &mut TcpStream| {}]);
     let place = |url: &str| url["http://".len()..].split('/').next().unwrap().to_owned();
     let done = attempt(&closing.url).await;
-    assert_eq!(
-        sentence(&done),
-        format!("{} closed the connection without an answer", place(&closing.url))
-    );
+    assert_eq!(sentence(&done), format!("{} closed the connection without an answer", place(&closing.url)));
     closing.request().await;
 
     let unused = {
@@ -294,10 +260,7 @@ async fn failures_without_an_answer_are_sentences() {
         format!("http://{}/", listener.local_addr().unwrap())
     };
     let done = attempt(&unused).await;
-    assert_eq!(
-        sentence(&done),
-        format!("{} refused the connection", place(&unused))
-    );
+    assert_eq!(sentence(&done), format!("{} refused the connection", place(&unused)));
     assert_eq!(done.status, None);
 
     let garbage = Receiver::answering("SMTP ready\r\n\r\n".to_owned());
@@ -317,10 +280,7 @@ async fn failures_without_an_answer_are_sentences() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
     let done = attempt(&url).await;
-    let start = format!(
-        "TLS with {} failed: ",
-        url["https://".len()..].trim_end_matches('/')
-    );
+    let start = format!("TLS with {} failed: ", url["https://".len()..].trim_end_matches('/'));
     assert!(sentence(&done).starts_with(&start), "{}", sentence(&done));
     plain.join().unwrap();
 
@@ -336,10 +296,7 @@ async fn the_connect_timeout_covers_the_handshake() {
     // Accepted by the kernel, never answered.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let place = silent.local_addr().unwrap();
-    let timeouts = Timeouts {
-        connect: Duration::from_millis(100),
-        ..Timeouts::default()
-    };
+    let timeouts = Timeouts { connect: Duration::from_millis(100), ..Timeouts::default() };
     let url = format!("https://{place}/hook?token=hidden");
     let done = attempt_with(timeouts, &url, Reach::PrivateToo, None).await;
     assert_eq!(sentence(&done), format!("no connection to {place} within 100ms"));
@@ -351,38 +308,20 @@ async fn callers_reach_only_the_public_internet() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
-    for host in [
-        "127.0.0.1",
-        "localhost",
-        "2130706433",
-        "[::1]",
-        "0x7f.1",
-        "[::ffff:127.0.0.1]",
-        "10.0.0.1",
-    ] {
+    for host in ["127.0.0.1", "localhost", "2130706433", "[::1]", "0x7f.1", "[::ffff:127.0.0.1]", "10.0.0.1"]
+    {
         let url = format!("http://{host}:{port}/");
         let done = attempt_with(SHORT, &url, Reach::PublicOnly, None).await;
-        assert!(
-            sentence(&done).ends_with("which is not a public address"),
-            "{}",
-            sentence(&done)
-        );
+        assert!(sentence(&done).ends_with("which is not a public address"), "{}", sentence(&done));
         assert_eq!(done.status, None);
     }
     for reach in [Reach::PublicOnly, Reach::PrivateToo] {
         let done = attempt_with(SHORT, "http://169.254.169.254/latest", reach, None).await;
-        assert!(
-            sentence(&done).ends_with("which is never allowed"),
-            "{}",
-            sentence(&done)
-        );
+        assert!(sentence(&done).ends_with("which is never allowed"), "{}", sentence(&done));
     }
     let done = attempt("file:///etc/passwd").await;
     assert!(sentence(&done).contains("only http: and https:"));
-    assert_eq!(
-        listener.accept().unwrap_err().kind(),
-        std::io::ErrorKind::WouldBlock
-    );
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 
 #[tokio::test]
@@ -399,11 +338,7 @@ async fn a_sender_keeps_connections() {
         }
     });
     let sender = Sender::new(Timeouts::default());
-    let endpoint = Endpoint {
-        url: &url,
-        secret: None,
-        reach: Reach::PrivateToo,
-    };
+    let endpoint = Endpoint { url: &url, secret: None, reach: Reach::PrivateToo };
     for _ in 0..2 {
         let done = sender.attempt(&SystemClock, &endpoint, &delivery(), BODY).await;
         assert_eq!(done.error, None);

@@ -10,9 +10,7 @@ use matins::proc::{self, Identity, Signal};
 use super::{Attempt, code, exe, report, until};
 
 async fn attach(a: &Attempt, identity: &Identity, epoch: i64) -> Attach {
-    reattach(identity, &a.dir, a.dirs.run(), 1, Epoch(epoch))
-        .await
-        .unwrap()
+    reattach(identity, &a.dir, a.dirs.run(), 1, Epoch(epoch)).await.unwrap()
 }
 
 async fn until_gone(identity: &Identity) {
@@ -34,12 +32,7 @@ fn orphaned_launcher(a: &Attempt) -> Identity {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    python
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(&a.release.encode().unwrap())
-        .unwrap();
+    python.stdin.take().unwrap().write_all(&a.release.encode().unwrap()).unwrap();
     let mut pid = String::new();
     python.stdout.take().unwrap().read_to_string(&mut pid).unwrap();
     let identity = Identity::of(pid.trim().parse().unwrap()).unwrap();
@@ -66,10 +59,8 @@ async fn a_launcher_that_is_ended_before_its_release_starts_nothing() {
     let held = a.hold();
     let identity = held.identity().clone();
     // Before its handlers are there, TERM would simply kill it.
-    until("the launcher's session", || {
-        proc::member(identity.pid).is_some_and(|m| m.sid == identity.pid)
-    })
-    .await;
+    until("the launcher's session", || proc::member(identity.pid).is_some_and(|m| m.sid == identity.pid))
+        .await;
     until("its handlers", || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", identity.pid)).unwrap_or_default();
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -80,23 +71,14 @@ async fn a_launcher_that_is_ended_before_its_release_starts_nothing() {
     .await;
     proc::signal(proc::alive(&identity).unwrap(), Signal::TERM).unwrap();
     until_gone(&identity).await;
-    let mut live = held
-        .release(&a.release)
-        .await
-        .expect("a launcher that is gone is no error here");
+    let mut live = held.release(&a.release).await.expect("a launcher that is gone is no error here");
     let report = report(&mut live).await;
-    assert!(
-        report.never_started() && report.reason == Reason::Cancelled,
-        "{report:?}"
-    );
+    assert!(report.never_started() && report.reason == Reason::Cancelled, "{report:?}");
     assert!(!a.file("started").exists());
 }
 
 #[tokio::test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the launcher's stdin is written by hand"
-)]
+#[expect(clippy::disallowed_methods, reason = "the launcher's stdin is written by hand")]
 async fn garbage_is_refused_in_the_report() {
     let other_run = Attempt::sh("true").release.encode().unwrap();
     for (garbage, word) in [
@@ -106,19 +88,12 @@ async fn garbage_is_refused_in_the_report() {
         (&other_run, "another attempt"),
     ] {
         let a = Attempt::sh("touch started");
-        let mut launcher = Command::new(exe())
-            .arg("__exec")
-            .arg(a.dir.path())
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut launcher =
+            Command::new(exe()).arg("__exec").arg(a.dir.path()).stdin(Stdio::piped()).spawn().unwrap();
         launcher.stdin.take().unwrap().write_all(garbage).unwrap();
         assert!(launcher.wait().unwrap().success());
         let report: ExitReport = serde_json::from_slice(&std::fs::read(a.dir.exit()).unwrap()).unwrap();
-        assert!(
-            !report.started && report.launch_error.as_ref().unwrap().contains(word),
-            "{report:?}"
-        );
+        assert!(!report.started && report.launch_error.as_ref().unwrap().contains(word), "{report:?}");
         assert!(!report.never_started() && !a.file("started").exists());
     }
 }
@@ -133,10 +108,7 @@ async fn a_run_survives_its_daemon() {
     };
     std::fs::write(a.file("go"), "").unwrap();
     let seen = report(&mut live).await;
-    assert_eq!(
-        (code(&seen), a.stdout().as_str()),
-        ((Reason::Exited, Some(42), None), "ready\nend\n")
-    );
+    assert_eq!((code(&seen), a.stdout().as_str()), ((Reason::Exited, Some(42), None), "ready\nend\n"));
     let Attach::Ended(again) = attach(&a, &identity, 7).await else {
         panic!("it has ended");
     };
@@ -177,25 +149,15 @@ async fn what_a_vanished_launcher_left_is_found_after_a_restart() {
 }
 
 #[tokio::test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "an innocent process that has the launcher's pid"
-)]
+#[expect(clippy::disallowed_methods, reason = "an innocent process that has the launcher's pid")]
 async fn a_reused_pid_is_never_signalled() {
     let a = Attempt::sh("true");
     // Leader of a session, as a launcher is: the worst case of a reused pid.
     let mut innocent = Command::new("setsid").args(["sleep", "600"]).spawn().unwrap();
     let pid = i32::try_from(innocent.id()).unwrap();
-    until("a session of its own", || {
-        proc::member(pid).is_some_and(|m| m.sid == pid)
-    })
-    .await;
+    until("a session of its own", || proc::member(pid).is_some_and(|m| m.sid == pid)).await;
     let real = Identity::of(pid).unwrap();
-    let earlier = Identity {
-        start_ticks: real.start_ticks - 1,
-        pidfd_inode: 0,
-        ..real.clone()
-    };
+    let earlier = Identity { start_ticks: real.start_ticks - 1, pidfd_inode: 0, ..real.clone() };
     assert!(matches!(attach(&a, &earlier, 7).await, Attach::Vanished));
     assert!(proc::alive(&real).is_some(), "it was not touched");
     assert!(innocent.try_wait().unwrap().is_none());
@@ -208,15 +170,9 @@ async fn another_boot_is_another_world() {
     let a = Attempt::sh("echo ready; until [ -e go ]; do sleep 0.01; done");
     let mut live = a.start().await;
     a.until_stdout("ready").await;
-    let identity = Identity {
-        boot_id: matins::ids::BootId::new("before"),
-        ..live.identity().clone()
-    };
+    let identity = Identity { boot_id: matins::ids::BootId::new("before"), ..live.identity().clone() };
     assert!(matches!(attach(&a, &identity, 7).await, Attach::Vanished));
-    assert!(
-        proc::alive(live.identity()).is_some(),
-        "nothing of this boot was touched"
-    );
+    assert!(proc::alive(live.identity()).is_some(), "nothing of this boot was touched");
     std::fs::write(a.file("go"), "").unwrap();
     assert_eq!(report(&mut live).await.exit_code, Some(0));
 }

@@ -51,10 +51,7 @@ async fn nothing_outlives_a_cancel() {
     let a = Attempt::sh(&format!("{HIDE} wait")).spec(|s| s.kill_grace_ms = 200);
     let mut live = a.start().await;
     a.until_stdout("hidden").await;
-    assert!(
-        pids(&a).iter().all(|pid| lives(*pid)),
-        "a test that could not fail"
-    );
+    assert!(pids(&a).iter().all(|pid| lives(*pid)), "a test that could not fail");
     assert!(live.cancel().unwrap());
     let report = report(&mut live).await;
     assert_eq!(report.reason, Reason::Cancelled);
@@ -123,10 +120,7 @@ async fn a_stopped_program_is_ended_too() {
     let mut live = a.start().await;
     a.until_stdout("ready").await;
     live.cancel().unwrap();
-    assert_eq!(
-        code(&report(&mut live).await),
-        (Reason::Cancelled, None, Some(15))
-    );
+    assert_eq!(code(&report(&mut live).await), (Reason::Cancelled, None, Some(15)));
 }
 
 #[tokio::test]
@@ -176,17 +170,11 @@ async fn a_killed_launcher_vanishes_and_its_tree_is_swept() {
     all_dead(&pids(&a));
     let launcher = live.identity().pid;
     until("no zombie of the run is left here", || {
-        proc::descendants(proc::own_pid())
-            .iter()
-            .all(|m| !pids(&a).contains(&m.pid) && m.sid != launcher)
+        proc::descendants(proc::own_pid()).iter().all(|m| !pids(&a).contains(&m.pid) && m.sid != launcher)
     })
     .await;
     assert!(!a.dir.exit().exists());
-    assert_eq!(
-        ended(&mut live).await,
-        Ended::Vanished,
-        "asked again, the same answer"
-    );
+    assert_eq!(ended(&mut live).await, Ended::Vanished, "asked again, the same answer");
 }
 
 #[tokio::test]
@@ -201,14 +189,8 @@ async fn a_sweep_spares_other_launchers_and_their_trees() {
     proc::signal(proc::alive(gone.identity()).unwrap(), Signal::KILL).unwrap();
     assert_eq!(ended(&mut gone).await, Ended::Vanished);
     all_dead(&pids(&victim));
-    assert!(
-        pids(&other).iter().all(|pid| lives(*pid)),
-        "another run's tree lives"
-    );
-    assert!(
-        proc::alive(held.identity()).is_some(),
-        "a launcher that is held lives"
-    );
+    assert!(pids(&other).iter().all(|pid| lives(*pid)), "another run's tree lives");
+    assert!(proc::alive(held.identity()).is_some(), "a launcher that is held lives");
     stays.canceller().kill().unwrap();
     assert_eq!(report(&mut stays).await.reason, Reason::Cancelled);
 }

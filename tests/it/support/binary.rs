@@ -24,15 +24,8 @@ pub struct Binary {
 impl Binary {
     /// Starts it on `home` and waits until the socket answers.
     pub fn start(home: Home) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let mut binary = Self {
-            home,
-            child: None,
-            runtime,
-        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut binary = Self { home, child: None, runtime };
         binary.restart();
         binary
     }
@@ -51,18 +44,9 @@ impl Binary {
 
     /// Starts it without waiting.
     pub fn spawn(&mut self) {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_file())
-            .unwrap();
-        let child = self
-            .command(&["serve"])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let child =
+            self.command(&["serve"]).stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
     }
 
@@ -108,14 +92,7 @@ impl Binary {
     /// Sends it a signal by number.
     pub fn signal(&self, signal: i32) {
         let pid = self.pid().to_string();
-        assert!(
-            Command::new("kill")
-                .arg(format!("-{signal}"))
-                .arg(pid)
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").arg(format!("-{signal}")).arg(pid).status().unwrap().success());
     }
 
     /// `kill -9`, and waits until it is gone.
@@ -150,8 +127,7 @@ impl Binary {
 
     /// GET that must succeed.
     pub fn get(&self, path: &str) -> Value {
-        self.try_get(path)
-            .unwrap_or_else(|| panic!("GET {path} failed\n{}", self.log()))
+        self.try_get(path).unwrap_or_else(|| panic!("GET {path} failed\n{}", self.log()))
     }
 
     /// POST; status and body.

@@ -43,12 +43,7 @@ impl TestDaemon {
     /// A daemon on `home`, settled and with its loops running.
     pub fn start(home: Home) -> Self {
         let clock = TestClock::new(from_ms(START_MS));
-        let mut daemon = Self {
-            home,
-            clock,
-            up: None,
-            allow_leftovers: false,
-        };
+        let mut daemon = Self { home, clock, up: None, allow_leftovers: false };
         daemon.restart();
         daemon
     }
@@ -56,20 +51,15 @@ impl TestDaemon {
     /// Starts again on the same files; a daemon that is up is stopped properly first.
     pub fn restart(&mut self) {
         self.stop();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let env = Env::from_iter([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp")]);
         let location = config::locate(Some(self.home.path()), &env);
         let (settings, problems) = config::load_settings(&location, &env);
         assert!(!problems.has_errors(), "{}", problems.render(false));
         let loaded = config::load_agents(&settings, &env);
-        let launcher = Launcher {
-            exe: env!("CARGO_BIN_EXE_matins").into(),
-            state_dir: settings.state_dir.clone(),
-        };
+        let launcher =
+            Launcher { exe: env!("CARGO_BIN_EXE_matins").into(), state_dir: settings.state_dir.clone() };
         let state_dir = settings.state_dir.clone();
         let clock = Arc::new(self.clock.clone());
         let daemon = runtime.block_on(async {
@@ -88,12 +78,7 @@ impl TestDaemon {
             daemon
         });
         let Daemon { core, threads, lock } = daemon;
-        self.up = Some(Up {
-            core,
-            lock,
-            threads,
-            runtime,
-        });
+        self.up = Some(Up { core, lock, threads, runtime });
     }
 
     /// Ends the daemon as `kill -9` would: nothing is finished, launchers live on.
@@ -125,11 +110,7 @@ impl TestDaemon {
 
     /// Runs a future on the daemon's runtime.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.up
-            .as_ref()
-            .expect("the daemon is up")
-            .runtime
-            .block_on(future)
+        self.up.as_ref().expect("the daemon is up").runtime.block_on(future)
     }
 
     /// Moves the clock forward.
@@ -155,30 +136,20 @@ impl TestDaemon {
 
     /// The newest runs, newest first.
     pub fn events(&self) -> Vec<Event> {
-        let filter = EventFilter {
-            limit: 1000,
-            ..EventFilter::default()
-        };
+        let filter = EventFilter { limit: 1000, ..EventFilter::default() };
         self.block_on(self.core().store.events(filter)).unwrap()
     }
 
     /// Everything of one run.
     pub fn detail(&self, run: RunId) -> EventDetail {
-        let number = self
-            .events()
-            .into_iter()
-            .find(|e| e.id == run.to_string())
-            .expect("the run exists")
-            .number;
+        let number =
+            self.events().into_iter().find(|e| e.id == run.to_string()).expect("the run exists").number;
         self.block_on(self.core().store.event(number)).unwrap().unwrap()
     }
 
     /// The ledger, newest first.
     pub fn slots(&self) -> Vec<SlotRow> {
-        let filter = SlotFilter {
-            limit: 10_000,
-            ..SlotFilter::default()
-        };
+        let filter = SlotFilter { limit: 10_000, ..SlotFilter::default() };
         self.block_on(self.core().store.slots(filter)).unwrap()
     }
 
@@ -234,11 +205,7 @@ impl Drop for TestDaemon {
         assert_eq!(check, "ok", "the database is whole");
         if !self.allow_leftovers {
             let [pending, running, deliveries, _] = self.block_on(self.core().store.gauges()).unwrap();
-            assert_eq!(
-                (pending, running, deliveries),
-                (0, 0, 0),
-                "nothing is left undone"
-            );
+            assert_eq!((pending, running, deliveries), (0, 0, 0), "nothing is left undone");
             assert_eq!(self.core().live_count(), 0);
         }
         self.stop();

@@ -64,22 +64,14 @@ impl TestReceiver {
     /// A receiver at a given address.
     pub fn start_at(address: &str) -> Self {
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let app = axum::Router::new()
-            .route("/hook", axum::routing::post(receive))
-            .with_state(Arc::clone(&shared));
+        let app =
+            axum::Router::new().route("/hook", axum::routing::post(receive)).with_state(Arc::clone(&shared));
         runtime.spawn(async move { axum::serve(listener, app).await });
-        Self {
-            url,
-            shared,
-            _runtime: runtime,
-        }
+        Self { url, shared, _runtime: runtime }
     }
 
     /// Queues answers; after them it answers 204.
@@ -105,15 +97,11 @@ async fn receive(
     };
     match answer {
         Answer::Status(status) => StatusCode::from_u16(status).unwrap().into_response(),
-        Answer::RetryAfter(status, seconds) => (
-            StatusCode::from_u16(status).unwrap(),
-            [("retry-after", seconds.to_string())],
-        )
-            .into_response(),
+        Answer::RetryAfter(status, seconds) => {
+            (StatusCode::from_u16(status).unwrap(), [("retry-after", seconds.to_string())]).into_response()
+        }
         Answer::Slow(d) => {
-            tokio::time::timeout(d, std::future::pending::<()>())
-                .await
-                .unwrap_err();
+            tokio::time::timeout(d, std::future::pending::<()>()).await.unwrap_err();
             StatusCode::NO_CONTENT.into_response()
         }
     }

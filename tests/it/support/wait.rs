@@ -22,3 +22,15 @@ pub fn eventually_sync<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
 pub fn pace(d: Duration) {
     std::thread::sleep(d);
 }
+
+/// As [`eventually_sync`], for a task.
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = look() {
+            return value;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it never came to be: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}

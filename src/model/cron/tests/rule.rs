@@ -61,10 +61,7 @@ fn a_pattern() -> impl Strategy<Value = String> {
 fn a_stretch(tz: &TimeZone, pick: u32, shift_s: i64, span_s: i64) -> (Timestamp, Timestamp) {
     let origin = ts("2005-01-01T00:00:00Z");
     let nth = usize::try_from(pick % 60).unwrap();
-    let anchor = tz
-        .following(origin)
-        .nth(nth)
-        .map_or(origin, |change| change.timestamp());
+    let anchor = tz.following(origin).nth(nth).map_or(origin, |change| change.timestamp());
     let from = anchor + SignedDuration::from_secs(shift_s);
     (from, from + SignedDuration::from_secs(span_s))
 }
@@ -122,16 +119,11 @@ fn every_change_of_the_clock_keeps_the_rule() {
         let tz = zone(zone_name).unwrap();
         let changes = tz.following(ts("2010-06-01T00:00:00Z")).take(12);
         for change in changes.map(|change| change.timestamp()) {
-            let (from, to) = (
-                change - SignedDuration::from_hours(30),
-                change + SignedDuration::from_hours(30),
-            );
-            for text in [
-                "*/10 0-4,21-23 * * *",
-                "0,15,30,45 0,1,2,3,22,23 * * *",
-                "0 0-3 * * *",
-                "30 2 * * *",
-            ] {
+            let (from, to) =
+                (change - SignedDuration::from_hours(30), change + SignedDuration::from_hours(30));
+            for text in
+                ["*/10 0-4,21-23 * * *", "0,15,30,45 0,1,2,3,22,23 * * *", "0 0-3 * * *", "30 2 * * *"]
+            {
                 let cron = cron(text);
                 let expected = oracle(&cron, &tz, from, to);
                 let found: Vec<_> =
@@ -141,11 +133,7 @@ fn every_change_of_the_clock_keeps_the_rule() {
                 assert_eq!(found, expected, "{text} in {zone_name} around {change}");
                 // Counting from every instant and up to every instant.
                 for (n, at) in expected.iter().enumerate() {
-                    assert_eq!(
-                        cron.count(from, *at, &tz),
-                        n as u64 + 1,
-                        "{text} {zone_name} up to {at}"
-                    );
+                    assert_eq!(cron.count(from, *at, &tz), n as u64 + 1, "{text} {zone_name} up to {at}");
                     let left = (expected.len() - n - 1) as u64;
                     assert_eq!(cron.count(*at, to, &tz), left, "{text} {zone_name} from {at}");
                 }

@@ -1,0 +1,60 @@
+//! The outbox: what was sent, what waits, what was given up.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::cursor::{Kind, limit, page};
+use super::extract::{Fields, Params, text};
+use super::wire::{Data, Delivering, DeliveryView};
+use super::{ApiError, App, Listed, ROWS_DEFAULT, ROWS_MAX, data, events};
+use crate::ids::{AgentId, DeliveryId};
+use crate::model::DeliveryState;
+use crate::store::{DeliveryFilter, DeliveryRow};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Query {
+    state: Option<String>,
+    limit: Option<usize>,
+    next_token: Option<String>,
+}
+
+type Accepted = Result<(StatusCode, Json<Data<Delivering>>), ApiError>;
+
+/// Deliveries, newest first.
+pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<DeliveryView> {
+    let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
+    let filter = DeliveryFilter {
+        state: query.state.as_deref().map(|s| events::word("state", s, DeliveryState::ALL)).transpose()?,
+        run: None,
+        before: query.next_token.as_deref().map(|t| Kind::Deliveries.decode_number(t)).transpose()?,
+        limit: limit + 1,
+    };
+    let rows = app.core.store.deliveries(filter).await?;
+    let key = |row: &DeliveryRow| Kind::Deliveries.encode(&row.number.to_string());
+    Ok(Json(page(rows, limit, key, Into::into)))
+}
+
+/// Makes a delivery due again, whatever its state, with a full round of attempts.
+pub async fn redeliver(State(app): State<App>, Path(id): Path<String>, body: Fields) -> Accepted {
+    body.finish()?;
+    let delivery: DeliveryId = id.parse().map_err(|_| ApiError::no_delivery(&id))?;
+    if !app.core.redeliver(delivery).await? {
+        return Err(ApiError::no_delivery(&id));
+    }
+    let message = "The delivery is due again.".to_owned();
+    Ok((StatusCode::ACCEPTED, data(Delivering { message, delivery_ids: vec![id] })))
+}
+
+/// Sends a `ping` to every endpoint of an agent, or of the settings.
+pub async fn test(State(app): State<App>, mut body: Fields) -> Accepted {
+    let agent = body.take("agentId", text);
+    body.finish()?;
+    let parse = |id: &String| id.parse::<AgentId>().map_err(|_| ApiError::no_agent(id));
+    let sent = app.core.ping(agent.as_ref().map(parse).transpose()?).await?;
+    let delivery_ids: Vec<String> = sent.iter().map(ToString::to_string).collect();
+    let message = "The pings are due. Poll the deliveries for their answers.".to_owned();
+    Ok((StatusCode::ACCEPTED, data(Delivering { message, delivery_ids })))
+}

@@ -1,0 +1,297 @@
+//! What can be wrong with a request, and the only place that knows HTTP statuses.
+//!
+//! Every answer that is not 2xx has one shape, `{"error":{"code","message","details"}}`. The code is
+//! for programs and never changes its meaning; the message is a sentence for people; the details name
+//! what it is about. What the caller cannot act on is logged here and answered without its cause.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::engine::{PingError, Refused};
+use crate::ids::RunId;
+use crate::store;
+
+/// Seconds after which a caller that was turned away may come again.
+const RETRY_AFTER_S: u32 = 5;
+
+/// A request that is not carried out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+    retry_after_s: Option<u32>,
+}
+
+/// The error as it is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// A word for programs.
+    pub code: String,
+    /// A sentence for people.
+    pub message: String,
+    /// What it is about: fields with their JSON pointers, candidates, the run in the way.
+    pub details: Vec<Value>,
+}
+
+/// The envelope of an [`ErrorBody`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorEnvelope {
+    /// The error.
+    pub error: ErrorBody,
+}
+
+/// A field of a body that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// JSON pointer of the field.
+    pub pointer: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let body = ErrorBody { code: code.to_owned(), message: message.into(), details: Vec::new() };
+        Self { status, body, retry_after_s: None }
+    }
+
+    fn detail(mut self, detail: Value) -> Self {
+        self.body.details.push(detail);
+        self
+    }
+
+    fn retry(mut self) -> Self {
+        self.retry_after_s = Some(RETRY_AFTER_S);
+        self
+    }
+
+    /// 400: the request cannot be read.
+    pub fn malformed(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", message)
+    }
+
+    /// 400: a query parameter does not fit.
+    #[must_use]
+    pub fn parameter(name: &str, problem: &str) -> Self {
+        let message = format!("the query parameter {name} cannot be used: {problem}");
+        Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", message)
+            .detail(json!({ "parameter": name, "message": problem }))
+    }
+
+    /// 404: there is no such route.
+    #[must_use]
+    pub fn no_route(method: &str, path: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_route", format!("there is no {method} {path}"))
+    }
+
+    /// 405: the route exists for other methods; the router adds `Allow`.
+    #[must_use]
+    pub fn no_method(method: &str, path: &str) -> Self {
+        let message = format!("{path} does not take {method}; the header Allow says what it takes");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    }
+
+    /// 404: no agent of this id.
+    #[must_use]
+    pub fn no_agent(id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_agent", format!("agent {id:?} does not exist"))
+    }
+
+    /// 404: no run of this name.
+    #[must_use]
+    pub fn no_event(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_event", format!("run {name:?} does not exist"))
+    }
+
+    /// 404: no delivery of this id.
+    #[must_use]
+    pub fn no_delivery(id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_delivery", format!("delivery {id:?} does not exist"))
+    }
+
+    /// 409: a prefix names several runs.
+    #[must_use]
+    pub fn ambiguous(name: &str, candidates: &[RunId]) -> Self {
+        let ids: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+        let message = format!("{name:?} names several runs: {}; write more of the id", ids.join(", "));
+        let error = Self::new(StatusCode::CONFLICT, "ambiguous", message);
+        ids.into_iter().fold(error, |e, id| e.detail(json!({ "eventId": id })))
+    }
+
+    /// 409: the run has ended already.
+    #[must_use]
+    pub fn ended(id: RunId, state: crate::model::RunState) -> Self {
+        Self::new(StatusCode::CONFLICT, "already_ended", format!("run {id} has ended already: it is {state}"))
+            .detail(json!({ "eventId": id.to_string(), "status": state.as_str() }))
+    }
+
+    /// 408: the body did not come in time.
+    #[must_use]
+    pub fn slow_body(seconds: u64) -> Self {
+        let message = format!("the body did not arrive within {seconds} s");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message)
+    }
+
+    /// 413: the body is too long.
+    #[must_use]
+    pub fn too_large(max: usize) -> Self {
+        let message = format!("the body is longer than {max} bytes, the most that is taken");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    /// 415: the body is not what can be read.
+    #[must_use]
+    pub fn unsupported(content_type: &str) -> Self {
+        let message =
+            format!("a body of type {content_type:?} is not taken; send Content-Type: application/json");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
+    }
+
+    /// 422: fields of the body do not fit.
+    #[must_use]
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let message = match errors.as_slice() {
+            [] => "the body does not fit".to_owned(),
+            [one] => said(one),
+            [first, rest @ ..] => format!("{} (and {} more)", said(first), rest.len()),
+        };
+        let error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", message);
+        errors.into_iter().fold(error, |e, f| e.detail(json!({ "pointer": f.pointer, "message": f.message })))
+    }
+
+    /// 500: something inside broke; the log says what.
+    #[must_use]
+    pub fn internal() -> Self {
+        let message = "something inside matins broke; the daemon's log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    /// The status that is answered.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+fn said(error: &FieldError) -> String {
+    if error.pointer.is_empty() {
+        error.message.clone()
+    } else {
+        format!("{}: {}", error.pointer, error.message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut answer = (self.status, Json(ErrorEnvelope { error: self.body })).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        answer
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let message = refused.to_string();
+        match refused {
+            Refused::UnknownAgent(id) => Self::no_agent(&id),
+            Refused::InvalidAgent(_) => Self::new(StatusCode::CONFLICT, "invalid_agent", message),
+            Refused::Overlap { run, .. } => Self::new(StatusCode::CONFLICT, "overlap", message)
+                .detail(json!({ "eventId": run.to_string() })),
+            Refused::QueueFull { .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry()
+            }
+            Refused::Field { pointer, message } => Self::fields(vec![FieldError { pointer, message }]),
+            Refused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
+            Refused::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<PingError> for ApiError {
+    fn from(error: PingError) -> Self {
+        let message = error.to_string();
+        match error {
+            PingError::UnknownAgent(id) => Self::no_agent(&id),
+            PingError::NoEndpoint => Self::new(StatusCode::CONFLICT, "no_endpoint", message),
+            PingError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<store::Error> for ApiError {
+    fn from(error: store::Error) -> Self {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(error = %error, cause, "a request failed in the store: {error}");
+        match &error {
+            // The caller may come again: nothing of it was taken.
+            store::Error::Full | store::Error::ReadOnly | store::Error::Closed | store::Error::Storage(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string()).retry()
+            }
+            _ => Self::internal(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SeededEntropy;
+
+    async fn sent(error: ApiError) -> (u16, Option<String>, Value) {
+        let answer = error.into_response();
+        let retry = answer.headers().get("retry-after").map(|v| v.to_str().unwrap().to_owned());
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
+        (status, retry, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_refusal_has_its_status_and_code() {
+        let run = RunId::generate(0, &SeededEntropy::new(1));
+        let agent: crate::ids::AgentId = "a".parse().unwrap();
+        let field = Refused::Field { pointer: "/prompt".into(), message: "too long".into() };
+        for (refused, status, code, retry) in [
+            (Refused::UnknownAgent("x".into()), 404, "unknown_agent", false),
+            (Refused::InvalidAgent(agent.clone()), 409, "invalid_agent", false),
+            (Refused::Overlap { agent: agent.clone(), run }, 409, "overlap", false),
+            (Refused::QueueFull { agent }, 429, "queue_full", true),
+            (field, 422, "invalid_field", false),
+            (Refused::Draining, 503, "draining", true),
+            (Refused::Store(store::Error::Full), 503, "unavailable", true),
+        ] {
+            let (got, after, body) = sent(refused.into()).await;
+            assert_eq!(
+                (got, body["error"]["code"].as_str(), after.is_some()),
+                (status, Some(code), retry),
+                "{body}"
+            );
+            assert!(!body["error"]["message"].as_str().unwrap().is_empty());
+            assert!(body["error"]["details"].is_array());
+        }
+    }
+
+    #[tokio::test]
+    async fn details_name_what_it_is_about() {
+        let two = [RunId::generate(0, &SeededEntropy::new(1)), RunId::generate(0, &SeededEntropy::new(2))];
+        let (status, _, body) = sent(ApiError::ambiguous("0000", &two)).await;
+        assert_eq!(status, 409);
+        assert_eq!(body["error"]["details"][1]["eventId"], two[1].to_string());
+        let fields = ["/a", "/b"].map(|p| FieldError { pointer: p.into(), message: "no".into() }).to_vec();
+        let (_, _, body) = sent(ApiError::fields(fields)).await;
+        assert_eq!(body["error"]["details"][1], json!({"pointer": "/b", "message": "no"}));
+        assert_eq!(body["error"]["message"], "/a: no (and 1 more)");
+    }
+
+    #[tokio::test]
+    async fn causes_stay_inside() {
+        let broken = store::inconsistent("runs", 1, "secret detail");
+        let (status, _, body) = sent(broken.into()).await;
+        assert_eq!(status, 500);
+        assert!(!body.to_string().contains("secret detail"));
+    }
+}

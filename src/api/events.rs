@@ -1,0 +1,216 @@
+//! Events: the records of runs, listed, named and cancelled.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::cursor::{Kind, limit, page};
+use super::extract::{Fields, Params};
+use super::wire::{CancelledView, Data, EventView};
+use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data};
+use crate::engine::CancelAnswer;
+use crate::exec::RunDirs;
+use crate::ids::{AgentId, RunId};
+use crate::model::{Event, RunState, Trigger};
+use crate::store::{EventFilter, Found};
+
+/// Filters of a list of events.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Query {
+    status: Option<String>,
+    started_after: Option<String>,
+    started_before: Option<String>,
+    trigger: Option<String>,
+    failure_code: Option<String>,
+    request_id: Option<String>,
+    agent_id: Option<String>,
+    limit: Option<usize>,
+    next_token: Option<String>,
+}
+
+/// Events of every agent, newest first.
+pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<Event> {
+    Ok(Json(listed(&app, &query, None).await?))
+}
+
+/// Events of one agent, newest first. An agent whose file is gone keeps its history.
+pub async fn of_agent(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Params(query): Params<Query>,
+) -> Listed<Event> {
+    if query.agent_id.is_some() {
+        return Err(ApiError::parameter("agentId", "the path names the agent already"));
+    }
+    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let page = listed(&app, &query, Some(agent.clone())).await?;
+    if page.data.is_empty() {
+        known(&app, agent).await?;
+    }
+    Ok(Json(page))
+}
+
+/// 404 for an agent that has neither a file nor a run.
+pub(super) async fn known(app: &App, agent: AgentId) -> Result<(), ApiError> {
+    let any = EventFilter { agent: Some(agent.clone()), limit: 1, ..EventFilter::default() };
+    let exists =
+        app.core.store.agent(agent.clone()).await?.is_some() || !app.core.store.events(any).await?.is_empty();
+    if exists { Ok(()) } else { Err(ApiError::no_agent(agent.as_str())) }
+}
+
+/// One event in full.
+pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<EventView> {
+    let (number, id) = find(&app, &name).await?;
+    let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(&name))?;
+    Ok(data(EventView::of(detail, &RunDirs::new(app.core.state_dir(), id))))
+}
+
+/// Asks a run to end; a second call kills it.
+pub async fn cancel(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    caller: Option<Extension<Caller>>,
+    body: Fields,
+) -> Result<(StatusCode, Json<Data<CancelledView>>), ApiError> {
+    body.finish()?;
+    let (_, id) = find(&app, &name).await?;
+    let by = caller.map_or_else(|| "an unknown caller".to_owned(), |Extension(c)| c.name.to_string());
+    match app.core.cancel(id, by).await? {
+        CancelAnswer::Accepted => {
+            let message = "Cancellation requested. Poll the event for its end.".to_owned();
+            Ok((StatusCode::ACCEPTED, data(CancelledView { message, event_id: id.to_string() })))
+        }
+        CancelAnswer::Ended(state) => Err(ApiError::ended(id, state)),
+        CancelAnswer::Unknown => Err(ApiError::no_event(&name)),
+    }
+}
+
+/// The run that a name means: an id, a unique prefix, `@last`, `AGENT@last`.
+pub(super) async fn find(app: &App, name: &str) -> Result<(i64, RunId), ApiError> {
+    match app.core.store.find_run(name.to_owned()).await? {
+        Found::One(number, id) => Ok((number, id)),
+        Found::None => Err(ApiError::no_event(name)),
+        Found::Many(ids) => Err(ApiError::ambiguous(name, &ids)),
+    }
+}
+
+async fn listed(app: &App, query: &Query, agent: Option<AgentId>) -> Result<Page<Event>, ApiError> {
+    let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
+    let filter = query.filter(agent, limit + 1)?;
+    let rows = match &query.request_id {
+        None => app.core.store.events(filter).await?,
+        Some(id) => of_request(app, id, &filter).await?,
+    };
+    Ok(page(rows, limit, |e| Kind::Events.encode(&e.number.to_string()), |e| e))
+}
+
+/// The one event of a request, if the other filters let it through.
+async fn of_request(app: &App, request: &str, filter: &EventFilter) -> Result<Vec<Event>, ApiError> {
+    let id: RunId =
+        request.parse().map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
+    let Found::One(number, _) = app.core.store.find_run(id.to_string()).await? else { return Ok(Vec::new()) };
+    let before = number.saturating_add(1);
+    if filter.before.is_some_and(|b| b < before) {
+        return Ok(Vec::new());
+    }
+    // The newest row that is not newer than the run and passes: the run itself, or not at all.
+    let only = EventFilter { before: Some(before), limit: 1, ..filter.clone() };
+    let rows = app.core.store.events(only).await?;
+    Ok(rows.into_iter().filter(|e| e.number == number).collect())
+}
+
+impl Query {
+    fn filter(&self, agent: Option<AgentId>, limit: usize) -> Result<EventFilter, ApiError> {
+        let agent = match (agent, &self.agent_id) {
+            (None, Some(id)) => Some(parse("agentId", id, "an agent's id")?),
+            (agent, _) => agent,
+        };
+        Ok(EventFilter {
+            agent,
+            status: self.status.as_deref().map(|s| word("status", s, RunState::ALL)).transpose()?,
+            trigger: self.trigger.as_deref().map(|s| word("trigger", s, Trigger::ALL)).transpose()?,
+            failure_code: self.failure_code.clone(),
+            started_after_ms: self.started_after.as_deref().map(|t| time("startedAfter", t)).transpose()?,
+            started_before_ms: self
+                .started_before
+                .as_deref()
+                .map(|t| time("startedBefore", t))
+                .transpose()?,
+            before: self.next_token.as_deref().map(|t| Kind::Events.decode_number(t)).transpose()?,
+            limit,
+        })
+    }
+}
+
+fn parse<T: std::str::FromStr>(name: &str, text: &str, what: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|_| ApiError::parameter(name, &format!("{text:?} is not {what}")))
+}
+
+/// Reads a word of a closed vocabulary from a query parameter.
+pub(super) fn word<T>(name: &str, text: &str, all: &[T]) -> Result<T, ApiError>
+where
+    T: std::str::FromStr + std::fmt::Display,
+{
+    let list = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    text.parse().map_err(|_| ApiError::parameter(name, &format!("{text:?} is none of {list}")))
+}
+
+/// Reads an ISO 8601 instant, Unix ms. Without an offset it is UTC, without a time the day's begin.
+fn time(name: &str, text: &str) -> Result<i64, ApiError> {
+    // In a query a plus that was not encoded arrives as a space: `..T09:00:00 02:00`.
+    let repaired = text.rsplit_once(' ').map(|(time, offset)| format!("{time}+{offset}"));
+    let at = |text: &str| -> Option<Timestamp> {
+        let civil = || text.parse::<jiff::civil::DateTime>().ok()?.in_tz("UTC").ok();
+        text.parse().ok().or_else(|| civil().map(|z| z.timestamp()))
+    };
+    let found = at(text).or_else(|| at(&repaired?));
+    let wrong = || ApiError::parameter(name, &format!("{text:?} is not a time; write 2026-11-22T09:00:00Z"));
+    Ok(found.ok_or_else(wrong)?.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_the_usual_spellings() {
+        let nine = 1_735_722_000_000;
+        for text in [
+            "2025-01-01T09:00:00Z",
+            "2025-01-01T09:00:00.000Z",
+            "2025-01-01T11:00:00+02:00",
+            "2025-01-01T11:00:00 02:00",
+            "2025-01-01 09:00:00Z",
+            "2025-01-01T09:00:00",
+            "2025-01-01T09:00",
+        ] {
+            assert_eq!(time("x", text).ok(), Some(nine), "{text}");
+        }
+        assert_eq!(time("x", "2025-01-01").ok(), Some(nine - 9 * 3_600_000));
+        for bad in ["", " ", "now", "2025-13-01", "1735722000"] {
+            assert!(time("x", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn filters_are_words_of_the_vocabulary() {
+        let query = |status: &str, trigger: &str| Query {
+            status: Some(status.into()),
+            trigger: Some(trigger.into()),
+            ..Query::default()
+        };
+        let filter = query("FAILED", "catch_up").filter(None, 3).unwrap();
+        assert_eq!(
+            (filter.status, filter.trigger, filter.limit),
+            (Some(RunState::Failed), Some(Trigger::CatchUp), 3)
+        );
+        assert!(query("failed", "manual").filter(None, 3).is_err(), "one spelling everywhere");
+        assert!(query("FAILED", "").filter(None, 3).is_err());
+        let of = |id: &str| Query { agent_id: Some(id.into()), ..Query::default() }.filter(None, 1);
+        assert_eq!(of("a").unwrap().agent.unwrap().as_str(), "a");
+        assert!(of("A/B").is_err());
+    }
+}

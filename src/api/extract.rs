@@ -1,0 +1,264 @@
+//! Reading requests strictly: a query or a body with something unknown in it is refused, because a
+//! mistyped filter that is ignored answers a question that nobody asked.
+//!
+//! Bodies are read field by field rather than by a derive, so that every field that does not fit is
+//! reported at once, each with its JSON pointer.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{ApiError, BODY_MAX, FieldError};
+
+/// Longest time that a body may take to arrive.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The query of a request as a `T` that knows every parameter.
+#[derive(Debug, Clone, Copy)]
+pub struct Params<T>(pub T);
+
+impl<T, S> FromRequestParts<S> for Params<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        match Query::<T>::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(e) => Err(ApiError::malformed(format!("the query cannot be read: {}", innermost(&e)))),
+        }
+    }
+}
+
+/// The last cause of an error: the others only say that something failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// The JSON object of a body that may be absent, field by field.
+#[derive(Debug, Default)]
+pub struct Fields {
+    left: Map<String, Value>,
+    known: Vec<&'static str>,
+    errors: Vec<FieldError>,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Fields {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let headers = request.headers().clone();
+        let read = tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state));
+        let bytes = match read.await {
+            Err(_) => return Err(ApiError::slow_body(BODY_DEADLINE.as_secs())),
+            Ok(Err(e)) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(ApiError::too_large(BODY_MAX));
+            }
+            Ok(Err(e)) => {
+                return Err(ApiError::malformed(format!("the body cannot be read: {}", innermost(&e))));
+            }
+            Ok(Ok(bytes)) => bytes,
+        };
+        Self::of(&bytes, &headers)
+    }
+}
+
+impl Fields {
+    fn of(bytes: &[u8], headers: &HeaderMap) -> Result<Self, ApiError> {
+        if bytes.trim_ascii().is_empty() {
+            return Ok(Self::default());
+        }
+        check_type(headers)?;
+        let value = serde_json::from_slice(bytes)
+            .map_err(|e| ApiError::malformed(format!("the body is not JSON: {e}")))?;
+        let Value::Object(fields) = value else {
+            let message = "the body is a JSON object".to_owned();
+            return Err(ApiError::fields(vec![FieldError { pointer: String::new(), message }]));
+        };
+        Ok(Self { left: fields, ..Self::default() })
+    }
+
+    /// Takes a field and reads it with `read`, whose error is a sentence. Null is absent.
+    pub fn take<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        self.known.push(name);
+        let value = self.left.remove(name).filter(|v| !v.is_null())?;
+        match read(value) {
+            Ok(read) => Some(read),
+            Err(message) => {
+                self.errors.push(FieldError { pointer: pointer(name), message });
+                None
+            }
+        }
+    }
+
+    /// Ends the reading: what was not taken is unknown.
+    ///
+    /// # Errors
+    /// 422 with everything that does not fit.
+    pub fn finish(mut self) -> Result<(), ApiError> {
+        for name in self.left.keys() {
+            let message = match self.known.as_slice() {
+                [] => "this call takes no fields".to_owned(),
+                known => format!("this field is unknown; known are {}", known.join(", ")),
+            };
+            self.errors.push(FieldError { pointer: pointer(name), message });
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
+    }
+}
+
+/// The JSON pointer of a field of the body.
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Refuses a body that says it is not JSON; one that says nothing is taken for JSON.
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(said) = headers.get(CONTENT_TYPE) else { return Ok(()) };
+    let said = String::from_utf8_lossy(said.as_bytes()).into_owned();
+    let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if json { Ok(()) } else { Err(ApiError::unsupported(&essence)) }
+}
+
+/// Reads text.
+///
+/// # Errors
+/// A sentence.
+pub fn text(value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        other => Err(format!("it is {}, a string is wanted", kind(&other))),
+    }
+}
+
+/// Reads a list of texts.
+///
+/// # Errors
+/// A sentence.
+pub fn texts(value: Value) -> Result<Vec<String>, String> {
+    let Value::Array(items) = value else {
+        return Err(format!("it is {}, a list of strings is wanted", kind(&value)));
+    };
+    items.into_iter().map(text).collect()
+}
+
+/// Reads a word of a closed vocabulary.
+///
+/// # Errors
+/// A sentence that lists the words.
+pub fn word<T>(value: Value, all: &[T]) -> Result<T, String>
+where
+    T: std::str::FromStr + std::fmt::Display,
+{
+    let list = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let text = text(value)?;
+    text.parse().map_err(|_| format!("{text:?} is none of {list}"))
+}
+
+/// Reads a duration, milliseconds: text such as `10m`, or a number of seconds.
+///
+/// # Errors
+/// A sentence.
+pub fn duration_ms(value: Value) -> Result<u64, String> {
+    let duration = match value {
+        Value::String(text) => crate::time::parse_duration(&text)?,
+        Value::Number(n) => {
+            let seconds = n.as_f64().unwrap_or(f64::NAN);
+            Duration::try_from_secs_f64(seconds).map_err(|_| format!("{n} s is no duration"))?
+        }
+        other => return Err(format!("it is {}; write 90s, 1h 30m or a number of seconds", kind(&other))),
+    };
+    u64::try_from(duration.as_millis()).map_err(|_| "it is too long".to_owned())
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::Overlap;
+
+    fn typed(content_type: Option<&'static str>) -> HeaderMap {
+        content_type.map(|t| (CONTENT_TYPE, HeaderValue::from_static(t))).into_iter().collect()
+    }
+
+    fn status(bytes: &[u8], content_type: Option<&'static str>) -> u16 {
+        Fields::of(bytes, &typed(content_type)).map_or_else(|e| e.status().as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn an_empty_body_is_fine_whatever_its_type() {
+        for content_type in [None, Some("application/json"), Some("text/plain"), Some("x")] {
+            assert_eq!(status(b"", content_type), 200);
+            assert_eq!(status(b" \r\n", content_type), 200);
+        }
+    }
+
+    #[test]
+    fn a_body_is_a_json_object() {
+        assert_eq!(status(b"{}", None), 200);
+        assert_eq!(status(b"{}", Some("application/json; charset=utf-8")), 200);
+        assert_eq!(status(b"{}", Some("application/merge-patch+json")), 200);
+        assert_eq!(status(b"{}", Some("application/x-www-form-urlencoded")), 415);
+        assert_eq!(status(b"{\"a\":", None), 400);
+        assert_eq!(status(b"\xff", None), 400);
+        assert_eq!(status(b"[]", None), 422);
+    }
+
+    #[test]
+    fn every_field_that_does_not_fit_is_named() {
+        let body = json!({"prompt": 5, "overlap": "wait", "timeout": "soon", "a/b~c": 1, "input": null});
+        let mut fields = Fields::of(body.to_string().as_bytes(), &HeaderMap::new()).unwrap();
+        assert_eq!(fields.take("prompt", text), None);
+        assert_eq!(fields.take("overlap", |v| word(v, Overlap::ALL)), None);
+        assert_eq!(fields.take("timeout", duration_ms), None);
+        assert_eq!(fields.take("input", Ok), None, "null is absent");
+        let pointers: Vec<String> = fields.errors.iter().map(|e| e.pointer.clone()).collect();
+        assert_eq!(pointers, ["/prompt", "/overlap", "/timeout"]);
+        assert!(fields.errors[1].message.contains("skip, queue, allow"));
+        assert_eq!(fields.finish().unwrap_err().status(), 422);
+        let unknown = Fields::of(b"{\"a/b~c\": 1}", &HeaderMap::new()).unwrap();
+        let error = format!("{:?}", unknown.finish().unwrap_err());
+        assert!(error.contains("/a~1b~0c"), "{error}");
+    }
+
+    #[test]
+    fn durations_are_text_or_seconds() {
+        assert_eq!(duration_ms(json!("1h 30m")), Ok(5_400_000));
+        assert_eq!(duration_ms(json!(90)), Ok(90_000));
+        assert_eq!(duration_ms(json!(0.25)), Ok(250));
+        for bad in [json!(-1), json!(1e300), json!("x"), json!(true), json!([])] {
+            assert!(duration_ms(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

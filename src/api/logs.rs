@@ -1,0 +1,226 @@
+//! The logs of a run: what its program wrote, byte for byte, in one read or followed to the end.
+//!
+//! A follower polls the file and is woken early when some run changes; it never holds more than a
+//! chunk. That the run has ended is learnt before the last read, so nothing that was written before
+//! the end is missed. A log that is not there yet is empty.
+
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::extract::Params;
+use super::logfile::LogFile;
+use super::{ApiError, App, events};
+use crate::engine::Core;
+use crate::exec::{AttemptDir, RunDirs};
+
+/// How often a follower looks for more where nothing wakes it.
+const RECHECK: Duration = Duration::from_millis(100);
+/// Re-checks after which a follower looks at the rows although nothing woke it: a wake-up is a hint.
+const RECHECKS_MAX: u32 = 20;
+/// Rest of a follower that was woken, so that a busy daemon does not keep it spinning.
+const WOKEN_REST: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Query {
+    stream: Stream,
+    offset: Option<u64>,
+    limit: Option<u64>,
+    tail: Option<u64>,
+    follow: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stream {
+    #[default]
+    Stdout,
+    Stderr,
+}
+
+/// The log of the latest attempt of a run.
+pub async fn logs(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Params(query): Params<Query>,
+) -> Result<Response, ApiError> {
+    if query.offset.is_some() && query.tail.is_some() {
+        return Err(ApiError::parameter("tail", "it cannot be combined with offset"));
+    }
+    let (number, id) = events::find(&app, &name).await?;
+    let mut reader = Reader::new(&app.core, number, RunDirs::new(app.core.state_dir(), id), &query);
+    reader.look().await?;
+    let begun = reader.begin(query.offset, query.tail).await;
+    begun.map_err(|e| {
+        tracing::error!(run.id = %id, error = %e, "a log of run {id} cannot be read: {e}");
+        ApiError::internal()
+    })?;
+    let chunks = stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) });
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, Body::from_stream(chunks)).into_response())
+}
+
+/// A log on its way to a reader.
+struct Reader {
+    core: Arc<Core>,
+    number: i64,
+    dirs: RunDirs,
+    runs: PathBuf,
+    stream: Stream,
+    feed: watch::Receiver<u64>,
+    follow: bool,
+    /// Whether nothing will be written any more, as far as was known before the last read.
+    settled: bool,
+    /// The attempt that is read; 0 before the first.
+    attempt: u32,
+    /// The run's attempt now.
+    latest: u32,
+    file: Option<LogFile>,
+    position: u64,
+    /// Bytes that may still be sent.
+    left: u64,
+    /// Re-checks since the last look at the rows.
+    rechecks: u32,
+}
+
+impl Reader {
+    fn new(core: &Arc<Core>, number: i64, dirs: RunDirs, query: &Query) -> Self {
+        Self {
+            feed: core.feed(),
+            runs: core.state_dir().join("runs"),
+            core: Arc::clone(core),
+            number,
+            dirs,
+            stream: query.stream,
+            follow: query.follow,
+            settled: false,
+            attempt: 0,
+            latest: 0,
+            file: None,
+            position: 0,
+            left: query.limit.unwrap_or(u64::MAX),
+            rechecks: 0,
+        }
+    }
+
+    /// Learns from the rows which attempt is the latest and whether the run has ended.
+    async fn look(&mut self) -> Result<(), crate::store::Error> {
+        let ended = self.core.drained().is_cancelled();
+        self.feed.mark_unchanged();
+        self.rechecks = 0;
+        let event = self.core.store.event(self.number).await?.map(|detail| detail.event);
+        self.settled = ended || event.as_ref().is_none_or(|e| e.status.is_terminal());
+        self.latest = event.map_or(self.latest, |e| u32::try_from(e.attempt).unwrap_or(u32::MAX));
+        Ok(())
+    }
+
+    /// Opens the latest log and goes to where the reader wants to begin. Without `follow` what is
+    /// written later is left out, so that a program that writes faster than it is read ends the read.
+    async fn begin(&mut self, offset: Option<u64>, tail: Option<u64>) -> io::Result<()> {
+        self.attempt = self.latest;
+        self.open().await?;
+        self.position = offset.unwrap_or(0);
+        let Some(file) = self.file.clone() else { return Ok(()) };
+        if let Some(lines) = tail {
+            let file = file.clone();
+            self.position = blocking(move || file.tail(lines)).await?;
+        }
+        if !self.follow {
+            let len = blocking(move || file.len()).await?;
+            self.left = self.left.min(len.saturating_sub(self.position));
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self) -> io::Result<()> {
+        if self.attempt == 0 {
+            return Ok(());
+        }
+        let path = log_path(&self.dirs.attempt(self.attempt), self.stream);
+        let runs = self.runs.clone();
+        self.file = blocking(move || {
+            let below: &FilePath = path.strip_prefix(&runs).unwrap_or(&path);
+            LogFile::open(&runs, below)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The next bytes; `None` at the end.
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        loop {
+            if self.left == 0 {
+                return None;
+            }
+            match self.read().await {
+                Ok(chunk) if !chunk.is_empty() => return Some(Ok(chunk)),
+                Ok(_) => {}
+                Err(e) => {
+                    tracing::warn!(error = %e, "a log broke off while it was read: {e}");
+                    self.left = 0;
+                    return Some(Err(e));
+                }
+            }
+            if self.attempt != self.latest {
+                (self.attempt, self.file, self.position) = (self.latest, None, 0);
+            } else if self.settled || !self.follow {
+                return None;
+            } else {
+                self.wait().await;
+            }
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<Bytes> {
+        if self.file.is_none() {
+            self.open().await?;
+        }
+        let Some(file) = self.file.clone() else { return Ok(Bytes::new()) };
+        let (position, left) = (self.position, self.left);
+        let chunk = blocking(move || file.read_at(position, left)).await?;
+        self.position += chunk.len() as u64;
+        self.left -= chunk.len() as u64;
+        Ok(chunk.into())
+    }
+
+    /// Waits until there may be more, then looks at the rows if one of them has changed.
+    async fn wait(&mut self) {
+        let drained = self.core.drained();
+        let woken = tokio::select! {
+            changed = self.feed.changed() => changed.is_ok(),
+            () = drained.cancelled() => true,
+            () = tokio::time::sleep(RECHECK) => false,
+        };
+        self.rechecks += 1;
+        if woken {
+            tokio::time::sleep(WOKEN_REST).await;
+        }
+        if (woken || self.rechecks >= RECHECKS_MAX)
+            && let Err(e) = self.look().await
+        {
+            tracing::warn!(error = %e, "a follower of a log cannot see its run any more: {e}");
+            self.settled = true;
+        }
+    }
+}
+
+fn log_path(attempt: &AttemptDir, stream: Stream) -> PathBuf {
+    match stream {
+        Stream::Stdout => attempt.stdout(),
+        Stream::Stderr => attempt.stderr(),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}

@@ -1,0 +1,46 @@
+//! The slot ledger: what became of every due instant.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+
+use super::cursor::{Kind, limit, page};
+use super::extract::Params;
+use super::wire::SlotView;
+use super::{ApiError, App, Listed, Page, ROWS_DEFAULT, ROWS_MAX, events};
+use crate::ids::AgentId;
+use crate::store::{SlotFilter, SlotRow};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Query {
+    limit: Option<usize>,
+    next_token: Option<String>,
+}
+
+/// Slots of every agent, newest first.
+pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<SlotView> {
+    Ok(Json(listed(&app, &query, None).await?))
+}
+
+/// Slots of one agent, newest first.
+pub async fn of_agent(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Params(query): Params<Query>,
+) -> Listed<SlotView> {
+    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let page = listed(&app, &query, Some(id)).await?;
+    if page.data.is_empty() {
+        events::known(&app, agent).await?;
+    }
+    Ok(Json(page))
+}
+
+async fn listed(app: &App, query: &Query, agent: Option<String>) -> Result<Page<SlotView>, ApiError> {
+    let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
+    let before = query.next_token.as_deref().map(|t| Kind::Slots.decode_pair(t)).transpose()?;
+    let rows = app.core.store.slots(SlotFilter { agent, before, from_ms: None, limit: limit + 1 }).await?;
+    let key = |row: &SlotRow| Kind::Slots.encode(&format!("{}:{}", row.nominal_ms, row.schedule_number));
+    Ok(page(rows, limit, key, Into::into))
+}

@@ -1,0 +1,80 @@
+//! Health, readiness and the daemon at a glance.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::wire::{AgentCounts, DeliveryCounts, Lateness, RunCounts, StatusView, StoreCounts};
+use super::{Answer, App, Data, data};
+use crate::engine::{Core, Refused};
+use crate::store::AgentSummary;
+use crate::time::rfc3339_ms;
+
+/// Answers as long as the process does.
+pub async fn healthz() -> Json<Data<Value>> {
+    data(json!({ "status": "ok" }))
+}
+
+/// Answers 200 while triggers are taken.
+pub async fn readyz(State(app): State<App>) -> Answer<Value> {
+    if app.core.tasks.stop().is_soft() {
+        return Err(Refused::Draining.into());
+    }
+    Ok(data(json!({ "status": "ready" })))
+}
+
+/// The daemon as a whole.
+pub async fn status(State(app): State<App>) -> Answer<StatusView> {
+    let core = app.core.as_ref();
+    let [pending, running, waiting, exhausted] = core.store.gauges().await?;
+    let agents = count(&core.store.agents().await?);
+    let runs = RunCounts { pending, running };
+    let deliveries = DeliveryCounts { pending: waiting, exhausted };
+    Ok(data(view(core, app.started_ms, agents, runs, deliveries)))
+}
+
+fn view(
+    core: &Core,
+    started_ms: i64,
+    agents: AgentCounts,
+    runs: RunCounts,
+    deliveries: DeliveryCounts,
+) -> StatusView {
+    let counts = core.store.counts();
+    StatusView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: crate::proc::own_pid(),
+        started_at: rfc3339_ms(started_ms),
+        uptime_ms: core.clock.now_ms().saturating_sub(started_ms),
+        state_dir: core.settings.state_dir.display().to_string(),
+        settings_file: core.settings.file.display().to_string(),
+        agents,
+        runs,
+        max_running: core.settings.max_running,
+        deliveries,
+        lateness: lateness(core),
+        store: StoreCounts {
+            commits: counts.commits.load(Ordering::Relaxed),
+            jobs: counts.jobs.load(Ordering::Relaxed),
+        },
+        draining: core.tasks.stop().is_soft(),
+    }
+}
+
+fn lateness(core: &Core) -> Lateness {
+    let histogram = &core.metrics.lateness;
+    let ms = |d: Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
+    Lateness {
+        count: histogram.count(),
+        p50_ms: histogram.quantile(0.5).map(ms),
+        p99_ms: histogram.quantile(0.99).map(ms),
+    }
+}
+
+fn count(agents: &[AgentSummary]) -> AgentCounts {
+    let of = |status: &str| agents.iter().filter(|a| a.status == status).count();
+    AgentCounts { active: of("ACTIVE"), paused: of("PAUSED"), invalid: of("INVALID") }
+}

@@ -1,0 +1,383 @@
+//! What goes over the wire: the records of /v1, read back by our own client.
+//!
+//! Names are camelCase, times RFC 3339 with milliseconds, durations whole milliseconds named `..Ms`.
+//! Where nothing is known a field is null, never left out and never 0, so that a reader can rely on
+//! its being there. Keys are only ever added.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Entry;
+use crate::exec::RunDirs;
+use crate::ids::RunId;
+use crate::model::{CatchUp, DeliveryState, Event, NotRun, Overlap, Overrides, Schedule, WebhookEvent};
+use crate::store::{AgentSummary, DeliveryRow, EventDetail, SlotRow};
+use crate::time::rfc3339_ms;
+
+/// The envelope of everything that is not a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Data<T> {
+    /// The record.
+    pub data: T,
+}
+
+/// One schedule of an agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleView {
+    /// Its id, unique in the agent.
+    pub id: String,
+    /// Its timing as people read it.
+    pub timing: String,
+    /// Its IANA time zone.
+    pub timezone: String,
+    /// What a slot does when the agent is busy.
+    pub overlap: Overlap,
+    /// What happens to missed slots.
+    pub catch_up: CatchUp,
+}
+
+impl From<&Schedule> for ScheduleView {
+    fn from(schedule: &Schedule) -> Self {
+        Self {
+            id: schedule.id.to_string(),
+            timing: schedule.timing.describe(),
+            timezone: schedule.timing.timezone().to_owned(),
+            overlap: schedule.overlap,
+            catch_up: schedule.catch_up,
+        }
+    }
+}
+
+/// One future fire.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FireView {
+    /// The nominal instant.
+    pub at: String,
+    /// The zone in which its schedule is written.
+    pub timezone: String,
+}
+
+/// One agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentView {
+    /// Its id.
+    pub id: String,
+    /// Its stable integer.
+    pub number: i64,
+    /// Its name for people.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// `ACTIVE`, `PAUSED` or `INVALID`.
+    pub status: String,
+    /// Why it is paused.
+    pub pause_reason: Option<String>,
+    /// When it is due.
+    pub schedules: Vec<ScheduleView>,
+    /// When it fires next; empty while it does not fire.
+    pub next_fires: Vec<FireView>,
+    /// Its newest run.
+    pub last_run: Option<Event>,
+    /// When it was first seen.
+    pub created_at: String,
+    /// When its record last changed.
+    pub updated_at: String,
+    /// SHA-256 of the definition that new runs get.
+    pub definition_sha256: Option<String>,
+    /// The file it was read from.
+    pub file: Option<String>,
+}
+
+impl AgentView {
+    /// The view of an agent as the store knows it, with what the catalog has of it and its fires
+    /// after `now_ms`, at most `fires`.
+    #[must_use]
+    pub fn of(summary: AgentSummary, entry: Option<&Entry>, now_ms: i64, fires: usize) -> Self {
+        let next =
+            entry.filter(|_| summary.status == "ACTIVE").map(|e| crate::engine::next_fires(e, now_ms, fires));
+        let fire = |(at, timezone)| FireView { at: rfc3339_ms(at), timezone };
+        let agent = entry.map(|e| e.agent.as_ref());
+        Self {
+            name: agent.map_or_else(|| summary.id.clone(), |a| a.name.clone()),
+            id: summary.id,
+            number: summary.number,
+            description: agent.and_then(|a| a.description.clone()),
+            status: summary.status.to_owned(),
+            pause_reason: summary.pause_reason,
+            schedules: agent.map(|a| a.schedules.iter().map(Into::into).collect()).unwrap_or_default(),
+            next_fires: next.unwrap_or_default().into_iter().map(fire).collect(),
+            last_run: summary.last_run,
+            created_at: rfc3339_ms(summary.created_at_ms),
+            updated_at: rfc3339_ms(summary.updated_at_ms),
+            definition_sha256: entry.map(|e| hex(&e.sha256)),
+            file: agent.map(|a| a.file.display().to_string()),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// The answer to a trigger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Executed {
+    /// A sentence for people.
+    pub message: String,
+    /// The request's id.
+    pub request_id: String,
+    /// The agent's id.
+    pub agent_id: String,
+    /// The run's id.
+    pub event_id: String,
+}
+
+/// The answer to a cancel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CancelledView {
+    /// A sentence for people.
+    pub message: String,
+    /// The run's id.
+    pub event_id: String,
+}
+
+/// One try inside a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptView {
+    /// Its number, from 1.
+    pub attempt: i64,
+    /// Its directory on the daemon's machine.
+    pub directory: String,
+    /// What the program wrote on stdout.
+    pub stdout_log: String,
+    /// What the program wrote on stderr.
+    pub stderr_log: String,
+}
+
+/// One event in full.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventView {
+    /// What lists show too.
+    #[serde(flatten)]
+    pub event: Event,
+    /// What the trigger changed.
+    pub overrides: Overrides,
+    /// Who asked for its end.
+    pub cancel_requested_by: Option<String>,
+    /// Its tries, oldest first.
+    pub attempts: Vec<AttemptView>,
+    /// The messages that tell of it.
+    pub deliveries: Vec<DeliveryView>,
+}
+
+impl EventView {
+    /// The view of a run whose files lie in `dirs`.
+    #[must_use]
+    pub fn of(detail: EventDetail, dirs: &RunDirs) -> Self {
+        let attempt = |n: i64| {
+            let dir = dirs.attempt(u32::try_from(n).unwrap_or(u32::MAX));
+            AttemptView {
+                attempt: n,
+                directory: dir.path().display().to_string(),
+                stdout_log: dir.stdout().display().to_string(),
+                stderr_log: dir.stderr().display().to_string(),
+            }
+        };
+        Self {
+            attempts: (1..=detail.event.attempt).map(attempt).collect(),
+            event: detail.event,
+            overrides: detail.overrides,
+            cancel_requested_by: detail.cancel_by,
+            deliveries: detail.deliveries.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+/// One delivery.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryView {
+    /// Its id: the `webhook-id` of every attempt.
+    pub id: String,
+    /// The run it tells of; null for a ping.
+    pub event_id: Option<String>,
+    /// What it tells.
+    #[serde(rename = "type")]
+    pub kind: WebhookEvent,
+    /// Where to.
+    pub url: String,
+    /// `PENDING`, `DELIVERED` or `EXHAUSTED`.
+    pub state: DeliveryState,
+    /// Attempts made.
+    pub attempts: i64,
+    /// When it is tried next.
+    pub next_attempt_at: Option<String>,
+    /// Status of the last answer.
+    pub last_status: Option<u16>,
+    /// What went wrong in the last attempt.
+    pub last_error: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last changed.
+    pub updated_at: String,
+}
+
+impl From<DeliveryRow> for DeliveryView {
+    fn from(row: DeliveryRow) -> Self {
+        Self {
+            id: row.id.to_string(),
+            event_id: row.run.map(|r| r.to_string()),
+            kind: row.event,
+            url: row.url,
+            state: row.state,
+            attempts: row.attempts,
+            next_attempt_at: row.next_at_ms.map(rfc3339_ms),
+            last_status: row.last_status,
+            last_error: row.last_error,
+            created_at: rfc3339_ms(row.created_at_ms),
+            updated_at: rfc3339_ms(row.updated_at_ms),
+        }
+    }
+}
+
+/// The answer to what makes deliveries due.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivering {
+    /// A sentence for people.
+    pub message: String,
+    /// Ids of the deliveries.
+    pub delivery_ids: Vec<String>,
+}
+
+/// One row of the slot ledger.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlotView {
+    /// The agent.
+    pub agent_id: String,
+    /// The schedule of that agent.
+    pub schedule_id: String,
+    /// First nominal instant.
+    pub nominal: String,
+    /// Last nominal instant of the stretch.
+    pub until: String,
+    /// Slots in it.
+    pub count: i64,
+    /// `run` or `not_run`.
+    pub outcome: String,
+    /// Why it did not run.
+    pub reason: Option<NotRun>,
+    /// Its run; without one, the run in the way or the one that stands for it.
+    pub run_id: Option<String>,
+    /// Admission minus nominal instant of its own run.
+    pub lateness_ms: Option<i64>,
+}
+
+impl From<SlotRow> for SlotView {
+    fn from(row: SlotRow) -> Self {
+        Self {
+            agent_id: row.agent,
+            schedule_id: row.schedule,
+            nominal: rfc3339_ms(row.nominal_ms),
+            until: rfc3339_ms(row.until_ms),
+            count: row.count,
+            outcome: if row.reason.is_none() { "run" } else { "not_run" }.to_owned(),
+            reason: row.reason,
+            run_id: row.run.map(|r: RunId| r.to_string()),
+            lateness_ms: row.lateness_ms,
+        }
+    }
+}
+
+/// Agents by status.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct AgentCounts {
+    /// Agents that fire.
+    pub active: usize,
+    /// Agents that are paused.
+    pub paused: usize,
+    /// Agents whose files are broken.
+    pub invalid: usize,
+}
+
+/// Runs that have not ended, by state.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct RunCounts {
+    /// Runs in state PENDING.
+    pub pending: i64,
+    /// Runs in state RUNNING.
+    pub running: i64,
+}
+
+/// Deliveries that need attention, by state.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct DeliveryCounts {
+    /// Deliveries that wait.
+    pub pending: i64,
+    /// Dead letters.
+    pub exhausted: i64,
+}
+
+/// Nominal instant to committed run, of slots that ran in time, since the daemon's start.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lateness {
+    /// Slots counted.
+    pub count: u64,
+    /// Median, ms; null before the first.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile, ms; null before the first.
+    pub p99_ms: Option<f64>,
+}
+
+/// Writes since the daemon's start.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct StoreCounts {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Writes in them.
+    pub jobs: u64,
+}
+
+/// The daemon as a whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusView {
+    /// Its version.
+    pub version: String,
+    /// Its process id.
+    pub pid: i32,
+    /// When it began to answer.
+    pub started_at: String,
+    /// Time since then.
+    pub uptime_ms: i64,
+    /// Directory of everything it keeps.
+    pub state_dir: String,
+    /// Its settings file; it may not exist.
+    pub settings_file: String,
+    /// Agents.
+    pub agents: AgentCounts,
+    /// Runs.
+    pub runs: RunCounts,
+    /// Most runs at once.
+    pub max_running: u32,
+    /// Deliveries.
+    pub deliveries: DeliveryCounts,
+    /// How late slots fire.
+    pub lateness: Lateness,
+    /// Writes.
+    pub store: StoreCounts,
+    /// Whether it is stopping.
+    pub draining: bool,
+}

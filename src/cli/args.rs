@@ -1,0 +1,273 @@
+//! The command line as clap reads it. Global options are accepted before and after the subcommand.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use crate::ids::AgentId;
+use crate::model::{DeliveryState, Overlap, RunState};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; with `run --follow`: the run completed
+  1  it failed; with `run --follow`: the run failed
+  2  the command line cannot be read
+  3  not run, because of its overlap policy
+  4  not allowed
+ 69  no daemon answers
+ 75  try again: the daemon is stopping, or the queue is full
+ 78  the configuration has errors
+130  interrupted; a run that was followed goes on";
+
+/// A scheduled-run daemon for agents.
+#[derive(Debug, Parser)]
+#[command(name = "matins", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// Settings file, or the directory that holds a matins.yaml
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Control socket of the daemon; by default that of `MATINS_SOCKET`, of the settings, of the system
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Print the API's data as one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// A subcommand.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon in the foreground
+    Serve,
+    /// Check settings and agents as the daemon would read them
+    Check {
+        /// A settings file, a directory, or one agent file; the daemon's settings by default
+        path: Option<PathBuf>,
+        /// How problems are printed
+        #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+        format: CheckFormat,
+    },
+    /// Run an agent now
+    Run(RunArgs),
+    /// List the agents
+    Agents,
+    /// List runs, newest first
+    Events {
+        /// Only those of this agent
+        agent: Option<AgentId>,
+        /// Only those in this state
+        #[arg(long, value_name = "STATE", value_parser = status)]
+        status: Option<RunState>,
+        /// Only those started since then: a duration such as 2h, or a time
+        #[arg(long, value_name = "DURATION|TIME")]
+        since: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show everything about one run
+    Show {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        run: String,
+        /// How it is printed
+        #[arg(short, long, value_enum)]
+        output: Option<ShowFormat>,
+    },
+    /// Print what a run wrote
+    Logs {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        run: String,
+        /// Go on until the run has ended
+        #[arg(short, long)]
+        follow: bool,
+        /// What it wrote on stderr instead of stdout
+        #[arg(long)]
+        stderr: bool,
+        /// Only the last N lines
+        #[arg(long, value_name = "N")]
+        tail: Option<u64>,
+    },
+    /// End a run; a second call kills it
+    Cancel {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        run: String,
+    },
+    /// Show when agents fire next
+    Next {
+        /// Only this agent
+        agent: Option<AgentId>,
+        /// How many fires are shown
+        #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+        n: u16,
+    },
+    /// Show how the daemon is
+    Status,
+    /// List webhook deliveries, newest first
+    Deliveries {
+        /// Only those in this state: PENDING, DELIVERED or EXHAUSTED
+        #[arg(long, value_parser = delivery_state)]
+        state: Option<DeliveryState>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+        /// Send this delivery again
+        #[arg(long, value_name = "ID", conflicts_with = "state")]
+        redeliver: Option<String>,
+    },
+    /// Try out notifications
+    Notify {
+        /// What to try.
+        #[command(subcommand)]
+        command: NotifyCommand,
+    },
+}
+
+/// A subcommand of `notify`.
+#[derive(Debug, Subcommand)]
+pub enum NotifyCommand {
+    /// Send a ping to the webhooks of the settings, and of an agent
+    Test {
+        /// The agent
+        agent: Option<AgentId>,
+    },
+}
+
+/// How an agent is run by hand.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The agent
+    pub agent: String,
+    /// Text in the place of the agent's prompt; taken verbatim
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// One field of the input: a JSON value, else text; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub input: Vec<(String, Value)>,
+    /// A file with the input as a JSON object; - is stdin. --input wins over it
+    #[arg(long, value_name = "FILE")]
+    pub input_file: Option<PathBuf>,
+    /// What to do when the agent is busy: skip, queue or allow
+    #[arg(long, value_parser = overlap)]
+    pub overlap: Option<Overlap>,
+    /// Print what it writes and exit with its outcome; Ctrl-C only detaches
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// How problems are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// For people, with snippets
+    Text,
+    /// For programs
+    Json,
+}
+
+/// How a run is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ShowFormat {
+    /// YAML
+    Yaml,
+    /// JSON
+    Json,
+}
+
+fn key_value(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    if key.is_empty() {
+        return Err("the key is empty; write KEY=VALUE".to_owned());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((key.to_owned(), value))
+}
+
+/// Reads a word in any case.
+fn word<T: std::str::FromStr + std::fmt::Display>(text: &str, all: &[T], upper: bool) -> Result<T, String> {
+    let cased = if upper { text.to_ascii_uppercase() } else { text.to_ascii_lowercase() };
+    cased.parse().map_err(|_| {
+        let list = all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        format!("write one of {}", list.join(", "))
+    })
+}
+
+fn status(text: &str) -> Result<RunState, String> {
+    word(text, RunState::ALL, true)
+}
+
+fn delivery_state(text: &str) -> Result<DeliveryState, String> {
+    word(text, DeliveryState::ALL, true)
+}
+
+fn overlap(text: &str) -> Result<Overlap, String> {
+    word(text, Overlap::ALL, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_on_either_side() {
+        for line in ["matins --json -c /x --socket /s agents", "matins agents --json -c /x --socket /s"] {
+            let global = parse(line).unwrap().global;
+            assert!(global.json, "{line}");
+            assert_eq!(global.config.as_deref(), Some("/x".as_ref()), "{line}");
+            assert_eq!(global.socket.as_deref(), Some("/s".as_ref()), "{line}");
+        }
+        assert!(parse("matins notify test --json").unwrap().global.json);
+    }
+
+    #[test]
+    fn input_values_are_json_or_text() {
+        let line = "matins run a --input n=1 --input s=one --input q=\"1\" --input o={\"a\":[true]} --input e= --input u=a=b";
+        let Command::Run(run) = parse(line).unwrap().command else { panic!("it is run") };
+        let values: Vec<Value> = run.input.into_iter().map(|(_, value)| value).collect();
+        assert_eq!(
+            values,
+            [json!(1), json!("one"), json!("1"), json!({"a": [true]}), json!(""), json!("a=b")]
+        );
+        for bad in ["matins run a --input x", "matins run a --input =1"] {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn words_are_checked_before_anything_is_asked() {
+        assert!(parse("matins events --status failed").is_ok());
+        for bad in [
+            "matins events --status done",
+            "matins events Not/AnId",
+            "matins run a --overlap wait",
+            "matins next -n 0",
+            "matins deliveries --state sent",
+            "matins",
+            "matins frobnicate",
+        ] {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+}

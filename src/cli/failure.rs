@@ -1,0 +1,118 @@
+//! How a command fails: what happened, where, a command that helps, and the exit code. Never the
+//! usage text: who reads it knows how to call us, and wants to know what went wrong.
+
+use std::io::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+/// It failed.
+pub const FAILED: u8 = 1;
+/// The command line cannot be read.
+pub const USAGE: u8 = 2;
+/// Not run: refused by the overlap policy.
+pub const NOT_RUN: u8 = 3;
+/// Not allowed.
+pub const NOT_ALLOWED: u8 = 4;
+/// No daemon answers.
+pub const NO_DAEMON: u8 = 69;
+/// Try again.
+pub const TRY_AGAIN: u8 = 75;
+/// The configuration cannot be used.
+pub const CONFIG: u8 = 78;
+/// Interrupted by Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+/// A command that did not do what it was asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: u8,
+    /// What happened; empty where there is nothing to say.
+    pub message: String,
+    /// Further lines: where, what was tried.
+    pub notes: Vec<String>,
+    /// What helps.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with a message.
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), notes: Vec::new(), hint: None }
+    }
+
+    /// An end that says nothing, such as that of a reader who had enough.
+    #[must_use]
+    pub fn quiet(code: u8) -> Self {
+        Self::new(code, "")
+    }
+
+    /// Adds what helps.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds a line.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Prints it to stderr.
+    pub fn print(&self) {
+        if self.message.is_empty() {
+            return;
+        }
+        // Who closed stderr does not want to know.
+        let _ = anstream::stderr().lock().write_all(self.render().as_bytes());
+    }
+
+    /// The lines, with colours that the writer strips where they do not belong.
+    fn render(&self) -> String {
+        let (red, bold) = (Style::new().bold().fg_color(Some(AnsiColor::Red.into())), Style::new().bold());
+        let error = format!("{red}error:{red:#} {}\n", clean(&self.message));
+        let notes = self.notes.iter().map(|note| format!("  {}\n", clean(note)));
+        let hint = self.hint.iter().map(|hint| format!("{bold}hint:{bold:#} {}\n", clean(hint)));
+        std::iter::once(error).chain(notes).chain(hint).collect()
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(FAILED, format!("{error:#}"))
+    }
+}
+
+/// Text that others wrote, without what would steer a terminal.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' | '\r' => ' ',
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_a_few_plain_lines() {
+        let failure =
+            Failure::new(FAILED, "agent \"x\" does not exist").note("at: here").hint("matins agents");
+        let plain = anstream::adapter::strip_str(&failure.render()).to_string();
+        assert_eq!(plain, "error: agent \"x\" does not exist\n  at: here\nhint: matins agents\n");
+    }
+
+    #[test]
+    fn text_of_others_cannot_steer_the_terminal() {
+        assert_eq!(clean("a\u{1b}[2J\u{9b}b\tc\nd"), "a\u{fffd}[2J\u{fffd}b c d");
+        assert!(!Failure::new(1, "\u{7}").render().contains('\u{7}'));
+    }
+}

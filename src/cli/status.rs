@@ -1,0 +1,51 @@
+//! The daemon at a glance.
+
+use std::time::Duration;
+
+use super::client::data;
+use super::output::{Cell, length};
+use super::{Done, Session};
+use crate::api::wire::StatusView;
+
+/// `matins status`.
+pub async fn status(session: &Session) -> Done {
+    let answer = session.client.get(&["v1", "status"], &[]).await?;
+    if session.out.json {
+        return session.out.document(&answer["data"]).map(|()| 0);
+    }
+    let status: StatusView = data(answer)?;
+    session.out.record(&fields(&status))?;
+    if status.deliveries.exhausted > 0 {
+        session.out.aside("hint: `matins deliveries --state exhausted` shows what was given up");
+    }
+    if status.agents.invalid > 0 {
+        session.out.aside("hint: `matins check` shows what is wrong with the invalid agents");
+    }
+    Ok(0)
+}
+
+fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
+    let state = if s.draining { "draining: it takes no new runs" } else { "running" };
+    let up = length(Duration::from_millis(u64::try_from(s.uptime_ms).unwrap_or(0)));
+    let late = match (s.lateness.p50_ms, s.lateness.p99_ms) {
+        (Some(p50), Some(p99)) => format!("p50 {p50} ms, p99 {p99} ms, of {} slots", s.lateness.count),
+        _ => "no slot has fired yet".to_owned(),
+    };
+    let agents =
+        format!("{} active, {} paused, {} invalid", s.agents.active, s.agents.paused, s.agents.invalid);
+    let runs = format!("{} pending, {} running of at most {}", s.runs.pending, s.runs.running, s.max_running);
+    vec![
+        ("daemon", Cell::text(format!("matins {}, pid {}, {state}", s.version, s.pid))),
+        ("up", Cell::text(up)),
+        ("settings", Cell::text(&s.settings_file)),
+        ("state", Cell::text(&s.state_dir)),
+        ("agents", Cell::text(agents)),
+        ("runs", Cell::text(runs)),
+        (
+            "deliveries",
+            Cell::text(format!("{} pending, {} given up", s.deliveries.pending, s.deliveries.exhausted)),
+        ),
+        ("lateness", Cell::text(late)),
+        ("store", Cell::text(format!("{} writes in {} commits", s.store.jobs, s.store.commits))),
+    ]
+}
