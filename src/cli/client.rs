@@ -327,11 +327,11 @@ mod tests {
             ("unknown_event", FAILED),
             ("anything_new", FAILED),
         ] {
-            let failure = translate(&error(code, json!([])));
+            let failure = translate(&error(code, &json!([])));
             assert_eq!((failure.code, failure.message.as_str()), (exit, "sentence"), "{code}");
         }
         let fields = json!([{"pointer": "/a", "message": "x"}, {"pointer": "/b", "message": "y"}]);
-        assert_eq!(translate(&error("invalid_field", fields)).notes, ["/a: x", "/b: y"]);
+        assert_eq!(translate(&error("invalid_field", &fields)).notes, ["/a: x", "/b: y"]);
     }
 
     #[test]
