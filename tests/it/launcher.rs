@@ -5,7 +5,7 @@ mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use matins::exec::{
     AttemptDir, Ended, ExitReport, Held, Live, Preparation, RELEASE_VERSION, Reason, Release, RunDirs,
