@@ -247,6 +247,15 @@ fn what_we_imposed_goes_before_what_the_program_said() {
         "interrupted",
         "never started",
     );
+    let report = ExitReport {
+        reason: Reason::Cancelled,
+        ..report
+    };
+    failed(
+        &read_outcome(&left.dirs, 1, &report, Protocol::Matins, None),
+        "cancelled",
+        "cancelled",
+    );
     failed(&left.matins(None), "rate_limited", "slow down");
 }
 

@@ -13,7 +13,7 @@ use std::io::{self, Write as _};
 use serde::{Deserialize, Serialize};
 
 use super::AttemptDir;
-use super::layout::{create_anew, read_regular};
+use super::layout::{create_anew, read_regular, remove_any};
 use crate::ids::{Epoch, RunId};
 use crate::model::words;
 use crate::proc::Identity;
@@ -93,6 +93,32 @@ impl ExitReport {
         !self.started && self.launch_error.is_none()
     }
 
+    /// The report of a launcher that was gone before it began anything; `cancelled`: as it was told.
+    pub(super) fn not_begun(of: &Claim<'_>, cancelled: bool, now_ms: i64) -> Self {
+        Self {
+            version: REPORT_VERSION,
+            run: of.run,
+            attempt: of.attempt,
+            epoch: Some(of.epoch),
+            launcher_pid: of.launcher.pid,
+            started: false,
+            launch_error: None,
+            exit_code: None,
+            signal: None,
+            reason: if cancelled {
+                Reason::Cancelled
+            } else {
+                Reason::Exited
+            },
+            limit: None,
+            started_at_ms: now_ms,
+            ended_at_ms: now_ms,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            log_error: None,
+        }
+    }
+
     /// Writes the report in one piece; `durable`: so that it outlives a power cut from now on.
     pub(super) fn write(&self, dir: &AttemptDir, durable: bool) -> io::Result<()> {
         let (place, new) = (dir.exit(), dir.path().join("exit.json.new"));
@@ -102,7 +128,11 @@ impl ExitReport {
         if durable {
             file.sync_data()?;
         }
-        std::fs::rename(&new, &place)?;
+        if std::fs::rename(&new, &place).is_err() {
+            // The program may have made a folder of that name.
+            remove_any(&place)?;
+            std::fs::rename(&new, &place)?;
+        }
         if durable {
             File::open(dir.path())?.sync_all()?;
         }

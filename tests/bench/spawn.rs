@@ -30,7 +30,9 @@ pub fn spawn(exe: &Path, runs: usize) {
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     // Removed at the end only: ext4 goes out of its way not to give out inodes that were freed a moment ago,
     // which would slow down the next turn.
-    let states: Vec<_> = (0..=TURNS).map(|_| tempfile::tempdir().expect("a folder")).collect();
+    let states: Vec<_> = (0..=TURNS)
+        .map(|_| tempfile::tempdir().expect("a folder"))
+        .collect();
     for (turn, state) in states.iter().enumerate() {
         let _lock = matins::proc::StateLock::acquire(&state.path().join("lock")).expect("the state lock");
         let (exe, path) = (exe.to_owned(), state.path().to_owned());

@@ -17,15 +17,16 @@ mod start;
 mod streams;
 mod watch;
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{BufReader, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::signals::Signals;
+use super::layout::make_dir;
 use super::report::{ExitReport, REPORT_VERSION, Reason};
 use super::wire::{Received, Release, receive};
 use super::{AttemptDir, SPEC_VERSION};
@@ -154,13 +155,26 @@ fn write(report: &ExitReport, dir: &AttemptDir, durable: bool) -> Result<(), Str
     loop {
         match report.write(dir, durable) {
             Ok(()) => return Ok(()),
-            // The folder was removed: nobody waits for this report.
-            Err(e) if tries >= REPORT_TRIES || !dir.path().is_dir() => {
+            Err(e) if tries >= REPORT_TRIES => {
                 return Err(format!("cannot write {}: {e}", dir.exit().display()));
             }
+            // A program may have removed or closed the folder; the first try after that is at once.
+            Err(_) if tries == 1 => restore(dir),
             Err(_) => std::thread::sleep(Duration::from_secs(1)),
         }
         tries += 1;
+    }
+}
+
+/// Makes the folder of the attempt usable again, but none where the state directory itself is gone.
+fn restore(dir: &AttemptDir) {
+    let Some(run) = dir.path().parent().and_then(Path::parent) else {
+        return;
+    };
+    for folder in [run, &run.join("attempts"), dir.path()] {
+        // What cannot be restored shows in the next try to write.
+        let _ = make_dir(folder);
+        let _ = std::fs::set_permissions(folder, Permissions::from_mode(0o700));
     }
 }
 

@@ -16,7 +16,7 @@ async fn attach(a: &Attempt, identity: &Identity, epoch: i64) -> Attach {
 }
 
 async fn until_gone(identity: &Identity) {
-    until("the launcher's end", || proc::alive(identity).is_none()).await;
+    until("the launcher's end", || proc::alive(identity).unwrap().is_none()).await;
 }
 
 /// Starts a launcher as a daemon would that dies right after the release: its parent is gone.
@@ -30,6 +30,7 @@ fn orphaned_launcher(a: &Attempt) -> Identity {
         .arg(exe())
         .arg("__exec")
         .arg(a.dir.path())
+        .env(proc::LAUNCHER_MARKER, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -61,6 +62,25 @@ async fn a_launcher_that_is_not_released_starts_nothing() {
 }
 
 #[tokio::test]
+async fn a_launcher_that_was_killed_before_it_began_started_nothing() {
+    let a = Attempt::sh("touch started");
+    let held = a.hold();
+    let identity = held.identity().clone();
+    proc::signal(proc::alive(&identity).unwrap().unwrap(), Signal::KILL).unwrap();
+    until_gone(&identity).await;
+    let mut live = held.release(&a.release).await.unwrap();
+    let report = report(&mut live).await;
+    assert!(
+        report.never_started() && report.reason == Reason::Exited,
+        "{report:?}"
+    );
+    assert!(matches!(attach(&a, &identity, 7).await, Attach::NeverStarted));
+    // A trace of a beginning, and it is no longer certain.
+    std::fs::write(a.dir.spec(), "").unwrap();
+    assert!(matches!(attach(&a, &identity, 7).await, Attach::Vanished));
+}
+
+#[tokio::test]
 async fn a_launcher_that_is_ended_before_its_release_starts_nothing() {
     let a = Attempt::sh("touch started");
     let held = a.hold();
@@ -78,7 +98,7 @@ async fn a_launcher_that_is_ended_before_its_release_starts_nothing() {
             .is_some_and(|mask| mask & (1 << 16) != 0)
     })
     .await;
-    proc::signal(proc::alive(&identity).unwrap(), Signal::TERM).unwrap();
+    proc::signal(proc::alive(&identity).unwrap().unwrap(), Signal::TERM).unwrap();
     until_gone(&identity).await;
     let mut live = held
         .release(&a.release)
@@ -167,7 +187,7 @@ async fn what_a_vanished_launcher_left_is_found_after_a_restart() {
     let a = Attempt::sh(script);
     let identity = orphaned_launcher(&a);
     a.until_stdout("ready").await;
-    proc::signal(proc::alive(&identity).unwrap(), Signal::KILL).unwrap();
+    proc::signal(proc::alive(&identity).unwrap().unwrap(), Signal::KILL).unwrap();
     until_gone(&identity).await;
     assert!(matches!(attach(&a, &identity, 7).await, Attach::Vanished));
     let pids = std::fs::read_to_string(a.file("pids")).unwrap();
@@ -183,8 +203,13 @@ async fn what_a_vanished_launcher_left_is_found_after_a_restart() {
 )]
 async fn a_reused_pid_is_never_signalled() {
     let a = Attempt::sh("true");
+    std::fs::write(a.dir.spec(), "").unwrap();
     // Leader of a session, as a launcher is: the worst case of a reused pid.
-    let mut innocent = Command::new("setsid").args(["sleep", "600"]).spawn().unwrap();
+    let mut innocent = Command::new("setsid")
+        .args(["sleep", "600"])
+        .env(proc::LAUNCHER_MARKER, "1")
+        .spawn()
+        .unwrap();
     let pid = i32::try_from(innocent.id()).unwrap();
     until("a session of its own", || {
         proc::member(pid).is_some_and(|m| m.sid == pid)
@@ -197,7 +222,7 @@ async fn a_reused_pid_is_never_signalled() {
         ..real.clone()
     };
     assert!(matches!(attach(&a, &earlier, 7).await, Attach::Vanished));
-    assert!(proc::alive(&real).is_some(), "it was not touched");
+    assert!(proc::alive(&real).unwrap().is_some(), "it was not touched");
     assert!(innocent.try_wait().unwrap().is_none());
     innocent.kill().unwrap();
     innocent.wait().unwrap();
@@ -214,7 +239,7 @@ async fn another_boot_is_another_world() {
     };
     assert!(matches!(attach(&a, &identity, 7).await, Attach::Vanished));
     assert!(
-        proc::alive(live.identity()).is_some(),
+        proc::alive(live.identity()).unwrap().is_some(),
         "nothing of this boot was touched"
     );
     std::fs::write(a.file("go"), "").unwrap();
