@@ -1,6 +1,6 @@
 //! Launchers that are never released, and launchers of a daemon that is gone.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use matins::exec::{Attach, ExitReport, Reason, reattach};
@@ -182,7 +182,9 @@ async fn a_run_of_a_daemon_that_is_gone_can_be_cancelled() {
 
 #[tokio::test]
 async fn what_a_vanished_launcher_left_is_found_after_a_restart() {
-    let script = "setsid sh -c 'echo $$ >> pids; exec sleep 600' & sh -c 'unset MATINS_RUN_ID; echo $$ >> pids; exec sleep 600' & \
+    // The second has neither the environment nor a parent of the run: only its session is left.
+    let script = "setsid sh -c 'echo $$ >> pids; exec sleep 600' & \
+        (env -i /bin/sh -c 'echo $$ >> pids; exec sleep 600' &); \
         until [ \"$(wc -l < pids 2>/dev/null)\" = 2 ]; do sleep 0.01; done; echo ready; exec sleep 600";
     let a = Attempt::sh(script);
     let identity = orphaned_launcher(&a);
@@ -204,27 +206,30 @@ async fn what_a_vanished_launcher_left_is_found_after_a_restart() {
 async fn a_reused_pid_is_never_signalled() {
     let a = Attempt::sh("true");
     std::fs::write(a.dir.spec(), "").unwrap();
-    // Leader of a session, as a launcher is: the worst case of a reused pid.
+    // Leader of a session with a member, as a launcher is: the worst case of a reused pid.
     let mut innocent = Command::new("setsid")
-        .args(["sleep", "600"])
+        .args(["sh", "-c", "sleep 600 & echo $!; wait"])
         .env(proc::LAUNCHER_MARKER, "1")
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let pid = i32::try_from(innocent.id()).unwrap();
-    until("a session of its own", || {
-        proc::member(pid).is_some_and(|m| m.sid == pid)
-    })
-    .await;
-    let real = Identity::of(pid).unwrap();
+    let mut member = String::new();
+    BufReader::new(innocent.stdout.take().unwrap())
+        .read_line(&mut member)
+        .unwrap();
+    let member = Identity::of(member.trim().parse().unwrap()).unwrap();
+    let leader = Identity::of(i32::try_from(innocent.id()).unwrap()).unwrap();
+    assert_eq!(proc::member(member.pid).unwrap().sid, leader.pid);
     let earlier = Identity {
-        start_ticks: real.start_ticks - 1,
+        start_ticks: leader.start_ticks - 1,
         pidfd_inode: 0,
-        ..real.clone()
+        ..leader.clone()
     };
     assert!(matches!(attach(&a, &earlier, 7).await, Attach::Vanished));
-    assert!(proc::alive(&real).unwrap().is_some(), "it was not touched");
-    assert!(innocent.try_wait().unwrap().is_none());
-    innocent.kill().unwrap();
+    for untouched in [&leader, &member] {
+        assert!(proc::alive(untouched).unwrap().is_some(), "{untouched:?} was hit");
+        proc::signal(proc::alive(untouched).unwrap().unwrap(), Signal::KILL).unwrap();
+    }
     innocent.wait().unwrap();
 }
 

@@ -83,6 +83,18 @@ async fn a_program_may_end_gracefully() {
 }
 
 #[tokio::test]
+async fn who_was_told_with_its_group_is_not_told_twice() {
+    let script = "sh -c 'trap \"echo T >> terms\" TERM; echo child; while :; do sleep 0.01; done' & \
+        trap 'exit 0' TERM; wait; while :; do sleep 0.01; done";
+    let a = Attempt::sh(script).spec(|s| s.kill_grace_ms = 500);
+    let mut live = a.start().await;
+    a.until_stdout("child").await;
+    live.cancel().unwrap();
+    assert_eq!(code(&report(&mut live).await), (Reason::Cancelled, Some(0), None));
+    assert_eq!(std::fs::read_to_string(a.file("terms")).unwrap(), "T\n");
+}
+
+#[tokio::test]
 async fn the_kill_signal_is_the_definitions() {
     let a = Attempt::sh("trap 'exit 6' INT; echo ready; while :; do sleep 0.01; done")
         .spec(|s| s.kill_signal = 2);
