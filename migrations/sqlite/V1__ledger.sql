@@ -48,6 +48,8 @@ CREATE TABLE slots (
     CHECK (outcome = 'not_run' OR (run IS NOT NULL AND count = 1))
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX slots_by_time ON slots (nominal, schedule);
+
 CREATE TABLE runs (
     number         INTEGER PRIMARY KEY,            -- the run's stable integer; the order of all lists
     id             BLOB    NOT NULL UNIQUE CHECK (length(id) = 16),

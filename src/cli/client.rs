@@ -12,9 +12,8 @@ use url::Url;
 
 use super::args::Global;
 use super::failure::{CONFIG, FAILED, Failure, NO_DAEMON, NOT_ALLOWED, NOT_RUN, TRY_AGAIN};
-use super::nearest::nearest;
 use crate::api::{ErrorBody, ErrorEnvelope};
-use crate::config::{self, Env};
+use crate::config::{self, Env, nearest};
 
 /// Longest wait for an answer that is not a stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);

@@ -11,7 +11,6 @@ mod client;
 pub mod failure;
 mod lists;
 mod logs;
-mod nearest;
 mod notify;
 pub mod output;
 mod run;

@@ -45,3 +45,4 @@ pub use schedule::MIN_PERIOD;
 pub use settings::{KEYS, Listen, MAX_SOCKET_PATH, Settings, ValueSource, load_settings};
 pub use skills::{SKILL_FILE, list_skills};
 pub use source::{MAX_FILE_BYTES, Origin, Source, Span, Spanned};
+pub use suggest::nearest;

@@ -248,7 +248,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
         return unstarted(ended_early(core, number).await).await;
     }
     let skills = held.skills().to_vec();
-    let identity = stored_identity(held.identity());
+    let identity = held.identity().clone();
     let now_ms = core.clock.now_ms();
     if let Err(e) = core.store.start(number, id, epoch, identity, skills.clone(), now_ms).await {
         drop(held);
@@ -494,13 +494,4 @@ async fn read_for_message(core: &Core, number: i64) -> Option<store::EventDetail
         core.clock.sleep_until(core.clock.now() + WRITE_REST).await;
     }
     None
-}
-
-fn stored_identity(identity: &Identity) -> store::Identity {
-    store::Identity {
-        boot_id: identity.boot_id.as_str().to_owned(),
-        pid: identity.pid,
-        start_ticks: identity.start_ticks,
-        pidfd_inode: identity.pidfd_inode,
-    }
 }

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::run::{self, Attached};
-use crate::ids::BootId;
-use crate::proc::Identity;
-use crate::store::{self, Unsettled};
+use crate::store;
 use crate::task::OnEnd;
 
 /// What a start found.
@@ -38,8 +36,10 @@ impl Core {
         for unsettled in self.store.unsettled().await? {
             let agent = self.catalog.definition(&self.store, unsettled.agent, unsettled.definition).await?;
             let attempt = u32::try_from(unsettled.attempt).unwrap_or(u32::MAX);
-            let attached =
-                self.executor.reattach(identity(&unsettled), unsettled.id, attempt, unsettled.epoch).await;
+            let attached = self
+                .executor
+                .reattach(unsettled.launcher.clone(), unsettled.id, attempt, unsettled.epoch)
+                .await;
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
             if matches!(attached, Attached::Alive(_)) {
                 tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);
@@ -54,14 +54,5 @@ impl Core {
         // Side by side, so that their writes share commits.
         futures_util::future::join_all(ended).await;
         Ok(found)
-    }
-}
-
-fn identity(unsettled: &Unsettled) -> Identity {
-    Identity {
-        boot_id: BootId::new(&unsettled.launcher.boot_id),
-        pid: unsettled.launcher.pid,
-        start_ticks: unsettled.launcher.start_ticks,
-        pidfd_inode: unsettled.launcher.pidfd_inode,
     }
 }

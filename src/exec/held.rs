@@ -19,6 +19,7 @@ use super::sweep::{Leftovers, sweep};
 use super::{AttemptDir, Error, ExitReport, Release};
 use crate::ids::{Epoch, RunId};
 use crate::proc::{self, Ending, Identity, Signal};
+use crate::time::{Clock as _, SystemClock};
 
 /// Longest time for a launcher to take its release, seconds.
 const RELEASE_TIMEOUT_S: u64 = 10;
@@ -80,7 +81,8 @@ impl Held {
 /// How an attempt ended, as far as it can be known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// As its launcher reports.
+    /// As its launcher reports. Where [`ExitReport::never_started`] nothing ran; the reason then says whether
+    /// that was asked for.
     Report(ExitReport),
     /// The launcher is gone without a report of this claim; its tree was swept.
     Vanished,
@@ -105,6 +107,12 @@ impl Canceller {
             return self.kill();
         }
         Ok(proc::signal(&*self.pidfd, Signal::TERM)?)
+    }
+
+    /// Whether an end was asked for through this canceller or a clone of it.
+    #[must_use]
+    pub fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// Kills the tree at once; the launcher still reports. Whether the launcher still lived.
@@ -172,6 +180,14 @@ impl Live {
         if let Some(report) = ExitReport::read(&self.dir, &claim) {
             return Ended::Report(report);
         }
+        if self.dir.is_pristine() {
+            // Killed before it began, for example by a cancel that came before its signal handlers.
+            return Ended::Report(ExitReport::not_begun(
+                &claim,
+                self.canceller.was_asked(),
+                SystemClock.now_ms(),
+            ));
+        }
         let leftovers = Leftovers { launcher: self.identity.clone(), run: self.run, fresh: true };
         sweep_logged(leftovers).await;
         Ended::Vanished
@@ -211,7 +227,7 @@ pub async fn reattach(
     attempt: u32,
     epoch: Epoch,
 ) -> Result<Attach, Error> {
-    if let Some(pidfd) = proc::alive(identity) {
+    if let Some(pidfd) = proc::alive(identity)? {
         return Ok(Attach::Alive(Live {
             watched: Watched::Stranger(Ending::watch(&pidfd)?),
             canceller: Canceller::new(pidfd),
@@ -226,17 +242,19 @@ pub async fn reattach(
     // Read only now: a launcher that ended while it was looked for has written its report before.
     let claim = Claim { run, attempt, epoch, launcher: identity };
     match ExitReport::read(dir, &claim) {
-        Some(report) if report.never_started() => Ok(Attach::NeverStarted),
-        Some(report) => Ok(Attach::Ended(report)),
-        None => {
-            // Nothing of another boot can be left.
-            if proc::boot_id()? == identity.boot_id {
-                let leftovers = Leftovers { launcher: identity.clone(), run, fresh: false };
-                sweep_logged(leftovers).await;
-            }
-            Ok(Attach::Vanished)
-        }
+        Some(report) if report.never_started() => return Ok(Attach::NeverStarted),
+        Some(report) => return Ok(Attach::Ended(report)),
+        None => {}
     }
+    // Nothing of another boot can be left, and what its files say may be lost with it.
+    if proc::boot_id()? == identity.boot_id {
+        if dir.is_pristine() {
+            return Ok(Attach::NeverStarted);
+        }
+        let leftovers = Leftovers { launcher: identity.clone(), run, fresh: false };
+        sweep_logged(leftovers).await;
+    }
+    Ok(Attach::Vanished)
 }
 
 async fn sweep_logged(leftovers: Leftovers) {

@@ -157,6 +157,17 @@ impl AttemptDir {
         self.0.join("tmp")
     }
 
+    /// Whether the folder is as it was prepared: the launcher writes `spec.json` before it starts anything,
+    /// so nothing was started here. Not to be asked after the machine went down, which may lose a file.
+    #[must_use]
+    pub fn is_pristine(&self) -> bool {
+        let Ok(entries) = std::fs::read_dir(&self.0) else {
+            return false;
+        };
+        let names: Vec<_> = entries.map(|entry| entry.map(|e| e.file_name()).unwrap_or_default()).collect();
+        names == ["tmp"]
+    }
+
     /// Where a launcher that panicked says so; absent otherwise.
     #[must_use]
     pub fn launcher_log(&self) -> PathBuf {

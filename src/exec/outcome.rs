@@ -151,7 +151,7 @@ fn imposed(report: &ExitReport) -> Option<Failure> {
     if let Some(why) = &report.launch_error {
         return Some(Failure::new(FailureCode::LaunchError, why.clone()));
     }
-    if !report.started {
+    if !report.started && report.reason != Reason::Cancelled {
         return Some(Failure::new(FailureCode::Interrupted, "the program was never started"));
     }
     let limit = report.limit.unwrap_or_default();

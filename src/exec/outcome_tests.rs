@@ -167,6 +167,8 @@ fn what_we_imposed_goes_before_what_the_program_said() {
     failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), "launch_error", "no such file");
     let report = ExitReport { started: false, ..left.report() };
     failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), "interrupted", "never started");
+    let report = ExitReport { reason: Reason::Cancelled, ..report };
+    failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), "cancelled", "cancelled");
     failed(&left.matins(None), "rate_limited", "slow down");
 }
 

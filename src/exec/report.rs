@@ -1,9 +1,10 @@
 //! `exit.json`: the launcher's last deed and the only word on how an attempt ended.
 //!
-//! It is written to a temporary name, synced and renamed, so a reader sees the whole report or none. The
-//! folder is not synced: what a power cut could undo is the rename, and then the run is `interrupted`, which
-//! is true of a machine that lost power; a second sync per run would buy only the moment between the rename
-//! and the daemon's own commit.
+//! It is written to a temporary name and renamed, so a reader sees the whole report or none; what is torn
+//! nevertheless does not parse and is no report. The file is synced before it gets its name. Its folder is
+//! synced only where no daemon holds the state lock: a daemon that is there commits the outcome to its
+//! database, synced, within milliseconds, and a power cut in between makes the run `interrupted`, which is
+//! true of a machine that lost power. Where none is there the report is all there is, perhaps for days.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -11,7 +12,7 @@ use std::io::{self, Write as _};
 use serde::{Deserialize, Serialize};
 
 use super::AttemptDir;
-use super::layout::{create_anew, read_regular};
+use super::layout::{create_anew, read_regular, remove_any};
 use crate::ids::{Epoch, RunId};
 use crate::model::words;
 use crate::proc::Identity;
@@ -91,14 +92,44 @@ impl ExitReport {
         !self.started && self.launch_error.is_none()
     }
 
-    /// Writes the report in one piece.
-    pub(super) fn write(&self, dir: &AttemptDir) -> io::Result<()> {
+    /// The report of a launcher that was gone before it began anything; `cancelled`: as it was told.
+    pub(super) fn not_begun(of: &Claim<'_>, cancelled: bool, now_ms: i64) -> Self {
+        Self {
+            version: REPORT_VERSION,
+            run: of.run,
+            attempt: of.attempt,
+            epoch: Some(of.epoch),
+            launcher_pid: of.launcher.pid,
+            started: false,
+            launch_error: None,
+            exit_code: None,
+            signal: None,
+            reason: if cancelled { Reason::Cancelled } else { Reason::Exited },
+            limit: None,
+            started_at_ms: now_ms,
+            ended_at_ms: now_ms,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            log_error: None,
+        }
+    }
+
+    /// Writes the report in one piece; `durable`: so that its name, too, outlives a power cut from now on.
+    pub(super) fn write(&self, dir: &AttemptDir, durable: bool) -> io::Result<()> {
         let (place, new) = (dir.exit(), dir.path().join("exit.json.new"));
         let json = serde_json::to_vec(self)?;
         let mut file: File = create_anew(&new, 0o600)?;
         file.write_all(&json)?;
         file.sync_data()?;
-        std::fs::rename(&new, &place)
+        if std::fs::rename(&new, &place).is_err() {
+            // The program may have made a folder of that name.
+            remove_any(&place)?;
+            std::fs::rename(&new, &place)?;
+        }
+        if durable {
+            File::open(dir.path())?.sync_all()?;
+        }
+        Ok(())
     }
 
     /// The report of this attempt by this launcher; `None` where there is none, or another's.
@@ -162,7 +193,7 @@ mod tests {
         let launcher = Identity { boot_id: BootId::new("b"), pid: 42, start_ticks: 1, pidfd_inode: 1 };
         let claim = Claim { run: report().run, attempt: 1, epoch: Epoch(3), launcher: &launcher };
         assert_eq!(ExitReport::read(&dir, &claim), None);
-        report().write(&dir).unwrap();
+        report().write(&dir, true).unwrap();
         assert_eq!(ExitReport::read(&dir, &claim), Some(report()));
         let other = RunId::generate(0, &SeededEntropy::new(2));
         let stale = [
@@ -174,11 +205,11 @@ mod tests {
             ExitReport { epoch: None, started: false, launcher_pid: 43, ..report() },
         ];
         for report in stale {
-            report.write(&dir).unwrap();
+            report.write(&dir, false).unwrap();
             assert_eq!(ExitReport::read(&dir, &claim), None, "{report:?}");
         }
         let never = ExitReport { epoch: None, started: false, exit_code: None, ..report() };
-        never.write(&dir).unwrap();
+        never.write(&dir, false).unwrap();
         assert!(ExitReport::read(&dir, &claim).unwrap().never_started());
         std::fs::write(dir.exit(), "{\"version\":1").unwrap();
         assert_eq!(ExitReport::read(&dir, &claim), None, "half a report is none");

@@ -56,20 +56,32 @@ impl Identity {
 }
 
 /// A pidfd of the process if it still runs; `None` if it ended, also where its pid names another
-/// process by now, and where nothing the kernel gives can prove that it is the same.
-#[must_use]
-pub fn alive(identity: &Identity) -> Option<OwnedFd> {
-    if boot_id().ok()? != identity.boot_id {
-        return None;
+/// process by now.
+///
+/// # Errors
+/// [`Error::Unidentified`] where a process has this pid and nothing that can be read tells whether it is
+/// the one: before Linux 6.9 under `hidepid`. Then nothing may be concluded, and nobody signalled.
+pub fn alive(identity: &Identity) -> Result<Option<OwnedFd>, Error> {
+    if boot_id()? != identity.boot_id {
+        return Ok(None);
     }
     // The pidfd is opened first: what is verified afterwards is then true of the process it names.
-    let pidfd = open_pidfd(identity.pid).ok()?;
+    let pidfd = match open_pidfd(identity.pid) {
+        Ok(pidfd) => pidfd,
+        Err(Error::Gone(_)) => return Ok(None),
+        Err(e) => return Err(e),
+    };
     let inode = inode(&pidfd);
     let start = tree::member(identity.pid).map_or(0, |m| m.start_ticks);
     let same = |known: u64, now: u64| (known != 0 && now != 0).then_some(known == now);
     let proofs = [same(identity.pidfd_inode, inode), same(identity.start_ticks, start)];
-    let proven = proofs.contains(&Some(true)) && !proofs.contains(&Some(false));
-    (proven && !has_ended(&pidfd)).then_some(pidfd)
+    if proofs.contains(&Some(false)) || has_ended(&pidfd) {
+        return Ok(None);
+    }
+    if proofs.contains(&Some(true)) {
+        return Ok(Some(pidfd));
+    }
+    Err(Error::Unidentified(identity.pid))
 }
 
 /// Sends `sig` to the process of a pidfd; `false` if it has ended.
@@ -140,29 +152,31 @@ mod tests {
         let mut child = sleeper();
         let pid = i32::try_from(child.id()).unwrap();
         let identity = Identity::of(pid).unwrap();
-        assert!(alive(&identity).is_some());
+        let lives = |identity: &Identity| alive(identity).unwrap().is_some();
+        assert!(lives(&identity));
+        let known = || identity.clone();
+        let (next_start, next_inode) = (identity.start_ticks + 1, identity.pidfd_inode + 1);
         for forged in [
-            Identity { start_ticks: identity.start_ticks + 1, ..identity.clone() },
-            Identity { pidfd_inode: identity.pidfd_inode + 1, ..identity.clone() },
-            Identity { boot_id: BootId::new("another boot"), ..identity.clone() },
-            Identity { start_ticks: 0, pidfd_inode: 0, ..identity.clone() },
-            Identity { pid: 0, ..identity.clone() },
-            Identity { pid: -1, ..identity.clone() },
+            Identity { start_ticks: next_start, ..known() },
+            Identity { pidfd_inode: next_inode, ..known() },
+            Identity { boot_id: BootId::new("another boot"), ..known() },
+            Identity { pid: 0, ..known() },
+            Identity { pid: -1, ..known() },
         ] {
-            assert!(alive(&forged).is_none(), "{forged:?}");
+            assert!(!lives(&forged), "{forged:?}");
         }
-        // One proof is enough where the kernel gives only one.
-        assert!(
-            alive(&Identity { start_ticks: 0, ..identity.clone() }).is_some() || identity.pidfd_inode == 0
-        );
-        assert!(alive(&Identity { pidfd_inode: 0, ..identity.clone() }).is_some());
-        let pidfd = alive(&identity).unwrap();
+        // One proof is enough where the kernel gives only one; without any, nothing is concluded.
+        assert!(lives(&Identity { pidfd_inode: 0, ..known() }));
+        assert!(identity.pidfd_inode == 0 || lives(&Identity { start_ticks: 0, ..known() }));
+        let nameless = Identity { start_ticks: 0, pidfd_inode: 0, ..known() };
+        assert!(matches!(alive(&nameless), Err(Error::Unidentified(p)) if p == pid));
+        let pidfd = alive(&identity).unwrap().unwrap();
         assert!(signal(&pidfd, Signal::KILL).unwrap());
         assert!(wait_gone(std::slice::from_ref(&pidfd), Duration::from_secs(10)));
-        assert!(alive(&identity).is_none(), "a zombie has ended");
+        assert!(!lives(&identity), "a zombie has ended");
         child.wait().unwrap();
         assert!(!signal(&pidfd, Signal::KILL).unwrap(), "no signal after the end");
-        assert!(alive(&identity).is_none());
+        assert!(!lives(&identity));
         assert!(matches!(Identity::of(pid), Err(Error::Gone(p)) if p == pid));
     }
 

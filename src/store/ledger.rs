@@ -1,6 +1,6 @@
 //! Reading the slot ledger.
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::{Error, Store, word};
 use crate::ids::RunId;
@@ -46,41 +46,76 @@ pub struct SlotRow {
 impl Store {
     /// Slots, newest first.
     pub async fn slots(&self, filter: SlotFilter) -> Result<Vec<SlotRow>, Error> {
-        self.readers
-            .read(move |db| {
-                let (before_ms, before_schedule) = filter.before.unwrap_or((i64::MAX, i64::MAX));
-                let sql =
-                    "SELECT a.id AS agent, s.schedule, c.id AS schedule_id, s.nominal, s.until, s.count,
-                                  s.outcome, s.reason, r.id AS run_id, r.lateness_ms
-                           FROM slots s
-                           JOIN schedules c ON c.number = s.schedule
-                           JOIN agents a ON a.number = c.agent
-                           LEFT JOIN runs r ON r.number = s.run
-                           WHERE (?1 IS NULL OR a.id = ?1) AND (s.nominal, s.schedule) < (?2, ?3)
-                             AND s.nominal >= ?4
-                           ORDER BY s.nominal DESC, s.schedule DESC LIMIT ?5";
-                let mut statement = db.prepare_cached(sql)?;
-                let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
-                let from = filter.from_ms.unwrap_or(i64::MIN);
-                let rows = statement.query_map(
-                    params![filter.agent, before_ms, before_schedule, from, limit],
-                    |row| {
-                        let ran = row.get_ref(6)?.as_str()? == "run";
-                        Ok(SlotRow {
-                            agent: row.get(0)?,
-                            schedule_number: row.get(1)?,
-                            schedule: row.get(2)?,
-                            nominal_ms: row.get(3)?,
-                            until_ms: row.get(4)?,
-                            count: row.get(5)?,
-                            reason: if ran { None } else { Some(word(row, "reason")?) },
-                            run: row.get::<_, Option<Vec<u8>>>(8)?.and_then(|b| RunId::from_slice(&b)),
-                            lateness_ms: if ran { row.get(9)? } else { None },
-                        })
-                    },
-                )?;
-                Ok(rows.collect::<Result<_, _>>()?)
-            })
-            .await
+        self.readers.read(move |db| list(db, &filter)).await
     }
+}
+
+/// Each statement reads along one index and stops at the page's end.
+const SELECT: &str = "SELECT a.id AS agent, s.schedule, c.id AS schedule_id, s.nominal, s.until, s.count,
+       s.outcome, s.reason, r.id AS run_id, r.lateness_ms
+    FROM slots s";
+const JOINED: &str = "JOIN schedules c ON c.number = s.schedule
+    JOIN agents a ON a.number = c.agent
+    LEFT JOIN runs r ON r.number = s.run";
+
+fn list(db: &Connection, filter: &SlotFilter) -> Result<Vec<SlotRow>, Error> {
+    let Some(agent) = &filter.agent else {
+        let sql = format!(
+            "{SELECT} INDEXED BY slots_by_time {JOINED}
+             WHERE (s.nominal, s.schedule) < (?1, ?2) AND s.nominal >= ?3
+             ORDER BY s.nominal DESC, s.schedule DESC LIMIT ?4"
+        );
+        return page(db, &sql, filter, None);
+    };
+    // An agent has a few schedules: the newest of each, merged.
+    let schedules = "SELECT number FROM schedules WHERE agent = (SELECT number FROM agents WHERE id = ?1)";
+    let mut statement = db.prepare_cached(schedules)?;
+    let numbers = statement.query_map([agent], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    let sql = format!(
+        "{SELECT} {JOINED}
+         WHERE s.schedule = ?5 AND s.nominal <= ?1 AND (s.nominal, s.schedule) < (?1, ?2) AND s.nominal >= ?3
+         ORDER BY s.nominal DESC LIMIT ?4"
+    );
+    let mut rows = Vec::new();
+    for number in numbers {
+        rows.extend(page(db, &sql, filter, Some(number))?);
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse((row.nominal_ms, row.schedule_number)));
+    rows.truncate(filter.limit);
+    Ok(rows)
+}
+
+fn page(
+    db: &Connection,
+    sql: &str,
+    filter: &SlotFilter,
+    schedule: Option<i64>,
+) -> Result<Vec<SlotRow>, Error> {
+    let (before_ms, before_schedule) = filter.before.unwrap_or((i64::MAX, i64::MAX));
+    let from_ms = filter.from_ms.unwrap_or(i64::MIN);
+    let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = match schedule {
+        None => statement.query_map(params![before_ms, before_schedule, from_ms, limit], row)?.collect(),
+        Some(number) => {
+            statement.query_map(params![before_ms, before_schedule, from_ms, limit, number], row)?.collect()
+        }
+    };
+    let rows: Result<Vec<SlotRow>, rusqlite::Error> = rows;
+    Ok(rows?)
+}
+
+fn row(row: &rusqlite::Row<'_>) -> Result<SlotRow, rusqlite::Error> {
+    let ran = row.get_ref(6)?.as_str()? == "run";
+    Ok(SlotRow {
+        agent: row.get(0)?,
+        schedule_number: row.get(1)?,
+        schedule: row.get(2)?,
+        nominal_ms: row.get(3)?,
+        until_ms: row.get(4)?,
+        count: row.get(5)?,
+        reason: if ran { None } else { Some(word(row, "reason")?) },
+        run: row.get::<_, Option<Vec<u8>>>(8)?.and_then(|b| RunId::from_slice(&b)),
+        lateness_ms: if ran { row.get(9)? } else { None },
+    })
 }

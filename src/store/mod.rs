@@ -41,7 +41,7 @@ pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use ledger::{SlotFilter, SlotRow};
 pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
 pub use reader::READERS;
-pub use run::{Cancelled, Claim, Claimed, Finish, Identity};
+pub use run::{Cancelled, Claim, Claimed, Finish};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};
 

@@ -235,14 +235,25 @@ fn insert_attempt(db: &Connection, record: &AttemptRecord) -> Result<(), Error> 
 }
 
 fn list(db: &Connection, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, Error> {
-    let sql = "SELECT d.number, d.id, r.id AS run_id, d.type, d.url, d.state, d.attempts, d.next_at, d.created_at,
-                      d.updated_at, a.status, a.error
-               FROM deliveries d
-               LEFT JOIN runs r ON r.number = d.run
-               LEFT JOIN delivery_attempts a ON a.delivery = d.number AND a.attempt = d.attempts
-               WHERE (?1 IS NULL OR d.state = ?1) AND (?2 IS NULL OR d.run = ?2) AND (?3 IS NULL OR d.number < ?3)
-               ORDER BY d.number DESC LIMIT ?4";
-    let mut statement = db.prepare_cached(sql)?;
+    // One statement for each way in, so that each has its index.
+    let (from, condition) = match (filter.run, filter.state) {
+        (Some(_), _) => ("deliveries d", "d.run = ?2 AND (?1 IS NULL OR d.state = ?1)"),
+        (None, Some(DeliveryState::Exhausted)) => (
+            "deliveries d INDEXED BY deliveries_dead",
+            "d.state = 'EXHAUSTED' AND ?1 IS NOT NULL AND ?2 IS NULL",
+        ),
+        (None, _) => ("deliveries d", "(?1 IS NULL OR d.state = ?1) AND ?2 IS NULL"),
+    };
+    let sql = format!(
+        "SELECT d.number, d.id, r.id AS run_id, d.type, d.url, d.state, d.attempts, d.next_at, d.created_at,
+                d.updated_at, a.status, a.error
+         FROM {from}
+         LEFT JOIN runs r ON r.number = d.run
+         LEFT JOIN delivery_attempts a ON a.delivery = d.number AND a.attempt = d.attempts
+         WHERE {condition} AND d.number < coalesce(?3, 9223372036854775807)
+         ORDER BY d.number DESC LIMIT ?4"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let rows = statement.query_map(
         params![filter.state.map(DeliveryState::as_str), filter.run, filter.before, limit],

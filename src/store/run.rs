@@ -8,19 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{Error, NewDelivery, Store, json, outbox, run_id, to_json, word};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Outcome, Overlap, Overrides, RunState, SeededSkill, Trigger, Window};
-
-/// A launcher as it can be found again: never by pid alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The boot in which it lives.
-    pub boot_id: String,
-    /// Its process id.
-    pub pid: i32,
-    /// Its start, in clock ticks since boot.
-    pub start_ticks: u64,
-    /// The inode of its pidfd, unique in a boot; 0 where the kernel has none.
-    pub pidfd_inode: u64,
-}
+use crate::proc::Identity;
 
 /// A run that was claimed for execution.
 #[derive(Debug, Clone)]
@@ -134,7 +122,7 @@ impl Store {
                     number,
                     epoch.0,
                     now_ms,
-                    identity.boot_id,
+                    identity.boot_id.as_str(),
                     identity.pid,
                     identity.start_ticks.cast_signed(),
                     identity.pidfd_inode.cast_signed(),

@@ -1,8 +1,9 @@
 //! What a start finds of the daemon before it: runs that were under way. Each is settled by the
 //! identity of its launcher, never by age and never by pid alone.
 
-use super::{Error, Identity, Store, run_id};
-use crate::ids::{Epoch, RunId};
+use super::{Error, Store, run_id};
+use crate::ids::{BootId, Epoch, RunId};
+use crate::proc::Identity;
 
 /// A run that was RUNNING when the daemon before ended.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ impl Store {
                         epoch: Epoch(row.get(4)?),
                         attempt: row.get(5)?,
                         launcher: Identity {
-                            boot_id: row.get(6)?,
+                            boot_id: BootId::new(row.get_ref(6)?.as_str()?),
                             pid: row.get(7)?,
                             start_ticks: row.get::<_, i64>(8)?.cast_unsigned(),
                             pidfd_inode: row.get::<_, i64>(9)?.cast_unsigned(),

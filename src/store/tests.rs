@@ -71,7 +71,12 @@ impl Fixture {
     }
 
     async fn start(&self, claimed: &Claimed) -> Result<(), Error> {
-        let identity = Identity { boot_id: "b".to_owned(), pid: 7, start_ticks: 8, pidfd_inode: 9 };
+        let identity = crate::proc::Identity {
+            boot_id: crate::ids::BootId::new("b"),
+            pid: 7,
+            start_ticks: 8,
+            pidfd_inode: 9,
+        };
         self.store.start(claimed.number, claimed.id, claimed.epoch, identity, Vec::new(), 3_000).await
     }
 

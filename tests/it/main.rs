@@ -1,6 +1,7 @@
 //! The integration tests: one binary. In-process tests use `support::TestDaemon`, black-box tests
 //! the built program.
 
+#![expect(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 mod blackbox;

@@ -50,7 +50,7 @@ fn an_alias_bomb_is_refused() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for i in 1..9 {
         let again = vec![format!("*a{}", i - 1); 9].join(", ");
-        bomb += &format!("a{i}: &a{i} [{again}]\n");
+        bomb = format!("{bomb}a{i}: &a{i} [{again}]\n");
     }
     refused(&(bomb + RUNS), "a.yaml", &["error"]);
 }

@@ -206,7 +206,7 @@ fn a_ping_reaches_the_endpoints() {
     assert!(daemon.block_on(daemon.core().ping("silent".parse().ok())).is_err());
 }
 
-/// Runs the check of the PyPI package `standardwebhooks` on one request.
+/// Runs the check of the package `standardwebhooks` of `PyPI` on one request.
 fn python_accepts(received: &crate::support::receiver::Received, body: &str) -> bool {
     use std::io::Write as _;
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -7,13 +7,15 @@ use futures_util::StreamExt as _;
 use super::*;
 use crate::exec::RunDirs;
 use crate::model::Outcome;
-use crate::store::{Claimed, Finish, Identity};
+use crate::proc::Identity;
+use crate::store::{Claimed, Finish};
 
 impl Stand {
     /// Moves the newest run to RUNNING, as the dispatcher would.
     async fn start(&self) -> (Claimed, RunDirs) {
         let claimed = self.core.store.claim_next(1, 0, NOW).await.unwrap().remove(0);
-        let launcher = Identity { boot_id: "b".into(), pid: 1, start_ticks: 1, pidfd_inode: 1 };
+        let launcher =
+            Identity { boot_id: crate::ids::BootId::new("b"), pid: 1, start_ticks: 1, pidfd_inode: 1 };
         let start =
             self.core.store.start(claimed.number, claimed.id, claimed.epoch, launcher, Vec::new(), NOW);
         start.await.unwrap();

@@ -17,19 +17,20 @@ mod start;
 mod streams;
 mod watch;
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{BufReader, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::signals::Signals;
+use super::layout::make_dir;
 use super::report::{ExitReport, REPORT_VERSION, Reason};
 use super::wire::{Received, Release, receive};
 use super::{AttemptDir, SPEC_VERSION};
-use crate::proc::{self, Reaped, Status};
+use crate::proc::{self, LockHolder, Reaped, Status};
 use crate::secret::Redactor;
 use crate::time::{Clock as _, SystemClock};
 
@@ -80,17 +81,27 @@ fn launch(dir: &AttemptDir) -> Result<(), String> {
         stderr_bytes: 0,
         log_error: None,
     };
+    let mut state_lock = None;
     match stand_alone() {
         Err(why) => report.launch_error = Some(why),
         Ok(signals) => match receive(&mut BufReader::new(signals.interruptible_stdin())) {
             Received::Nothing if signals.asked_to_end() => report.reason = Reason::Cancelled,
             Received::Nothing => {}
             Received::Garbage(why) => report.launch_error = Some(why),
-            Received::Release(release) => carry_out(dir, &signals, &release, &mut report),
+            Received::Release(release) => {
+                carry_out(dir, &signals, &release, &mut report);
+                state_lock = release.spec.state_lock;
+            }
         },
     }
     report.ended_at_ms = SystemClock.now_ms();
-    write(&report, dir)
+    write(&report, dir, !daemon_is_there(state_lock.as_deref()))
+}
+
+/// Whether somebody commits the outcome at once; see [`report`](super::report).
+fn daemon_is_there(state_lock: Option<&Path>) -> bool {
+    let holder = state_lock.map(proc::lock_holder);
+    matches!(holder, Some(Ok(LockHolder::Pid(_) | LockHolder::Elsewhere)))
 }
 
 /// Leaves the daemon's world: session, orphans, memory, signals.
@@ -134,18 +145,31 @@ fn carry_out(dir: &AttemptDir, signals: &Signals, release: &Release, report: &mu
     report.log_error = (!errors.is_empty()).then(|| errors.join("; "));
 }
 
-fn write(report: &ExitReport, dir: &AttemptDir) -> Result<(), String> {
+fn write(report: &ExitReport, dir: &AttemptDir, durable: bool) -> Result<(), String> {
     let mut tries = 1;
     loop {
-        match report.write(dir) {
+        match report.write(dir, durable) {
             Ok(()) => return Ok(()),
-            // The folder was removed: nobody waits for this report.
-            Err(e) if tries >= REPORT_TRIES || !dir.path().is_dir() => {
+            Err(e) if tries >= REPORT_TRIES => {
                 return Err(format!("cannot write {}: {e}", dir.exit().display()));
             }
+            // A program may have removed or closed the folder; the first try after that is at once.
+            Err(_) if tries == 1 => restore(dir),
             Err(_) => std::thread::sleep(Duration::from_secs(1)),
         }
         tries += 1;
+    }
+}
+
+/// Makes the folder of the attempt usable again, but none where the state directory itself is gone.
+fn restore(dir: &AttemptDir) {
+    let Some(run) = dir.path().parent().and_then(Path::parent) else {
+        return;
+    };
+    for folder in [run, &run.join("attempts"), dir.path()] {
+        // What cannot be restored shows in the next try to write.
+        let _ = make_dir(folder);
+        let _ = std::fs::set_permissions(folder, Permissions::from_mode(0o700));
     }
 }
 

@@ -331,3 +331,27 @@ impl<'a> Orphan<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proc::StateLock;
+
+    #[test]
+    fn only_an_unbroken_absence_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut orphan = Orphan::new(&path, 1_000, start);
+        assert!(!orphan.is_over(at(0)), "not looked at before its time");
+        assert!(!orphan.is_over(at(300)), "absent for the first time");
+        assert!(!orphan.is_over(at(1_200)));
+        let held = StateLock::acquire(&path).unwrap();
+        assert!(!orphan.is_over(at(1_500)), "a daemon came back");
+        drop(held);
+        assert!(!orphan.is_over(at(2_000)), "absent anew");
+        assert!(!orphan.is_over(at(2_900)));
+        assert!(orphan.is_over(at(3_200)));
+    }
+}

@@ -1,6 +1,6 @@
 //! Launchers that are never released, and launchers of a daemon that is gone.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use matins::exec::{Attach, ExitReport, Reason, reattach};
@@ -14,7 +14,7 @@ async fn attach(a: &Attempt, identity: &Identity, epoch: i64) -> Attach {
 }
 
 async fn until_gone(identity: &Identity) {
-    until("the launcher's end", || proc::alive(identity).is_none()).await;
+    until("the launcher's end", || proc::alive(identity).unwrap().is_none()).await;
 }
 
 /// Starts a launcher as a daemon would that dies right after the release: its parent is gone.
@@ -28,6 +28,7 @@ fn orphaned_launcher(a: &Attempt) -> Identity {
         .arg(exe())
         .arg("__exec")
         .arg(a.dir.path())
+        .env(proc::LAUNCHER_MARKER, "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -54,6 +55,22 @@ async fn a_launcher_that_is_not_released_starts_nothing() {
 }
 
 #[tokio::test]
+async fn a_launcher_that_was_killed_before_it_began_started_nothing() {
+    let a = Attempt::sh("touch started");
+    let held = a.hold();
+    let identity = held.identity().clone();
+    proc::signal(proc::alive(&identity).unwrap().unwrap(), Signal::KILL).unwrap();
+    until_gone(&identity).await;
+    let mut live = held.release(&a.release).await.unwrap();
+    let report = report(&mut live).await;
+    assert!(report.never_started() && report.reason == Reason::Exited, "{report:?}");
+    assert!(matches!(attach(&a, &identity, 7).await, Attach::NeverStarted));
+    // A trace of a beginning, and it is no longer certain.
+    std::fs::write(a.dir.spec(), "").unwrap();
+    assert!(matches!(attach(&a, &identity, 7).await, Attach::Vanished));
+}
+
+#[tokio::test]
 async fn a_launcher_that_is_ended_before_its_release_starts_nothing() {
     let a = Attempt::sh("touch started");
     let held = a.hold();
@@ -69,7 +86,7 @@ async fn a_launcher_that_is_ended_before_its_release_starts_nothing() {
             .is_some_and(|mask| mask & (1 << 16) != 0)
     })
     .await;
-    proc::signal(proc::alive(&identity).unwrap(), Signal::TERM).unwrap();
+    proc::signal(proc::alive(&identity).unwrap().unwrap(), Signal::TERM).unwrap();
     until_gone(&identity).await;
     let mut live = held.release(&a.release).await.expect("a launcher that is gone is no error here");
     let report = report(&mut live).await;
@@ -134,12 +151,14 @@ async fn a_run_of_a_daemon_that_is_gone_can_be_cancelled() {
 
 #[tokio::test]
 async fn what_a_vanished_launcher_left_is_found_after_a_restart() {
-    let script = "setsid sh -c 'echo $$ >> pids; exec sleep 600' & sh -c 'unset MATINS_RUN_ID; echo $$ >> pids; exec sleep 600' & \
+    // The second has neither the environment nor a parent of the run: only its session is left.
+    let script = "setsid sh -c 'echo $$ >> pids; exec sleep 600' & \
+        (env -i /bin/sh -c 'echo $$ >> pids; exec sleep 600' &); \
         until [ \"$(wc -l < pids 2>/dev/null)\" = 2 ]; do sleep 0.01; done; echo ready; exec sleep 600";
     let a = Attempt::sh(script);
     let identity = orphaned_launcher(&a);
     a.until_stdout("ready").await;
-    proc::signal(proc::alive(&identity).unwrap(), Signal::KILL).unwrap();
+    proc::signal(proc::alive(&identity).unwrap().unwrap(), Signal::KILL).unwrap();
     until_gone(&identity).await;
     assert!(matches!(attach(&a, &identity, 7).await, Attach::Vanished));
     let pids = std::fs::read_to_string(a.file("pids")).unwrap();
@@ -152,16 +171,25 @@ async fn what_a_vanished_launcher_left_is_found_after_a_restart() {
 #[expect(clippy::disallowed_methods, reason = "an innocent process that has the launcher's pid")]
 async fn a_reused_pid_is_never_signalled() {
     let a = Attempt::sh("true");
-    // Leader of a session, as a launcher is: the worst case of a reused pid.
-    let mut innocent = Command::new("setsid").args(["sleep", "600"]).spawn().unwrap();
-    let pid = i32::try_from(innocent.id()).unwrap();
-    until("a session of its own", || proc::member(pid).is_some_and(|m| m.sid == pid)).await;
-    let real = Identity::of(pid).unwrap();
-    let earlier = Identity { start_ticks: real.start_ticks - 1, pidfd_inode: 0, ..real.clone() };
+    std::fs::write(a.dir.spec(), "").unwrap();
+    // Leader of a session with a member, as a launcher is: the worst case of a reused pid.
+    let mut innocent = Command::new("setsid")
+        .args(["sh", "-c", "sleep 600 & echo $!; wait"])
+        .env(proc::LAUNCHER_MARKER, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut member = String::new();
+    BufReader::new(innocent.stdout.take().unwrap()).read_line(&mut member).unwrap();
+    let member = Identity::of(member.trim().parse().unwrap()).unwrap();
+    let leader = Identity::of(i32::try_from(innocent.id()).unwrap()).unwrap();
+    assert_eq!(proc::member(member.pid).unwrap().sid, leader.pid);
+    let earlier = Identity { start_ticks: leader.start_ticks - 1, pidfd_inode: 0, ..leader.clone() };
     assert!(matches!(attach(&a, &earlier, 7).await, Attach::Vanished));
-    assert!(proc::alive(&real).is_some(), "it was not touched");
-    assert!(innocent.try_wait().unwrap().is_none());
-    innocent.kill().unwrap();
+    for untouched in [&leader, &member] {
+        assert!(proc::alive(untouched).unwrap().is_some(), "{untouched:?} was hit");
+        proc::signal(proc::alive(untouched).unwrap().unwrap(), Signal::KILL).unwrap();
+    }
     innocent.wait().unwrap();
 }
 
@@ -172,7 +200,7 @@ async fn another_boot_is_another_world() {
     a.until_stdout("ready").await;
     let identity = Identity { boot_id: matins::ids::BootId::new("before"), ..live.identity().clone() };
     assert!(matches!(attach(&a, &identity, 7).await, Attach::Vanished));
-    assert!(proc::alive(live.identity()).is_some(), "nothing of this boot was touched");
+    assert!(proc::alive(live.identity()).unwrap().is_some(), "nothing of this boot was touched");
     std::fs::write(a.file("go"), "").unwrap();
     assert_eq!(report(&mut live).await.exit_code, Some(0));
 }

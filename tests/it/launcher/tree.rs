@@ -80,6 +80,18 @@ async fn a_program_may_end_gracefully() {
 }
 
 #[tokio::test]
+async fn who_was_told_with_its_group_is_not_told_twice() {
+    let script = "sh -c 'trap \"echo T >> terms\" TERM; echo child; while :; do sleep 0.01; done' & \
+        trap 'exit 0' TERM; wait; while :; do sleep 0.01; done";
+    let a = Attempt::sh(script).spec(|s| s.kill_grace_ms = 500);
+    let mut live = a.start().await;
+    a.until_stdout("child").await;
+    live.cancel().unwrap();
+    assert_eq!(code(&report(&mut live).await), (Reason::Cancelled, Some(0), None));
+    assert_eq!(std::fs::read_to_string(a.file("terms")).unwrap(), "T\n");
+}
+
+#[tokio::test]
 async fn the_kill_signal_is_the_definitions() {
     let a = Attempt::sh("trap 'exit 6' INT; echo ready; while :; do sleep 0.01; done")
         .spec(|s| s.kill_signal = 2);
@@ -147,11 +159,37 @@ async fn a_tree_that_keeps_forking_is_ended() {
 }
 
 #[tokio::test]
+async fn a_cancel_at_any_moment_is_a_cancel() {
+    for _ in 0..40 {
+        let a = Attempt::sh("exec sleep 600");
+        let mut live = a.start().await;
+        // Perhaps before the launcher has its signal handlers, perhaps before or after it has begun.
+        live.cancel().unwrap();
+        let report = report(&mut live).await;
+        assert_eq!(report.reason, Reason::Cancelled, "{report:?}");
+        assert!(report.launch_error.is_none() && report.epoch.is_none_or(|e| e.0 == 7), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_spoils_its_folder_is_reported_all_the_same() {
+    for spoil in [
+        "rm -rf $MATINS_RUN_DIR",
+        "rm -rf $MATINS_RUN_DIR/attempts; ln -s /tmp $MATINS_RUN_DIR/attempts",
+        "cd $MATINS_RUN_DIR/attempts/1 && mkdir -p exit.json/x exit.json.new/y",
+        "cd $MATINS_RUN_DIR/attempts/1 && ln -s /dev/full exit.json.new && ln -s /dev/full exit.json",
+    ] {
+        let a = Attempt::sh(&format!("{spoil}; exit 4"));
+        assert_eq!(code(&a.run().await), (Reason::Exited, Some(4), None), "{spoil}");
+    }
+}
+
+#[tokio::test]
 async fn a_hang_up_means_nothing_to_a_launcher() {
     let a = Attempt::sh("echo ready; until [ -e go ]; do sleep 0.01; done");
     let mut live = a.start().await;
     a.until_stdout("ready").await;
-    let pidfd = proc::alive(live.identity()).unwrap();
+    let pidfd = proc::alive(live.identity()).unwrap().unwrap();
     proc::signal(&pidfd, Signal::HUP).unwrap();
     std::fs::write(a.file("go"), "").unwrap();
     assert_eq!(code(&report(&mut live).await), (Reason::Exited, Some(0), None));
@@ -164,7 +202,7 @@ async fn a_killed_launcher_vanishes_and_its_tree_is_swept() {
     let a = Attempt::sh(&format!("{HIDE} wait"));
     let mut live = a.start().await;
     a.until_stdout("hidden").await;
-    let pidfd = proc::alive(live.identity()).unwrap();
+    let pidfd = proc::alive(live.identity()).unwrap().unwrap();
     proc::signal(&pidfd, Signal::KILL).unwrap();
     assert_eq!(ended(&mut live).await, Ended::Vanished);
     all_dead(&pids(&a));
@@ -186,11 +224,11 @@ async fn a_sweep_spares_other_launchers_and_their_trees() {
     let (mut gone, mut stays) = (victim.start().await, other.start().await);
     victim.until_stdout("hidden").await;
     other.until_stdout("hidden").await;
-    proc::signal(proc::alive(gone.identity()).unwrap(), Signal::KILL).unwrap();
+    proc::signal(proc::alive(gone.identity()).unwrap().unwrap(), Signal::KILL).unwrap();
     assert_eq!(ended(&mut gone).await, Ended::Vanished);
     all_dead(&pids(&victim));
     assert!(pids(&other).iter().all(|pid| lives(*pid)), "another run's tree lives");
-    assert!(proc::alive(held.identity()).is_some(), "a launcher that is held lives");
+    assert!(proc::alive(held.identity()).unwrap().is_some(), "a launcher that is held lives");
     stays.canceller().kill().unwrap();
     assert_eq!(report(&mut stays).await.reason, Reason::Cancelled);
 }

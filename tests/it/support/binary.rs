@@ -76,14 +76,6 @@ impl Binary {
         self.command(args).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// Runs a client command that must succeed; its stdout.
-    pub fn cli_ok(&self, args: &[&str]) -> String {
-        let output = self.cli(args);
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{args:?}: {:?}\n{stderr}", output.status);
-        String::from_utf8(output.stdout).unwrap()
-    }
-
     /// The daemon's pid.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.as_ref().expect("it runs").id()).unwrap()
@@ -181,11 +173,12 @@ impl Binary {
 }
 
 impl Drop for Binary {
+    #[expect(clippy::print_stdout, reason = "the log belongs to the report of a failed test")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
             let tail = log.lines().rev().take(40).collect::<Vec<_>>();
-            eprintln!("--- the daemon's log, newest line first\n{}", tail.join("\n"));
+            println!("--- the daemon's log, newest line first\n{}", tail.join("\n"));
         }
         self.kill();
     }
