@@ -293,7 +293,7 @@ fn nobody(tried: &[(Candidate, io::Error)], global: &Global) -> Failure {
     };
     let start = match &global.config {
         Some(config) => format!("matins serve -c {}", config.display()),
-        None => "sudo systemctl start matins, or `matins serve` in the foreground".to_owned(),
+        None => "`matins serve`; for one that runs elsewhere name its settings with -c, or its socket with --socket or MATINS_SOCKET".to_owned(),
     };
     failure.hint(format!("start one: {start}"))
 }

@@ -29,6 +29,9 @@ pub const EXIT_CONFIG: u8 = 78;
 /// This very program, also after its file was replaced.
 const OWN_EXE: &str = "/proc/self/exe";
 
+/// Time between two looks at the lock file.
+const LOCK_CHECK: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// How `serve` was called.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -95,6 +98,7 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     core.start();
     watch_signals(&core)?;
     watch_store(&core);
+    watch_lock(&core, &daemon.lock);
     tracing::info!(
         agents = core.catalog.all().len(),
         socket = %socket.display(),
@@ -115,7 +119,7 @@ impl Daemon {
         parts: impl FnOnce(Store) -> Parts,
         loaded: &LoadedAgents,
     ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(state_dir.join("runs"))
+        make_dirs(state_dir)
             .with_context(|| format!("cannot create the state directory {}", state_dir.display()))?;
         let lock = StateLock::acquire(&state_dir.join("lock"))?;
         let (store, threads) = Store::open(&state_dir.join("matins.db"))?;
@@ -182,6 +186,33 @@ fn watch_signals(core: &Arc<Core>) -> anyhow::Result<()> {
         }
     });
     Ok(())
+}
+
+/// The state directory is for the daemon and the group of its socket; what runs leave is the daemon's alone.
+fn make_dirs(state_dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o750).create(state_dir)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir.join("runs"))
+}
+
+/// A lock file that was removed or replaced no longer keeps a second daemon away: this one stops.
+fn watch_lock(core: &Arc<Core>, lock: &StateLock) {
+    use std::os::unix::fs::MetadataExt as _;
+    let (path, stop, clock) = (lock.path().to_owned(), core.tasks.stop().clone(), Arc::clone(&core.clock));
+    let held = lock.file().metadata().map(|m| (m.dev(), m.ino())).ok();
+    core.tasks.spawn("state directory", OnEnd::Fatal, async move {
+        let in_place = || std::fs::symlink_metadata(&path).map(|m| (m.dev(), m.ino())).ok() == held;
+        while in_place() {
+            tokio::select! {
+                () = stop.softened() => return,
+                () = clock.sleep_until(clock.now() + LOCK_CHECK) => {}
+            }
+        }
+        tracing::error!(
+            "{} is not the file that this daemon locked: its state directory was moved or removed",
+            path.display()
+        );
+    });
 }
 
 /// A storage that failed stops the daemon: what is on disk is known again only after a restart.

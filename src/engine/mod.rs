@@ -96,6 +96,8 @@ pub enum Ending {
     Asked,
     /// It is killed.
     Killed,
+    /// Its launcher no longer answers: that is killed, and what it leaves is ended.
+    Forced,
 }
 
 /// A run of this process that has not ended.

@@ -25,6 +25,10 @@ use crate::proc::Identity;
 use crate::store::{self, Claimed, Finish};
 use crate::time::rfc3339_ms;
 
+/// How long after its timeout and grace a launcher may take to end its run.
+const LATE: Duration = Duration::from_secs(30);
+/// How long after a kill, or after the grace of a cancel, a launcher may take.
+const KILL_LATE: Duration = Duration::from_secs(5);
 /// Rest between two tries of a write that must come to be.
 const WRITE_REST: Duration = Duration::from_secs(1);
 
@@ -129,6 +133,7 @@ impl Watched for exec::Live {
             Ending::No => return,
             Ending::Asked => self.canceller().cancel(),
             Ending::Killed => self.canceller().kill(),
+            Ending::Forced => self.canceller().force(),
         };
         if let Err(e) = asked {
             tracing::error!(error = %e, "a launcher could not be signalled: {e}");
@@ -308,23 +313,47 @@ impl Watch {
         mut ending: watch::Receiver<Ending>,
     ) {
         let mut sent = Ending::No;
+        // The launcher keeps the limits; this is for one that is stopped or stuck.
+        let mut patience = self.timeout().map(|t| deadline(t + self.grace(core) + LATE));
         let ended = loop {
-            let wanted = *ending.borrow_and_update();
+            let wanted = (*ending.borrow_and_update()).min(Ending::Killed);
             if sent < wanted {
                 watched.end(wanted);
                 sent = wanted;
+                let wait = if wanted == Ending::Killed { KILL_LATE } else { self.grace(core) + KILL_LATE };
+                patience = Some(deadline(wait));
             }
             tokio::select! {
                 ended = watched.ended() => break ended,
+                () = reached(patience) => {
+                    tracing::error!(run.id = %self.id, "the launcher of run {} does not answer; killing it", self.id);
+                    watched.end(Ending::Forced);
+                    sent = Ending::Forced;
+                    patience = Some(deadline(KILL_LATE));
+                }
                 changed = ending.changed() => if changed.is_err() { break watched.ended().await },
             }
         };
         self.settle(core, ended).await;
     }
 
+    fn timeout(&self) -> Option<Duration> {
+        self.overrides.timeout_ms.map(Duration::from_millis).or(self.agent.timeout)
+    }
+
+    fn grace(&self, core: &Core) -> Duration {
+        self.agent.kill_grace.unwrap_or(core.settings.kill_grace)
+    }
+
     async fn settle(self, core: &Core, ended: Ended) {
         let report = match ended {
             Ended::Report(report) => report,
+            Ended::Vanished
+                if core.store.cancel_requested(self.number).await.is_ok_and(|by| by.is_some()) =>
+            {
+                let failure = ended_early(core, self.number).await;
+                return self.finish(core, Outcome::failed(failure)).await;
+            }
             Ended::Vanished => {
                 let why = "its launcher was killed from outside or the machine stopped; what was left of it was ended";
                 return self.finish(core, Outcome::failed(Failure::new(FailureCode::Interrupted, why))).await;
@@ -339,6 +368,9 @@ impl Watch {
             protocol: task_input::protocol(&self.agent),
             result_schema: self.overrides.result_schema.clone().or_else(|| self.agent.result_schema.clone()),
         };
+        if let Some(why) = &report.log_error {
+            tracing::warn!(run.id = %self.id, "the logs of run {} are not whole: {why}", self.id);
+        }
         let stopped = report.reason == Reason::Cancelled;
         let mut outcome = core.executor.outcome(request, report).await;
         if stopped {
@@ -357,6 +389,19 @@ impl Watch {
         outcome.skills.clone_from(&self.skills);
         let known = Known { agent: self.agent, overrides: self.overrides };
         finish(core, self.number, self.id, self.epoch, outcome, &known).await;
+    }
+}
+
+/// An instant of the monotonic clock: how long something has not answered is no matter of wall time.
+fn deadline(after: Duration) -> tokio::time::Instant {
+    let now = tokio::time::Instant::now();
+    now.checked_add(after).unwrap_or(now)
+}
+
+async fn reached(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

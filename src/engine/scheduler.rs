@@ -63,12 +63,7 @@ impl Tick for Scheduler {
         self.watch_clock(now_ms).await?;
         let due = self.take_due(now_ms);
         if !due.is_empty() {
-            let outcome = self.admit(&due, now_ms).await;
-            if outcome.is_err() {
-                // Nothing was admitted or its answer was lost: the watermarks decide at the next tick.
-                self.heap.extend(due.iter().filter_map(|&i| Some(Reverse((self.planned[i].next_ms?, i)))));
-            }
-            outcome?;
+            self.admit(&due, now_ms).await?;
         }
         self.reconcile(now_ms);
         Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
@@ -173,30 +168,26 @@ impl Scheduler {
         // All batches are handed in at once and in order; the writer commits them as they come.
         let answers = futures_util::future::join_all(writes.into_iter().map(|write| async {
             let answer = write.await;
-            self.core.wake.dispatcher.notify_one();
+            if answer.is_ok() {
+                self.core.wake.dispatcher.notify_one();
+            }
             (answer, self.core.clock.now())
         }))
         .await;
+        // Whatever fails, every schedule gets its place in the heap back: the watermarks decide again.
         let mut failure = None;
         for (moved, (answer, at)) in moves.iter().zip(answers) {
-            match answer {
-                Ok(admitted) => self.settle(moved, &admitted, at).await?,
+            let outcome = match answer {
+                Ok(admitted) => self.settle(moved, &admitted, at).await,
                 Err(e) => {
                     self.repush(moved);
-                    failure = Some(e);
+                    Err(e)
                 }
-            }
+            };
+            failure = failure.or(outcome.err());
         }
         self.core.changed();
-        match failure {
-            // What failed is in the heap again; the caller must not put the rest back too.
-            Some(e) if e.is_fatal() => Err(e),
-            Some(e) => {
-                tracing::error!(error = %e, "slots could not be admitted and stay due: {e}");
-                Ok(())
-            }
-            None => Ok(()),
-        }
+        failure.map_or(Ok(()), Err)
     }
 
     fn repush(&mut self, moved: &[Move]) {
@@ -254,10 +245,7 @@ impl Scheduler {
                     planned.next_ms = moved.next_ms;
                     self.push(moved.index);
                 }
-                Admitted::Void => {
-                    planned.next_ms = None;
-                    void.push(moved.index);
-                }
+                Admitted::Void => void.push(moved.index),
             }
         }
         self.reread(&void).await
@@ -265,18 +253,24 @@ impl Scheduler {
 
     /// A pass was void because its watermark is not where we left it: take it from the store.
     async fn reread(&mut self, void: &[usize]) -> Result<(), store::Error> {
+        let mut failure = None;
         for &index in void {
             let number = self.planned[index].schedule.number;
-            let stored = self.core.store.watermark(number).await?;
             tracing::warn!(schedule = number, "a schedule was moved by somebody else; reading it again");
+            let stored = self.core.store.watermark(number).await;
             let planned = &mut self.planned[index];
-            if let Some(watermark_ms) = stored {
-                planned.watermark_ms = watermark_ms;
-                planned.next_ms = planned.schedule.calendar.next_after(watermark_ms);
+            match stored {
+                Ok(Some(watermark_ms)) => {
+                    planned.watermark_ms = watermark_ms;
+                    planned.next_ms = planned.schedule.calendar.next_after(watermark_ms);
+                }
+                // It is over.
+                Ok(None) => planned.next_ms = None,
+                Err(e) => failure = failure.or(Some(e)),
             }
             self.push(index);
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// Every schedule that comes due again has an entry in the heap; one that lost it gets it back.

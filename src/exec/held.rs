@@ -6,6 +6,7 @@
 //! child and, after a restart, for a stranger alike; dropping it only stops watching.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +75,7 @@ impl Held {
             attempt: release.spec.attempt,
             epoch: release.epoch,
             gone: false,
+            killed: false,
         })
     }
 }
@@ -121,6 +123,12 @@ impl Canceller {
         // Not a second TERM: two that arrive together are one.
         Ok(proc::signal(&*self.pidfd, Signal::QUIT)?)
     }
+
+    /// Kills the launcher itself, which no longer answers; [`Live::ended`] then ends what it leaves.
+    pub fn force(&self) -> Result<bool, Error> {
+        self.asked.store(true, Ordering::SeqCst);
+        Ok(proc::signal(&*self.pidfd, Signal::KILL)?)
+    }
 }
 
 #[derive(Debug)]
@@ -142,6 +150,7 @@ pub struct Live {
     attempt: u32,
     epoch: Epoch,
     gone: bool,
+    killed: bool,
 }
 
 impl Live {
@@ -172,12 +181,20 @@ impl Live {
     /// ended first. May be dropped and called again.
     pub async fn ended(&mut self) -> Ended {
         if !self.gone {
-            self.watched.gone().await;
+            self.killed = self.watched.gone().await;
             self.gone = true;
         }
         let claim =
             Claim { run: self.run, attempt: self.attempt, epoch: self.epoch, launcher: &self.identity };
-        if let Some(report) = ExitReport::read(&self.dir, &claim) {
+        let leftovers = Leftovers { launcher: self.identity.clone(), run: self.run, fresh: true };
+        // A launcher that was killed has not ended its tree, so a report of its name is not its own.
+        if !self.killed
+            && let Some(report) = ExitReport::read(&self.dir, &claim)
+        {
+            if matches!(self.watched, Watched::Stranger(_)) {
+                // How a stranger's child ended cannot be learnt; a tree that is left is the sign of a forgery.
+                sweep_quietly(Leftovers { fresh: false, ..leftovers }).await;
+            }
             return Ended::Report(report);
         }
         if self.dir.is_pristine() {
@@ -188,20 +205,21 @@ impl Live {
                 SystemClock.now_ms(),
             ));
         }
-        let leftovers = Leftovers { launcher: self.identity.clone(), run: self.run, fresh: true };
         sweep_logged(leftovers).await;
         Ended::Vanished
     }
 }
 
 impl Watched {
-    async fn gone(&mut self) {
+    /// Waits for its end; whether a signal ended it, as far as that can be known.
+    async fn gone(&mut self) -> bool {
         match self {
-            Self::Child(child) => {
-                // An error can only say that it was reaped by others: then it is gone too.
-                let _ = child.wait().await;
+            // An error can only say that it was reaped by others: then it is gone too.
+            Self::Child(child) => child.wait().await.is_ok_and(|status| status.signal().is_some()),
+            Self::Stranger(ending) => {
+                ending.reached().await;
+                false
             }
-            Self::Stranger(ending) => ending.reached().await,
         }
     }
 }
@@ -237,13 +255,17 @@ pub async fn reattach(
             attempt,
             epoch,
             gone: false,
+            killed: false,
         }));
     }
     // Read only now: a launcher that ended while it was looked for has written its report before.
     let claim = Claim { run, attempt, epoch, launcher: identity };
     match ExitReport::read(dir, &claim) {
         Some(report) if report.never_started() => return Ok(Attach::NeverStarted),
-        Some(report) => return Ok(Attach::Ended(report)),
+        Some(report) => {
+            sweep_quietly(Leftovers { launcher: identity.clone(), run, fresh: false }).await;
+            return Ok(Attach::Ended(report));
+        }
         None => {}
     }
     // Nothing of another boot can be left, and what its files say may be lost with it.
@@ -255,6 +277,14 @@ pub async fn reattach(
         sweep_logged(leftovers).await;
     }
     Ok(Attach::Vanished)
+}
+
+/// Where a report is there nothing should be left; what is left nevertheless is ended.
+async fn sweep_quietly(leftovers: Leftovers) {
+    let run = leftovers.run;
+    if !matches!(tokio::task::spawn_blocking(move || sweep(&leftovers)).await, Ok(true)) {
+        tracing::error!(run.id = %run, "processes of run {run} could not be ended");
+    }
 }
 
 async fn sweep_logged(leftovers: Leftovers) {

@@ -93,6 +93,7 @@ impl Store {
                 format!("SQLite {found} can lose commits; {MIN_SQLITE} or newer is needed").into(),
             ));
         }
+        private_file(path).map_err(|e| open(e.into()))?;
         let mut writing = connect(path, Access::Write).map_err(|e| open(e.into()))?;
         migrate::run(&mut writing, path)?;
         let reading = (0..READERS)
@@ -121,6 +122,12 @@ impl Store {
     pub async fn integrity_check(&self) -> Result<String, Error> {
         self.readers.read(|db| Ok(db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?)).await
     }
+}
+
+/// Makes the file before SQLite does, for the daemon's user alone; SQLite gives its log the same mode.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
 }
 
 /// What a connection is for.

@@ -501,3 +501,46 @@ fn what_keeps_a_program_from_starting_is_a_launch_error() {
     assert_eq!(ended[3].failure_code.as_deref(), Some("runtime_error"));
     assert!(ended[3].error.as_deref().unwrap().contains("KILL"), "{:?}", ended[3].error);
 }
+
+#[test]
+fn a_launcher_that_does_not_answer_is_killed_with_its_tree() {
+    let home = Home::new();
+    let script = "echo $PPID > $MATINS_FILES_DIR/launcher; echo $$ > $MATINS_FILES_DIR/pid; exec sleep 1000";
+    home.agent("a", script, "kill_grace: 100ms\n");
+    let daemon = TestDaemon::start(home);
+    let run = daemon.trigger("a");
+    let read = |name: &str| {
+        let file = daemon.home.run_file(&run.to_string(), &format!("files/{name}"));
+        eventually_sync(name, || {
+            std::fs::read_to_string(&file).ok().and_then(|p| p.trim().parse::<i32>().ok())
+        })
+    };
+    let (launcher, pid) = (read("launcher"), read("pid"));
+    assert!(
+        std::process::Command::new("kill").args(["-STOP", &launcher.to_string()]).status().unwrap().success()
+    );
+    daemon.block_on(daemon.core().cancel(run, "ann".to_owned())).unwrap();
+    daemon.block_on(daemon.core().cancel(run, "ann".to_owned())).unwrap();
+    assert_eq!(daemon.wait_end(run).event.failure_code.as_deref(), Some("cancelled"));
+    assert!(!alive(pid) && !alive(launcher));
+}
+
+#[test]
+fn a_forged_report_of_a_killed_launcher_is_not_believed() {
+    let home = Home::new();
+    home.agent("first", "true", "");
+    let script = "cd $MATINS_RUN_DIR/attempts/1; sed \"s/[0-9a-f]\\{8\\}-[0-9a-f-]\\{27\\}/$MATINS_RUN_ID/g; \
+                  s/\\\"launcher_pid\\\":[0-9]*/\\\"launcher_pid\\\":$PPID/\" $(ls $MATINS_AGENT_DIR/../var/runs/*/attempts/1/exit.json) > exit.json; \
+                  echo $$ > $MATINS_FILES_DIR/pid; kill -9 $PPID; exec sleep 300";
+    home.agent("forger", script, "");
+    let daemon = TestDaemon::start(home);
+    let first = daemon.trigger("first");
+    daemon.wait_end(first);
+    let run = daemon.trigger("forger");
+    assert_eq!(daemon.wait_end(run).event.failure_code.as_deref(), Some("interrupted"));
+    let forged =
+        std::fs::read_to_string(daemon.home.run_file(&run.to_string(), "attempts/1/exit.json")).unwrap();
+    assert!(forged.contains(&run.to_string()), "the forgery was in place: {forged}");
+    let pid = std::fs::read_to_string(daemon.home.run_file(&run.to_string(), "files/pid")).unwrap();
+    assert!(!alive(pid.trim().parse().unwrap()), "its program is gone");
+}
