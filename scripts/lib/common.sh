@@ -17,7 +17,7 @@ fail() {
 need() {
   local pair missing=()
   for pair in "$@"; do
-    command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    type -P "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")    # a builtin of this shell does not count
   done
   install_packages "${missing[@]}"
 }
