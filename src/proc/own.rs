@@ -3,11 +3,11 @@
 
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, WaitStatus, child_subreaper, getpid, getsid,
+    DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, WaitStatus, child_subreaper, getpid,
     set_child_subreaper, set_dumpable_behavior, setrlimit, setsid, wait, waitpid,
 };
 
-use super::Error;
+use super::{Error, member};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +47,11 @@ pub fn own_pid() -> i32 {
     getpid().as_raw_nonzero().get()
 }
 
-/// This process's session id.
+/// This process's session id; 0 where the session's leader is outside of this pid namespace, as in a
+/// container. (Read from `/proc`, for the system call's wrapper knows no session 0.)
 #[must_use]
 pub fn own_session() -> i32 {
-    getsid(None).map_or(0, |sid| sid.as_raw_nonzero().get())
+    member(own_pid()).map_or(0, |own| own.sid)
 }
 
 /// Makes this process the leader of a session of its own. Fails in a process group leader.
@@ -104,5 +105,32 @@ pub fn reap_one(pid: i32) {
     if let Some(pid) = raw_pid(pid) {
         // ECHILD: it is not ours, so another process reaps it.
         let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_told_from_outside_too() {
+        assert_eq!(own_session(), member(own_pid()).unwrap().sid);
+        // As in a container: process 1 of a new pid namespace still belongs to a session outside of it.
+        let asked = std::env::args().any(|arg| arg == "--nocapture");
+        if own_pid() == 1 {
+            assert_eq!((asked, own_session()), (true, 0));
+            return;
+        }
+        #[expect(clippy::disallowed_methods, reason = "this test again, in another pid namespace")]
+        let inside = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "proc::own::tests::a_session_is_told_from_outside_too", "--nocapture"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&inside.stderr);
+        // A kernel that allows no namespaces has no such process either.
+        let allowed = !said.contains("unshare:");
+        assert!(!allowed || inside.status.success(), "{said}");
     }
 }
