@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(fields.take("input", Ok), None, "null is absent");
         let pointers: Vec<String> = fields.errors.iter().map(|e| e.pointer.clone()).collect();
         assert_eq!(pointers, ["/prompt", "/overlap", "/timeout"]);
-        assert!(fields.errors[1].message.contains("skip, queue, allow"));
+        assert!(fields.errors[1].message.contains("skip, queue_one, queue, "));
         assert_eq!(fields.finish().unwrap_err().status(), 422);
         let unknown = Fields::of(b"{\"a/b~c\": 1}", &HeaderMap::new()).unwrap();
         let error = format!("{:?}", unknown.finish().unwrap_err());

@@ -18,7 +18,7 @@ use super::source::{Span, Spanned};
 use super::yaml::Node;
 use super::{executor, parts, prompt, schemas, suggest};
 use crate::ids::AgentId;
-use crate::model::{Agent, Limits, Overlap, SecretSource, Skill};
+use crate::model::{Agent, Limits, Overlap, Policies, SecretSource, Skill};
 
 const ELSEWHERE: Elsewhere = Elsewhere {
     planned: &[
@@ -146,6 +146,7 @@ fn body(
         cwd,
         limits,
         webhooks,
+        policies: Policies::default(),
     })
 }
 
@@ -342,7 +343,7 @@ fn timeout(r: &mut Reader, f: &mut Fields<'_>) -> Option<Duration> {
 }
 
 fn limits(r: &mut Reader, f: &mut Fields<'_>) -> Limits {
-    let mut limits = Limits { output: Agent::DEFAULT_OUTPUT };
+    let mut limits = Limits::default();
     if let Some(mut fields) = f.take("limits").and_then(|node| r.map("limits", node)) {
         if let Some(output) = fields.take("output").and_then(|node| r.size("output", node)) {
             limits.output = output;

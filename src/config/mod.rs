@@ -42,7 +42,9 @@ pub use output::to_yaml;
 pub use overlay::ENV_PREFIX;
 pub use problem::{Problem, Problems, Severity};
 pub use schedule::MIN_PERIOD;
-pub use settings::{KEYS, Listen, MAX_SOCKET_PATH, Settings, ValueSource, load_settings};
+pub use settings::{
+    Housekeeping, KEYS, Keep, Listen, MAX_SOCKET_PATH, Retention, Settings, ValueSource, load_settings,
+};
 pub use skills::{SKILL_FILE, list_skills};
 pub use source::{MAX_FILE_BYTES, Origin, Source, Span, Spanned};
 pub use suggest::nearest;

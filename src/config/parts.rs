@@ -145,7 +145,7 @@ pub(super) fn webhooks(r: &mut Reader, node: &Spanned<Node>, base: &Path) -> Vec
             &Elsewhere { planned: &["format"], hints: &[("event", "write `events: [run.failed]`")] },
         );
         if let Some(url) = url {
-            hooks.push(Webhook { url, secret, events });
+            hooks.push(Webhook { url, secret, events, format: crate::model::Format::Standard });
         }
     }
     hooks

@@ -112,14 +112,13 @@ fn schedule(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, from: Inheri
     let (window, grace, deadline) = (time("catch_up_window"), time("grace"), time("start_deadline"));
     fields.finish(r, &ELSEWHERE);
     Some(Schedule {
-        id: ScheduleId::from(String::new()),
-        timing: timing?,
         overlap,
         max_concurrent: own_max.or(from.max_concurrent),
         catch_up: catch_up.unwrap_or(CatchUp::Latest),
         catch_up_window: window,
         grace,
         start_deadline: deadline,
+        ..Schedule::plain(ScheduleId::from(String::new()), timing?)
     })
 }
 

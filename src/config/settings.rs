@@ -15,7 +15,7 @@ use super::reader::{Elsewhere, Fields, Reader};
 use super::source::{Origin, Source, Span, Spanned};
 use super::yaml::Node;
 use super::{Env, Location, Problems, context, load, parts};
-use crate::model::{SecretSource, Webhook};
+use crate::model::{Budget, Hook, SecretSource, Webhook};
 
 /// Longest path of a Unix socket, bytes: `sun_path` holds 108 with its terminating NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -92,6 +92,51 @@ pub struct Listen {
     pub socket: PathBuf,
 }
 
+/// How many ended runs of one kind are kept: the newest `keep` of each agent, and none older than `days`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Runs of an agent.
+    pub keep: u64,
+    /// Age.
+    pub days: u64,
+}
+
+/// How much history is kept. The latest failure of an agent is never removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// COMPLETED runs.
+    pub completed: Keep,
+    /// FAILED runs.
+    pub failed: Keep,
+    /// Most bytes of the logs of all runs together; the oldest go first.
+    pub logs: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            completed: Keep { keep: 1000, days: 90 },
+            failed: Keep { keep: 1000, days: 365 },
+            logs: 2 << 30,
+        }
+    }
+}
+
+/// What the daemon does for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Housekeeping {
+    /// When a backup is made: a cron pattern in the daemon's zone; `None`: never.
+    pub backup: Option<String>,
+    /// Backups that are kept.
+    pub keep_backups: u32,
+}
+
+impl Default for Housekeeping {
+    fn default() -> Self {
+        Self { backup: Some("0 3 * * *".to_owned()), keep_backups: 7 }
+    }
+}
+
 /// The effective settings; paths are absolute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -115,6 +160,18 @@ pub struct Settings {
     pub kill_grace: Duration,
     /// How long a launcher goes on without a daemon.
     pub orphan_grace: Duration,
+    /// Places that runs of each pool share.
+    pub pools: BTreeMap<String, u32>,
+    /// What all agents together may use up.
+    pub budget: Budget,
+    /// How much history is kept.
+    pub retention: Retention,
+    /// Backups.
+    pub housekeeping: Housekeeping,
+    /// Started for each failure of any agent that is told of.
+    pub on_failure: Option<Hook>,
+    /// An outside monitor's address for the daemon itself.
+    pub ping_url: Option<String>,
     /// Endpoints that hear of every agent.
     pub webhooks: Vec<Webhook>,
     /// Signs messages to URLs that were given per run; without it they are unsigned.
@@ -142,6 +199,12 @@ impl Settings {
             drain_timeout: Duration::from_mins(1),
             kill_grace: Duration::from_secs(10),
             orphan_grace: Duration::from_hours(1),
+            pools: BTreeMap::new(),
+            budget: Budget::default(),
+            retention: Retention::default(),
+            housekeeping: Housekeeping::default(),
+            on_failure: None,
+            ping_url: None,
             webhooks: Vec::new(),
             webhook_secret: None,
             allow_private_webhooks: false,

@@ -73,6 +73,7 @@ impl Job {
 pub fn protocol(agent: &Agent) -> Protocol {
     match &agent.executor {
         Executor::Command { protocol, .. } => *protocol,
+        Executor::Llm(_) => Protocol::Matins,
     }
 }
 
@@ -97,7 +98,9 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         None => template::render(&agent.prompt, &context)
             .map_err(|e| launch_error(format!("the prompt cannot be rendered: {e}")))?,
     };
-    let Executor::Command { command, .. } = &agent.executor;
+    let Executor::Command { command, .. } = &agent.executor else {
+        return Err(launch_error("this version has no built-in agent; use an executor of type command"));
+    };
     let argv = command
         .iter()
         .map(
@@ -184,9 +187,12 @@ fn skills(core: &Core, agent: &Agent, overridden: Option<&[String]>) -> Result<V
 
 /// What a template sees.
 async fn context(core: &Core, agent: &Agent, claimed: &Claimed, input: &Value) -> Value {
-    let Executor::Command { command, .. } = &agent.executor;
     let plain = |text: &String| !text.contains('{');
-    if plain(&agent.prompt) && command.iter().all(plain) {
+    let plain_command = match &agent.executor {
+        Executor::Command { command, .. } => command.iter().all(plain),
+        Executor::Llm(_) => true,
+    };
+    if plain(&agent.prompt) && plain_command {
         // Nothing looks at it.
         return Value::Null;
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Overlap, Schedule, words};
+use super::{Format, Limits, Llm, Overlap, Policies, Schedule, words};
 use crate::ids::AgentId;
 
 /// How a program's outcome is read.
@@ -38,6 +38,8 @@ pub enum Executor {
         /// How its outcome is read.
         protocol: Protocol,
     },
+    /// The built-in agent.
+    Llm(Llm),
 }
 
 /// Where a secret's value comes from. The value itself is never stored.
@@ -59,6 +61,16 @@ pub enum WebhookEvent {
     RunCompleted,
     /// A run ended FAILED.
     RunFailed,
+    /// Slots were lost: nothing ran for them and nothing will.
+    RunMissed,
+    /// A slot was left out for an overlap, a full queue, a budget or an open breaker.
+    RunSkipped,
+    /// Failures in a row paused an agent.
+    BreakerOpened,
+    /// An agent had no success for as long as it should.
+    AgentOverdue,
+    /// An endpoint said that it is gone, and gets no more messages.
+    EndpointDisabled,
     /// A test message.
     Ping,
 }
@@ -66,6 +78,11 @@ pub enum WebhookEvent {
 words!(WebhookEvent {
     RunCompleted => "run.completed",
     RunFailed => "run.failed",
+    RunMissed => "run.missed",
+    RunSkipped => "run.skipped",
+    BreakerOpened => "agent.breaker_opened",
+    AgentOverdue => "agent.overdue",
+    EndpointDisabled => "endpoint.disabled",
     Ping => "ping",
 });
 
@@ -78,6 +95,9 @@ pub struct Webhook {
     pub secret: Option<SecretSource>,
     /// Which messages it gets.
     pub events: Vec<WebhookEvent>,
+    /// The shape of its messages.
+    #[serde(default)]
+    pub format: Format,
 }
 
 /// A skill that an agent seeds.
@@ -87,13 +107,6 @@ pub struct Skill {
     pub id: String,
     /// The folder.
     pub dir: PathBuf,
-}
-
-/// Limits of one attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Most bytes on stdout and stderr together.
-    pub output: u64,
 }
 
 /// A checked agent definition.
@@ -139,13 +152,14 @@ pub struct Agent {
     pub limits: Limits,
     /// Endpoints that hear of its runs.
     pub webhooks: Vec<Webhook>,
+    /// Everything else that it asks for.
+    #[serde(default)]
+    pub policies: Policies,
 }
 
 impl Agent {
     /// Timeout of one attempt where the file says nothing.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
-    /// `limits.output` where the file says nothing, bytes.
-    pub const DEFAULT_OUTPUT: u64 = 64 << 20;
 
     /// The directory of its file, against which relative paths of the definition resolve.
     #[must_use]

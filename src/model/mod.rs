@@ -9,17 +9,24 @@ mod cron;
 mod delivery;
 mod event;
 mod failure;
+mod policy;
 mod run;
 mod schedule;
 mod slot;
 
-pub use agent::{Agent, Executor, Limits, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
+pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{Cron, CronError, CronPool};
 pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, SeededSkill, Usage};
 pub use failure::{Failure, FailureCode};
+pub use policy::{
+    ApiScope, Breaker, Budget, Format, Hook, Limits, Llm, Network, NotifyWhen, OnInterrupt, Policies,
+    Priority, Retry, RetryOn, SuccessWhen, Variant,
+};
 pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
-pub use schedule::{CatchUp, Overlap, Schedule, Timing, fingerprint};
+pub use schedule::{
+    Bounds, CatchUp, Dst, DstGap, DstOverlap, Exclude, Overlap, Schedule, SlotOverrides, Timing, fingerprint,
+};
 pub use slot::NotRun;
 
 /// Implements `as_str`, `Display` and `FromStr` for an enum of words, from one list, so that the

@@ -13,13 +13,26 @@ use crate::ids::ScheduleId;
 pub enum Overlap {
     /// The slot ends `not_run:overlap`. Default of schedules.
     Skip,
+    /// It waits alone: the one that waited before it ends FAILED `superseded`.
+    QueueOne,
     /// It waits behind the others, at most [`Overlap::QUEUE_CAP`] of one agent. Default of manual triggers.
     Queue,
+    /// The runs in the way are cancelled; it starts when they have ended.
+    CancelPrevious,
+    /// As `cancel_previous`, without a grace.
+    Replace,
     /// It runs beside the others.
     Allow,
 }
 
-words!(Overlap { Skip => "skip", Queue => "queue", Allow => "allow" });
+words!(Overlap {
+    Skip => "skip",
+    QueueOne => "queue_one",
+    Queue => "queue",
+    CancelPrevious => "cancel_previous",
+    Replace => "replace",
+    Allow => "allow",
+});
 
 impl Overlap {
     /// Most runs of one agent that wait in the queue.
@@ -31,11 +44,91 @@ impl Overlap {
 pub enum CatchUp {
     /// One run stands for all of them and is told the window. Default.
     Latest,
+    /// Each of them runs, oldest first, at most `catch_up_max` of the newest.
+    All,
     /// None of them runs.
     None,
 }
 
-words!(CatchUp { Latest => "latest", None => "none" });
+words!(CatchUp { Latest => "latest", All => "all", None => "none" });
+
+/// What becomes of a fixed wall-clock time that a day skips.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum DstGap {
+    /// It is due at the first instant after the gap.
+    #[default]
+    After,
+    /// It is not due on that day.
+    Skip,
+}
+
+words!(DstGap { After => "after", Skip => "skip" });
+
+/// What becomes of a fixed wall-clock time that a day has twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum DstOverlap {
+    /// It is due on the first pass.
+    #[default]
+    First,
+    /// It is due on the last pass.
+    Last,
+    /// It is due on both.
+    Both,
+}
+
+words!(DstOverlap { First => "first", Last => "last", Both => "both" });
+
+/// The rule of a pattern for the days on which the clock is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dst {
+    /// In the gap.
+    pub gap: DstGap,
+    /// In the overlap.
+    pub overlap: DstOverlap,
+}
+
+/// Instants at which a schedule is not due: their slots end `not_run:excluded`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exclude {
+    /// Whatever this pattern names, to the minute: `* * * * SAT,SUN`, `* 12 * * *`.
+    Cron {
+        /// The parsed pattern.
+        cron: Cron,
+        /// IANA name of the zone.
+        timezone: String,
+    },
+    /// Stretches of time, `[start, end)` in Unix milliseconds, ascending and apart: from a date, a
+    /// range of dates or a calendar file.
+    Spans(Vec<(i64, i64)>),
+}
+
+/// From when, until when and how often a schedule is due.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bounds {
+    /// Not before this instant, Unix milliseconds.
+    pub start_ms: Option<i64>,
+    /// Not at or after this instant, Unix milliseconds.
+    pub end_ms: Option<i64>,
+    /// Runs in all; the schedule is over after them.
+    pub max_runs: Option<u32>,
+}
+
+/// What the runs of one schedule do otherwise than the agent says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SlotOverrides {
+    /// Another prompt; a template, as the agent's.
+    pub prompt: Option<String>,
+    /// Another input.
+    pub input: Option<serde_json::Value>,
+    /// Other skills.
+    pub skills: Option<Vec<super::Skill>>,
+    /// Another timeout of one attempt.
+    pub timeout: Option<Duration>,
+}
 
 /// The timing of one schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +148,20 @@ pub enum Timing {
         /// Offset from the epoch, less than `period`.
         phase: Duration,
     },
+    /// Once.
+    At {
+        /// The instant, Unix milliseconds.
+        at_ms: i64,
+        /// IANA name of the zone in which it was written.
+        timezone: String,
+    },
+    /// That long after a run of the agent has ended; where none ever has, after the schedule began.
+    After {
+        /// The delay.
+        delay: Duration,
+    },
+    /// Each time the daemon starts: `on: startup`.
+    Startup,
 }
 
 impl Timing {
@@ -71,6 +178,18 @@ impl Timing {
                 crate::time::human_duration(*period),
                 crate::time::human_duration(*phase)
             ),
+            Self::At { at_ms, timezone } => {
+                let at = crate::time::from_ms(*at_ms);
+                let local = crate::time::zone(timezone).map_or_else(
+                    |_| at.to_string(),
+                    |tz| at.to_zoned(tz).strftime("%Y-%m-%dT%H:%M:%S").to_string(),
+                );
+                format!("at {local} {timezone}")
+            }
+            Self::After { delay } => {
+                format!("{} after the run before", crate::time::human_duration(*delay))
+            }
+            Self::Startup => "on startup".to_owned(),
         }
     }
 
@@ -78,8 +197,8 @@ impl Timing {
     #[must_use]
     pub fn timezone(&self) -> &str {
         match self {
-            Self::Cron { timezone, .. } => timezone,
-            Self::Every { .. } => "UTC",
+            Self::Cron { timezone, .. } | Self::At { timezone, .. } => timezone,
+            Self::Every { .. } | Self::After { .. } | Self::Startup => "UTC",
         }
     }
 }
@@ -103,6 +222,58 @@ pub struct Schedule {
     pub grace: Option<Duration>,
     /// Longest wait in the queue; `None`: until the next slot under `skip` and `allow`, unbounded under `queue`.
     pub start_deadline: Option<Duration>,
+    /// Most missed slots that `catch_up: all` makes up for.
+    #[serde(default = "Schedule::default_catch_up_max")]
+    pub catch_up_max: u32,
+    /// When it is due at all.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// When it is not due; the agent's `exclude:` first.
+    #[serde(default)]
+    pub exclude: Vec<Exclude>,
+    /// The rule for the days on which the clock is set.
+    #[serde(default)]
+    pub dst: Dst,
+    /// Longest stable delay of a slot's start, different for each slot; the slot's identity stays.
+    #[serde(default)]
+    pub jitter: Option<Duration>,
+    /// Longest stable delay of every slot's start, the same for all of an agent.
+    #[serde(default)]
+    pub spread: Option<Duration>,
+    /// What its runs do otherwise.
+    #[serde(default)]
+    pub overrides: SlotOverrides,
+}
+
+impl Schedule {
+    /// `catch_up_max` where the file says nothing.
+    pub const DEFAULT_CATCH_UP_MAX: u32 = 100;
+
+    fn default_catch_up_max() -> u32 {
+        Self::DEFAULT_CATCH_UP_MAX
+    }
+
+    /// A schedule of this timing that says nothing else.
+    #[must_use]
+    pub fn plain(id: ScheduleId, timing: Timing) -> Self {
+        Self {
+            id,
+            timing,
+            overlap: Overlap::Skip,
+            max_concurrent: None,
+            catch_up: CatchUp::Latest,
+            catch_up_window: None,
+            grace: None,
+            start_deadline: None,
+            catch_up_max: Self::DEFAULT_CATCH_UP_MAX,
+            bounds: Bounds::default(),
+            exclude: Vec::new(),
+            dst: Dst::default(),
+            jitter: None,
+            spread: None,
+            overrides: SlotOverrides::default(),
+        }
+    }
 }
 
 /// The fingerprint of a timing: 12 hexadecimal digits that change when the timing does.
@@ -111,6 +282,9 @@ pub fn fingerprint(timing: &Timing) -> String {
     let canonical = match timing {
         Timing::Cron { cron, timezone } => format!("cron\0{}\0{timezone}", cron.text()),
         Timing::Every { period, phase } => format!("every\0{}\0{}", period.as_millis(), phase.as_millis()),
+        Timing::At { at_ms, .. } => format!("at\0{at_ms}"),
+        Timing::After { delay } => format!("after\0{}", delay.as_millis()),
+        Timing::Startup => "startup".to_owned(),
     };
     let digest = Sha256::digest(canonical.as_bytes());
     digest.iter().take(6).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))

@@ -42,6 +42,7 @@ impl Calendar {
             Timing::Cron { cron, timezone } => {
                 Ok(Self(Kind::Cron { cron: cron.clone(), tz: zone(timezone).map_err(Error::Zone)? }))
             }
+            Timing::At { .. } | Timing::After { .. } | Timing::Startup => Err(Error::Period),
             Timing::Every { period, .. } if *period < Self::MIN_PERIOD => Err(Error::Period),
             Timing::Every { period, phase } => {
                 Ok(Self(Kind::Every { period_ms: millis(*period), phase_ms: millis(*phase) }))

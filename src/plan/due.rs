@@ -152,7 +152,7 @@ impl Verdict {
         let window = policy.catch_up_window.map_or_else(|| grace.max(period.min(WINDOW_MAX_MS)), millis);
         let in_time = now_ms.saturating_sub(newest_ms) <= grace;
         let keep_ms = match policy.catch_up {
-            CatchUp::Latest => now_ms.saturating_sub(window),
+            CatchUp::Latest | CatchUp::All => now_ms.saturating_sub(window),
             CatchUp::None => i64::MAX,
         };
         if in_time {

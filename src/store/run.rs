@@ -115,7 +115,7 @@ impl Store {
     ) -> Result<(), Error> {
         self.writer
             .write(move |db| {
-                let sql = "UPDATE runs SET state = 'RUNNING', started_at = coalesce(started_at, ?3), attempt = attempt + 1,
+                let sql = "UPDATE runs SET state = 'RUNNING', started_at = coalesce(started_at, ?3), attempt = attempt + 1, attempt_at = ?3,
                                   boot_id = ?4, pid = ?5, start_ticks = ?6, pidfd_inode = ?7, updated_at = ?3
                            WHERE number = ?1 AND epoch = ?2 AND state = 'PENDING' AND claimed_at IS NOT NULL";
                 let changed = db.prepare_cached(sql)?.execute(params![
@@ -274,7 +274,7 @@ impl Rooms {
         let most = match (waiting.max_concurrent, waiting.overlap) {
             (Some(most), _) => most,
             (None, Overlap::Allow) => return Ok(true),
-            (None, Overlap::Queue | Overlap::Skip) => 1,
+            (None, _) => 1,
         };
         let under_way = match self.0.entry(waiting.claimed.agent) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),

@@ -108,15 +108,9 @@ fn set_timing(agent: &mut Agent, timing: Option<Timing>, overlap: Overlap) {
     agent.overlap = overlap;
     agent.max_concurrent = None;
     agent.schedules = timing
-        .map(|timing| Schedule {
-            id: matins::ids::ScheduleId::new(&matins::model::fingerprint(&timing), 0),
-            timing,
-            overlap,
-            max_concurrent: None,
-            catch_up: matins::model::CatchUp::Latest,
-            catch_up_window: None,
-            grace: None,
-            start_deadline: None,
+        .map(|timing| {
+            let id = matins::ids::ScheduleId::new(&matins::model::fingerprint(&timing), 0);
+            Schedule { overlap, ..Schedule::plain(id, timing) }
         })
         .into_iter()
         .collect();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    Agent, CatchUp, Executor, Overlap, Protocol, SecretSource, Timing, Webhook, WebhookEvent,
+    Agent, CatchUp, Executor, Format, Overlap, Protocol, SecretSource, Timing, Webhook, WebhookEvent,
 };
 
 /// Every key of this version.
@@ -105,11 +105,13 @@ fn every_key_is_read() {
                 url: "https://hooks.example/matins".into(),
                 secret: Some(SecretSource::Credential("hook-secret".into())),
                 events: vec![WebhookEvent::RunCompleted, WebhookEvent::RunFailed],
+                format: Format::Standard,
             },
             Webhook {
                 url: "http://127.0.0.1:8080/".into(),
                 secret: None,
                 events: vec![WebhookEvent::RunFailed, WebhookEvent::Ping],
+                format: Format::Standard,
             }
         ]
     );
@@ -125,7 +127,7 @@ fn schedules_are_complete_by_themselves() {
         Timing::Cron { cron, timezone } => {
             assert_eq!((cron.text(), timezone.as_str()), ("0 9 * * MON-FRI", "Europe/Berlin"));
         }
-        every @ Timing::Every { .. } => panic!("{every:?}"),
+        other => panic!("{other:?}"),
     }
     assert_eq!((cron.overlap, cron.max_concurrent), (Overlap::Queue, Some(2)));
     assert_eq!(cron.catch_up, CatchUp::None);
@@ -158,10 +160,10 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(agent.input, json!({}));
     assert_eq!(agent.timeout, Some(Duration::from_hours(1)));
     assert_eq!((agent.kill_grace, agent.cwd), (None, None));
-    assert_eq!(agent.limits.output, Agent::DEFAULT_OUTPUT);
+    assert_eq!(agent.limits.output, crate::model::Limits::DEFAULT_OUTPUT);
     assert_eq!(agent.overlap, Overlap::Skip);
     assert!(agent.schedules.is_empty() && agent.webhooks.is_empty() && agent.skills.is_empty());
-    let Executor::Command { command, protocol } = agent.executor;
+    let Executor::Command { command, protocol } = agent.executor else { panic!("another executor") };
     assert_eq!((command, protocol), (vec!["sh".to_owned()], Protocol::Plain));
 }
 

@@ -43,12 +43,6 @@ const KEYS_AND_KINDS: Cases = &[
     ("max_concurrent: 0", &["1:17 error: `max_concurrent` must be a whole number from 1 to 4294967295"]),
     ("max_concurrent: two", &["1:17 error: `max_concurrent` must be a whole number, not text"]),
     ("overlap: skpi", &["1:10 error: unknown word `skpi` for `overlap` | did you mean `skip`?"]),
-    (
-        "overlap: replace",
-        &[
-            "1:10 error: `overlap: replace` is not available in this version | write one of `skip`, `queue` or `allow`",
-        ],
-    ),
     ("limits: { output: lots }", &["1:19 error: `lots` is not a size | write e.g. `512K`, `64M` or `2G`"]),
     ("limits: { output: 0 }", &["1:19 error: `0` is not a size | write e.g. `512K`, `64M` or `2G`"]),
     (
@@ -155,10 +149,6 @@ const SCHEDULES: Cases = &[
     (
         "schedules: [{ at: 2026-12-01T09:00 }]",
         &["1:15 error: `at` is not available in this version | remove the key"],
-    ),
-    (
-        "schedules: [{ every: 1m, catch_up: all }]",
-        &["1:36 error: `catch_up: all` is not available in this version | write one of `latest` or `none`"],
     ),
     (
         "schedules: [{ every: 1m, catch_up: last }]",
@@ -374,7 +364,6 @@ const NAMES_SECRETS_AND_WEBHOOKS: Cases = &[
         "webhooks: [{ url: 'https://a.example/', events: [run.fail, run.missed, ping, ping] }]",
         &[
             "1:50 error: unknown word `run.fail` for `events` | did you mean `run.failed`?",
-            "1:60 error: `events: run.missed` is not available in this version | write one of `run.completed`, `run.failed` or `ping`",
             "1:78 warning: `ping` is listed twice | remove one of the two",
         ],
     ),
