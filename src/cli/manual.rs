@@ -43,7 +43,8 @@ pub fn write(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".md") && !pages.iter().any(|(page, _)| *page == name) {
+        let is_page = Path::new(&name).extension().is_some_and(|e| e == "md");
+        if is_page && !pages.iter().any(|(page, _)| *page == name) {
             std::fs::remove_file(entry.path())?;
         }
     }
@@ -55,8 +56,7 @@ fn shown(command: &Command) -> impl Iterator<Item = &Command> {
 }
 
 fn index(root: &Command) -> String {
-    let mut text =
-        "# Commands\n\n`matins COMMAND`, one page each:\n\n| command | does |\n|---|---|\n".to_owned();
+    let mut text = format!("# Commands\n\n{INTRO}\n| command | does |\n|---|---|\n");
     for command in shown(root) {
         let name = command.get_name();
         let _ = writeln!(text, "| [{name}]({name}.md) | {} |", cell(&about(command)));
