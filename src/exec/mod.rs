@@ -13,6 +13,7 @@
 
 mod held;
 pub mod launcher;
+mod leave;
 mod layout;
 mod lines;
 mod outcome;
@@ -27,6 +28,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
+pub use leave::{Left, end_launchers};
 pub use layout::{AttemptDir, RunDirs};
 pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Step, Steps, read_steps};
 pub use outcome::{RESULT_MAX, read_outcome};
