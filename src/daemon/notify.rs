@@ -41,7 +41,7 @@ pub fn reloading(what: &str) {
 
 /// The daemon stops; systemd is asked for as much time as the settings give the runs.
 pub fn stopping(core: &Core) {
-    let settings = &core.settings;
+    let settings = core.settings();
     let patience = settings.drain_timeout + settings.kill_grace * 2 + STOP_RESERVE;
     let runs = core.live_count();
     let status = format!("stopping: waiting for {}", count(runs, "run"));

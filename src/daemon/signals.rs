@@ -47,7 +47,7 @@ pub fn watch(core: &Arc<Core>, Caught(mut signals): Caught) {
     });
 }
 
-fn act(core: &Core, signal: i32) {
+fn act(core: &Arc<Core>, signal: i32) {
     let stop = core.tasks.stop();
     if signal == SIGHUP {
         tracing::warn!("reloading is not available in this version; restart to read the files again");
