@@ -62,7 +62,10 @@ pub fn starting(tasks: &Tasks) -> tokio_util::sync::DropGuard {
                 () = tokio::time::sleep(every) => notify::alive(Some(START_MORE)),
             }
         }
-        tracing::error!("the start takes longer than {} s; systemd is no longer asked to wait", START_MAX.as_secs());
+        tracing::error!(
+            "the start takes longer than {} s; systemd is no longer asked to wait",
+            START_MAX.as_secs()
+        );
         over.cancelled().await;
     });
     started.drop_guard()

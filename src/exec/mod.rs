@@ -13,8 +13,8 @@
 
 mod held;
 pub mod launcher;
-mod leave;
 mod layout;
+mod leave;
 mod lines;
 mod outcome;
 mod prepare;
@@ -28,8 +28,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
-pub use leave::{Left, end_launchers};
 pub use layout::{AttemptDir, RunDirs};
+pub use leave::{Left, end_launchers};
 pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Step, Steps, read_steps};
 pub use outcome::{RESULT_MAX, read_outcome};
 pub use prepare::{Preparation, prepare};
