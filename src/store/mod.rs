@@ -15,6 +15,7 @@
 mod admit;
 mod checkpoint;
 mod definitions;
+mod due;
 mod endpoints;
 mod error;
 mod events;
@@ -39,14 +40,12 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
+pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay, is_command};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use ledger::{SlotFilter, SlotRow};
-pub use outbox::{
-    AGENT_COMMAND, AttemptRecord, AttemptRow, DAEMON_COMMAND, DeliveryFilter, DeliveryRow, DueDelivery,
-    LostSlots, NewDelivery, TellLost, UnderWay,
-};
+pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;
 pub use reader::READERS;
 pub use run::{Cancelled, Claim, Claimed, Finish};
