@@ -114,6 +114,8 @@ pub enum Command {
     },
     /// Show how the daemon is
     Status,
+    /// Read settings and agents anew; with an error anywhere nothing changes
+    Reload,
     /// List webhook deliveries, newest first
     Deliveries {
         /// Only those in this state: PENDING, DELIVERED or EXHAUSTED

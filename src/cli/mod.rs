@@ -14,6 +14,7 @@ mod logs;
 mod manual;
 mod notify;
 pub mod output;
+mod reload;
 mod run;
 mod serve;
 mod show;
@@ -96,6 +97,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Cancel { run } => run::cancel(session, &run).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Status => status::status(session).await,
+        Command::Reload => reload::reload(session).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
         Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
         Command::Notify { command: NotifyCommand::Test { agent } } => notify::test(session, agent).await,

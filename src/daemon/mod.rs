@@ -6,6 +6,8 @@
 //! that the daemon needs has died.
 
 pub mod listen;
+pub mod reload;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,7 +17,7 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::config::{self, Env, LoadedAgents, Settings};
+use crate::config::{self, Env, LoadedAgents, Location, Settings};
 use crate::engine::{Core, Launcher, Parts};
 use crate::ids::SystemEntropy;
 use crate::proc::{self, StateLock};
@@ -66,15 +68,16 @@ pub fn serve(options: &Options) -> anyhow::Result<ExitCode> {
         .thread_name("matins")
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(run(settings, env))
+    runtime.block_on(run(location, settings, env))
 }
 
-async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
+async fn run(location: Location, settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     let stop = Stop::new();
     let tasks = Tasks::new(stop.clone());
     // An orphan of a run comes to us, and no process of the same user reads our memory.
     proc::set_subreaper().context("cannot become the reaper of orphaned processes")?;
     proc::set_non_dumpable().context("cannot protect the daemon's memory")?;
+    let seen = watch::Print::of(&settings);
     let loaded = config::load_agents(&settings, &env);
     log(&loaded.problems);
     let launcher = Launcher { exe: PathBuf::from(OWN_EXE), state_dir: settings.state_dir.clone() };
@@ -96,7 +99,9 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     let serving = listen::serve_unix(listener, router, core.tasks.clone(), core.drained().cancelled_owned());
     core.tasks.spawn("listener", OnEnd::Fatal, serving);
     core.start();
+    core.reloads.locate(location);
     watch_signals(&core)?;
+    watch::start(&core, seen);
     watch_store(&core);
     watch_lock(&core, &daemon.lock);
     tracing::info!(
@@ -168,7 +173,7 @@ fn watch_signals(core: &Arc<Core>) -> anyhow::Result<()> {
     let watch = async move {
         while let Some(signal) = signals.next().await {
             if signal == SIGHUP {
-                tracing::warn!("reloading is not available in this version; restart to read the files again");
+                reload::on_hangup(&killer);
             } else if stop.is_soft() {
                 tracing::warn!("a second signal: ending runs now");
                 killer.kill_all();

@@ -14,6 +14,7 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+pub mod reload;
 mod run;
 mod scheduler;
 mod settle;
@@ -36,6 +37,7 @@ use crate::time::Clock;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use message::PingError;
 pub use metrics::Metrics;
+pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use scheduler::next_fires;
 pub use settle::Settled;
@@ -52,6 +54,8 @@ pub struct Core {
     pub entropy: Arc<dyn Entropy>,
     /// The daemon's settings; a reload replaces them as a whole.
     settings: RwLock<Arc<Settings>>,
+    /// Reloading.
+    pub reloads: reload::Reloads,
     state_dir: PathBuf,
     /// The environment that the daemon was started with.
     pub env: Env,
@@ -120,6 +124,7 @@ impl Core {
             entropy: parts.entropy,
             state_dir: parts.settings.state_dir.clone(),
             settings: RwLock::new(Arc::new(parts.settings)),
+            reloads: reload::Reloads::default(),
             env: parts.env,
             catalog: Catalog::default(),
             executor: parts.executor,
@@ -278,6 +283,10 @@ impl Core {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 }
 

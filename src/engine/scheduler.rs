@@ -58,14 +58,13 @@ impl Tick for Scheduler {
     const NAME: &'static str = "scheduler";
 
     async fn tick(&mut self) -> Result<Next, store::Error> {
-        self.load();
-        let now_ms = self.core.clock.now_ms();
-        self.watch_clock(now_ms).await?;
-        let due = self.take_due(now_ms);
-        if !due.is_empty() {
-            self.admit(&due, now_ms).await?;
+        let swap = self.core.reloads.take();
+        let decided = self.pass().await;
+        if let Some(swap) = swap {
+            swap.carry_out(&self.core, decided.clone()).await;
+            self.load();
         }
-        self.reconcile(now_ms);
+        self.reconcile(decided?);
         Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
     }
 }
@@ -82,6 +81,18 @@ impl Scheduler {
             last_ms,
             checked_ms: last_ms,
         }
+    }
+
+    /// Admits everything that is due, and says up to when every slot is decided now.
+    async fn pass(&mut self) -> Result<i64, store::Error> {
+        self.load();
+        let now_ms = self.core.clock.now_ms();
+        self.watch_clock(now_ms).await?;
+        let due = self.take_due(now_ms);
+        if !due.is_empty() {
+            self.admit(&due, now_ms).await?;
+        }
+        Ok(now_ms)
     }
 
     /// Takes the catalog over if it was replaced.
