@@ -8,10 +8,7 @@ use super::{Answer, ApiError, App, Caller, data};
 use crate::engine::{By, ReloadError};
 
 /// Puts the files in force, all or nothing.
-pub async fn reload(
-    State(app): State<App>,
-    caller: Option<Extension<Caller>>,
-) -> Answer<ReloadView> {
+pub async fn reload(State(app): State<App>, caller: Option<Extension<Caller>>) -> Answer<ReloadView> {
     let who = caller.map_or_else(|| "somebody".to_owned(), |Extension(caller)| caller.name.to_string());
     let done = app.core.reload(By::Somebody(who)).await?;
     Ok(data(done.as_ref().into()))

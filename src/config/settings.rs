@@ -23,6 +23,7 @@ pub const MAX_SOCKET_PATH: usize = 107;
 pub const KEYS: &[&str] = &[
     "agents_dir",
     "skills_dir",
+    "watch",
     "state_dir",
     "listen.socket",
     "timezone",
@@ -146,6 +147,8 @@ pub struct Settings {
     pub agents_dir: PathBuf,
     /// Directory of skills.
     pub skills_dir: PathBuf,
+    /// Whether changes of the files are put in force by themselves.
+    pub watch: bool,
     /// Directory of the database, the runs and the files.
     pub state_dir: PathBuf,
     /// Listeners.
@@ -192,6 +195,7 @@ impl Settings {
             file: at.file.clone(),
             agents_dir: dir.join("agents"),
             skills_dir: dir.join("skills"),
+            watch: true,
             state_dir,
             listen: Listen { socket },
             timezone: "UTC".to_owned(),
@@ -231,6 +235,7 @@ impl Settings {
         match key {
             "agents_dir" => self.agents_dir.display().to_string(),
             "skills_dir" => self.skills_dir.display().to_string(),
+            "watch" => self.watch.to_string(),
             "state_dir" => self.state_dir.display().to_string(),
             "listen.socket" => self.listen.socket.display().to_string(),
             "timezone" => self.timezone.clone(),
@@ -296,6 +301,11 @@ fn read(r: &mut Reader, at: &Location, root: &Spanned<Node>) -> Settings {
             Ok(zone) => set(r, &mut s.timezone, zone, &mut s.sources, "timezone", node),
             Err(sentence) => r.sentence(node.span, Severity::Error, &sentence),
         }
+    }
+    if let Some(node) = f.take("watch")
+        && let Some(watch) = r.flag("watch", node)
+    {
+        set(r, &mut s.watch, watch, &mut s.sources, "watch", node);
     }
     if let Some(node) = f.take("max_running")
         && let Some(n) = r.count("max_running", node)

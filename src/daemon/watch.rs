@@ -112,6 +112,13 @@ async fn watch(core: &Arc<Core>, mut seen: Print) {
     let hint = Arc::new(Notify::new());
     let mut watches = Watches::new(&hint);
     loop {
+        if !core.settings().watch {
+            watches = Watches::new(&hint);
+            core.clock.sleep_until(core.clock.now() + POLL).await;
+            // What turned it on again was a reload: everything is in force.
+            seen = look(core).await;
+            continue;
+        }
         watches.set(&core.settings()).await;
         // What changed before the watches stood is seen now, what changes later is hinted at.
         let now = look(core).await;
@@ -263,7 +270,9 @@ mod tests {
         let (dir, settings) = place();
         let path = |name: &str| dir.path().join(name);
         let mut before = Print::of(&settings);
-        for passing in ["agents/.a.yaml.swp", "agents/a.yaml~", "agents/4913", "agents/#a.yaml#", "agents/x.tmp"] {
+        for passing in
+            ["agents/.a.yaml.swp", "agents/a.yaml~", "agents/4913", "agents/#a.yaml#", "agents/x.tmp"]
+        {
             std::fs::write(path(passing), "x").unwrap();
             assert_eq!(Print::of(&settings), before, "{passing}");
         }

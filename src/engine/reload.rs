@@ -206,8 +206,7 @@ impl Core {
 
     async fn read_again(&self, by: &By) -> Result<Result<Fresh, Problems>, ReloadError> {
         let old = self.settings();
-        let location =
-            self.reloads.location.get().cloned().unwrap_or_else(|| Location::of_file(&old.file));
+        let location = self.reloads.location.get().cloned().unwrap_or_else(|| Location::of_file(&old.file));
         let env = self.env.clone();
         // An empty directory is how a file system looks that is not mounted.
         let had = if *by == By::Watch { self.catalog.len() } else { 0 };

@@ -31,8 +31,21 @@ fn reload(daemon: &Binary) -> (Option<i32>, String, String) {
     (out.status.code(), text(&out.stdout), text(&out.stderr))
 }
 
-fn one() -> Home {
+/// A home whose files are put in force only when somebody asks.
+fn unwatched() -> Home {
     let home = Home::new();
+    home.settings("watch: false\n");
+    home
+}
+
+fn watched() -> Home {
+    let home = Home::new();
+    home.agent("a", "true", "");
+    home
+}
+
+fn one() -> Home {
+    let home = unwatched();
     home.agent("a", "true", "");
     home
 }
@@ -47,7 +60,7 @@ fn the_difference_is_told_and_in_force() {
     daemon.home.agent("a", "false", "env: { A: \"1\" }\n");
     daemon.home.agent("new", "true", "");
     std::fs::remove_file(daemon.home.path().join("agents/gone.yaml")).unwrap();
-    daemon.home.settings("max_running: 9\n");
+    daemon.home.settings("watch: false\nmax_running: 9\n");
     let (code, out, err) = reload(&daemon);
     assert_eq!(code, Some(0), "{err}");
     assert!(
@@ -72,7 +85,6 @@ fn one_error_anywhere_changes_nothing() {
     let daemon = Binary::start(home);
     daemon.post("/v1/agents/long/execute", &json!({}));
     eventually_sync("it runs", || (daemon.events()[0]["status"] == "RUNNING").then_some(()));
-    // Before the watch can see them, as far as it goes: what it does with them is the same.
     daemon.home.agent("new", "true", "");
     daemon.home.write("agents/bad.yaml", &format!("{TRUE}timeout: soon\n"));
     daemon.home.settings("max_running: 7\n");
@@ -103,7 +115,7 @@ fn one_error_anywhere_changes_nothing() {
 #[test]
 fn what_waits_keeps_the_definition_it_was_admitted_with() {
     let home = Home::new();
-    home.settings("max_running: 1\n");
+    home.settings("watch: false\nmax_running: 1\n");
     home.agent("block", "until [ -e go ]; do sleep 0.05; done", "cwd: .\n");
     home.agent("a", "echo old", "");
     let daemon = Binary::start(home);
@@ -143,7 +155,7 @@ fn a_hangup_reloads() {
 
 #[test]
 fn changes_of_the_files_are_seen() {
-    let daemon = Binary::start(one());
+    let daemon = Binary::start(watched());
     let path = |name: &str| daemon.home.path().join(name);
     let has = |wanted: &[&str]| {
         eventually_sync(&format!("the agents are {wanted:?}"), || (ids(&daemon) == wanted).then_some(()));
@@ -177,7 +189,7 @@ fn changes_of_the_files_are_seen() {
 
 #[test]
 fn an_empty_directory_removes_agents_only_when_it_is_meant() {
-    let daemon = Binary::start(one());
+    let daemon = Binary::start(watched());
     std::fs::remove_file(daemon.home.path().join("agents/a.yaml")).unwrap();
     eventually_sync("it is told", || (last(&daemon)["ok"] == false).then_some(()));
     let problem = last(&daemon)["problems"][0]["message"].to_string();
@@ -191,7 +203,7 @@ fn an_empty_directory_removes_agents_only_when_it_is_meant() {
 fn reloads_under_load_lose_and_double_no_slot() {
     let (agents, reloads) = (50, count("MATINS_RELOADS", 30));
     let home = Home::new();
-    home.settings("max_running: 8\n");
+    home.settings("watch: false\nmax_running: 8\n");
     let each_second = "schedules: [ { cron: \"* * * * * *\" } ]\n";
     for i in 0..agents {
         home.agent(&format!("a{i}"), "true", each_second);
@@ -230,7 +242,7 @@ fn write_agents(home: &Path, n: usize) {
     let mut text = String::new();
     for i in 0..n {
         text.clear();
-        let _ = write!(text, "{TRUE}schedules: [ {{ cron: \"{} {} * * *\" }} ]\n", i % 60, i % 24);
+        let _ = writeln!(text, "{TRUE}schedules: [ {{ cron: \"{} {} * * *\" }} ]", i % 60, i % 24);
         std::fs::write(home.join(format!("agents/n{i}.yaml")), &text).unwrap();
     }
 }
@@ -238,7 +250,7 @@ fn write_agents(home: &Path, n: usize) {
 #[test]
 fn many_files_load_and_reload() {
     let n = count("MATINS_FILES", 2000);
-    let home = Home::new();
+    let home = unwatched();
     write_agents(home.path(), n);
     let mut daemon = Binary::unstarted(home);
     let begun = Instant::now();
