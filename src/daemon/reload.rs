@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::notify;
 use crate::engine::{By, Core, ReloadError};
 use crate::task::OnEnd;
 
@@ -10,7 +11,10 @@ use crate::task::OnEnd;
 pub fn on_hangup(core: &Arc<Core>) {
     let reloading = Arc::clone(core);
     core.tasks.spawn("reload", OnEnd::Logged, async move {
+        // `systemctl reload` waits between the two.
+        notify::reloading("reading the files anew");
         carry_out(&reloading, By::Somebody("SIGHUP".to_owned())).await;
+        notify::ready(&reloading);
     });
 }
 

@@ -14,6 +14,7 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+pub mod pulse;
 pub mod reload;
 mod run;
 mod scheduler;
@@ -65,6 +66,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Signs of life.
+    pub pulse: pulse::Pulse,
     /// Background tasks.
     pub tasks: Tasks,
     /// Hints that rows changed.
@@ -129,6 +132,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),

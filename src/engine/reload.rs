@@ -13,6 +13,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -207,10 +208,10 @@ impl Core {
     async fn read_again(&self, by: &By) -> Result<Result<Fresh, Problems>, ReloadError> {
         let old = self.settings();
         let location = self.reloads.location.get().cloned().unwrap_or_else(|| Location::of_file(&old.file));
-        let env = self.env.clone();
+        let (env, now) = (self.env.clone(), self.clock.now());
         // An empty directory is how a file system looks that is not mounted.
         let had = if *by == By::Watch { self.catalog.len() } else { 0 };
-        let reading = tokio::task::spawn_blocking(move || read(&location, &env, &old, had));
+        let reading = tokio::task::spawn_blocking(move || read(&location, &env, &old, had, now));
         reading.await.map_err(|_| {
             store::inconsistent("agents", 0, "reading the files broke off; the log says more").into()
         })
@@ -256,9 +257,9 @@ impl Core {
 }
 
 /// Reads everything; the problems if there is an error among them. Blocks.
-fn read(location: &Location, env: &Env, old: &Settings, had: usize) -> Result<Fresh, Problems> {
+fn read(location: &Location, env: &Env, old: &Settings, had: usize, now: Timestamp) -> Result<Fresh, Problems> {
     let (mut settings, mut problems) = config::load_settings(location, env);
-    let mut loaded = config::load_agents(&settings, env);
+    let mut loaded = config::load_agents(&settings, env, now);
     problems.merge(std::mem::take(&mut loaded.problems));
     if had > 0 && loaded.agents.is_empty() && !problems.has_errors() {
         problems.merge(emptied(&settings.agents_dir, had));

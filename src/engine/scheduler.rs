@@ -58,8 +58,17 @@ impl Tick for Scheduler {
     const NAME: &'static str = "scheduler";
 
     async fn tick(&mut self) -> Result<Next, store::Error> {
+        let next = self.pass().await;
+        self.core.pulse.ticked(&next);
+        next
+    }
+}
+
+impl Scheduler {
+    /// Decides what is due, then lets a new set of agents take over, if one waits.
+    async fn pass(&mut self) -> Result<Next, store::Error> {
         let swap = self.core.reloads.take();
-        let decided = self.pass().await;
+        let decided = self.decide().await;
         if let Some(swap) = swap {
             swap.carry_out(&self.core, decided.clone()).await;
             self.load();
@@ -67,9 +76,7 @@ impl Tick for Scheduler {
         self.reconcile(decided?);
         Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
     }
-}
 
-impl Scheduler {
     /// A scheduler that plans the catalog of `core`.
     pub fn new(core: Arc<Core>) -> Self {
         let last_ms = core.clock.now_ms();
@@ -84,7 +91,7 @@ impl Scheduler {
     }
 
     /// Admits everything that is due, and says up to when every slot is decided now.
-    async fn pass(&mut self) -> Result<i64, store::Error> {
+    async fn decide(&mut self) -> Result<i64, store::Error> {
         self.load();
         let now_ms = self.core.clock.now_ms();
         self.watch_clock(now_ms).await?;
