@@ -7,6 +7,8 @@
 //!
 //! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
 
+mod alarm;
+mod alerting;
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
@@ -14,6 +16,8 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+mod monitor;
+mod overdue;
 pub mod pulse;
 pub mod reload;
 mod run;
@@ -35,9 +39,11 @@ use crate::store::{self, Store};
 use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
+pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
-pub use message::PingError;
+pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
+pub use monitor::{Monitor, PingFailure};
 pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use scheduler::next_fires;
@@ -66,6 +72,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Pings to outside monitors.
+    pub monitor: Monitor,
     /// Signs of life.
     pub pulse: pulse::Pulse,
     /// Background tasks.
@@ -132,6 +140,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            monitor: Monitor::default(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
@@ -175,6 +184,7 @@ impl Core {
             })
             .await;
         });
+        alerting::start(self);
     }
 
     /// A number that grows with every change of a run: a hint to read the rows again.

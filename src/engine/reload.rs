@@ -257,7 +257,13 @@ impl Core {
 }
 
 /// Reads everything; the problems if there is an error among them. Blocks.
-fn read(location: &Location, env: &Env, old: &Settings, had: usize, now: Timestamp) -> Result<Fresh, Problems> {
+fn read(
+    location: &Location,
+    env: &Env,
+    old: &Settings,
+    had: usize,
+    now: Timestamp,
+) -> Result<Fresh, Problems> {
     let (mut settings, mut problems) = config::load_settings(location, env);
     let mut loaded = config::load_agents(&settings, env, now);
     problems.merge(std::mem::take(&mut loaded.problems));
