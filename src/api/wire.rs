@@ -6,12 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-<<<<<<< HEAD
-use crate::engine::{Changes, Entry, Mistake, Reload};
-=======
 use super::AlertingView;
-use crate::engine::Entry;
->>>>>>> next
+use crate::engine::{Changes, Entry, Mistake, Reload};
 use crate::exec::RunDirs;
 use crate::ids::RunId;
 use crate::model::{

@@ -117,13 +117,9 @@ pub enum Command {
     },
     /// Show how the daemon is
     Status,
-<<<<<<< HEAD
     /// Read settings and agents anew; with an error anywhere nothing changes
     Reload,
-    /// List webhook deliveries, newest first
-=======
     /// List webhook deliveries, newest first, or show one with every attempt
->>>>>>> next
     Deliveries {
         /// Only this one, with every attempt and what came back
         #[arg(value_name = "ID", conflicts_with_all = ["state", "redeliver", "enable"])]

@@ -293,7 +293,7 @@ fn emptied(dir: &Path, had: usize) -> Problems {
 /// Keys of the settings whose values differ.
 fn differing(old: &Settings, new: &Settings) -> Vec<String> {
     let pairs = old.entries().into_iter().zip(new.entries());
-    pairs.filter(|(old, new)| old.1 != new.1).map(|(old, _)| old.0.to_owned()).collect()
+    pairs.filter(|(old, new)| old.1 != new.1).map(|(old, _)| old.0).collect()
 }
 
 fn mistakes(problems: &Problems) -> (Vec<Mistake>, usize) {
