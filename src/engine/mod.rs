@@ -10,6 +10,7 @@
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
+pub mod forecast;
 mod janitor;
 mod looping;
 mod message;
@@ -34,10 +35,11 @@ use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use forecast::next_fires;
 pub use message::PingError;
 pub use metrics::Metrics;
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
-pub use scheduler::next_fires;
+
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;

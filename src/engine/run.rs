@@ -459,6 +459,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     let finish = Finish { number, id, epoch, outcome, deliveries, at_ms };
     persist(core, id, || core.store.finish(finish.clone())).await;
     core.changed();
+    core.tell_followers(&known.agent);
     core.wake.deliverer.notify_one();
 }
 

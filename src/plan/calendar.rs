@@ -97,10 +97,11 @@ impl Calendar {
         if let Kind::Event(event) = self.kind { Some(event) } else { None }
     }
 
-    /// Whether `at_ms` lies between `start` and `end`.
+    /// `at_ms`, or `start` if that is later; `None` at or after `end`.
     #[must_use]
-    pub fn within(&self, at_ms: i64) -> bool {
-        self.limits.as_ref().is_none_or(|limits| limits.start_ms <= at_ms && at_ms < limits.end_ms)
+    pub fn bounded(&self, at_ms: i64) -> Option<i64> {
+        let Some(limits) = &self.limits else { return Some(at_ms) };
+        Some(at_ms.max(limits.start_ms)).filter(|at| *at < limits.end_ms)
     }
 
     /// The stretches in which it is not due, where there are any.
@@ -157,7 +158,6 @@ impl Calendar {
         };
         Some(Stretch { first_ms, last_ms, count })
     }
-
 }
 
 impl Kind {

@@ -153,30 +153,15 @@ pub fn due_from(calendar: &Calendar, policy: &Policy, watermark_ms: i64, first_m
     Due { decisions: pass.decisions, next }
 }
 
-/// Decides about the one slot of `nominal_ms` of a timing that follows events. Its period is that to
-/// the slot that would follow, of which nothing is known but `delay_ms`; 24 h where there is none.
+/// Decides about the one slot of `nominal_ms` of a timing that follows events. It is never missed:
+/// however late it is found, nothing has come after it.
 #[must_use]
-pub fn event_due(
-    calendar: &Calendar,
-    policy: &Policy,
-    watermark_ms: i64,
-    nominal_ms: i64,
-    delay_ms: Option<i64>,
-    now_ms: i64,
-) -> Due {
-    let start_ms = watermark_ms.min(nominal_ms - 1);
-    let one = |reason| Decision::NotRun { nominal_ms, until_ms: nominal_ms, count: 1, reason, into: None };
-    let next = delay_ms.map(|delay| nominal_ms.saturating_add(delay));
+pub fn event_due(calendar: &Calendar, watermark_ms: i64, nominal_ms: i64) -> Due {
     let decision = if calendar.excludes(nominal_ms) {
-        one(NotRun::Excluded)
+        Decision::NotRun { nominal_ms, until_ms: nominal_ms, count: 1, reason: NotRun::Excluded, into: None }
     } else {
-        match Verdict::of(policy, nominal_ms, next, now_ms) {
-            Verdict::Lost => one(NotRun::MissedWindow),
-            Verdict::Run { trigger, .. } => {
-                let window = Window { start_ms, end_ms: nominal_ms, slots: 1 };
-                Decision::Run { nominal_ms, trigger, window }
-            }
-        }
+        let window = Window { start_ms: watermark_ms.min(nominal_ms - 1), end_ms: nominal_ms, slots: 1 };
+        Decision::Run { nominal_ms, trigger: Trigger::Schedule, window }
     };
     Due { decisions: vec![decision], next: None }
 }

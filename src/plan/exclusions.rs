@@ -80,8 +80,7 @@ impl Exclusions {
         }
         let before = self.spans.partition_point(|(start, _)| *start <= at_ms);
         let of_span = before.checked_sub(1).and_then(|last| self.spans.get(last)).map(|(_, end)| *end);
-        let of_patterns =
-            self.patterns.iter().filter_map(|(cron, tz)| cron.last_covered_end(at, tz)).map(ms);
+        let of_patterns = self.patterns.iter().filter_map(|(cron, tz)| cron.last_covered_end(at, tz)).map(ms);
         of_span.into_iter().chain(of_patterns).max().unwrap_or(i64::MIN).min(at_ms)
     }
 

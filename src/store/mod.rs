@@ -12,6 +12,7 @@
 //! The daemon holds a POSIX lock beside the database for its life; a second daemon on the same
 //! state directory is refused before the file is touched.
 
+mod activity;
 mod admit;
 mod checkpoint;
 mod definitions;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use activity::Activity;
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use error::Error;

@@ -23,8 +23,7 @@ const FIELDS: [(&str, u64, u64); 6] = [
 /// Whether a text has an `H` to replace.
 pub(super) fn has_hash(text: &str) -> bool {
     let begins = |part: &str| part.starts_with(['H', 'h']);
-    !text.trim_start().starts_with('@')
-        && text.split_whitespace().any(|field| field.split(',').any(|part| begins(part)))
+    !text.trim_start().starts_with('@') && text.split_whitespace().any(|field| field.split(',').any(begins))
 }
 
 /// The text with each `H`, `H/n`, `H(a-b)` and `H(a-b)/n` in the place of which its value for `id`
@@ -97,7 +96,9 @@ mod tests {
         assert!(minutes.len() > 50, "{} of 60 minutes are used", minutes.len());
         for n in 0..60 {
             let id = format!("a{n}");
-            for text in ["H H H H H", "H/15 H(9-17) H(20-31) * H", "H(0-29)/10,59 H/6 * * MON,THU", "H H * * * *"] {
+            for text in
+                ["H H H H H", "H/15 H(9-17) H(20-31) * H", "H(0-29)/10,59 H/6 * * MON,THU", "H H * * * *"]
+            {
                 let cron = Cron::parse_for(&id, text).unwrap_or_else(|e| panic!("{text} for {id}: {e}"));
                 assert!(!cron.text().contains('H') || cron.text().contains("THU"), "{}", cron.text());
             }
@@ -122,7 +123,14 @@ mod tests {
         for text in ["0 9 * MAR THU", "@hourly", "0 9 * * THU#2"] {
             assert!(!has_hash(text), "{text}");
         }
-        for bad in ["H(1-) * * * *", "H(70-80) * * * *", "H(9-5) * * * *", "H/0 * * * *", "HH * * * *", "H/x * * * *"] {
+        for bad in [
+            "H(1-) * * * *",
+            "H(70-80) * * * *",
+            "H(9-5) * * * *",
+            "H/0 * * * *",
+            "HH * * * *",
+            "H/x * * * *",
+        ] {
             assert!(Cron::parse_for("a", bad).is_err(), "{bad}");
         }
         let year = Cron::parse_for("a", "0 0 0 1 1 * H").unwrap_err().to_string();
