@@ -21,7 +21,7 @@ use crate::ids::SystemEntropy;
 use crate::proc::{self, StateLock};
 use crate::store::{Store, Threads};
 use crate::task::{OnEnd, Stop, Tasks};
-use crate::time::SystemClock;
+use crate::time::{Clock as _, SystemClock};
 
 /// Exit code of a configuration that cannot be used.
 pub const EXIT_CONFIG: u8 = 78;
@@ -75,7 +75,7 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     // An orphan of a run comes to us, and no process of the same user reads our memory.
     proc::set_subreaper().context("cannot become the reaper of orphaned processes")?;
     proc::set_non_dumpable().context("cannot protect the daemon's memory")?;
-    let loaded = config::load_agents(&settings, &env);
+    let loaded = config::load_agents(&settings, &env, SystemClock.now());
     log(&loaded.problems);
     let launcher = Launcher { exe: PathBuf::from(OWN_EXE), state_dir: settings.state_dir.clone() };
     let state_dir = settings.state_dir.clone();

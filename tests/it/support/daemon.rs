@@ -14,7 +14,7 @@ use matins::ids::{RunId, SystemEntropy};
 use matins::model::{Event, Overrides, RunState};
 use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
 use matins::task::{Stop, Tasks};
-use matins::time::{TestClock, from_ms};
+use matins::time::{Clock as _, TestClock, from_ms};
 
 use super::{Home, eventually_sync};
 
@@ -57,7 +57,7 @@ impl TestDaemon {
         let location = config::locate(Some(self.home.path()), &env);
         let (settings, problems) = config::load_settings(&location, &env);
         assert!(!problems.has_errors(), "{}", problems.render(false));
-        let loaded = config::load_agents(&settings, &env);
+        let loaded = config::load_agents(&settings, &env, self.clock.now());
         let launcher =
             Launcher { exe: env!("CARGO_BIN_EXE_matins").into(), state_dir: settings.state_dir.clone() };
         let state_dir = settings.state_dir.clone();
