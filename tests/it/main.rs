@@ -9,6 +9,7 @@ mod examples;
 mod launcher;
 mod mistakes;
 mod runs;
+mod schedules;
 mod support;
 mod tidy;
 mod webhooks;
