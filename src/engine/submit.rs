@@ -111,6 +111,7 @@ pub fn pass(
         choices,
         all_not_run,
         max_runs,
+        tell: core.tell_lost(agent, entry, now_ms),
     };
     (pass, next_ms)
 }
