@@ -175,6 +175,10 @@ impl Reader {
                 (self.attempt, self.file, self.position) = (self.latest, None, 0);
             } else if self.settled || !self.follow {
                 return None;
+            } else if self.core.handover.begun().is_cancelled() {
+                // Broken off, not ended: who follows comes back to the next program.
+                self.left = 0;
+                return Some(Err(io::Error::other("the daemon is being replaced")));
             } else {
                 self.wait().await;
             }
@@ -199,6 +203,7 @@ impl Reader {
         let woken = tokio::select! {
             changed = self.feed.changed() => changed.is_ok(),
             () = drained.cancelled() => true,
+            () = self.core.handover.begun().cancelled() => return,
             () = tokio::time::sleep(RECHECK) => false,
         };
         self.rechecks += 1;

@@ -19,6 +19,7 @@ mod extract;
 mod logfile;
 mod logs;
 mod observe;
+mod reexec;
 mod slots;
 mod status;
 pub mod wire;
@@ -85,6 +86,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
         .route("/v1/events/{id}/logs", get(logs::logs))
+        .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/slots", get(slots::list))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))

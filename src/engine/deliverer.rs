@@ -62,11 +62,12 @@ impl Tick for Deliverer {
                 continue;
             }
             let (core, sender) = (Arc::clone(&self.core), Arc::clone(&self.sender));
-            let under_way = Arc::clone(&self.under_way);
+            let (under_way, counted) = (Arc::clone(&self.under_way), self.core.handover.enter_delivery());
             self.core.tasks.spawn("delivery", OnEnd::Logged, async move {
                 let number = delivery.number;
                 attempt(&core, &sender, delivery).await;
                 under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+                drop(counted);
                 core.wake.deliverer.notify_one();
             });
         }

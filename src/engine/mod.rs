@@ -10,6 +10,7 @@
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
+mod handover;
 mod janitor;
 mod looping;
 mod message;
@@ -35,6 +36,7 @@ use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use handover::{Ask, Handover, NotReplaced, Successor};
 pub use message::PingError;
 pub use metrics::Metrics;
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
@@ -62,6 +64,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Being replaced in place.
+    pub handover: Handover,
     /// Signs of life.
     pub pulse: pulse::Pulse,
     /// Background tasks.
@@ -110,6 +114,8 @@ struct Live {
     id: RunId,
     catch_up: bool,
     ending: watch::Sender<Ending>,
+    /// Until its launcher is released, or known to be.
+    starting: Option<handover::Entered>,
 }
 
 impl Core {
@@ -127,6 +133,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            handover: Handover::default(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
@@ -145,7 +152,9 @@ impl Core {
                 .await;
         });
         let core = Arc::clone(self);
+        let counted = self.handover.enter_loop();
         self.tasks.spawn("dispatcher", OnEnd::Fatal, async move {
+            let _counted = counted;
             let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&core));
             looping::run(
                 &core,
@@ -164,11 +173,13 @@ impl Core {
         let core = Arc::clone(self);
         self.tasks.spawn("deliverer", OnEnd::Fatal, async move {
             let deliverer = deliverer::Deliverer::new(Arc::clone(&core));
-            let drained = core.drained.clone();
-            looping::run(&core, deliverer, &core.wake.deliverer, async move {
-                drained.cancelled().await;
-            })
-            .await;
+            let over = async {
+                tokio::select! {
+                    () = core.drained.cancelled() => {}
+                    () = core.handed_over() => {}
+                }
+            };
+            looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
     }
 
@@ -194,8 +205,15 @@ impl Core {
 
     fn register(&self, number: i64, id: RunId, catch_up: bool) -> watch::Receiver<Ending> {
         let (ending, asked) = watch::channel(Ending::No);
-        self.live().insert(number, Live { id, catch_up, ending });
+        let starting = Some(self.handover.enter_start());
+        self.live().insert(number, Live { id, catch_up, ending, starting });
         asked
+    }
+
+    /// Its launcher needs this process no more.
+    fn released(&self, number: i64) {
+        let started = self.live().get_mut(&number).and_then(|live| live.starting.take());
+        drop(started);
     }
 
     fn unregister(&self, number: i64) {

@@ -2,6 +2,8 @@
 //!
 //! The manager is played by a socket of the test's own; `scripts/systemd-proof` has a real one.
 
+mod activation;
+mod reexec;
 mod units;
 
 use std::os::unix::net::UnixDatagram;
