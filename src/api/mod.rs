@@ -41,6 +41,7 @@ pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use logfile::CHUNK_MAX;
+pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use wire::Data;
 
 /// Longest body of a request, bytes.

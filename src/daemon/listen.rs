@@ -117,15 +117,14 @@ pub struct Kept {
     pub listener: std::os::unix::net::UnixListener,
     /// Whether its file is the daemon's to remove.
     pub own: bool,
-    kept: Arc<AtomicBool>,
+    file_stays: Arc<AtomicBool>,
 }
 
 impl Kept {
     /// What makes its file stay.
-    #[must_use]
     pub fn keeper(&self) -> impl Fn() + Send + use<> {
-        let kept = Arc::clone(&self.kept);
-        move || kept.store(true, Ordering::SeqCst)
+        let file_stays = Arc::clone(&self.file_stays);
+        move || file_stays.store(true, Ordering::SeqCst)
     }
 }
 
@@ -136,7 +135,7 @@ impl ControlSocket {
     /// Where there are no descriptors left.
     pub fn kept(&self) -> io::Result<Kept> {
         let listener = self.listener.as_fd().try_clone_to_owned()?.into();
-        Ok(Kept { listener, own: self.file.is_some(), kept: Arc::clone(&self.kept) })
+        Ok(Kept { listener, own: self.file.is_some(), file_stays: Arc::clone(&self.kept) })
     }
 }
 

@@ -153,6 +153,7 @@ async fn live(
     let lock = kept_lock.unwrap_or_else(|| StateLock::acquire_to_keep(&state_dir.join("lock")))?;
     let daemon = Daemon::open_locked(lock, &state_dir, parts, &loaded).await?;
     let core = Arc::clone(&daemon.core);
+    birth.failure.take().into_iter().for_each(|why| core.handover.failed(why));
     let (socket, kept) = listen(&core, &mut birth.inherited).await?;
     core.start();
     let told_to_stop = caught.told_to_stop();
@@ -169,7 +170,6 @@ async fn live(
         socket = %socket.display(),
         "matins {} is ready at {}", env!("CARGO_PKG_VERSION"), socket.display()
     );
-    birth.failure.into_iter().for_each(|why| core.handover.failed(why));
     if birth.stop {
         core.tasks.stop().soft();
     }

@@ -12,7 +12,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Invocation {
             Ok(placed) => placed,
             Err(e) => return e,
         };
-        let first = placed.first().map_or(0, |fd| fd.as_raw_fd());
+        let first = placed.first().map_or(0, AsRawFd::as_raw_fd);
         let names: Vec<&str> = sockets.iter().map(|s| if s.own { OWN } else { GIVEN }).collect();
         let env = [
             (REPLACES, env!("CARGO_PKG_VERSION").to_owned()),

@@ -40,9 +40,9 @@ pub struct Asked {
 pub async fn ask(exe: &Path, args: &[OsString], limit: Duration) -> io::Result<Asked> {
     let mut command = tokio::process::Command::new(exe);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    NOT_FOR_OTHERS.iter().for_each(|name| {
+    for name in NOT_FOR_OTHERS {
         command.env_remove(name);
-    });
+    }
     let mut child = command.spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let answered = async {

@@ -84,6 +84,7 @@ impl Threads {
 
 impl Threads {
     /// As [`Threads::join`], for at most `patience`; whether all have ended.
+    #[must_use]
     pub fn join_within(self, patience: std::time::Duration) -> bool {
         let (over, ended) = std::sync::mpsc::channel();
         let joining = std::thread::Builder::new().name("store-close".to_owned()).spawn(move || {

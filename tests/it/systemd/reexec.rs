@@ -34,7 +34,7 @@ fn install(daemon: &Binary, make: impl FnOnce(&PathBuf)) {
 }
 
 fn upgrade(daemon: &Binary) {
-    install(daemon, |new| drop(std::fs::copy(exe(), new).unwrap()));
+    install(daemon, |new| assert!(std::fs::copy(exe(), new).unwrap() > 0));
 }
 
 /// Inode of the file that the daemon's process runs.
@@ -103,8 +103,8 @@ fn runs_followers_socket_and_lock_outlive_two_replacements() {
         (running == 2).then_some(())
     });
     let (over, lock) = (AtomicBool::new(false), daemon.home.state().join("lock"));
+    let socket = daemon.home.socket();
     std::thread::scope(|scope| {
-        let socket = daemon.home.socket();
         // Another process would see the lock free, or the socket refuse, at any moment of it.
         scope.spawn(|| {
             while !over.load(Ordering::SeqCst) {
