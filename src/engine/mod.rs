@@ -7,6 +7,8 @@
 //!
 //! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
 
+mod alarm;
+mod alerting;
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
@@ -15,6 +17,8 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+mod monitor;
+mod overdue;
 pub mod pulse;
 mod run;
 mod scheduler;
@@ -35,10 +39,12 @@ use crate::store::{self, Store};
 use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
+pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use handover::{Ask, Handover, NotReplaced, Successor};
-pub use message::PingError;
+pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
+pub use monitor::{Monitor, PingFailure};
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use scheduler::next_fires;
 pub use settle::Settled;
@@ -66,6 +72,8 @@ pub struct Core {
     pub metrics: Metrics,
     /// Being replaced in place.
     pub handover: Handover,
+    /// Pings to outside monitors.
+    pub monitor: Monitor,
     /// Signs of life.
     pub pulse: pulse::Pulse,
     /// Background tasks.
@@ -134,6 +142,7 @@ impl Core {
             executor: parts.executor,
             metrics: Metrics::default(),
             handover: Handover::default(),
+            monitor: Monitor::default(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
@@ -181,6 +190,7 @@ impl Core {
             };
             looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
+        alerting::start(self);
     }
 
     /// A number that grows with every change of a run: a hint to read the rows again.
