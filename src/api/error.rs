@@ -207,9 +207,7 @@ impl From<NotReplaced> for ApiError {
             NotReplaced::Refused(_) | NotReplaced::Impossible => {
                 Self::new(StatusCode::CONFLICT, "not_replaced", message)
             }
-            NotReplaced::Stopping => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry()
-            }
+            NotReplaced::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
         }
     }
 }

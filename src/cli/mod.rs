@@ -91,7 +91,8 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Serve { .. }
         | Command::Successor
         | Command::Sweep
-        | Command::Check { .. } | Command::Manual { .. } => Ok(0),
+        | Command::Check { .. }
+        | Command::Manual { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {

@@ -32,7 +32,9 @@ pub async fn reexec(session: &Session) -> Done {
                 if session.out.json {
                     return session.out.document(&answer["data"]).map(|()| 0);
                 }
-                session.out.print(&format!("matins {} -> {}, no run interrupted\n", before.version, now.version))?;
+                session
+                    .out
+                    .print(&format!("matins {} -> {}, no run interrupted\n", before.version, now.version))?;
                 return Ok(0);
             }
         }

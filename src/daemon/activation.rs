@@ -57,7 +57,9 @@ impl Inherited {
             } else if let Ok(Some(listener)) = sockets.take_tcp_listener(index) {
                 found.tcp.push(listener);
             } else {
-                tracing::warn!("socket {index} of LISTEN_FDS is neither a Unix nor a TCP stream socket; it is left alone");
+                tracing::warn!(
+                    "socket {index} of LISTEN_FDS is neither a Unix nor a TCP stream socket; it is left alone"
+                );
             }
         }
         found
@@ -71,12 +73,14 @@ impl Inherited {
 
     /// The control socket: the one at `path`, else the only one there is.
     pub fn control(&mut self, path: &Path) -> Option<GivenSocket> {
-        let at = |s: &GivenSocket| s.listener.local_addr().ok().and_then(|a| a.as_pathname().map(Path::to_owned));
+        let at =
+            |s: &GivenSocket| s.listener.local_addr().ok().and_then(|a| a.as_pathname().map(Path::to_owned));
         let exact = self.unix.iter().position(|s| at(s).as_deref() == Some(path));
         let index = exact.or_else(|| (self.unix.len() == 1).then_some(0))?;
         let socket = self.unix.swap_remove(index);
         if exact.is_none() {
-            let there = at(&socket).map_or_else(|| "a socket without a path".to_owned(), |p| p.display().to_string());
+            let there =
+                at(&socket).map_or_else(|| "a socket without a path".to_owned(), |p| p.display().to_string());
             tracing::warn!(
                 "systemd listens on {there}, the settings name {}: the daemon answers on the former; make them agree",
                 path.display()

@@ -195,7 +195,8 @@ pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
 pub fn adopt_unix(given: GivenSocket) -> Result<ControlSocket, Error> {
     let path = given.listener.local_addr().ok().and_then(|a| a.as_pathname().map(Path::to_owned));
     let path = path.unwrap_or_default();
-    let fail = |source| Error::System { what: "watch the socket that was handed over", path: path.clone(), source };
+    let fail =
+        |source| Error::System { what: "watch the socket that was handed over", path: path.clone(), source };
     let meta = std::fs::symlink_metadata(&path).ok().filter(|_| given.own);
     given.listener.set_nonblocking(true).map_err(fail)?;
     let listener = UnixListener::from_std(given.listener).map_err(fail)?;

@@ -44,7 +44,9 @@ pub fn start(env: &Env, wanted: Option<Format>) -> Vec<String> {
     let registry = tracing_subscriber::registry().with(filter(env, &mut warnings));
     let journal = (format == Format::Journal).then(tracing_journald::layer).transpose();
     let layer = match journal {
-        Ok(Some(journal)) => journal.with_field_prefix(None).with_syslog_identifier("matins".to_owned()).boxed(),
+        Ok(Some(journal)) => {
+            journal.with_field_prefix(None).with_syslog_identifier("matins".to_owned()).boxed()
+        }
         Ok(None) if format == Format::Json => {
             tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
         }

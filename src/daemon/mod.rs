@@ -117,12 +117,7 @@ pub fn serve(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn live(
-    options: &Options,
-    env: Env,
-    invocation: Invocation,
-    mut birth: Birth,
-) -> anyhow::Result<End> {
+async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Birth) -> anyhow::Result<End> {
     let caught = signals::catch()?;
     let tasks = Tasks::new(Stop::new());
     let starting = watchdog::starting(&tasks);

@@ -49,7 +49,8 @@ pub async fn ask(exe: &Path, args: &[OsString], limit: Duration) -> io::Result<A
         let (stdout, stderr) = tokio::try_join!(whole(stdout), whole(stderr))?;
         Ok(Asked { success: child.wait().await?.success(), stdout, stderr })
     };
-    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("it took longer than {} s", limit.as_secs()));
+    let late =
+        || io::Error::new(io::ErrorKind::TimedOut, format!("it took longer than {} s", limit.as_secs()));
     tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| Err(late()))
 }
 

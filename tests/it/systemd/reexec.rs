@@ -222,7 +222,11 @@ fn replacements_under_load_lose_and_double_nothing() {
     let home = Home::new();
     home.settings("max_running: 8\n");
     let hook = format!("webhooks: [ {{ url: \"{}\" }} ]\n", receiver.url);
-    home.agent("tick", "echo x >> $MATINS_RUN_DIR/files/once", &format!("schedules: [ {{ cron: \"* * * * * *\", overlap: allow }} ]\n{hook}"));
+    home.agent(
+        "tick",
+        "echo x >> $MATINS_RUN_DIR/files/once",
+        &format!("schedules: [ {{ cron: \"* * * * * *\", overlap: allow }} ]\n{hook}"),
+    );
     home.agent("busy", "echo x >> $MATINS_RUN_DIR/files/once; sleep 0.3", &hook);
     let daemon = installed(home, &[]);
     let pid = daemon.pid();
