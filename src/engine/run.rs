@@ -273,7 +273,9 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     core.monitor.started(&agent, id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
     let watch = Watch { number, id, epoch, attempt, agent, overrides: claimed.overrides, skills };
-    match held.release(epoch).await {
+    let released = held.release(epoch).await;
+    core.released(number);
+    match released {
         Ok(watched) => watch.watch_until_end(core, watched, ending).await,
         Err(failure) => watch.finish(core, Outcome::failed(failure)).await,
     }

@@ -72,6 +72,12 @@ pub struct Store {
     readers: Readers,
 }
 
+/// The newest database schema that this binary knows.
+#[must_use]
+pub fn newest_schema() -> i64 {
+    migrate::newest()
+}
+
 /// The threads behind a store; joined after the last handle is gone, so the file is closed last.
 #[derive(Debug)]
 pub struct Threads(Vec<std::thread::JoinHandle<()>>);
@@ -83,6 +89,20 @@ impl Threads {
             // A panic in a store thread was answered to its callers already.
             let _ = thread.join();
         }
+    }
+}
+
+impl Threads {
+    /// As [`Threads::join`], for at most `patience`; whether all have ended.
+    #[must_use]
+    pub fn join_within(self, patience: std::time::Duration) -> bool {
+        let (over, ended) = std::sync::mpsc::channel();
+        let joining = std::thread::Builder::new().name("store-close".to_owned()).spawn(move || {
+            self.join();
+            // Who asked may have stopped waiting.
+            let _ = over.send(());
+        });
+        joining.is_ok() && ended.recv_timeout(patience).is_ok()
     }
 }
 
