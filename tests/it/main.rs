@@ -11,6 +11,7 @@ mod mistakes;
 mod notify;
 mod reload;
 mod runs;
+mod schedules;
 mod support;
 mod systemd;
 mod tidy;
