@@ -20,6 +20,7 @@ mod prepare;
 mod report;
 mod skills;
 mod spec;
+mod success;
 mod sweep;
 mod wire;
 
@@ -29,11 +30,11 @@ use std::path::{Path, PathBuf};
 pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
 pub use layout::{AttemptDir, RunDirs};
 pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Step, Steps, read_steps};
-pub use outcome::{RESULT_MAX, read_outcome};
+pub use outcome::{Judging, RESULT_MAX, read_outcome};
 pub use prepare::{Preparation, prepare};
-pub use report::{ExitReport, REPORT_VERSION, Reason};
+pub use report::{ExitReport, HookEnd, Hooks, REPORT_VERSION, Reason};
 pub use skills::{SKILL_BYTES_MAX, SKILL_DEPTH_MAX, SKILL_FILES_MAX};
-pub use spec::{SPEC_VERSION, Spec, World, environment};
+pub use spec::{HookSpec, SPEC_VERSION, Spec, World, environment};
 pub use wire::{RELEASE_MAX, RELEASE_VERSION, Release};
 
 use crate::proc;

@@ -152,6 +152,9 @@ mod tests {
                 kill_grace_ms: 1,
                 orphan_grace_ms: 1,
                 state_lock: None,
+                total_ms: None,
+                gate: None,
+                verify: None,
             },
             secrets: BTreeMap::from([("KEY".to_owned(), "hunter2".to_owned())]),
         }

@@ -81,8 +81,23 @@ pub struct Event {
     pub failure_code: Option<String>,
     /// The failure's sentence; equal to `error`.
     pub failure_explanation: Option<String>,
+    /// Exit code of its last attempt's program; `None` where it ended by a signal or never ran.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// The signal that ended its last attempt's program.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// The variant of the agent that it is of.
+    #[serde(default)]
+    pub execution_key: Option<String>,
+    /// When it may start, or go on with its next attempt, where it waits for a time.
+    #[serde(default)]
+    pub not_before: Option<String>,
     /// Whether its gate found nothing to do.
     pub gated: bool,
+    /// Whether its result differs from that of the success before; `None`: nobody asked, or there is none.
+    #[serde(default)]
+    pub changed: Option<bool>,
     /// What the model cost in tokens.
     pub usage: Option<Usage>,
     /// What the model cost in US dollars.

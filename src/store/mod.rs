@@ -13,6 +13,7 @@
 //! state directory is refused before the file is touched.
 
 mod admit;
+mod attempts;
 mod checkpoint;
 mod definitions;
 mod error;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+pub use attempts::{AttemptRow, Retried, Retry, Spent};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
