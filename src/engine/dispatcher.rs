@@ -36,7 +36,7 @@ impl Tick for Dispatcher {
             let live = core.live();
             (live.len(), live.values().filter(|l| l.catch_up).count())
         };
-        let room = usize::try_from(core.settings.max_running).unwrap_or(usize::MAX).saturating_sub(running);
+        let room = usize::try_from(core.settings().max_running).unwrap_or(usize::MAX).saturating_sub(running);
         if room == 0 {
             return Ok(Next::Hint);
         }

@@ -215,13 +215,13 @@ impl Core {
     /// The folder of a skill by id, where there is one.
     pub(super) fn skill(&self, id: &str) -> Option<Skill> {
         let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        let dir = self.settings.skills_dir.join(id);
+        let dir = self.settings().skills_dir.join(id);
         (plain && dir.join("SKILL.md").is_file()).then(|| Skill { id: id.to_owned(), dir })
     }
 
     /// Where URLs that callers give may point.
     pub(super) fn caller_reach(&self) -> crate::net::Reach {
-        if self.settings.allow_private_webhooks {
+        if self.settings().allow_private_webhooks {
             crate::net::Reach::PrivateToo
         } else {
             crate::net::Reach::PublicOnly
