@@ -10,15 +10,18 @@
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
+mod executor;
 mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+mod retry;
 mod run;
 mod scheduler;
 mod settle;
 pub mod submit;
 mod task_input;
+mod terms;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -34,9 +37,9 @@ use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use message::PingError;
 pub use metrics::Metrics;
-pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use scheduler::next_fires;
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};

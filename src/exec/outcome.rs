@@ -106,7 +106,9 @@ fn judge(
     });
     // What failed by its exit code too is told as such, so that `retry` sees it as one.
     judged.map_err(|missed| match exit {
-        Some(exit) => Failure { explanation: format!("{}; {}", missed.explanation, exit.explanation), ..exit },
+        Some(exit) => {
+            Failure { explanation: format!("{}; {}", missed.explanation, exit.explanation), ..exit }
+        }
         None => missed,
     })
 }
@@ -185,28 +187,13 @@ impl Told {
                 let cost = fields.get("costUsd").and_then(Value::as_f64).filter(|c| *c >= 0.0);
                 self.cost_usd = cost.map(|c| c + self.cost_usd.unwrap_or_default()).or(self.cost_usd);
                 if let Ok(more) = serde_json::from_value(Value::Object(fields)) {
-                    self.usage = Some(sum(self.usage.unwrap_or_default(), more));
+                    self.usage = Some(Usage::sum(self.usage.unwrap_or_default(), more));
                 }
             }
             "result" => self.result = fields.remove("result").or(Some(Value::Null)),
             "error" => self.failure = Some(told_failure(&fields, own)),
             _ => {}
         }
-    }
-}
-
-fn sum(a: Usage, b: Usage) -> Usage {
-    let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
-        (Some(a), Some(b)) => Some(a.saturating_add(b)),
-        (known, None) | (None, known) => known,
-    };
-    Usage {
-        input_tokens: add(a.input_tokens, b.input_tokens),
-        cached_input_tokens: add(a.cached_input_tokens, b.cached_input_tokens),
-        cache_write_tokens: add(a.cache_write_tokens, b.cache_write_tokens),
-        output_tokens: add(a.output_tokens, b.output_tokens),
-        reasoning_tokens: add(a.reasoning_tokens, b.reasoning_tokens),
-        model_calls: add(a.model_calls, b.model_calls),
     }
 }
 

@@ -45,7 +45,7 @@ impl Left {
             stderr_bytes: 0,
             log_error: None,
             total: false,
-            hooks: Hooks::default(),
+            hooks: Box::default(),
         }
     }
 
@@ -227,7 +227,8 @@ fn usage_adds_up_and_what_is_unknown_stays_unknown() {
 #[test]
 fn success_when_decides_in_the_place_of_the_exit_code() {
     let when = |yaml: Value| -> SuccessWhen { serde_json::from_value(yaml).unwrap() };
-    let left = Left::new().with(AttemptDir::stdout, "step 1\nall 3 done\n").with(AttemptDir::stderr, "late\n");
+    let left =
+        Left::new().with(AttemptDir::stdout, "step 1\nall 3 done\n").with(AttemptDir::stderr, "late\n");
     std::fs::write(left.dirs.root().join("report.txt"), "x").unwrap();
     std::fs::create_dir(left.dirs.files()).unwrap();
     std::fs::write(left.dirs.files().join("kept.txt"), "x").unwrap();
@@ -282,19 +283,40 @@ fn gates_and_verifiers_are_read_from_the_report() {
     };
     let left = Left::new().with(AttemptDir::gate_log, "cannot reach the shop\n");
     let left = left.with(AttemptDir::verify_log, "one\n\ntwo\nthree\nfour\n");
-    let with = |hooks: Hooks| read(&left.dirs, &ExitReport { hooks, ..left.report() }, Protocol::Matins, Some(&object()));
+    let with = |hooks: Hooks| {
+        read(
+            &left.dirs,
+            &ExitReport { hooks: Box::new(hooks), ..left.report() },
+            Protocol::Matins,
+            Some(&object()),
+        )
+    };
     let gated = with(Hooks { gated: true, gate: Some(end(Some(75), Reason::Exited)), verify: None });
     assert_eq!((gated.failure, gated.gated, gated.result), (None, true, None), "no result is asked of it");
     let gate = |gate| with(Hooks { gate: Some(gate), ..Hooks::default() });
-    failed(&gate(end(Some(2), Reason::Exited)), "runtime_error", "the gate exited with code 2: cannot reach the shop");
+    failed(
+        &gate(end(Some(2), Reason::Exited)),
+        "runtime_error",
+        "the gate exited with code 2: cannot reach the shop",
+    );
     failed(&gate(end(None, Reason::Timeout)), "timeout", "the gate ran longer than its timeout of 2s");
-    let when = SuccessWhen { verify: Some(crate::model::Hook { command: vec![], timeout: Duration::ZERO }), ..SuccessWhen::default() };
+    let when = SuccessWhen {
+        verify: Some(crate::model::Hook { command: vec![], timeout: Duration::ZERO }),
+        ..SuccessWhen::default()
+    };
     let verified = |verify| {
-        let report = ExitReport { hooks: Hooks { verify: Some(verify), ..Hooks::default() }, ..left.report() };
+        let report = ExitReport {
+            hooks: Box::new(Hooks { verify: Some(verify), ..Hooks::default() }),
+            ..left.report()
+        };
         judged(&left.dirs, &report, Protocol::Plain, None, &when)
     };
     assert_eq!(verified(end(Some(0), Reason::Exited)).failure, None);
-    failed(&verified(end(Some(1), Reason::Exited)), "validation_failed", "exited with code 1: two / three / four");
+    failed(
+        &verified(end(Some(1), Reason::Exited)),
+        "validation_failed",
+        "exited with code 1: two / three / four",
+    );
     failed(&verified(end(None, Reason::Timeout)), "validation_failed", "longer than its timeout");
 }
 

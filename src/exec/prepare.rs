@@ -100,7 +100,10 @@ fn make_attempt(attempt: &AttemptDir) -> Result<(), Error> {
 }
 
 /// A session's name is one path component, and no surprise in a shell either.
-fn check_session(name: &str) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::BadSession`].
+pub fn check_session(name: &str) -> Result<(), Error> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > SESSION_MAX || name.starts_with('.') || !name.bytes().all(plain) {
         return Err(Error::BadSession(name.to_owned()));

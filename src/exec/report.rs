@@ -88,7 +88,7 @@ pub struct ExitReport {
     pub total: bool,
     /// What ran beside the program.
     #[serde(default)]
-    pub hooks: Hooks,
+    pub hooks: Box<Hooks>,
 }
 
 /// How the programs ended that ran before and after the program. A launcher of a version without them
@@ -154,7 +154,7 @@ impl ExitReport {
             stderr_bytes: 0,
             log_error: None,
             total: false,
-            hooks: Hooks::default(),
+            hooks: Box::default(),
         }
     }
 
@@ -228,8 +228,15 @@ mod tests {
             stderr_bytes: 0,
             log_error: None,
             total: false,
-            hooks: Hooks::default(),
+            hooks: Box::default(),
         }
+    }
+
+    #[test]
+    fn the_report_of_the_version_before_is_read() {
+        let before = r#"{"version":1,"run":"019cadc6-9a80-7873-b70d-977a3b8316c7","attempt":1,"epoch":3,"launcher_pid":42,"started":true,"launch_error":null,"exit_code":3,"signal":null,"reason":"exited","limit":null,"started_at_ms":1,"ended_at_ms":2,"stdout_bytes":6,"stderr_bytes":0,"log_error":null}"#;
+        let report: ExitReport = serde_json::from_str(before).unwrap();
+        assert_eq!((report.exit_code, report.total, *report.hooks), (Some(3), false, Hooks::default()));
     }
 
     #[test]

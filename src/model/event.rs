@@ -33,6 +33,25 @@ pub struct Usage {
     pub model_calls: Option<u64>,
 }
 
+impl Usage {
+    /// Both together; what only one knows stands as it is.
+    #[must_use]
+    pub fn sum(a: Self, b: Self) -> Self {
+        let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (known, None) | (None, known) => known,
+        };
+        Self {
+            input_tokens: add(a.input_tokens, b.input_tokens),
+            cached_input_tokens: add(a.cached_input_tokens, b.cached_input_tokens),
+            cache_write_tokens: add(a.cache_write_tokens, b.cache_write_tokens),
+            output_tokens: add(a.output_tokens, b.output_tokens),
+            reasoning_tokens: add(a.reasoning_tokens, b.reasoning_tokens),
+            model_calls: add(a.model_calls, b.model_calls),
+        }
+    }
+}
+
 /// One run as others see it. Times are RFC 3339 with milliseconds, UTC.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -85,6 +85,12 @@ pub struct Overrides {
     /// One more endpoint, for this run only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<String>,
+    /// Session whose workspace it shares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// The variant of the agent that it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_key: Option<String>,
 }
 
 impl Overrides {

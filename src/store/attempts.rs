@@ -7,6 +7,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use serde_json::Value;
+
 use super::{Error, Store, json, to_json};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Failure, Outcome, RunState, Usage};
@@ -20,7 +22,7 @@ pub struct Retry {
     pub id: RunId,
     /// The epoch that is held.
     pub epoch: Epoch,
-    /// How the attempt ended.
+    /// How the attempt ended, with what all attempts so far consumed.
     pub outcome: Outcome,
     /// Its failure.
     pub failure: Failure,
@@ -95,10 +97,30 @@ impl Store {
     }
 
     /// When the next run that waits for its time may be claimed, Unix ms.
-    pub async fn next_not_before(&self) -> Result<Option<i64>, Error> {
+    pub async fn next_not_before(&self, now_ms: i64) -> Result<Option<i64>, Error> {
         let sql = "SELECT min(not_before) FROM runs INDEXED BY runs_waiting
-                   WHERE completed_at IS NULL AND claimed_at IS NULL AND not_before IS NOT NULL";
-        self.readers.read(move |db| Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?)).await
+                   WHERE completed_at IS NULL AND claimed_at IS NULL AND not_before > ?1";
+        self.readers.read(move |db| Ok(db.prepare_cached(sql)?.query_row([now_ms], |row| row.get(0))?)).await
+    }
+
+    /// The id of the schedule that a run is a slot of.
+    pub async fn schedule_of(&self, number: i64) -> Result<Option<String>, Error> {
+        let sql = "SELECT s.id FROM runs r JOIN schedules s ON s.number = r.schedule WHERE r.number = ?1";
+        self.readers
+            .read(move |db| Ok(db.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?))
+            .await
+    }
+
+    /// The result of the success before this run of its agent; `None`: there is no success.
+    pub async fn previous_result(&self, number: i64) -> Result<Option<Option<Value>>, Error> {
+        let sql = "SELECT x.result FROM runs r JOIN agents a ON a.number = r.agent
+                   LEFT JOIN run_details x ON x.run = a.last_success
+                   WHERE r.number = ?1 AND a.last_success IS NOT NULL";
+        self.readers
+            .read(move |db| {
+                Ok(db.prepare_cached(sql)?.query_row([number], |row| json(row, "result")).optional()?)
+            })
+            .await
     }
 
     /// The newest success of an agent that was not gated: its run's number.
@@ -114,13 +136,14 @@ impl Store {
 
 fn wait(db: &Connection, retry: &Retry) -> Result<Retried, Error> {
     let Retry { number, id, epoch, outcome, failure, at_ms, not_before_ms } = retry;
-    let spent = outcome.cost_usd;
     let sql = "UPDATE runs SET claimed_at = NULL, not_before = ?3, updated_at = ?4,
-                      cost_usd = CASE WHEN ?5 IS NULL THEN cost_usd ELSE coalesce(cost_usd, 0) + ?5 END
+                      cost_usd = coalesce(?5, cost_usd)
                WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING' AND claimed_at IS NOT NULL AND cancel_by IS NULL";
-    let changed = db.prepare_cached(sql)?.execute(params![number, epoch.0, not_before_ms, at_ms, spent])?;
+    let changed =
+        db.prepare_cached(sql)?.execute(params![number, epoch.0, not_before_ms, at_ms, outcome.cost_usd])?;
     if changed == 0 {
-        let sql = "SELECT cancel_by IS NOT NULL FROM runs WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING'";
+        let sql =
+            "SELECT cancel_by IS NOT NULL FROM runs WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING'";
         let cancelled = db.prepare_cached(sql)?.query_row(params![number, epoch.0], |row| row.get(0));
         return match cancelled.optional()? {
             Some(true) => Ok(Retried::Cancelled),

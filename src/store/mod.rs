@@ -24,6 +24,7 @@ mod notices;
 mod outbox;
 mod reader;
 mod run;
+mod sessions;
 mod settle;
 mod writer;
 

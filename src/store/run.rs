@@ -206,7 +206,7 @@ impl Store {
     }
 }
 
-fn changed_one(changed: usize, run: RunId, epoch: Epoch) -> Result<(), Error> {
+pub(super) fn changed_one(changed: usize, run: RunId, epoch: Epoch) -> Result<(), Error> {
     if changed == 1 { Ok(()) } else { Err(Error::Stale { run, epoch }) }
 }
 

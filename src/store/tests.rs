@@ -82,7 +82,17 @@ impl Fixture {
 
     async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<(), Error> {
         let Claimed { number, id, epoch, .. } = *claimed;
-        self.store.finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), at_ms: 4_000 }).await
+        self.store
+            .finish(Finish {
+                number,
+                id,
+                epoch,
+                outcome,
+                changed: None,
+                deliveries: Vec::new(),
+                at_ms: 4_000,
+            })
+            .await
     }
 
     async fn claim_one(&self) -> Claimed {
@@ -205,7 +215,7 @@ async fn a_cancel_before_the_start_holds_the_claim() {
     let Claim { number, id, epoch } = *claim;
     let outcome = Outcome::failed(failure);
     f.store
-        .finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), at_ms: 2_700 })
+        .finish(Finish { number, id, epoch, outcome, changed: None, deliveries: Vec::new(), at_ms: 2_700 })
         .await
         .unwrap();
     let again = f.store.request_cancel(id, "bob".to_owned(), 2_800).await.unwrap();
@@ -245,6 +255,7 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         id,
         epoch,
         outcome: Outcome::default(),
+        changed: None,
         deliveries: vec![delivery.clone()],
         at_ms: 4_000,
     };

@@ -81,7 +81,7 @@ fn report() -> ExitReport {
         stderr_bytes: 0,
         log_error: None,
         total: false,
-        hooks: Hooks::default(),
+        hooks: Box::default(),
     }
 }
 

@@ -30,6 +30,7 @@ impl Stand {
             id: claimed.id,
             epoch: claimed.epoch,
             outcome: Outcome::default(),
+            changed: None,
             deliveries: Vec::new(),
             at_ms: NOW,
         };

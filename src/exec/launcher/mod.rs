@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use self::signals::Signals;
 use super::layout::make_dir;
-use super::report::{ExitReport, Hooks, REPORT_VERSION, Reason};
+use super::report::{ExitReport, REPORT_VERSION, Reason};
 use super::wire::{Received, Release, receive};
 use super::{AttemptDir, SPEC_VERSION};
 use crate::proc::{self, LockHolder, Reaped};
@@ -82,7 +82,7 @@ fn launch(dir: &AttemptDir) -> Result<(), String> {
         stderr_bytes: 0,
         log_error: None,
         total: false,
-        hooks: Hooks::default(),
+        hooks: Box::default(),
     };
     let mut state_lock = None;
     match stand_alone() {

@@ -151,8 +151,7 @@ impl<'a> Phases<'a> {
     }
 
     fn start_hook(&self, hook: &HookSpec, log: &Path) -> Result<Started, String> {
-        let order =
-            Order { argv: &hook.argv, stdin: Path::new(NO_INPUT), output: Output::Together { log } };
+        let order = Order { argv: &hook.argv, stdin: Path::new(NO_INPUT), output: Output::Together { log } };
         start::start(&order, self.release, &self.redactor)
     }
 
@@ -197,7 +196,8 @@ mod tests {
         for asleep in ["{\"wakeAgent\": false}", "x\n{\"wakeAgent\":false,\"why\":\"none\"}\n\n  \n"] {
             assert!(says_sleep(asleep.as_bytes()), "{asleep:?}");
         }
-        for awake in ["", "{\"wakeAgent\": true}", "{\"wakeAgent\": false}\nmore", "wakeAgent false", "false"] {
+        for awake in ["", "{\"wakeAgent\": true}", "{\"wakeAgent\": false}\nmore", "wakeAgent false", "false"]
+        {
             assert!(!says_sleep(awake.as_bytes()), "{awake:?}");
         }
     }

@@ -81,10 +81,9 @@ fn files(output: &Output<'_>) -> Result<[(String, File); 2], String> {
         file.map(|file| (name, file)).map_err(|e| cannot("write", path, &e))
     };
     match *output {
-        Output::Apart { stdout, stderr } => Ok([
-            named(stdout, create_anew(stdout, 0o600))?,
-            named(stderr, create_anew(stderr, 0o600))?,
-        ]),
+        Output::Apart { stdout, stderr } => {
+            Ok([named(stdout, create_anew(stdout, 0o600))?, named(stderr, create_anew(stderr, 0o600))?])
+        }
         Output::Together { log } => {
             let (name, file) = named(log, append_anew(log))?;
             let again = file.try_clone().map_err(|e| cannot("write", log, &e))?;
