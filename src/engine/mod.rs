@@ -15,6 +15,7 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+pub mod pulse;
 mod retry;
 mod run;
 mod scheduler;
@@ -64,6 +65,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Signs of life.
+    pub pulse: pulse::Pulse,
     /// Background tasks.
     pub tasks: Tasks,
     /// Hints that rows changed.
@@ -127,6 +130,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),

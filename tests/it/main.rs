@@ -12,5 +12,6 @@ mod launcher;
 mod mistakes;
 mod runs;
 mod support;
+mod systemd;
 mod tidy;
 mod webhooks;
