@@ -156,7 +156,8 @@ fn format(r: &mut Reader, fields: &mut Fields<'_>) -> Format {
     let known: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
     let format: Option<Format> = fields.take("format").and_then(|node| r.choice("format", node, &known, &[]));
     let format = format.unwrap_or_default();
-    if format != Format::Standard
+    // A secret of ntfy is its access token.
+    if format == Format::Slack
         && let Some(secret) = fields.key("secret")
     {
         let message = format!("`secret` has no effect under `format: {format}`, whose messages are unsigned");

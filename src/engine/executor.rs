@@ -32,6 +32,11 @@ pub trait Executor: Send + Sync + 'static {
         epoch: Epoch,
     ) -> BoxFuture<'static, Attached>;
 
+    /// The program that is the launcher, where there is one: commands beside runs are started by it too.
+    fn exe(&self) -> Option<&std::path::Path> {
+        None
+    }
+
     /// Reads what an ended attempt left.
     fn outcome(&self, request: OutcomeRequest, report: ExitReport) -> BoxFuture<'static, Outcome>;
 }
@@ -134,6 +139,10 @@ impl Watched for exec::Live {
 }
 
 impl Executor for Launcher {
+    fn exe(&self) -> Option<&std::path::Path> {
+        Some(&self.exe)
+    }
+
     fn hold(&self, job: Arc<Job>) -> BoxFuture<'static, Result<Box<dyn Held>, Failure>> {
         let exe = self.exe.clone();
         Box::pin(async move {

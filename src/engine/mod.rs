@@ -7,6 +7,8 @@
 //!
 //! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
 
+mod alarm;
+mod alerting;
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
@@ -15,6 +17,8 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+mod monitor;
+mod overdue;
 pub mod pulse;
 mod retry;
 mod run;
@@ -37,10 +41,12 @@ use crate::store::{self, Store};
 use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
+pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
-pub use message::PingError;
+pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
+pub use monitor::{Monitor, PingFailure};
 pub use scheduler::next_fires;
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
@@ -65,6 +71,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Pings to outside monitors.
+    pub monitor: Monitor,
     /// Signs of life.
     pub pulse: pulse::Pulse,
     /// Background tasks.
@@ -130,6 +138,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            monitor: Monitor::default(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
@@ -173,6 +182,7 @@ impl Core {
             })
             .await;
         });
+        alerting::start(self);
     }
 
     /// A number that grows with every change of a run: a hint to read the rows again.

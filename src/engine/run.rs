@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::executor::{Attached, OutcomeRequest, Watched};
+use super::message::Told;
 use super::retry::{self, Failed};
 use super::terms::{self, Terms};
 use super::{Core, Ending, task_input};
@@ -98,6 +99,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
         return give_back(core, number, id, epoch, &e).await;
     }
     core.changed();
+    core.monitor.started(&agent, id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
     let watch = Watch { number, id, epoch, attempt, agent, overrides: claimed.overrides, terms, skills };
     match held.release(epoch).await {
@@ -367,45 +369,25 @@ pub(super) async fn finish_unstarted(
 
 async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outcome, known: &Known) {
     let at_ms = core.clock.now_ms();
-    let changed = changed(core, number, &outcome, &known.agent).await;
-    let deliveries = if core.has_endpoints(&known.agent, &known.overrides) {
-        told(core, number, &outcome, changed, known, at_ms).await
+    // Whether a result has changed is kept even where nobody hears of it.
+    let compares = known.agent.policies.notify == NotifyWhen::Changed;
+    let Told { deliveries, changed } = if compares || core.has_endpoints(&known.agent, &known.overrides) {
+        told(core, number, &outcome, known, at_ms).await
     } else {
-        Vec::new()
+        Told::default()
     };
     log_end(&known.agent, id, &outcome);
-    let finish = Finish { number, id, epoch, outcome, changed, deliveries, at_ms };
+    core.monitor.ended(&known.agent, id, &outcome);
+    let finish = Finish { number, id, epoch, outcome, deliveries, changed, at_ms };
     persist(core, id, || core.store.finish(finish.clone())).await;
     core.changed();
     core.wake.deliverer.notify_one();
 }
 
-/// Whether the result differs from that of the success before, where the agent asks; the first one does.
-async fn changed(core: &Core, number: i64, outcome: &Outcome, agent: &Agent) -> Option<bool> {
-    if agent.policies.notify != NotifyWhen::Changed || outcome.failure.is_some() || outcome.gated {
-        return None;
-    }
-    match core.store.previous_result(number).await {
-        Ok(Some(before)) => Some(before != outcome.result),
-        Ok(None) => Some(true),
-        Err(e) => {
-            tracing::error!(run.number = number, error = %e, "the success before a run could not be read: {e}");
-            None
-        }
-    }
-}
-
 /// The messages that tell of the end, with the event as it will stand.
-async fn told(
-    core: &Core,
-    number: i64,
-    outcome: &Outcome,
-    changed: Option<bool>,
-    known: &Known,
-    at_ms: i64,
-) -> Vec<store::NewDelivery> {
+async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms: i64) -> Told {
     let Some(detail) = read_for_message(core, number).await else {
-        return Vec::new();
+        return Told::default();
     };
     let mut event = detail.event;
     event.status = outcome.state();
@@ -418,9 +400,9 @@ async fn told(
     event.usage = outcome.usage;
     event.cost_usd = outcome.cost_usd.or(event.cost_usd);
     (event.exit_code, event.signal) = (outcome.exit_code, outcome.signal);
-    (event.gated, event.changed) = (outcome.gated, changed);
+    event.gated = outcome.gated;
     event.result = Some(outcome.result.clone().unwrap_or(Value::Null));
-    core.messages(&known.agent, &known.overrides, &event, at_ms)
+    core.run_messages(number, &known.agent, &known.overrides, &event, at_ms).await
 }
 
 fn log_end(agent: &Agent, id: RunId, outcome: &Outcome) {

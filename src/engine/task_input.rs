@@ -188,7 +188,7 @@ fn argv(what: &str, agent: &Agent, command: &[String], context: &Value) -> Resul
     };
     let argv = command.iter().map(render).collect::<Result<Vec<_>, _>>();
     let argv = argv.map_err(|e| launch_error(format!("the {what} cannot be rendered: {e}")))?;
-    Ok(resolve_program(agent, argv))
+    Ok(resolve_program(agent.dir(), argv))
 }
 
 fn hook(
@@ -243,12 +243,12 @@ fn millis_u64(d: Duration) -> u64 {
 }
 
 /// A program with a slash that is relative belongs to the agent file's directory.
-fn resolve_program(agent: &Agent, mut argv: Vec<String>) -> Vec<String> {
+pub(super) fn resolve_program(dir: &std::path::Path, mut argv: Vec<String>) -> Vec<String> {
     if let Some(program) = argv.first_mut()
         && program.contains('/')
         && !program.starts_with('/')
     {
-        *program = agent.dir().join(&*program).to_string_lossy().into_owned();
+        *program = dir.join(&*program).to_string_lossy().into_owned();
     }
     argv
 }
@@ -351,7 +351,7 @@ fn environment(
 }
 
 /// What of the daemon's own environment programs get to see.
-fn base(core: &Core) -> BTreeMap<String, String> {
+pub(super) fn base(core: &Core) -> BTreeMap<String, String> {
     const PASSED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
     let named = PASSED.iter().filter_map(|name| Some((*name, core.env.get(name)?)));
     let text = |(name, value): (&str, &std::ffi::OsStr)| Some((name.to_owned(), value.to_str()?.to_owned()));

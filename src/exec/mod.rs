@@ -36,7 +36,7 @@ pub use outcome::{Judging, RESULT_MAX, read_outcome};
 pub use prepare::{Preparation, check_session, prepare};
 pub use report::{ExitReport, HookEnd, Hooks, REPORT_VERSION, Reason};
 pub use skills::{SKILL_BYTES_MAX, SKILL_DEPTH_MAX, SKILL_FILES_MAX};
-pub use spec::{HookSpec, SPEC_VERSION, Spec, World, environment};
+pub use spec::{DEFAULT_PATH, HookSpec, SPEC_VERSION, Spec, World, environment};
 pub use wire::{RELEASE_MAX, RELEASE_VERSION, Release};
 
 use crate::proc;

@@ -50,6 +50,22 @@ pub struct Judging<'a> {
     pub cwd: &'a Path,
 }
 
+impl Judging<'static> {
+    /// By its exit code alone.
+    #[must_use]
+    pub fn plainly() -> Self {
+        static ANYTHING: SuccessWhen = SuccessWhen { result: false, file: None, output: None, verify: None };
+        static NO_CODES: BTreeMap<String, String> = BTreeMap::new();
+        Self {
+            protocol: Protocol::Plain,
+            result_schema: None,
+            success_when: &ANYTHING,
+            failure_codes: &NO_CODES,
+            cwd: Path::new("/"),
+        }
+    }
+}
+
 /// How the run ends, judged by this attempt. Blocking. `skills` of the outcome is left empty: who prepared
 /// the run knows them.
 #[must_use]

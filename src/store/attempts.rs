@@ -7,8 +7,6 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use serde_json::Value;
-
 use super::{Error, Store, json, to_json};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Failure, Outcome, RunState, Usage};
@@ -43,7 +41,7 @@ pub enum Retried {
 
 /// One failed attempt as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttemptRow {
+pub struct RunAttempt {
     /// Its number, from 1.
     pub attempt: i64,
     /// When it began, Unix ms.
@@ -111,18 +109,6 @@ impl Store {
             .await
     }
 
-    /// The result of the success before this run of its agent; `None`: there is no success.
-    pub async fn previous_result(&self, number: i64) -> Result<Option<Option<Value>>, Error> {
-        let sql = "SELECT x.result FROM runs r JOIN agents a ON a.number = r.agent
-                   LEFT JOIN run_details x ON x.run = a.last_success
-                   WHERE r.number = ?1 AND a.last_success IS NOT NULL";
-        self.readers
-            .read(move |db| {
-                Ok(db.prepare_cached(sql)?.query_row([number], |row| json(row, "result")).optional()?)
-            })
-            .await
-    }
-
     /// The newest success of an agent that was not gated: its run's number.
     pub async fn last_success(&self, agent: i64) -> Result<Option<i64>, Error> {
         let sql = "SELECT last_success FROM agents WHERE number = ?1";
@@ -170,14 +156,14 @@ fn wait(db: &Connection, retry: &Retry) -> Result<Retried, Error> {
 }
 
 /// The attempts of a run, oldest first; the present or last one is read from the run itself.
-pub(super) fn of_run(db: &Connection, run: i64) -> Result<Vec<AttemptRow>, Error> {
+pub(super) fn of_run(db: &Connection, run: i64) -> Result<Vec<RunAttempt>, Error> {
     let sql = "SELECT attempt, started_at, ended_at, exit_code, signal, failure_code, explanation
                FROM attempts WHERE run = ?1 ORDER BY attempt";
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement
         .query_map([run], |row| {
             let failure = Failure { code: row.get(5)?, explanation: row.get(6)? };
-            Ok(AttemptRow {
+            Ok(RunAttempt {
                 attempt: row.get(0)?,
                 started_at_ms: row.get(1)?,
                 ended_at_ms: row.get(2)?,
@@ -194,7 +180,7 @@ pub(super) fn of_run(db: &Connection, run: i64) -> Result<Vec<AttemptRow>, Error
         let code: Option<String> = row.get(5)?;
         let explanation: Option<String> = row.get(6)?;
         let explanation = explanation.unwrap_or_default();
-        Ok(AttemptRow {
+        Ok(RunAttempt {
             attempt: row.get(0)?,
             started_at_ms: row.get(1)?,
             ended_at_ms: row.get(2)?,

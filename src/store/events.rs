@@ -5,7 +5,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::Value;
 
-use super::attempts::{self, AttemptRow};
+use super::attempts::{self, RunAttempt};
 use super::{DeliveryFilter, DeliveryRow, Error, Store, json, run_id, word};
 use crate::ids::{AgentId, RunId};
 use crate::model::{Event, Overrides, RunState, Trigger};
@@ -57,7 +57,7 @@ pub struct EventDetail {
     /// Who asked for its end.
     pub cancel_by: Option<String>,
     /// Its attempts, oldest first.
-    pub attempts: Vec<AttemptRow>,
+    pub attempts: Vec<RunAttempt>,
     /// Why its logs are not whole.
     pub log_error: Option<String>,
 }

@@ -16,12 +16,15 @@ mod admit;
 mod attempts;
 mod checkpoint;
 mod definitions;
+mod endpoints;
 mod error;
 mod events;
 mod ledger;
 mod migrate;
 mod notices;
 mod outbox;
+mod overdue;
+mod previous;
 mod reader;
 mod run;
 mod sessions;
@@ -37,12 +40,17 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
-pub use attempts::{AttemptRow, Retried, Retry, Spent};
+pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
+pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use ledger::{SlotFilter, SlotRow};
-pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
+pub use outbox::{
+    AGENT_COMMAND, AttemptRecord, AttemptRow, DAEMON_COMMAND, DeliveryFilter, DeliveryRow, DueDelivery,
+    LostSlots, NewDelivery, TellLost, UnderWay,
+};
+pub use overdue::LastSuccess;
 pub use reader::READERS;
 pub use run::{Cancelled, Claim, Claimed, Finish};
 pub use settle::Unsettled;

@@ -50,10 +50,10 @@ pub struct Finish {
     pub epoch: Epoch,
     /// How it ended.
     pub outcome: Outcome,
-    /// Whether its result differs from that of the success before; `None`: nobody asks.
-    pub changed: Option<bool>,
     /// The messages that tell of it.
     pub deliveries: Vec<NewDelivery>,
+    /// Whether its result differs from that of the success before, where somebody asked.
+    pub changed: Option<bool>,
     /// When it ended, Unix ms.
     pub at_ms: i64,
 }

@@ -10,6 +10,7 @@ mod examples;
 mod gate;
 mod launcher;
 mod mistakes;
+mod notify;
 mod runs;
 mod support;
 mod systemd;

@@ -30,8 +30,8 @@ impl Stand {
             id: claimed.id,
             epoch: claimed.epoch,
             outcome: Outcome::default(),
-            changed: None,
             deliveries: Vec::new(),
+            changed: None,
             at_ms: NOW,
         };
         self.core.store.finish(finish).await.unwrap();
