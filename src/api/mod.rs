@@ -20,6 +20,7 @@ mod extract;
 mod logfile;
 mod logs;
 mod observe;
+mod reexec;
 mod slots;
 mod status;
 pub mod wire;
@@ -42,6 +43,7 @@ pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use logfile::CHUNK_MAX;
+pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use wire::Data;
 
 /// Longest body of a request, bytes.
@@ -87,6 +89,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
         .route("/v1/events/{id}/logs", get(logs::logs))
+        .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/slots", get(slots::list))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{id}", get(deliveries::get))

@@ -13,6 +13,8 @@ pub mod catalog;
 mod deliverer;
 mod dispatcher;
 mod executor;
+pub mod forecast;
+mod handover;
 mod janitor;
 mod looping;
 mod message;
@@ -44,10 +46,11 @@ use crate::time::Clock;
 pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
+pub use forecast::next_fires;
+pub use handover::{Ask, Handover, NotReplaced, Successor};
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
-pub use scheduler::next_fires;
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
@@ -71,6 +74,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Being replaced in place.
+    pub handover: Handover,
     /// Pings to outside monitors.
     pub monitor: Monitor,
     /// Signs of life.
@@ -121,6 +126,8 @@ struct Live {
     id: RunId,
     catch_up: bool,
     ending: watch::Sender<Ending>,
+    /// Until its launcher is released, or known to be.
+    starting: Option<handover::Entered>,
 }
 
 impl Core {
@@ -138,6 +145,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            handover: Handover::default(),
             monitor: Monitor::default(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
@@ -157,7 +165,9 @@ impl Core {
                 .await;
         });
         let core = Arc::clone(self);
+        let counted = self.handover.enter_loop();
         self.tasks.spawn("dispatcher", OnEnd::Fatal, async move {
+            let _counted = counted;
             let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&core));
             looping::run(
                 &core,
@@ -176,11 +186,13 @@ impl Core {
         let core = Arc::clone(self);
         self.tasks.spawn("deliverer", OnEnd::Fatal, async move {
             let deliverer = deliverer::Deliverer::new(Arc::clone(&core));
-            let drained = core.drained.clone();
-            looping::run(&core, deliverer, &core.wake.deliverer, async move {
-                drained.cancelled().await;
-            })
-            .await;
+            let over = async {
+                tokio::select! {
+                    () = core.drained.cancelled() => {}
+                    () = core.handed_over() => {}
+                }
+            };
+            looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
         alerting::start(self);
     }
@@ -207,8 +219,15 @@ impl Core {
 
     fn register(&self, number: i64, id: RunId, catch_up: bool) -> watch::Receiver<Ending> {
         let (ending, asked) = watch::channel(Ending::No);
-        self.live().insert(number, Live { id, catch_up, ending });
+        let starting = Some(self.handover.enter_start());
+        self.live().insert(number, Live { id, catch_up, ending, starting });
         asked
+    }
+
+    /// Its launcher needs this process no more.
+    fn released(&self, number: i64) {
+        let started = self.live().get_mut(&number).and_then(|live| live.starting.take());
+        drop(started);
     }
 
     fn unregister(&self, number: i64) {

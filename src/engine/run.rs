@@ -102,7 +102,9 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     core.monitor.started(&agent, id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
     let watch = Watch { number, id, epoch, attempt, agent, overrides: claimed.overrides, terms, skills };
-    match held.release(epoch).await {
+    let released = held.release(epoch).await;
+    core.released(number);
+    match released {
         Ok(watched) => watch.watch_until_end(core, watched, ending).await,
         Err(failure) => watch.finish(core, Outcome::failed(failure)).await,
     }
@@ -381,6 +383,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     let finish = Finish { number, id, epoch, outcome, deliveries, changed, at_ms };
     persist(core, id, || core.store.finish(finish.clone())).await;
     core.changed();
+    core.tell_followers(&known.agent);
     core.wake.deliverer.notify_one();
 }
 

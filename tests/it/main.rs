@@ -12,6 +12,7 @@ mod launcher;
 mod mistakes;
 mod notify;
 mod runs;
+mod schedules;
 mod support;
 mod systemd;
 mod tidy;
