@@ -8,6 +8,7 @@
 pub mod args;
 mod check;
 mod client;
+mod diff;
 pub mod failure;
 mod lists;
 mod logs;
@@ -102,6 +103,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Logs { run, follow, stderr, tail } => {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
+        Command::Diff { a, b } => diff::diff(session, &a, &b).await,
         Command::Cancel { run } => run::cancel(session, &run).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Reexec => reexec::reexec(session).await,

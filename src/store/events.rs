@@ -39,6 +39,8 @@ pub enum Found {
     One(i64, RunId),
     /// No run.
     None,
+    /// Too few characters; so many are needed.
+    TooShort(usize),
     /// Several; the first few of them.
     Many(Vec<RunId>),
 }
@@ -271,8 +273,11 @@ fn find(db: &Connection, name: &str) -> Result<Found, Error> {
         return Ok(found.map_or(Found::None, |(number, id)| Found::One(number, id)));
     }
     let digits: String = name.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
-    if digits.len() < PREFIX_MIN || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(Found::None);
+    }
+    if digits.len() < PREFIX_MIN {
+        return Ok(Found::TooShort(PREFIX_MIN));
     }
     let (low, high) = (pad(&digits, '0'), pad(&digits, 'f'));
     let sql = "SELECT number, id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";

@@ -12,6 +12,7 @@ mod launcher;
 mod mistakes;
 mod notify;
 mod runs;
+mod sessions;
 mod schedules;
 mod support;
 mod systemd;
