@@ -143,6 +143,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
     };
     let id = run_id(row, "id")?.to_string();
     let explanation: Option<String> = row.get("explanation")?;
+    let ended = time("completed_at")?;
     Ok(Event {
         request_id: id.clone(),
         session_id: row.get::<_, Option<String>>("session")?.unwrap_or_else(|| id.clone()),
@@ -151,7 +152,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         user_id: row.get("user")?,
         status: word(row, "state")?,
         started_at: time("started_at")?,
-        completed_at: time("completed_at")?,
+        completed_at: ended.clone(),
         error: explanation.clone(),
         final_model: row.get("final_model")?,
         browser_step_count: None,
@@ -169,7 +170,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         exit_code: row.get("exit_code")?,
         signal: row.get("signal")?,
         execution_key: row.get("execution_key")?,
-        not_before: time("not_before")?,
+        not_before: if ended.is_none() { time("not_before")? } else { None },
         gated: row.get("gated")?,
         changed: row.get("changed")?,
         usage: None,
