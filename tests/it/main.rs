@@ -11,6 +11,7 @@ mod gate;
 mod launcher;
 mod mistakes;
 mod notify;
+mod reload;
 mod runs;
 mod sessions;
 mod schedules;
