@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{PingError, Refused};
+use crate::engine::{PauseError, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
 
@@ -208,6 +208,19 @@ impl From<Refused> for ApiError {
             Refused::Field { pointer, message } => Self::fields(vec![FieldError { pointer, message }]),
             Refused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
             Refused::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<PauseError> for ApiError {
+    fn from(error: PauseError) -> Self {
+        let message = error.to_string();
+        match error {
+            PauseError::UnknownAgent(id) => Self::no_agent(id.as_str()),
+            PauseError::LongReason(_) => {
+                Self::fields(vec![FieldError { pointer: "/reason".to_owned(), message }])
+            }
+            PauseError::Store(e) => e.into(),
         }
     }
 }

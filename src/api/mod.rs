@@ -19,6 +19,7 @@ mod extract;
 mod logfile;
 mod logs;
 mod observe;
+mod pause;
 mod slots;
 mod status;
 pub mod wire;
@@ -79,6 +80,8 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))
         .route("/v1/agents/{id}/execute", post(execute::execute))
+        .route("/v1/agents/{id}/pause", post(pause::pause))
+        .route("/v1/agents/{id}/resume", post(pause::resume))
         .route("/v1/agents/{id}/events", get(events::of_agent))
         .route("/v1/agents/{id}/slots", get(slots::of_agent))
         .route("/v1/events", get(events::list))

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::wire::{AgentCounts, DeliveryCounts, Lateness, RunCounts, StatusView, StoreCounts};
+use super::wire::{AgentCounts, DeliveryCounts, Lateness, PausedView, RunCounts, StatusView, StoreCounts};
 use super::{Answer, App, Data, data};
 use crate::engine::{Core, Refused};
 use crate::store::AgentSummary;
@@ -30,10 +30,13 @@ pub async fn readyz(State(app): State<App>) -> Answer<Value> {
 pub async fn status(State(app): State<App>) -> Answer<StatusView> {
     let core = app.core.as_ref();
     let [pending, running, waiting, exhausted] = core.store.gauges().await?;
-    let agents = count(&core.store.agents().await?);
+    let summaries = core.store.agents().await?;
+    let agents = count(&summaries);
     let runs = RunCounts { pending, running };
     let deliveries = DeliveryCounts { pending: waiting, exhausted };
-    Ok(data(view(core, app.started_ms, agents, runs, deliveries)))
+    let mut view = view(core, app.started_ms, agents, runs, deliveries);
+    view.paused = paused(summaries);
+    Ok(data(view))
 }
 
 fn view(
@@ -52,6 +55,7 @@ fn view(
         state_dir: core.settings.state_dir.display().to_string(),
         settings_file: core.settings.file.display().to_string(),
         agents,
+        paused: Vec::new(),
         runs,
         max_running: core.settings.max_running,
         deliveries,
@@ -62,6 +66,18 @@ fn view(
         },
         draining: core.tasks.stop().is_soft(),
     }
+}
+
+/// Paused agents that the status names.
+const PAUSED_MAX: usize = 100;
+
+fn paused(agents: Vec<AgentSummary>) -> Vec<PausedView> {
+    let view = |agent: AgentSummary| {
+        let pause = agent.pause?;
+        let at = rfc3339_ms(pause.since_ms);
+        Some(PausedView { agent_id: agent.id, at, by: pause.by, reason: pause.reason })
+    };
+    agents.into_iter().filter_map(view).take(PAUSED_MAX).collect()
 }
 
 fn lateness(core: &Core) -> Lateness {

@@ -13,6 +13,7 @@ mod lists;
 mod logs;
 mod notify;
 pub mod output;
+mod pause;
 mod run;
 mod serve;
 mod show;
@@ -90,6 +91,8 @@ async fn dispatch(command: Command, session: &Session) -> Done {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
         Command::Cancel { run } => run::cancel(session, &run).await,
+        Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
+        Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Status => status::status(session).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::data;
 use super::output::{Cell, length};
 use super::{Done, Session};
-use crate::api::wire::StatusView;
+use crate::api::wire::{PausedView, StatusView};
 
 /// `matins status`.
 pub async fn status(session: &Session) -> Done {
@@ -34,7 +34,7 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
     let agents =
         format!("{} active, {} paused, {} invalid", s.agents.active, s.agents.paused, s.agents.invalid);
     let runs = format!("{} pending, {} running of at most {}", s.runs.pending, s.runs.running, s.max_running);
-    vec![
+    let mut fields = vec![
         ("daemon", Cell::text(format!("matins {}, pid {}, {state}", s.version, s.pid))),
         ("up", Cell::text(up)),
         ("settings", Cell::text(&s.settings_file)),
@@ -47,5 +47,12 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
         ),
         ("lateness", Cell::text(late)),
         ("store", Cell::text(format!("{} writes in {} commits", s.store.jobs, s.store.commits))),
-    ]
+    ];
+    fields.extend(s.paused.iter().map(|p| ("paused", Cell::text(paused(p)))));
+    fields
+}
+
+fn paused(p: &PausedView) -> String {
+    let reason = p.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{} by {} since {}{reason}", p.agent_id, p.by, p.at)
 }

@@ -14,6 +14,7 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+pub mod pause;
 mod run;
 mod scheduler;
 mod settle;
@@ -36,6 +37,7 @@ use crate::time::Clock;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use message::PingError;
 pub use metrics::Metrics;
+pub use pause::PauseError;
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use scheduler::next_fires;
 pub use settle::Settled;
@@ -190,6 +192,16 @@ impl Core {
         let (ending, asked) = watch::channel(Ending::No);
         self.live().insert(number, Live { id, catch_up, ending });
         asked
+    }
+
+    /// Asks runs of this process to end at least as hard as `how`.
+    fn end_live(&self, ids: &[RunId], how: Ending) {
+        if ids.is_empty() {
+            return;
+        }
+        for live in self.live().values().filter(|live| ids.contains(&live.id)) {
+            live.ending.send_modify(|e| *e = (*e).max(how));
+        }
     }
 
     fn unregister(&self, number: i64) {

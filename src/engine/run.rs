@@ -22,7 +22,7 @@ use crate::exec::{self, Attach, Ended, ExitReport, Reason};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Agent, Failure, FailureCode, Outcome, Overrides, Protocol, SeededSkill};
 use crate::proc::Identity;
-use crate::store::{self, Claimed, Finish};
+use crate::store::{self, Claim, Claimed, Finish, Gone, Wanted};
 use crate::time::rfc3339_ms;
 
 /// How long after its timeout and grace a launcher may take to end its run.
@@ -255,9 +255,16 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     let skills = held.skills().to_vec();
     let identity = held.identity().clone();
     let now_ms = core.clock.now_ms();
-    if let Err(e) = core.store.start(number, id, epoch, identity, skills.clone(), now_ms).await {
-        drop(held);
-        return give_back(core, number, id, epoch, &e).await;
+    match core.store.start(number, id, epoch, identity, skills.clone(), now_ms).await {
+        Ok(Wanted::Yes) => {}
+        Ok(Wanted::No) => {
+            drop(held);
+            return unstarted(ended_early(core, number).await).await;
+        }
+        Err(e) => {
+            drop(held);
+            return give_back(core, number, id, epoch, &e).await;
+        }
     }
     core.changed();
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
@@ -271,7 +278,12 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
 /// A start that could not be written: nothing has happened, so the run waits again.
 async fn give_back(core: &Core, number: i64, id: RunId, epoch: Epoch, error: &store::Error) {
     tracing::error!(run.id = %id, error = %error, "the start of run {id} could not be written; it waits again: {error}");
-    persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
+    let given = persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
+    if given == Some(Wanted::No)
+        && let Err(e) = finish_unstarted(core, number, id, epoch, ended_early(core, number).await).await
+    {
+        tracing::error!(run.id = %id, error = %e, "the end of run {id} could not be written: {e}");
+    }
 }
 
 /// Takes up the watch of a run that a daemon before had started.
@@ -379,10 +391,15 @@ impl Watch {
         self.finish(core, outcome).await;
     }
 
-    /// Never released: nothing of it has happened, so it waits again.
+    /// Never released: nothing of it has happened, so it waits again. A cancel may have been what
+    /// kept it from beginning: then it has ended.
     async fn wait_again(self, core: &Core) {
         let (number, id, epoch) = (self.number, self.id, self.epoch);
-        persist(core, id, || core.store.unstart(number, id, epoch, core.clock.now_ms())).await;
+        let waits = persist(core, id, || core.store.unstart(number, id, epoch, core.clock.now_ms())).await;
+        if waits == Some(Wanted::No) {
+            let failure = ended_early(core, number).await;
+            self.finish(core, Outcome::failed(failure)).await;
+        }
     }
 
     async fn finish(self, core: &Core, mut outcome: Outcome) {
@@ -448,6 +465,21 @@ pub(super) async fn finish_unstarted(
     Ok(())
 }
 
+/// Ends a waiting run that was claimed for its end.
+///
+/// # Errors
+/// Those of the store while the run is read.
+pub(super) async fn finish_gone(core: &Core, claim: Claim, gone: Gone) -> Result<(), store::Error> {
+    let failure = match gone {
+        Gone::Cancelled(by) => cancelled_by(&by),
+        Gone::Displaced(newer) => {
+            let why = format!("the newer run {newer} took its place in the queue");
+            Failure::new(FailureCode::Superseded, why)
+        }
+    };
+    finish_unstarted(core, claim.number, claim.id, claim.epoch, failure).await
+}
+
 async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outcome, known: &Known) {
     let at_ms = core.clock.now_ms();
     let deliveries = if core.has_endpoints(&known.agent, &known.overrides) {
@@ -460,6 +492,8 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     persist(core, id, || core.store.finish(finish.clone())).await;
     core.changed();
     core.wake.deliverer.notify_one();
+    // Who waited behind a run that never started may go on.
+    core.wake.dispatcher.notify_one();
 }
 
 /// The messages that tell of the end, with the event as it will stand.
@@ -498,22 +532,22 @@ fn log_end(agent: &Agent, id: RunId, outcome: &Outcome) {
 
 /// Repeats a write until it is on disk. It gives up only where the run has moved on, the storage has
 /// failed for good, or the daemon may no longer wait: the next start settles it then.
-async fn persist<F, Fut>(core: &Core, id: RunId, write: F)
+async fn persist<T, F, Fut>(core: &Core, id: RunId, write: F) -> Option<T>
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = Result<(), store::Error>>,
+    Fut: Future<Output = Result<T, store::Error>>,
 {
     let mut told = false;
     loop {
         match write().await {
-            Ok(()) => return,
+            Ok(done) => return Some(done),
             Err(e @ store::Error::Stale { .. }) => {
                 tracing::warn!(run.id = %id, "a late write was refused: {e}");
-                return;
+                return None;
             }
             Err(e) if e.is_fatal() || matches!(e, store::Error::Closed | store::Error::Statement(_)) => {
                 tracing::error!(run.id = %id, error = %e, "run {id} is left to the next start: {e}");
-                return;
+                return None;
             }
             Err(e) => {
                 if !told {
@@ -523,7 +557,7 @@ where
             }
         }
         tokio::select! {
-            () = core.tasks.stop().hardened() => return,
+            () = core.tasks.stop().hardened() => return None,
             () = core.clock.sleep_until(core.clock.now() + WRITE_REST) => {}
         }
     }

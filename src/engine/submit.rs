@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Core;
+use super::{Core, Ending, run};
 use super::catalog::{Entry, ScheduleEntry};
 use crate::ids::{AgentId, RunId};
 use crate::model::{NotRun, Overlap, Overrides, Schedule, Skill, Trigger};
 use crate::plan::{self, Decision, Policy};
 use crate::schema::Schema;
-use crate::store::{self, Admission, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+use crate::store::{self, Admission, Choice, Manual, ManualRefusal, NewRun, SlotRun, Way};
+use crate::task::OnEnd;
 
 /// Longest prompt of a run, bytes.
 pub const PROMPT_MAX: usize = 16 << 20;
@@ -98,12 +99,9 @@ pub fn pass(
         .map(|decision| match decision {
             Decision::Run { trigger, window, .. } => Choice::Run(Box::new(SlotRun {
                 run: NewRun {
-                    id: RunId::generate(now_ms, core.entropy.as_ref()),
-                    agent: agent.number,
-                    definition: agent.definition,
-                    overlap: schedule.overlap,
                     max_concurrent: schedule.max_concurrent,
                     start_deadline_ms: start_deadline(schedule, trigger, now_ms, next_ms),
+                    ..core.new_run(agent, schedule.overlap, now_ms)
                 },
                 trigger,
                 window,
@@ -138,15 +136,13 @@ pub fn coalesced_into(nominal_ms: i64, pass: usize) -> Choice {
 }
 
 /// Until when a slot's run may wait: its own setting, else until the next slot under `skip` and
-/// `allow`; a queue and a catch-up wait as long as it takes.
+/// `allow`; under the other policies, and as a catch-up, it waits as long as it takes.
 fn start_deadline(schedule: &Schedule, trigger: Trigger, now_ms: i64, next_ms: Option<i64>) -> Option<i64> {
     if let Some(deadline) = schedule.start_deadline {
         return Some(now_ms.saturating_add(crate::time::millis(deadline)));
     }
-    if trigger == Trigger::CatchUp || schedule.overlap == Overlap::Queue {
-        return None;
-    }
-    next_ms
+    let bounded = matches!(schedule.overlap, Overlap::Skip | Overlap::Allow);
+    next_ms.filter(|_| bounded && trigger != Trigger::CatchUp)
 }
 
 impl Core {
@@ -154,7 +150,7 @@ impl Core {
     ///
     /// # Errors
     /// [`Refused`] says why there is no run.
-    pub async fn trigger(&self, request: TriggerRequest) -> Result<Triggered, Refused> {
+    pub async fn trigger(self: &Arc<Self>, request: TriggerRequest) -> Result<Triggered, Refused> {
         if self.tasks.stop().is_soft() {
             return Err(Refused::Draining);
         }
@@ -165,24 +161,49 @@ impl Core {
         }
         self.check_overrides(&entry, &request.overrides)?;
         let now_ms = self.clock.now_ms();
-        let id = RunId::generate(now_ms, self.entropy.as_ref());
         let run = NewRun {
-            id,
-            agent: entry.number,
-            definition: entry.definition,
-            overlap: request.overlap.unwrap_or(Overlap::Queue),
             max_concurrent: entry.agent.max_concurrent,
-            start_deadline_ms: None,
+            ..self.new_run(&entry, request.overlap.unwrap_or(Overlap::Queue), now_ms)
         };
+        let id = run.id;
         let manual = Manual { run, user: request.user, overrides: request.overrides };
         match self.store.admit_manual(manual, now_ms).await? {
-            Ok(number) => {
+            Ok(admitted) => {
+                self.clear_the_way(admitted.way);
                 self.wake.dispatcher.notify_one();
                 self.changed();
-                Ok(Triggered { id, number })
+                Ok(Triggered { id, number: admitted.number })
             }
             Err(ManualRefusal::Overlap(run)) => Err(Refused::Overlap { agent: agent.clone(), run }),
             Err(ManualRefusal::QueueFull) => Err(Refused::QueueFull { agent: agent.clone() }),
+        }
+    }
+
+    /// A run of an agent as its definition asks for.
+    fn new_run(&self, entry: &Entry, overlap: Overlap, now_ms: i64) -> NewRun {
+        let policies = &entry.agent.policies;
+        let id = RunId::generate(now_ms, self.entropy.as_ref());
+        NewRun {
+            pool: policies.pool.clone(),
+            priority: policies.priority,
+            ..NewRun::plain(id, entry.number, entry.definition, overlap)
+        }
+    }
+
+    /// Carries out what an admission has decided about the runs in its way.
+    pub(super) fn clear_the_way(self: &Arc<Self>, way: Way) {
+        if way.is_empty() {
+            return;
+        }
+        self.end_live(&way.asked, Ending::Asked);
+        self.end_live(&way.killed, Ending::Killed);
+        for (claim, gone) in way.gone {
+            let core = Arc::clone(self);
+            self.tasks.spawn("clear the way", OnEnd::Logged, async move {
+                if let Err(e) = run::finish_gone(&core, claim, gone).await {
+                    tracing::error!(error = %e, "a run that gave up its place is ended later: {e}");
+                }
+            });
         }
     }
 

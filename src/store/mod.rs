@@ -14,6 +14,7 @@
 
 mod admit;
 mod checkpoint;
+mod claim;
 mod definitions;
 mod error;
 mod events;
@@ -21,6 +22,8 @@ mod ledger;
 mod migrate;
 mod notices;
 mod outbox;
+mod overlap;
+mod pause;
 mod reader;
 mod run;
 mod settle;
@@ -34,14 +37,19 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+pub use admit::{
+    Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun,
+};
+pub use claim::{AGEING, Claimed, Claims, Room};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use ledger::{SlotFilter, SlotRow};
 pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
 pub use reader::READERS;
-pub use run::{Cancelled, Claim, Claimed, Finish};
+pub use overlap::{Claim, Gone, Way};
+pub use pause::Pause;
+pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};
 

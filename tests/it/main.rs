@@ -8,6 +8,7 @@ mod blackbox;
 mod examples;
 mod launcher;
 mod mistakes;
+mod overlap;
 mod runs;
 mod support;
 mod tidy;
