@@ -75,19 +75,50 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     }
 }
 
+/// The fields of a body. One that is given twice is a mistake: two readers would not agree on it.
+struct Body(Map<String, Value>);
+
+impl<'de> serde::Deserialize<'de> for Body {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Body;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
+                let mut fields = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if fields.contains_key(&name) {
+                        return Err(serde::de::Error::custom(format_args!("field {name:?} is given twice")));
+                    }
+                    fields.insert(name, value);
+                }
+                Ok(Body(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
 impl Fields {
     fn of(bytes: &[u8], headers: &HeaderMap) -> Result<Self, ApiError> {
         if bytes.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
         check_type(headers)?;
-        let value = serde_json::from_slice(bytes)
-            .map_err(|e| ApiError::malformed(format!("the body is not JSON: {e}")))?;
-        let Value::Object(fields) = value else {
-            let message = "the body is a JSON object".to_owned();
-            return Err(ApiError::fields(vec![FieldError { pointer: String::new(), message }]));
-        };
-        Ok(Self { left: fields, ..Self::default() })
+        match serde_json::from_slice(bytes) {
+            Ok(Body(fields)) => Ok(Self { left: fields, ..Self::default() }),
+            Err(e) if e.is_data() && !bytes.trim_ascii_start().starts_with(b"{") => {
+                let message = "the body is a JSON object".to_owned();
+                Err(ApiError::fields(vec![FieldError { pointer: String::new(), message }]))
+            }
+            Err(e) => Err(ApiError::malformed(format!("the body cannot be read: {e}"))),
+        }
     }
 
     /// Takes a field and reads it with `read`, whose error is a sentence. Null is absent.
@@ -243,7 +274,9 @@ mod tests {
         assert_eq!(status(b"{}", Some("application/x-www-form-urlencoded")), 415);
         assert_eq!(status(b"{\"a\":", None), 400);
         assert_eq!(status(b"\xff", None), 400);
+        assert_eq!(status(b"{\"a\": 1, \"a\": 2}", None), 400, "which of the two is meant?");
         assert_eq!(status(b"[]", None), 422);
+        assert_eq!(status(b" 5", None), 422);
     }
 
     #[test]

@@ -47,17 +47,18 @@ fn view(
     deliveries: DeliveryCounts,
 ) -> StatusView {
     let counts = core.store.counts();
+    let settings = core.settings();
     StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: crate::proc::own_pid(),
         started_at: rfc3339_ms(started_ms),
         uptime_ms: core.clock.now_ms().saturating_sub(started_ms),
-        state_dir: core.settings.state_dir.display().to_string(),
-        settings_file: core.settings.file.display().to_string(),
+        state_dir: settings.state_dir.display().to_string(),
+        settings_file: settings.file.display().to_string(),
         agents,
         paused: Vec::new(),
         runs,
-        max_running: core.settings.max_running,
+        max_running: settings.max_running,
         deliveries,
         lateness: lateness(core),
         store: StoreCounts {

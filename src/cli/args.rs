@@ -142,6 +142,12 @@ pub enum Command {
         #[arg(long, value_name = "ID", conflicts_with = "state")]
         redeliver: Option<String>,
     },
+    /// Write the manual's pages
+    #[command(name = "__manual", hide = true)]
+    Manual {
+        /// The directory
+        dir: PathBuf,
+    },
     /// Try out notifications
     Notify {
         /// What to try.

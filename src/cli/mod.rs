@@ -11,6 +11,7 @@ mod client;
 pub mod failure;
 mod lists;
 mod logs;
+mod manual;
 mod notify;
 pub mod output;
 mod pause;
@@ -53,6 +54,9 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve => return serve::serve(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
+        Command::Manual { dir } => manual::write(&dir)
+            .map(|()| 0)
+            .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
         command => ask(command, &cli.global, &env),
     };
     done.map_or_else(
@@ -80,7 +84,7 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
-        Command::Serve | Command::Check { .. } => Ok(0),
+        Command::Serve | Command::Check { .. } | Command::Manual { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {

@@ -9,7 +9,8 @@ use crate::ids::AgentId;
 
 /// `matins pause`.
 pub async fn pause(session: &Session, agent: &AgentId, reason: Option<String>) -> Done {
-    let answer = session.client.post(&["v1", "agents", agent.as_str(), "pause"], &json!({ "reason": reason })).await?;
+    let answer =
+        session.client.post(&["v1", "agents", agent.as_str(), "pause"], &json!({ "reason": reason })).await?;
     told(session, answer, |agent| {
         format!("hint: slots that come due now end not_run:paused; `matins resume {}` ends that", agent.id)
     })

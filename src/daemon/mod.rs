@@ -90,7 +90,7 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     };
     let daemon = Daemon::open(&state_dir, parts, &loaded).await?;
     let core = Arc::clone(&daemon.core);
-    let socket = core.settings.listen.socket.clone();
+    let socket = core.settings().listen.socket.clone();
     let listener = listen::bind_unix(&socket).await?;
     let router = crate::api::router(Arc::clone(&core));
     let serving = listen::serve_unix(listener, router, core.tasks.clone(), core.drained().cancelled_owned());

@@ -4,7 +4,6 @@
 //! (priority, age, the agent's own limits) is in the claim's statement, so that two claims cannot
 //! disagree.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,18 +16,15 @@ use crate::time::from_ms;
 /// Catch-ups that run at once.
 const CATCH_UP_LANE: usize = 1;
 
-/// The state of the dispatcher's loop.
+/// The state of the dispatcher's loop: none.
 pub struct Dispatcher {
     core: Arc<Core>,
-    /// Places of each pool.
-    pools: Arc<BTreeMap<String, u32>>,
 }
 
 impl Dispatcher {
     /// A dispatcher for the runs of `core`.
     pub fn new(core: Arc<Core>) -> Self {
-        let pools = Arc::new(core.settings.pools.clone());
-        Self { core, pools }
+        Self { core }
     }
 }
 
@@ -41,16 +37,14 @@ impl Tick for Dispatcher {
             let live = core.live();
             (live.len(), live.values().filter(|l| l.catch_up).count())
         };
-        let runs = usize::try_from(core.settings.max_running).unwrap_or(usize::MAX).saturating_sub(running);
+        let settings = core.settings();
+        let runs = usize::try_from(settings.max_running).unwrap_or(usize::MAX).saturating_sub(running);
         if runs == 0 {
             return Ok(Next::Hint);
         }
         let now_ms = core.clock.now_ms();
-        let room = Room {
-            runs,
-            catch_ups: CATCH_UP_LANE.saturating_sub(catch_ups),
-            pools: Arc::clone(&self.pools),
-        };
+        let room =
+            Room { runs, catch_ups: CATCH_UP_LANE.saturating_sub(catch_ups), pools: settings.pools.clone() };
         let claims = core.store.claim_next(room, now_ms).await?;
         let full = claims.runs.len() == runs;
         for claimed in claims.runs {

@@ -43,7 +43,7 @@ impl Core {
 
     /// Whether anybody hears of runs of this agent at all.
     pub(super) fn has_endpoints(&self, agent: &Agent, overrides: &Overrides) -> bool {
-        !agent.webhooks.is_empty() || !self.settings.webhooks.is_empty() || overrides.webhook_url.is_some()
+        !agent.webhooks.is_empty() || !self.settings().webhooks.is_empty() || overrides.webhook_url.is_some()
     }
 
     fn endpoints(
@@ -53,10 +53,11 @@ impl Core {
         kind: WebhookEvent,
     ) -> Vec<(String, Option<SecretSource>, bool)> {
         let wants = |w: &&Webhook| w.events.contains(&kind);
-        let of_files = agent.webhooks.iter().chain(&self.settings.webhooks).filter(wants);
+        let settings = self.settings();
+        let of_files = agent.webhooks.iter().chain(&settings.webhooks).filter(wants);
         let mut all: Vec<_> = of_files.map(|w| (w.url.clone(), w.secret.clone(), true)).collect();
         if let Some(url) = &overrides.webhook_url {
-            all.push((url.clone(), self.settings.webhook_secret.clone(), false));
+            all.push((url.clone(), settings.webhook_secret.clone(), false));
         }
         all
     }
@@ -83,7 +84,7 @@ impl Core {
     /// [`PingError`] says why nothing is sent.
     pub async fn ping(&self, agent: Option<AgentId>) -> Result<Vec<DeliveryId>, PingError> {
         let now_ms = self.clock.now_ms();
-        let mut endpoints: Vec<Webhook> = self.settings.webhooks.clone();
+        let mut endpoints: Vec<Webhook> = self.settings().webhooks.clone();
         if let Some(id) = &agent {
             let entry = self.catalog.get(id).ok_or_else(|| PingError::UnknownAgent(id.to_string()))?;
             endpoints.extend(entry.agent.webhooks.iter().cloned());

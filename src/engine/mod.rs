@@ -23,7 +23,7 @@ mod task_input;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -52,8 +52,9 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids and jitter.
     pub entropy: Arc<dyn Entropy>,
-    /// The daemon's settings.
-    pub settings: Settings,
+    /// The daemon's settings; a reload replaces them as a whole.
+    settings: RwLock<Arc<Settings>>,
+    state_dir: PathBuf,
     /// The environment that the daemon was started with.
     pub env: Env,
     /// The agents as they are now.
@@ -74,7 +75,7 @@ pub struct Core {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Core").field("settings", &self.settings()).finish_non_exhaustive()
     }
 }
 
@@ -119,7 +120,8 @@ impl Core {
             store: parts.store,
             clock: parts.clock,
             entropy: parts.entropy,
-            settings: parts.settings,
+            state_dir: parts.settings.state_dir.clone(),
+            settings: RwLock::new(Arc::new(parts.settings)),
             env: parts.env,
             catalog: Catalog::default(),
             executor: parts.executor,
@@ -237,12 +239,12 @@ impl Core {
     /// Waits for the runs to end, at most `drain_timeout`; asks what is left to end, then kills it.
     /// Runs that wait stay PENDING for the next start. Then the deliverer may leave.
     pub async fn drain(&self) {
-        let timeout = self.settings.drain_timeout;
+        let timeout = self.settings().drain_timeout;
         if tokio::time::timeout(timeout, self.no_run_left()).await.is_err() {
             tracing::warn!(runs = self.live_count(), "drain_timeout is over; ending what still runs");
             self.end_all(Ending::Asked);
             // The launchers enforce the grace themselves; this is for one that does not answer.
-            let patience = self.settings.kill_grace + std::time::Duration::from_secs(5);
+            let patience = self.settings().kill_grace + std::time::Duration::from_secs(5);
             if tokio::time::timeout(patience, self.no_run_left()).await.is_err() {
                 self.end_all(Ending::Killed);
                 self.no_run_left().await;
@@ -280,7 +282,14 @@ impl Core {
     /// The directory of everything that the daemon keeps.
     #[must_use]
     pub fn state_dir(&self) -> &PathBuf {
-        &self.settings.state_dir
+        &self.state_dir
+    }
+
+    /// The settings as they are now. Who needs several of them that fit together asks once: the next
+    /// call may answer those of a reload.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

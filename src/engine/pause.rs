@@ -28,12 +28,7 @@ impl Core {
     ///
     /// # Errors
     /// [`PauseError`] says why it is not paused.
-    pub async fn pause(
-        &self,
-        agent: &AgentId,
-        by: &str,
-        reason: Option<String>,
-    ) -> Result<(), PauseError> {
+    pub async fn pause(&self, agent: &AgentId, by: &str, reason: Option<String>) -> Result<(), PauseError> {
         if let Some(reason) = reason.as_ref().filter(|r| r.len() > REASON_MAX) {
             return Err(PauseError::LongReason(reason.len()));
         }

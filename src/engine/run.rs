@@ -354,7 +354,7 @@ impl Watch {
     }
 
     fn grace(&self, core: &Core) -> Duration {
-        self.agent.kill_grace.unwrap_or(core.settings.kill_grace)
+        self.agent.kill_grace.unwrap_or(core.settings().kill_grace)
     }
 
     async fn settle(self, core: &Core, ended: Ended) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Core, Ending, run};
 use super::catalog::{Entry, ScheduleEntry};
+use super::{Core, Ending, run};
 use crate::ids::{AgentId, RunId};
 use crate::model::{NotRun, Overlap, Overrides, Schedule, Skill, Trigger};
 use crate::plan::{self, Decision, Policy};
@@ -236,13 +236,13 @@ impl Core {
     /// The folder of a skill by id, where there is one.
     pub(super) fn skill(&self, id: &str) -> Option<Skill> {
         let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        let dir = self.settings.skills_dir.join(id);
+        let dir = self.settings().skills_dir.join(id);
         (plain && dir.join("SKILL.md").is_file()).then(|| Skill { id: id.to_owned(), dir })
     }
 
     /// Where URLs that callers give may point.
     pub(super) fn caller_reach(&self) -> crate::net::Reach {
-        if self.settings.allow_private_webhooks {
+        if self.settings().allow_private_webhooks {
             crate::net::Reach::PrivateToo
         } else {
             crate::net::Reach::PublicOnly

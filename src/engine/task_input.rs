@@ -129,8 +129,8 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         idle_timeout_ms: None,
         output_limit: agent.limits.output,
         kill_signal: signal_hook::consts::SIGTERM,
-        kill_grace_ms: millis_u64(agent.kill_grace.unwrap_or(core.settings.kill_grace)),
-        orphan_grace_ms: millis_u64(core.settings.orphan_grace),
+        kill_grace_ms: millis_u64(agent.kill_grace.unwrap_or(core.settings().kill_grace)),
+        orphan_grace_ms: millis_u64(core.settings().orphan_grace),
         state_lock: Some(core.state_dir().join("lock")),
     };
     Ok(Job {
@@ -261,7 +261,7 @@ fn environment(
         scheduled_for_ms: claimed.nominal_ms,
         window: claimed.window,
         idempotency_key: &idempotency_key(claimed.id, agent, claimed),
-        socket: Some(&core.settings.listen.socket),
+        socket: Some(&core.settings().listen.socket),
     })
 }
 

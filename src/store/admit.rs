@@ -211,12 +211,7 @@ fn gate(db: &Connection, agent: i64) -> Result<Gate, Error> {
     Ok(gate)
 }
 
-fn admit_pass(
-    db: &Connection,
-    pass: &Admission,
-    done: &mut Admissions,
-    now_ms: i64,
-) -> Result<(), Error> {
+fn admit_pass(db: &Connection, pass: &Admission, done: &mut Admissions, now_ms: i64) -> Result<(), Error> {
     let sql = "UPDATE schedules SET watermark = ?3 WHERE number = ?1 AND watermark = ?2 AND active = 1";
     if db.prepare_cached(sql)?.execute(params![pass.schedule, pass.from_ms, pass.to_ms])? != 1 {
         done.each.push(Admitted::Void);

@@ -11,7 +11,6 @@
 //! of that index until then.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, Row, Rows, params};
@@ -61,7 +60,7 @@ pub struct Room {
     /// Catch-ups among them.
     pub catch_ups: usize,
     /// Places of each pool; a pool that is not named here bounds nothing.
-    pub pools: Arc<BTreeMap<String, u32>>,
+    pub pools: BTreeMap<String, u32>,
 }
 
 /// What a claim has taken.

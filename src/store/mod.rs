@@ -37,18 +37,16 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-pub use admit::{
-    Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun,
-};
+pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
 pub use claim::{AGEING, Claimed, Claims, Room};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use ledger::{SlotFilter, SlotRow};
 pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
-pub use reader::READERS;
 pub use overlap::{Claim, Gone, Way};
 pub use pause::Pause;
+pub use reader::READERS;
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};

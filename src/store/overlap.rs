@@ -127,13 +127,7 @@ fn within(run: &NewRun) -> &'static str {
 
 /// Waiting runs give up their place. Under `queue_one` only those that were admitted under it: what
 /// a person has queued does not vanish because a slot came due.
-fn displace(
-    db: &Connection,
-    run: &NewRun,
-    number: i64,
-    now_ms: i64,
-    way: &mut Way,
-) -> Result<(), Error> {
+fn displace(db: &Connection, run: &NewRun, number: i64, now_ms: i64, way: &mut Way) -> Result<(), Error> {
     let which = if run.overlap == Overlap::QueueOne { "AND overlap = 'queue_one'" } else { "" };
     let sql = format!(
         "UPDATE runs SET claimed_at = ?3, epoch = epoch + 1, displaced_by = ?2, updated_at = ?3

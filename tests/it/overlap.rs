@@ -46,7 +46,7 @@ fn every_second(overlap: &str) -> String {
 fn queue_one_keeps_the_newest_and_tells_of_the_displaced() {
     let receiver = TestReceiver::start();
     let home = Home::new();
-    let hook = format!("webhooks: [ {{ url: \"{}\", events: [run.failed] }} ]\n", receiver.url());
+    let hook = format!("webhooks: [ {{ url: \"{}\", events: [run.failed] }} ]\n", receiver.url);
     home.agent("a", UNTIL_GO, &(every_second("queue_one") + &hook));
     let daemon = TestDaemon::start(home);
     let of = |n: usize| {
@@ -64,7 +64,7 @@ fn queue_one_keeps_the_newest_and_tells_of_the_displaced() {
     let displaced = daemon.wait_end(second);
     assert_eq!((failure(&displaced), displaced.event.started_at.clone()), (Some("superseded"), None));
     assert!(displaced.event.error.as_ref().unwrap().contains(&third.to_string()), "{displaced:?}");
-    eventually_sync("its message", || (receiver.count() == 1).then_some(()));
+    eventually_sync("its message", || (receiver.received().len() == 1).then_some(()));
     assert_eq!(daemon.detail(by_hand).event.status, RunState::Pending, "what a person queued stays");
     go(&daemon);
     daemon.wait_for(first, RunState::Completed);
