@@ -30,6 +30,8 @@ mod settle;
 mod writer;
 
 #[cfg(test)]
+mod claim_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;
