@@ -51,6 +51,9 @@ pub struct Global {
 pub enum Command {
     /// Run the daemon in the foreground
     Serve,
+    /// What a service manager calls after the daemon has ended.
+    #[command(name = "__sweep", hide = true)]
+    Sweep,
     /// Check settings and agents as the daemon would read them
     Check {
         /// A settings file, a directory, or one agent file; the daemon's settings by default

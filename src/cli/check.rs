@@ -12,7 +12,7 @@ use super::output::{Output, zoned};
 use crate::config::{self, Checked, Env};
 use crate::model::{Agent, Schedule};
 use crate::plan::{self, Calendar};
-use crate::time::rfc3339_ms;
+use crate::time::{Clock as _, SystemClock, rfc3339_ms};
 
 /// Future fires shown of each schedule.
 const FIRES: usize = 5;
@@ -22,7 +22,7 @@ const SCHEDULES_SHOWN: usize = 20;
 /// Checks what `path` names, by default what the daemon would read.
 pub fn check(path: Option<PathBuf>, format: CheckFormat, global: &Global, env: &Env) -> Done {
     let target = path.unwrap_or_else(|| config::locate(global.config.as_deref(), env).file);
-    let mut checked = config::check_path(&target, env);
+    let mut checked = config::check_path(&target, env, SystemClock.now());
     if let Ok(here) = std::env::current_dir() {
         checked.problems.relative_to(&here);
     }
@@ -90,7 +90,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("agents")).unwrap();
         std::fs::write(dir.path().join("matins.yaml"), "agents_dir: agents\n").unwrap();
         std::fs::write(dir.path().join("agents/a.yaml"), agent).unwrap();
-        config::check_path(dir.path(), &Env::default())
+        config::check_path(dir.path(), &Env::default(), crate::time::from_ms(NOW))
     }
 
     const GOOD: &str = "executor: { type: command, command: [/bin/true] }\n\

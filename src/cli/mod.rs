@@ -19,6 +19,7 @@ mod run;
 mod serve;
 mod show;
 mod status;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
     let env = Env::from_process();
     let done = match cli.command {
         Command::Serve => return serve::serve(&cli.global, &env),
+        Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
@@ -84,7 +86,7 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
-        Command::Serve | Command::Check { .. } | Command::Manual { .. } => Ok(0),
+        Command::Serve | Command::Sweep | Command::Check { .. } | Command::Manual { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {

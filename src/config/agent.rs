@@ -13,41 +13,15 @@ use serde_json::Value;
 use super::context::Context;
 use super::problem::Severity;
 use super::reader::{Elsewhere, Fields, Reader};
-use super::schedule::{self, Inherited};
+use super::schedule;
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use super::{executor, parts, prompt, schemas, suggest};
+use super::{exclude, executor, parts, policies, prompt, schemas, suggest};
 use crate::ids::AgentId;
-use crate::model::{Agent, Limits, Overlap, Policies, SecretSource, Skill};
+use crate::model::{Agent, Executor, Overlap, Schedule, SecretSource, Skill};
 
 const ELSEWHERE: Elsewhere = Elsewhere {
-    planned: &[
-        "retry",
-        "user",
-        "sandbox",
-        "api",
-        "budget",
-        "gate",
-        "success_when",
-        "notify",
-        "on_failure",
-        "expect_success_within",
-        "executions",
-        "exclude",
-        "concurrency_key",
-        "pool",
-        "priority",
-        "idle_timeout",
-        "total_timeout",
-        "on_interrupt",
-        "idempotent",
-        "breaker",
-        "session",
-        "ping_url",
-        "dataset_id",
-        "failure_codes",
-        "kill_signal",
-    ],
+    planned: &[],
     hints: &[
         ("command", "write `executor: { type: command, command: [..] }`"),
         ("protocol", "write it under `executor:`"),
@@ -56,9 +30,10 @@ const ELSEWHERE: Elsewhere = Elsewhere {
         ("tools", "write it under `executor:`"),
         ("cron", "write `schedules: [{ cron: \"..\" }]`"),
         ("every", "write `schedules: [{ every: .. }]`"),
-        ("schedule", "write `schedules:`, a list"),
         ("timezone", "write it in each entry of `schedules:`, or in matins.yaml for all agents"),
         ("catch_up", "write it in each entry of `schedules:`"),
+        ("retries", "write `retry: { max: 3 }`"),
+        ("schedule", "write `schedules:`, a list"),
         ("environment", "write `env:`"),
         ("working_dir", "write `cwd:`"),
         ("workdir", "write `cwd:`"),
@@ -108,21 +83,24 @@ fn body(
     let description = f.take("description").and_then(|node| r.text("description", node));
     let env = env(r, &mut f);
     let secrets = secrets(r, &mut f, dir, &env);
-    let prompt = prompt::prompt(r, &mut f, &env);
-    let skills = skills(r, cx, &mut f);
+    let prompt = f.take("prompt").and_then(|node| prompt::template(r, "prompt", node, &env));
+    let skills = f.take("skills").map_or_else(Vec::new, |node| skills(r, cx, node));
     let executor = executor::executor(r, cx, &mut f, dir);
-    let (overlap, max_concurrent, schedules) = timing(r, cx, &mut f);
-    let (input, input_schema) = input(r, cx, &mut f, dir, !schedules.is_empty());
+    let input_schema =
+        f.take("input_schema").and_then(|node| schemas::schema(r, cx, "input_schema", node, dir));
+    let (overlap, max_concurrent, schedules) = timing(r, cx, &mut f, dir, &env, input_schema.as_ref());
+    let input = input(r, cx, &mut f, input_schema.as_ref(), &schedules);
     let result_schema =
         f.take("result_schema").and_then(|node| schemas::schema(r, cx, "result_schema", node, dir));
-    let timeout = timeout(r, &mut f);
+    let timeout = timeout(r, &mut f, executor.as_ref());
     let kill_grace = f.take("kill_grace").and_then(|node| r.duration("kill_grace", node));
     let cwd = f.take("cwd").and_then(|node| executor::cwd(r, node, dir));
-    let limits = limits(r, &mut f);
+    let limits = policies::limits(r, &mut f);
     let webhooks = match f.take("webhooks") {
         Some(node) => parts::webhooks(r, node, dir),
         None => Vec::new(),
     };
+    let policies = policies::policies(r, cx, &mut f, &policies::Of { dir, env: &env, timeout });
     f.finish(r, &ELSEWHERE);
     let id = id?;
     Some(Agent {
@@ -130,7 +108,7 @@ fn body(
         id,
         description,
         file: file.to_owned(),
-        prompt,
+        prompt: prompt.unwrap_or_default(),
         skills,
         input,
         input_schema,
@@ -146,7 +124,7 @@ fn body(
         cwd,
         limits,
         webhooks,
-        policies: Policies::default(),
+        policies,
     })
 }
 
@@ -220,12 +198,10 @@ fn secrets(
     secrets
 }
 
-fn skills(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>) -> Vec<Skill> {
+/// Reads `skills:`, of an agent or of a schedule.
+pub(super) fn skills(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>) -> Vec<Skill> {
     let mut skills: Vec<Skill> = Vec::new();
-    let Some(items) = f.take("skills").and_then(|node| r.list("skills", node)) else {
-        return skills;
-    };
-    for item in items {
+    for item in r.list("skills", node).unwrap_or_default() {
         let Some(id) = r.filled("skill", item) else {
             continue;
         };
@@ -276,12 +252,19 @@ fn timing(
     r: &mut Reader,
     cx: &mut Context,
     f: &mut Fields<'_>,
-) -> (Overlap, Option<u32>, Vec<crate::model::Schedule>) {
+    dir: &Path,
+    env: &BTreeMap<String, String>,
+    input_schema: Option<&Value>,
+) -> (Overlap, Option<u32>, Vec<Schedule>) {
     let overlap = f.take("overlap").and_then(|node| schedule::overlap(r, node)).unwrap_or(Overlap::Skip);
     let max_concurrent = f.take("max_concurrent").and_then(|node| r.count("max_concurrent", node));
-    let from = Inherited { overlap, max_concurrent };
+    let exclude = match f.take("exclude") {
+        Some(node) => exclude::exclude(r, cx, node, dir),
+        None => Vec::new(),
+    };
+    let from = schedule::Inherited { dir, overlap, max_concurrent, exclude, env, input_schema };
     let schedules = match f.take("schedules") {
-        Some(node) => schedule::schedules(r, cx, node, from),
+        Some(node) => schedule::schedules(r, cx, node, &from),
         None => Vec::new(),
     };
     (overlap, max_concurrent, schedules)
@@ -291,75 +274,64 @@ fn input(
     r: &mut Reader,
     cx: &mut Context,
     f: &mut Fields<'_>,
-    dir: &Path,
-    scheduled: bool,
-) -> (Value, Option<Value>) {
-    let (node, schema_node) = (f.take("input"), f.take("input_schema"));
-    let input = match node {
-        Some(node) if matches!(node.value, Node::Map(_)) => super::yaml::to_json(&node.value),
-        Some(node) => {
-            r.map("input", node);
-            return (Value::Object(serde_json::Map::new()), None);
-        }
-        None => Value::Object(serde_json::Map::new()),
-    };
-    let Some(schema_node) = schema_node else {
-        return (input, None);
-    };
-    let Some(schema) = schemas::schema(r, cx, "input_schema", schema_node, dir) else {
-        return (input, None);
-    };
-    let compiled = cx.schema(&schema);
-    if let Ok(compiled) = compiled.as_ref()
-        && let Err(violations) = compiled.validate(&input)
-    {
-        for violation in violations {
-            match node {
-                Some(node) => {
-                    let mut span = super::yaml::locate(node, &violation.pointer);
-                    if violation.pointer.is_empty() {
-                        span = f.key("input").unwrap_or(span);
-                    }
-                    r.error(span, format!("the input does not fit input_schema: {violation}"));
-                }
-                None if scheduled => {
-                    let span = f.key("input_schema").unwrap_or(schema_node.span);
-                    let message = format!("a scheduled run has no input, and that does not fit: {violation}");
-                    r.error_help(span, message, "write an `input:` for scheduled runs");
-                }
-                None => {}
+    schema: Option<&Value>,
+    schedules: &[Schedule],
+) -> Value {
+    let empty = || Value::Object(serde_json::Map::new());
+    let Some(node) = f.take("input") else {
+        // Only a schedule without an input of its own starts runs with this one.
+        let span = f.key("input_schema").unwrap_or(f.span);
+        if let Some(schema) = schema
+            && schedules.iter().any(|s| s.overrides.input.is_none())
+            && let Ok(compiled) = cx.schema(schema).as_ref()
+            && let Err(violations) = compiled.validate(&empty())
+        {
+            for violation in violations {
+                let message = format!("a scheduled run has no input, and that does not fit: {violation}");
+                r.error_help(span, message, "write an `input:` for scheduled runs");
             }
         }
+        return empty();
+    };
+    if r.map("input", node).is_none() {
+        return empty();
     }
-    (input, Some(schema))
+    let input = super::yaml::to_json(&node.value);
+    if let Some(schema) = schema {
+        check_input(r, cx, node, f.key("input"), &input, schema);
+    }
+    input
 }
 
-fn timeout(r: &mut Reader, f: &mut Fields<'_>) -> Option<Duration> {
+/// Holds an input against the agent's schema; `key` is where `input:` stands.
+pub(super) fn check_input(
+    r: &mut Reader,
+    cx: &mut Context,
+    node: &Spanned<Node>,
+    key: Option<Span>,
+    input: &Value,
+    schema: &Value,
+) {
+    if let Ok(compiled) = cx.schema(schema).as_ref()
+        && let Err(violations) = compiled.validate(input)
+    {
+        for violation in violations {
+            let span = match key {
+                Some(key) if violation.pointer.is_empty() => key,
+                _ => super::yaml::locate(node, &violation.pointer),
+            };
+            r.error(span, format!("the input does not fit input_schema: {violation}"));
+        }
+    }
+}
+
+fn timeout(r: &mut Reader, f: &mut Fields<'_>, executor: Option<&Executor>) -> Option<Duration> {
     match f.take("timeout") {
         Some(node) if node.value == Node::Text("none".to_owned()) => None,
         Some(node) => r.some_time("timeout", node),
+        None if matches!(executor, Some(Executor::Llm(_))) => Some(Agent::LLM_TIMEOUT),
         None => Some(Agent::DEFAULT_TIMEOUT),
     }
-}
-
-fn limits(r: &mut Reader, f: &mut Fields<'_>) -> Limits {
-    let mut limits = Limits::default();
-    if let Some(mut fields) = f.take("limits").and_then(|node| r.map("limits", node)) {
-        if let Some(output) = fields.take("output").and_then(|node| r.size("output", node)) {
-            limits.output = output;
-        }
-        fields.finish(
-            r,
-            &Elsewhere {
-                planned: &["memory", "cpu", "processes", "network"],
-                hints: &[
-                    ("timeout", "write it beside `limits:`"),
-                    ("max_steps", "write it under the `limits:` of an llm executor"),
-                ],
-            },
-        );
-    }
-    limits
 }
 
 /// Notes at a place that two files have one id.

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Env;
@@ -22,8 +23,8 @@ use crate::schema::{self, Schema};
 /// The outcome of compiling a schema.
 pub(super) type Compiled = Arc<Result<Schema, schema::Error>>;
 
-/// A schema file that was read.
-pub(super) type SchemaFile = Arc<Result<Source, ReadError>>;
+/// A file that a definition names, as it was read.
+pub(super) type TextFile = Arc<Result<Source, ReadError>>;
 
 /// Directories, defaults and remembered answers.
 pub(super) struct Context {
@@ -31,20 +32,29 @@ pub(super) struct Context {
     pub skills_dir: PathBuf,
     /// Zone of schedules that name none.
     pub timezone: String,
+    /// The time of the reading, for what has passed and what comes next.
+    pub now: Timestamp,
+    /// Names of the daemon's pools.
+    pub pools: Vec<String>,
+    /// Aliases of models; empty where the settings give none.
+    pub models: Vec<String>,
     path: Option<OsString>,
     crons: CronPool,
     zones: HashMap<String, Result<String, String>>,
     programs: HashMap<String, bool>,
     skills: HashMap<String, Result<Skill, SkillError>>,
     skill_ids: Option<Vec<String>>,
-    schema_files: HashMap<PathBuf, SchemaFile>,
+    text_files: HashMap<PathBuf, TextFile>,
     schemas: HashMap<String, Compiled>,
 }
 
 impl Context {
     /// The context of agents that are read under these settings.
-    pub fn new(settings: &Settings, env: &Env) -> Self {
+    pub fn new(settings: &Settings, env: &Env, now: Timestamp) -> Self {
         Self {
+            now,
+            pools: settings.pools.keys().cloned().collect(),
+            models: settings.models.keys().cloned().collect(),
             skills_dir: settings.skills_dir.clone(),
             timezone: settings.timezone.clone(),
             path: env.get("PATH").map(ToOwned::to_owned),
@@ -53,7 +63,7 @@ impl Context {
             programs: HashMap::new(),
             skills: HashMap::new(),
             skill_ids: None,
-            schema_files: HashMap::new(),
+            text_files: HashMap::new(),
             schemas: HashMap::new(),
         }
     }
@@ -103,13 +113,13 @@ impl Context {
         })
     }
 
-    /// A schema file, read once.
-    pub fn schema_file(&mut self, path: &Path) -> SchemaFile {
-        if let Some(known) = self.schema_files.get(path) {
+    /// A schema or a calendar, read once.
+    pub fn text_file(&mut self, path: &Path) -> TextFile {
+        if let Some(known) = self.text_files.get(path) {
             return Arc::clone(known);
         }
         let read = Arc::new(Source::read(path));
-        self.schema_files.insert(path.to_owned(), Arc::clone(&read));
+        self.text_files.insert(path.to_owned(), Arc::clone(&read));
         read
     }
 

@@ -7,11 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, is_program};
-use super::parts;
 use super::reader::{Elsewhere, Fields, Reader};
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use crate::model::{Executor, Protocol};
+use super::{parts, policies};
+use crate::model::{Executor, Llm, Protocol};
 use crate::template;
 
 /// Protocols of later versions.
@@ -28,26 +28,13 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
     };
     let mut fields = r.map("executor", node)?;
     let kind = kind(r, &mut fields);
-    let command = fields.take("command");
-    let protocol = fields.take("protocol");
-    if kind == Some("llm") {
-        return None;
-    }
-    let argv = command.and_then(|node| argv(r, cx, node, dir));
-    if command.is_none() && kind.is_some() {
-        r.error_help(fields.span, "this executor has no `command`", EXAMPLE);
-    }
-    let protocol = match protocol {
-        Some(node) => {
-            let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();
-            r.choice("protocol", node, &known, PLANNED_PROTOCOLS)
-        }
-        None => Some(Protocol::Plain),
-    };
+    let program = [("command", fields.take("command")), ("protocol", fields.take("protocol"))];
+    let model = ["model", "tools", "limits"].map(|key| (key, fields.take(key)));
+    let span = fields.span;
     fields.finish(
         r,
         &Elsewhere {
-            planned: &["model", "tools", "limits"],
+            planned: &[],
             hints: &[
                 ("args", "write the arguments into `command: [program, argument, ..]`"),
                 ("cmd", "write `command: [program, argument, ..]`"),
@@ -58,33 +45,154 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
             ],
         },
     );
-    Some(Executor::Command { command: argv?, protocol: protocol? })
-}
-
-fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<&'static str> {
-    let Some(node) = fields.take("type") else {
-        r.error_help(fields.span, "this executor has no `type`", "write `type: command`");
-        return None;
-    };
-    match r.text("type", node)?.as_str() {
-        "command" => Some("command"),
-        "llm" => {
-            r.error_help(
-                node.span,
-                "`executor.type: llm` is not available in this version",
-                "write `type: command` and a `command: [..]` that calls the model",
-            );
-            Some("llm")
+    match kind {
+        Some(Kind::Command) => {
+            belongs(r, &model, "llm");
+            command(r, cx, dir, span, program[0].1, program[1].1)
         }
-        other => {
-            let message = format!("unknown executor type `{}`", other.escape_debug());
-            r.error_help(node.span, message, "write `type: command`");
+        Some(Kind::Llm) => {
+            belongs(r, &program, "command");
+            llm(r, cx, span, model.map(|(_, node)| node))
+        }
+        None => {
+            if let (_, Some(node)) = program[0] {
+                argv(r, cx, node, dir);
+            }
             None
         }
     }
 }
 
-fn argv(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, dir: &Path) -> Option<Vec<String>> {
+/// Notes keys of the other kind of executor.
+fn belongs(r: &mut Reader, keys: &[(&str, Option<&Spanned<Node>>)], kind: &str) {
+    for (key, node) in keys.iter().filter_map(|(key, node)| Some((key, (*node)?))) {
+        r.error_help(node.span, format!("`{key}` belongs to `type: {kind}`"), "remove the key");
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Command,
+    Llm,
+}
+
+fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Kind> {
+    let Some(node) = fields.take("type") else {
+        r.error_help(fields.span, "this executor has no `type`", "write `type: command` or `type: llm`");
+        return None;
+    };
+    match r.text("type", node)?.as_str() {
+        "command" => Some(Kind::Command),
+        "llm" => {
+            let message =
+                "this version has no built-in agent: each run of this agent fails as `launch_error`";
+            r.warn(node.span, message, "write `type: command` and a `command: [..]` that calls the model");
+            Some(Kind::Llm)
+        }
+        other => {
+            let message = format!("unknown executor type `{}`", other.escape_debug());
+            r.error_help(node.span, message, "write `type: command` or `type: llm`");
+            None
+        }
+    }
+}
+
+fn command(
+    r: &mut Reader,
+    cx: &mut Context,
+    dir: &Path,
+    span: Span,
+    command: Option<&Spanned<Node>>,
+    protocol: Option<&Spanned<Node>>,
+) -> Option<Executor> {
+    if command.is_none() {
+        r.error_help(span, "this executor has no `command`", EXAMPLE);
+    }
+    let argv = command.and_then(|node| argv(r, cx, node, dir));
+    let protocol = match protocol {
+        Some(node) => {
+            let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();
+            r.choice("protocol", node, &known, PLANNED_PROTOCOLS)
+        }
+        None => Some(Protocol::Plain),
+    };
+    Some(Executor::Command { command: argv?, protocol: protocol? })
+}
+
+/// The built-in agent: `model`, `tools`, `limits`.
+fn llm(r: &mut Reader, cx: &Context, span: Span, nodes: [Option<&Spanned<Node>>; 3]) -> Option<Executor> {
+    let before = r.errors();
+    let [model, tools, limits] = nodes;
+    let mut llm = Llm { model: model.and_then(|node| model_of(r, cx, node)), ..Llm::default() };
+    if model.is_none() && !cx.models.is_empty() && !cx.models.iter().any(|m| m == Llm::DEFAULT_MODEL) {
+        // Without a model the alias `full` is meant, which the settings then must have.
+        unknown_model(r, cx, span, Llm::DEFAULT_MODEL);
+    }
+    for item in tools.and_then(|node| r.list("tools", node)).unwrap_or_default() {
+        if let Some(tool) = tool(r, item)
+            && !llm.tools.contains(&tool)
+        {
+            llm.tools.push(tool);
+        }
+    }
+    if let Some(mut f) = limits.and_then(|node| r.map("limits", node)) {
+        let most = i64::MAX.unsigned_abs();
+        llm.max_steps = f.take("max_steps").and_then(|node| r.whole("max_steps", node, 1, most));
+        llm.max_tokens = f.take("max_tokens").and_then(|node| r.whole("max_tokens", node, 1, most));
+        llm.max_cost_usd = f.take("max_cost_usd").and_then(|node| policies::usd(r, "max_cost_usd", node));
+        let hints = &[
+            ("memory", "write it under the agent's own `limits:`"),
+            ("output", "write it under the agent's own `limits:`"),
+        ];
+        f.finish(r, &Elsewhere { planned: &[], hints });
+    }
+    (r.errors() == before).then_some(Executor::Llm(llm))
+}
+
+/// A tool's name; which tools there are is known to the built-in agent.
+fn tool(r: &mut Reader, node: &Spanned<Node>) -> Option<String> {
+    let text = r.filled("tools", node)?;
+    let good = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    if !good {
+        let message = format!("`{}` is no name of a tool", text.escape_debug());
+        r.error_help(node.span, message, "write e.g. `http_fetch`");
+        return None;
+    }
+    Some(text)
+}
+
+/// An alias of the daemon's `models:`, or provider/model.
+fn model_of(r: &mut Reader, cx: &Context, node: &Spanned<Node>) -> Option<String> {
+    let text = r.filled("model", node)?;
+    if let Some((provider, model)) = text.split_once('/') {
+        if provider.is_empty() || model.is_empty() || text.contains(char::is_whitespace) {
+            let message = format!("`{}` is no model", text.escape_debug());
+            r.error_help(node.span, message, "write an alias of `models:`, or provider/model");
+            return None;
+        }
+        return Some(text);
+    }
+    if !cx.models.is_empty() && !cx.models.contains(&text) {
+        unknown_model(r, cx, node.span, &text);
+        return None;
+    }
+    Some(text)
+}
+
+fn unknown_model(r: &mut Reader, cx: &Context, span: Span, alias: &str) {
+    let known: Vec<&str> = cx.models.iter().map(String::as_str).collect();
+    let help = super::suggest::help(alias, &known)
+        .unwrap_or_else(|| "write it under `models:` of matins.yaml, or write provider/model".to_owned());
+    r.error_help(span, format!("unknown model `{}`", alias.escape_debug()), help);
+}
+
+/// Reads a command: a program, resolved where it is a path, and its arguments.
+pub(super) fn argv(
+    r: &mut Reader,
+    cx: &mut Context,
+    node: &Spanned<Node>,
+    dir: &Path,
+) -> Option<Vec<String>> {
     if let Node::Text(text) = &node.value {
         let help = if text.contains(['|', '>', '<', '&', ';', '$', '"', '\'', '`', '\n']) {
             "write a list, with a shell where you need one: `command: [sh, -c, \"..\"]`".to_owned()

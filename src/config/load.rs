@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::agent::{self, Read};
 use super::context::Context;
 use super::locate::{Location, SETTINGS_FILE, absolute};
@@ -52,11 +54,11 @@ pub struct Checked {
     pub problems: Problems,
 }
 
-/// Reads every agent of `settings.agents_dir`.
+/// Reads every agent of `settings.agents_dir`. What has passed at `now` is warned of, never an error.
 #[must_use]
-pub fn load_agents(settings: &Settings, env: &Env) -> LoadedAgents {
+pub fn load_agents(settings: &Settings, env: &Env, now: Timestamp) -> LoadedAgents {
     match agent_files(&settings.agents_dir) {
-        Ok(files) => load_files(&files, settings, env),
+        Ok(files) => load_files(&files, settings, env, now),
         Err(problem) => failed(*problem),
     }
 }
@@ -65,23 +67,23 @@ pub fn load_agents(settings: &Settings, env: &Env) -> LoadedAgents {
 /// directory of agents, or one agent file. The latter two are read under the `matins.yaml` beside or
 /// above them, where there is one that owns them.
 #[must_use]
-pub fn check_path(path: &Path, env: &Env) -> Checked {
+pub fn check_path(path: &Path, env: &Env, now: Timestamp) -> Checked {
     let path = absolute(path);
     let is_settings = |p: &Path| p.file_name().is_some_and(|n| n == SETTINGS_FILE || n == "matins.yml");
     if path.is_dir() && !path.join(SETTINGS_FILE).exists() {
         let (settings, problems) = owner(&path, env);
         return checked(settings, problems, |s| match agent_files(&path) {
-            Ok(files) => load_files(&files, s, env),
+            Ok(files) => load_files(&files, s, env, now),
             Err(problem) => failed(*problem),
         });
     }
     if path.is_dir() || is_settings(&path) {
         let file = if path.is_dir() { path.join(SETTINGS_FILE) } else { path };
         let (settings, problems) = load_settings(&Location::of_file(&file), env);
-        return checked(settings, problems, |s| load_agents(s, env));
+        return checked(settings, problems, |s| load_agents(s, env, now));
     }
     let (settings, problems) = owner(path.parent().unwrap_or(&path), env);
-    checked(settings, problems, |s| load_files(&[path], s, env))
+    checked(settings, problems, |s| load_files(&[path], s, env, now))
 }
 
 fn checked(
@@ -140,8 +142,8 @@ fn agent_files(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
     Ok(files)
 }
 
-fn load_files(files: &[PathBuf], settings: &Settings, env: &Env) -> LoadedAgents {
-    let mut cx = Context::new(settings, env);
+fn load_files(files: &[PathBuf], settings: &Settings, env: &Env, now: Timestamp) -> LoadedAgents {
+    let mut cx = Context::new(settings, env, now);
     let mut problems = Vec::new();
     let mut read: Vec<(PathBuf, Read)> = Vec::with_capacity(files.len());
     let mut owners: HashMap<AgentId, Vec<usize>> = HashMap::new();

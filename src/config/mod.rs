@@ -15,21 +15,29 @@
 mod agent;
 mod context;
 mod env;
+mod exclude;
 mod executor;
+mod hook;
+mod ics;
+mod instant;
 mod load;
 mod locate;
 mod output;
 mod overlay;
 mod parts;
+mod policies;
 mod problem;
 mod prompt;
 mod reader;
+mod scalars;
 mod schedule;
 mod schemas;
 mod settings;
 mod skills;
 mod source;
 mod suggest;
+mod timing;
+mod variants;
 pub mod yaml;
 
 #[cfg(test)]
@@ -41,10 +49,10 @@ pub use locate::{Location, SETTINGS_FILE, locate};
 pub use output::to_yaml;
 pub use overlay::ENV_PREFIX;
 pub use problem::{Problem, Problems, Severity};
-pub use schedule::MIN_PERIOD;
 pub use settings::{
     Housekeeping, KEYS, Keep, Listen, MAX_SOCKET_PATH, Retention, Settings, ValueSource, load_settings,
 };
 pub use skills::{SKILL_FILE, list_skills};
 pub use source::{MAX_FILE_BYTES, Origin, Source, Span, Spanned};
 pub use suggest::nearest;
+pub use timing::MIN_PERIOD;

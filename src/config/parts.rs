@@ -2,14 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::reader::{Elsewhere, Reader};
+use super::reader::{Elsewhere, Fields, Reader};
 use super::source::Spanned;
 use super::yaml::Node;
-use crate::model::{SecretSource, Webhook, WebhookEvent};
+use crate::model::{Format, SecretSource, Webhook, WebhookEvent};
 
-/// Message types of later versions.
-const PLANNED_EVENTS: &[&str] =
-    &["run.missed", "run.skipped", "agent.breaker_opened", "agent.overdue", "endpoint.disabled"];
 /// Prefix of the variables that a run gets from the daemon.
 const RESERVED_PREFIX: &str = "MATINS_";
 
@@ -134,47 +131,38 @@ pub(super) fn webhooks(r: &mut Reader, node: &Spanned<Node>, base: &Path) -> Vec
         if url_node.is_none() {
             r.error_help(fields.span, "this webhook has no `url`", "write `url: https://..`");
         }
-        let url = url_node.and_then(|node| webhook_url(r, node));
+        let url = url_node.and_then(|node| r.address("url", node).map(Into::into));
         let secret = fields.take("secret").and_then(|node| secret(r, "secret", node, base));
         let events = match fields.take("events") {
             Some(node) => webhook_events(r, node),
             None => vec![WebhookEvent::RunCompleted, WebhookEvent::RunFailed],
         };
+        let format = format(r, &mut fields);
         fields.finish(
             r,
-            &Elsewhere { planned: &["format"], hints: &[("event", "write `events: [run.failed]`")] },
+            &Elsewhere {
+                planned: &[],
+                hints: &[("event", "write `events: [run.failed]`"), ("type", "write `format:`")],
+            },
         );
         if let Some(url) = url {
-            hooks.push(Webhook { url, secret, events, format: crate::model::Format::Standard });
+            hooks.push(Webhook { url, secret, events, format });
         }
     }
     hooks
 }
 
-fn webhook_url(r: &mut Reader, node: &Spanned<Node>) -> Option<String> {
-    let text = r.filled("url", node)?;
-    let url = match url::Url::parse(text.trim()) {
-        Ok(url) => url,
-        Err(e) => {
-            let help = "write an address such as `https://hooks.example/matins`";
-            r.error_help(node.span, format!("this is no URL: {e}"), help);
-            return None;
-        }
-    };
-    if !matches!(url.scheme(), "http" | "https") {
-        let message = format!("a webhook is sent by http or https, not by `{}`", url.scheme());
-        r.error_help(node.span, message, "write a URL that begins with `https://`");
-        return None;
+fn format(r: &mut Reader, fields: &mut Fields<'_>) -> Format {
+    let known: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
+    let format: Option<Format> = fields.take("format").and_then(|node| r.choice("format", node, &known, &[]));
+    let format = format.unwrap_or_default();
+    if format != Format::Standard
+        && let Some(secret) = fields.key("secret")
+    {
+        let message = format!("`secret` has no effect under `format: {format}`, whose messages are unsigned");
+        r.warn(secret, message, "remove the key");
     }
-    if !url.username().is_empty() || url.password().is_some() {
-        r.error_help(
-            node.span,
-            "a URL with a user name or password ends up in logs",
-            "remove the part before the `@`; messages are signed with `secret:`",
-        );
-        return None;
-    }
-    Some(url.to_string())
+    format
 }
 
 fn webhook_events(r: &mut Reader, node: &Spanned<Node>) -> Vec<WebhookEvent> {
@@ -187,7 +175,7 @@ fn webhook_events(r: &mut Reader, node: &Spanned<Node>) -> Vec<WebhookEvent> {
         r.error_help(node.span, "this webhook hears of nothing", "name an event, or remove `events`");
     }
     for item in items {
-        if let Some(event) = r.choice("events", item, &known, PLANNED_EVENTS) {
+        if let Some(event) = r.choice("events", item, &known, &[]) {
             if events.contains(&event) {
                 r.warn(item.span, format!("`{event}` is listed twice"), "remove one of the two");
             } else {

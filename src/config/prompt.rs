@@ -1,10 +1,10 @@
-//! `prompt:`: the template is checked at load, its mistakes shown in the line of the file where they
+//! `prompt:` and the other templates of a definition (`session:`, `concurrency_key:`): each is checked at load, its mistakes shown in the line of the file where they
 //! stand, and names that it will not see are warned about: at nine in the morning they would fail
 //! the run.
 
 use std::collections::BTreeMap;
 
-use super::reader::{Fields, Reader};
+use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::suggest;
 use super::yaml::Node;
@@ -13,26 +13,23 @@ use crate::template;
 /// Names that every prompt sees, besides those of `env:`.
 const PROMPT_NAMES: &[&str] = &["input", "run", "window", "last_run", "env"];
 
-/// Reads `prompt:`; empty where there is none.
-pub(super) fn prompt(r: &mut Reader, f: &mut Fields<'_>, env: &BTreeMap<String, String>) -> String {
-    let Some(node) = f.take("prompt") else {
-        return String::new();
-    };
-    let Some(text) = r.text("prompt", node) else {
-        return String::new();
-    };
+/// Reads a template that sees what a prompt sees; `what` names its key.
+pub(super) fn template(
+    r: &mut Reader,
+    what: &str,
+    node: &Spanned<Node>,
+    env: &BTreeMap<String, String>,
+) -> Option<String> {
+    let text = r.text(what, node)?;
     match template::names(&text) {
         Ok(names) => {
             let known: Vec<&str> =
                 PROMPT_NAMES.iter().copied().chain(env.keys().map(String::as_str)).collect();
             for name in names.iter().filter(|n| !known.contains(&n.as_str())) {
                 let span = find_name(r, node, name);
-                let message = format!("the prompt asks for `{name}`, which it will not see");
+                let message = format!("the {what} asks for `{name}`, which it will not see");
                 let help = suggest::nearest(name, known.iter().copied()).map_or_else(
-                    || {
-                        "a prompt sees `input`, `run`, `window`, `last_run` and the names of `env:`"
-                            .to_owned()
-                    },
+                    || format!("a {what} sees `input`, `run`, `window`, `last_run` and the names of `env:`"),
                     |near| format!("did you mean `{near}`?"),
                 );
                 r.warn(span, message, help);
@@ -40,15 +37,16 @@ pub(super) fn prompt(r: &mut Reader, f: &mut Fields<'_>, env: &BTreeMap<String, 
         }
         Err(e) => {
             let span = template_line(r, node, &text, e.line);
-            let message = format!("the prompt is no valid template: {}", e.message);
+            let message = format!("the {what} is no valid template: {}", e.message);
             r.error_help(
                 span,
                 message,
                 "to write `{{`, `{%` or `{#` as they are, enclose them in `{% raw %}` .. `{% endraw %}`",
             );
+            return None;
         }
     }
-    text
+    Some(text)
 }
 
 /// The place of a line of a template: its own where the text is a block that stands in the file line

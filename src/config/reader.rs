@@ -98,7 +98,8 @@ impl Reader {
         self.problems
     }
 
-    fn wrong_kind(&mut self, key: &str, node: &Spanned<Node>, wanted: &str, help: Option<String>) {
+    /// Notes a value of another kind than is wanted.
+    pub fn wrong_kind(&mut self, key: &str, node: &Spanned<Node>, wanted: &str, help: Option<String>) {
         let message = match &node.value {
             Node::Null => format!("`{key}` is empty, it must be {wanted}"),
             other => format!("`{key}` must be {wanted}, not {}", other.kind()),

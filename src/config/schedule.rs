@@ -1,42 +1,29 @@
 //! The entries of an agent's `schedules:`.
 //!
 //! Each has exactly one timing and the policies of its agent where it names none of its own, so a
-//! schedule of the model is complete by itself.
+//! schedule of the model is complete by itself: `overlap`, `max_concurrent` and `exclude` of the
+//! agent are merged in here, the agent's exclusions before its own.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::context::Context;
-use super::problem::Severity;
 use super::reader::{Elsewhere, Fields, Reader};
 use super::source::{Span, Spanned};
-use super::yaml::Node;
+use super::timing::Keys;
+use super::yaml::{self, Node};
+use super::{agent, exclude, prompt};
 use crate::ids::ScheduleId;
-use crate::model::{CatchUp, Overlap, Schedule, Timing, fingerprint};
+use crate::model::{CatchUp, Dst, Overlap, Schedule, SlotOverrides, Timing, fingerprint};
 
-/// Shortest period of `every`.
-pub const MIN_PERIOD: Duration = Duration::from_secs(1);
-/// Overlap words of later versions.
-const PLANNED_OVERLAPS: &[&str] = &["queue_one", "cancel_previous", "replace"];
-/// Keys that are read in later versions, and keys that people look for.
+/// Most missed slots that one schedule may make up for at once.
+const MAX_CATCH_UP: u64 = 10_000;
+/// Keys that people look for.
 const ELSEWHERE: Elsewhere = Elsewhere {
-    planned: &[
-        "after",
-        "at",
-        "on",
-        "start",
-        "end",
-        "max_runs",
-        "exclude",
-        "dst",
-        "jitter",
-        "spread",
-        "prompt",
-        "input",
-        "skills",
-        "timeout",
-        "catch_up_max",
-    ],
+    planned: &[],
     hints: &[
         ("tz", "write `timezone:`"),
         ("zone", "write `timezone:`"),
@@ -44,22 +31,31 @@ const ELSEWHERE: Elsewhere = Elsewhere {
         ("interval", "write `every:`"),
         ("concurrency", "write `max_concurrent:`"),
         ("misfire", "write `catch_up:`"),
+        ("model", "write it under `executor:`"),
+        ("until", "write `end:`"),
     ],
 };
 
 /// What a schedule takes from its agent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Inherited {
+pub(super) struct Inherited<'a> {
+    /// Directory of the agent's file.
+    pub dir: &'a Path,
     /// `overlap:` of the agent.
     pub overlap: Overlap,
     /// `max_concurrent:` of the agent.
     pub max_concurrent: Option<u32>,
+    /// `exclude:` of the agent.
+    pub exclude: Vec<exclude::Entry>,
+    /// `env:` of the agent, whose names a prompt sees.
+    pub env: &'a BTreeMap<String, String>,
+    /// `input_schema:` of the agent.
+    pub input_schema: Option<&'a Value>,
 }
 
 /// Reads a word of `overlap:`.
 pub(super) fn overlap(r: &mut Reader, node: &Spanned<Node>) -> Option<Overlap> {
     let known: Vec<_> = Overlap::ALL.iter().map(|o| o.as_str()).collect();
-    r.choice("overlap", node, &known, PLANNED_OVERLAPS)
+    r.choice("overlap", node, &known, &[])
 }
 
 /// Reads the list.
@@ -67,7 +63,7 @@ pub(super) fn schedules(
     r: &mut Reader,
     cx: &mut Context,
     node: &Spanned<Node>,
-    from: Inherited,
+    from: &Inherited<'_>,
 ) -> Vec<Schedule> {
     let mut found: Vec<(Schedule, Span)> = Vec::new();
     for item in r.list("schedules", node).unwrap_or_default() {
@@ -98,132 +94,159 @@ pub(super) fn schedules(
 }
 
 /// One entry, still without its id: that needs the entries before it.
-fn schedule(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, from: Inherited) -> Option<Schedule> {
-    let mut fields = r.map("schedule", node)?;
-    let timing = timing(r, cx, &mut fields);
-    let own_overlap = fields.take("overlap").and_then(|node| overlap(r, node));
-    let overlap = own_overlap.unwrap_or(from.overlap);
-    let own_max = max_concurrent(r, &mut fields, overlap);
-    let catch_up = fields.take("catch_up").and_then(|node| {
-        let known: Vec<_> = CatchUp::ALL.iter().map(|c| c.as_str()).collect();
-        r.choice("catch_up", node, &known, &["all"])
+fn schedule(
+    r: &mut Reader,
+    cx: &mut Context,
+    node: &Spanned<Node>,
+    from: &Inherited<'_>,
+) -> Option<Schedule> {
+    let mut f = r.map("schedule", node)?;
+    let keys = Keys::take(&mut f);
+    let own = match f.take("exclude") {
+        Some(node) => exclude::exclude(r, cx, node, from.dir),
+        None => Vec::new(),
+    };
+    let excludes = !own.is_empty() || !from.exclude.is_empty() || f.key("exclude").is_some();
+    let zone = keys.zone(r, cx, excludes);
+    let bounds = keys.bounds(r, cx.now, zone.as_deref());
+    let timing = keys.timing(r, cx, zone.as_deref(), bounds);
+    let exclude = zone.as_deref().map_or_else(Vec::new, |zone| {
+        let mut all = exclude::resolve(&from.exclude, zone);
+        all.extend(exclude::resolve(&own, zone));
+        all
     });
-    let mut time = |key| fields.take(key).and_then(|node| r.some_time(key, node));
-    let (window, grace, deadline) = (time("catch_up_window"), time("grace"), time("start_deadline"));
-    fields.finish(r, &ELSEWHERE);
+    let own_overlap = f.take("overlap").and_then(|node| overlap(r, node));
+    let overlap = own_overlap.unwrap_or(from.overlap);
+    let own_max = max_concurrent(r, &mut f, overlap);
+    let missed = missed(r, &mut f, timing.as_ref());
+    let dst = dst(r, &mut f, timing.as_ref());
+    let (jitter, spread) = delays(r, &mut f, timing.as_ref());
+    let overrides = overrides(r, cx, &mut f, from);
+    f.finish(r, &ELSEWHERE);
     Some(Schedule {
         overlap,
         max_concurrent: own_max.or(from.max_concurrent),
-        catch_up: catch_up.unwrap_or(CatchUp::Latest),
-        catch_up_window: window,
-        grace,
-        start_deadline: deadline,
+        catch_up: missed.catch_up,
+        catch_up_window: missed.window,
+        grace: missed.grace,
+        start_deadline: missed.start_deadline,
+        catch_up_max: missed.max.unwrap_or(Schedule::DEFAULT_CATCH_UP_MAX),
+        bounds,
+        exclude,
+        dst,
+        jitter,
+        spread,
+        overrides,
         ..Schedule::plain(ScheduleId::from(String::new()), timing?)
     })
 }
 
-/// Reads `max_concurrent:`, which says nothing where slots are skipped.
+/// Reads `max_concurrent:`, which says nothing where one run is under way at most.
 pub(super) fn max_concurrent(r: &mut Reader, fields: &mut Fields<'_>, overlap: Overlap) -> Option<u32> {
     let node = fields.take("max_concurrent")?;
     let count = r.count("max_concurrent", node);
-    if overlap == Overlap::Skip && count.is_some() {
-        r.warn(
-            node.span,
-            "`max_concurrent` has no effect under `overlap: skip`: at most one run is under way",
-            "add `overlap: allow` or `overlap: queue`, or remove the key",
+    if !matches!(overlap, Overlap::Queue | Overlap::Allow) && count.is_some() {
+        let message = format!(
+            "`max_concurrent` has no effect under `overlap: {overlap}`: at most one run is under way"
         );
+        r.warn(node.span, message, "add `overlap: allow` or `overlap: queue`, or remove the key");
     }
     count
 }
 
-fn timing(r: &mut Reader, cx: &mut Context, fields: &mut Fields<'_>) -> Option<Timing> {
-    let (cron, every) = (fields.take("cron"), fields.take("every"));
-    let (zone, phase) = (fields.take("timezone"), fields.take("phase"));
-    let span = fields.span;
-    match (cron, every) {
-        (Some(cron), None) => {
-            if let Some(phase) = phase {
-                r.error_help(phase.span, "`phase` belongs to `every`", "remove the key");
-            }
-            cron_timing(r, cx, cron, zone)
+/// What happens to slots that were missed or have to wait.
+struct Missed {
+    catch_up: CatchUp,
+    window: Option<Duration>,
+    max: Option<u32>,
+    grace: Option<Duration>,
+    start_deadline: Option<Duration>,
+}
+
+fn missed(r: &mut Reader, f: &mut Fields<'_>, timing: Option<&Timing>) -> Missed {
+    let nodes = [f.take("catch_up"), f.take("catch_up_window"), f.take("catch_up_max"), f.take("grace")];
+    let [word, window, max, grace] = nodes;
+    let catch_up = word
+        .and_then(|node| {
+            let known: Vec<_> = CatchUp::ALL.iter().map(|c| c.as_str()).collect();
+            r.choice("catch_up", node, &known, &[])
+        })
+        .unwrap_or(CatchUp::Latest);
+    if matches!(timing, Some(Timing::After { .. } | Timing::Startup)) {
+        let names = ["catch_up", "catch_up_window", "catch_up_max", "grace"];
+        for (name, node) in names.iter().zip(nodes).filter_map(|(name, node)| Some((name, node?))) {
+            let message = format!("`{name}` has no effect here: a schedule `after` or `on` misses nothing");
+            r.warn(node.span, message, "remove the key");
         }
-        (None, Some(every)) => {
-            if let Some(zone) = zone {
-                let help = "remove the key, or write a `cron:`";
-                r.error_help(zone.span, "`every` counts from the Unix epoch and knows no time zone", help);
-            }
-            every_timing(r, every, phase)
-        }
-        (Some(_), Some(every)) => {
-            r.error_help(every.span, "a schedule has `cron` or `every`, not both", "write two schedules");
-            None
-        }
-        (None, None) => {
-            let later = ["after", "at", "on"].iter().any(|key| fields.key(key).is_some());
-            if !later {
-                let help = "write e.g. `cron: \"0 9 * * MON-FRI\"` or `every: 15m`";
-                r.error_help(span, "this schedule does not say when", help);
-            }
-            None
-        }
+    } else if let Some(node) = max.filter(|_| catch_up != CatchUp::All) {
+        let message = format!("`catch_up_max` has no effect under `catch_up: {catch_up}`");
+        r.warn(node.span, message, "add `catch_up: all`, or remove the key");
+    }
+    let max = max.and_then(|node| r.whole("catch_up_max", node, 1, MAX_CATCH_UP));
+    Missed {
+        catch_up,
+        window: window.and_then(|node| r.some_time("catch_up_window", node)),
+        max: max.and_then(|n| u32::try_from(n).ok()),
+        grace: grace.and_then(|node| r.some_time("grace", node)),
+        start_deadline: f.take("start_deadline").and_then(|node| r.some_time("start_deadline", node)),
     }
 }
 
-fn cron_timing(
+fn dst(r: &mut Reader, f: &mut Fields<'_>, timing: Option<&Timing>) -> Dst {
+    let Some(node) = f.take("dst") else {
+        return Dst::default();
+    };
+    if timing.is_some_and(|t| !matches!(t, Timing::Cron { .. })) {
+        r.error_help(node.span, "`dst` belongs to `cron`", "remove the key");
+    }
+    let Some(mut fields) = r.map("dst", node) else {
+        return Dst::default();
+    };
+    let gap = fields.take("gap").and_then(|node| r.choice("gap", node, &["after", "skip"], &[]));
+    let overlap =
+        fields.take("overlap").and_then(|node| r.choice("overlap", node, &["first", "last", "both"], &[]));
+    fields.finish(r, &Elsewhere { planned: &[], hints: &[] });
+    Dst { gap: gap.unwrap_or_default(), overlap: overlap.unwrap_or_default() }
+}
+
+fn delays(
     r: &mut Reader,
-    cx: &mut Context,
-    node: &Spanned<Node>,
-    zone: Option<&Spanned<Node>>,
-) -> Option<Timing> {
-    let timezone = match zone {
-        Some(zone) => zone_of(r, cx, zone),
-        None => Some(cx.timezone.clone()),
+    f: &mut Fields<'_>,
+    timing: Option<&Timing>,
+) -> (Option<Duration>, Option<Duration>) {
+    let mut delay = |key: &'static str| {
+        let node = f.take(key)?;
+        let time = r.some_time(key, node)?;
+        if let Some(Timing::Every { period, .. }) = timing
+            && time >= *period
+        {
+            let period = crate::time::human_duration(*period);
+            let message = format!("`{key}` is not shorter than the period, {period}: it is cut to that");
+            r.warn(node.span, message, "write a shorter time");
+        }
+        Some(time)
     };
-    let text = r.filled("cron", node)?;
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match cx.cron(&text) {
-        Ok(cron) => {
-            for warning in cron.warnings() {
-                r.sentence(node.span, Severity::Warning, &warning);
-            }
-            Some(Timing::Cron { cron, timezone: timezone? })
-        }
-        Err(e) => {
-            r.sentence(node.span, Severity::Error, &e.to_string());
-            None
-        }
-    }
+    (delay("jitter"), delay("spread"))
 }
 
-fn zone_of(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>) -> Option<String> {
-    let name = r.filled("timezone", node)?;
-    match cx.zone(name.trim()) {
-        Ok(zone) => Some(zone),
-        Err(sentence) => {
-            r.sentence(node.span, Severity::Error, &sentence);
-            None
+fn overrides(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, from: &Inherited<'_>) -> SlotOverrides {
+    let prompt = f.take("prompt").and_then(|node| prompt::template(r, "prompt", node, from.env));
+    let input = f.take("input").and_then(|node| {
+        r.map("input", node)?;
+        let input = yaml::to_json(&node.value);
+        if let Some(schema) = from.input_schema {
+            agent::check_input(r, cx, node, f.key("input"), &input, schema);
         }
-    }
-}
-
-fn every_timing(r: &mut Reader, node: &Spanned<Node>, phase: Option<&Spanned<Node>>) -> Option<Timing> {
-    let period = r.duration("every", node);
-    let offset = match phase {
-        Some(phase) => r.duration("phase", phase),
-        None => Some(Duration::ZERO),
-    };
-    let period = period?;
-    if period < MIN_PERIOD {
-        r.error_help(node.span, "`every` is at least 1s", "write e.g. `1s` or `15m`");
-        return None;
-    }
-    let offset = offset?;
-    if offset >= period {
-        let span = phase.map_or(node.span, |p| p.span);
-        let message =
-            format!("`phase` must be shorter than the period, {}", crate::time::human_duration(period));
-        r.error_help(span, message, "only the rest of the division by the period counts");
-        return None;
-    }
-    Some(Timing::Every { period, phase: offset })
+        Some(input)
+    });
+    let skills = f.take("skills").map(|node| agent::skills(r, cx, node));
+    let timeout = f.take("timeout").and_then(|node| {
+        if node.value == Node::Text("none".to_owned()) {
+            let message = "the `timeout` of a schedule cannot be `none`";
+            r.error_help(node.span, message, "write a duration, or `timeout: none` for the agent");
+            return None;
+        }
+        r.some_time("timeout", node)
+    });
+    SlotOverrides { prompt, input, skills, timeout }
 }

@@ -1,7 +1,7 @@
 //! `input_schema:` and `result_schema:`: inline, or a path to a JSON or YAML file below the agent's
 //! directory. A mistake inside a schema is shown where it stands, in the schema file too.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
@@ -53,22 +53,36 @@ fn check(r: &mut Reader, cx: &mut Context, value: &Value, at: impl Fn(&str) -> S
     }
 }
 
-fn file(r: &mut Reader, cx: &mut Context, key: &str, span: Span, text: &str, dir: &Path) -> Option<Value> {
+/// The path of a file that a definition names, which lies below the definition's directory: whoever
+/// may write a definition must not be able to show other files of the daemon.
+pub(super) fn below(
+    r: &mut Reader,
+    key: &str,
+    span: Span,
+    text: &str,
+    dir: &Path,
+    example: &str,
+) -> Option<PathBuf> {
     let relative = Path::new(text);
     let shown = text.escape_debug().to_string();
     let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if text.trim().is_empty() || !plain {
         let message = format!("`{key}: {shown}` leads out of the directory of this file");
-        r.error_help(span, message, "write a path below it, such as `schemas/prices.json`");
+        r.error_help(span, message, format!("write a path below it, such as `{example}`"));
         return None;
     }
     let path = dir.join(relative);
     if let Some(outside) = escapes(dir, &path) {
         let message = format!("`{shown}` leads out of the directory of this file, to {}", outside.display());
-        r.error_help(span, message, "copy the schema instead of linking to it");
+        r.error_help(span, message, "copy the file instead of linking to it");
         return None;
     }
-    match cx.schema_file(&path).as_ref() {
+    Some(path)
+}
+
+fn file(r: &mut Reader, cx: &mut Context, key: &str, span: Span, text: &str, dir: &Path) -> Option<Value> {
+    let path = below(r, key, span, text, dir, "schemas/prices.json")?;
+    match cx.text_file(&path).as_ref() {
         Ok(source) => parse(r, cx, source.clone()),
         Err(e) => {
             let message = format!("the schema {}: {}", path.display(), super::load::read_error(e));

@@ -37,12 +37,10 @@ pub const KEYS: &[&str] = &[
 
 const ELSEWHERE: Elsewhere = Elsewhere {
     planned: &[
-        "models",
         "providers",
         "kaizen_version",
         "retention",
         "housekeeping",
-        "pools",
         "budget",
         "wait_ceiling",
         "on_failure",
@@ -162,6 +160,8 @@ pub struct Settings {
     pub orphan_grace: Duration,
     /// Places that runs of each pool share.
     pub pools: BTreeMap<String, u32>,
+    /// Models by alias: `full`, `lite` and others.
+    pub models: BTreeMap<String, String>,
     /// What all agents together may use up.
     pub budget: Budget,
     /// How much history is kept.
@@ -200,6 +200,7 @@ impl Settings {
             kill_grace: Duration::from_secs(10),
             orphan_grace: Duration::from_hours(1),
             pools: BTreeMap::new(),
+            models: BTreeMap::new(),
             budget: Budget::default(),
             retention: Retention::default(),
             housekeeping: Housekeeping::default(),
@@ -317,8 +318,44 @@ fn read(r: &mut Reader, at: &Location, root: &Spanned<Node>) -> Settings {
     {
         set(r, &mut s.allow_private_webhooks, allow, &mut s.sources, "allow_private_webhooks", node);
     }
+    if let Some(node) = f.take("pools") {
+        let pools = pools(r, node);
+        set(r, &mut s.pools, pools, &mut s.sources, "pools", node);
+    }
+    if let Some(node) = f.take("models") {
+        let models = models(r, node);
+        set(r, &mut s.models, models, &mut s.sources, "models", node);
+    }
     f.finish(r, &ELSEWHERE);
     s
+}
+
+fn pools(r: &mut Reader, node: &Spanned<Node>) -> BTreeMap<String, u32> {
+    let mut pools = BTreeMap::new();
+    for (key, node) in r.map("pools", node).map_or(&[][..], |f| f.entries()) {
+        if let (Some(name), Some(places)) = (r.check_name("a pool", key), r.count(&key.value, node)) {
+            pools.insert(name, places);
+        }
+    }
+    pools
+}
+
+fn models(r: &mut Reader, node: &Spanned<Node>) -> BTreeMap<String, String> {
+    let mut models = BTreeMap::new();
+    for (key, node) in r.map("models", node).map_or(&[][..], |f| f.entries()) {
+        let model = r.filled(&key.value, node).filter(|text| {
+            let good = text.split_once('/').is_some_and(|(p, m)| !p.is_empty() && !m.is_empty());
+            if !good {
+                let message = format!("`{}` is no model", text.escape_debug());
+                r.error_help(node.span, message, "write provider/model, e.g. `anthropic/claude-opus`");
+            }
+            good
+        });
+        if let (Some(alias), Some(model)) = (r.check_name("an alias", key), model) {
+            models.insert(alias, model);
+        }
+    }
+    models
 }
 
 fn read_dirs(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path, at: &Location) {

@@ -15,6 +15,7 @@ mod looping;
 mod message;
 pub mod metrics;
 pub mod pause;
+pub mod pulse;
 mod run;
 mod scheduler;
 mod settle;
@@ -63,6 +64,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Signs of life.
+    pub pulse: pulse::Pulse,
     /// Background tasks.
     pub tasks: Tasks,
     /// Hints that rows changed.
@@ -126,6 +129,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),

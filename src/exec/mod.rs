@@ -14,6 +14,7 @@
 mod held;
 pub mod launcher;
 mod layout;
+mod leave;
 mod lines;
 mod outcome;
 mod prepare;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 
 pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
 pub use layout::{AttemptDir, RunDirs};
+pub use leave::{Left, end_launchers};
 pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Step, Steps, read_steps};
 pub use outcome::{RESULT_MAX, read_outcome};
 pub use prepare::{Preparation, prepare};

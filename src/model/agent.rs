@@ -160,6 +160,8 @@ pub struct Agent {
 impl Agent {
     /// Timeout of one attempt where the file says nothing.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_hours(1);
+    /// The same of an agent that the built-in agent carries out.
+    pub const LLM_TIMEOUT: Duration = Duration::from_mins(30);
 
     /// The directory of its file, against which relative paths of the definition resolve.
     #[must_use]

@@ -359,6 +359,11 @@ pub struct Llm {
     pub max_cost_usd: Option<f64>,
 }
 
+impl Llm {
+    /// The alias of a file that names no model.
+    pub const DEFAULT_MODEL: &'static str = "full";
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

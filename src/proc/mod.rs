@@ -31,7 +31,8 @@ pub use own::{
 pub use rustix::process::Signal;
 pub use spawn::{LAUNCHER_MARKER, Program, find_program, spawn_launcher, start};
 pub use tree::{
-    Member, all, descendants, environ_holds, kill_tree, member, signal_group, signal_member, signal_tree,
+    Member, all, descendants, environ_holds, kill_tree, launchers, member, signal_group, signal_member,
+    signal_tree,
 };
 
 /// What can go wrong with a process.

@@ -126,6 +126,11 @@ impl Store {
         self.writer.counts()
     }
 
+    /// An empty write: comes back when the writer has got to it.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.writer.write(|_| Ok(())).await
+    }
+
     /// The result of SQLite's `integrity_check`: `ok`, or what is broken.
     pub async fn integrity_check(&self) -> Result<String, Error> {
         self.readers.read(|db| Ok(db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?)).await

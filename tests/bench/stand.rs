@@ -13,7 +13,7 @@ use matins::ids::{BootId, Epoch, RunId, SystemEntropy};
 use matins::model::{Agent, Failure, Outcome, Overlap, Schedule, SeededSkill, Timing};
 use matins::proc::Identity;
 use matins::task::{Stop, Tasks};
-use matins::time::SystemClock;
+use matins::time::{Clock as _, SystemClock};
 
 /// Carries nothing out and says at once that it ended well.
 struct Noop;
@@ -118,7 +118,7 @@ fn set_timing(agent: &mut Agent, timing: Option<Timing>, overlap: Overlap) {
 
 fn read(dir: &Path) -> LoadedAgents {
     let (settings, env) = settings(dir, 4);
-    config::load_agents(&settings, &env)
+    config::load_agents(&settings, &env, SystemClock.now())
 }
 
 /// Settings with their state below `dir`.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use matins::config::{self, Env};
+use matins::time::{Clock as _, SystemClock};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("config")
@@ -23,7 +24,7 @@ fn yaml_files(dir: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn every_example_loads_without_a_problem() {
     let env = Env::from_iter([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp")]);
-    let checked = config::check_path(&root(), &env);
+    let checked = config::check_path(&root(), &env, SystemClock.now());
     assert!(checked.problems.is_empty(), "{}", checked.problems.render(false));
     assert!(checked.invalid.is_empty());
     assert!(checked.agents.len() >= 4, "{} agents", checked.agents.len());
@@ -45,7 +46,7 @@ fn every_example_reads_the_same_with_another_reader() {
 #[test]
 fn a_definition_that_was_written_reads_as_the_same_definition() {
     let env = Env::from_iter([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp")]);
-    for agent in config::check_path(&root(), &env).agents {
+    for agent in config::check_path(&root(), &env, SystemClock.now()).agents {
         let written = config::to_yaml(agent.as_ref());
         let read: serde_json::Value = serde_yaml::from_str(&written).unwrap();
         assert_eq!(read, serde_json::to_value(agent.as_ref()).unwrap(), "{}", agent.id);

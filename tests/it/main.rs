@@ -11,5 +11,6 @@ mod mistakes;
 mod overlap;
 mod runs;
 mod support;
+mod systemd;
 mod tidy;
 mod webhooks;

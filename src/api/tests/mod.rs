@@ -49,7 +49,7 @@ impl Stand {
         let env = Env::default();
         let (settings, problems) = config::load_settings(&config::locate(Some(dir.path()), &env), &env);
         assert!(!problems.has_errors(), "{}", problems.render(false));
-        let loaded = config::load_agents(&settings, &env);
+        let loaded = config::load_agents(&settings, &env, from_ms(NOW));
         std::fs::create_dir_all(settings.state_dir.join("runs")).unwrap();
         let (store, _threads) = Store::open(&settings.state_dir.join("matins.db")).unwrap();
         let clock = TestClock::new(from_ms(NOW));

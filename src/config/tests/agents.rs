@@ -181,7 +181,7 @@ fn the_zone_of_the_daemon_is_the_default() {
     place.write("agents/a.yaml", format!("schedules: [{{ cron: '0 9 * * *' }}]\n{EXECUTOR}"));
     let mut settings = place.settings();
     settings.timezone = "Asia/Tokyo".into();
-    let loaded = load_agents(&settings, &Place::env());
+    let loaded = load_agents(&settings, &Place::env(), now());
     assert_eq!(loaded.agents[0].schedules[0].timing.timezone(), "Asia/Tokyo");
 }
 

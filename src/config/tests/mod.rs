@@ -2,6 +2,8 @@
 
 mod agents;
 mod files;
+mod full;
+mod policies;
 mod problems;
 mod settings;
 mod tree;
@@ -9,6 +11,11 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 use super::*;
+
+/// 2026-11-22 06:00 UTC, a Sunday: the time of every reading.
+pub(super) fn now() -> jiff::Timestamp {
+    crate::time::from_ms(1_795_327_200_000)
+}
 
 /// A directory with `agents/` and `skills/`, as an operator has it.
 pub(super) struct Place(tempfile::TempDir);
@@ -53,9 +60,11 @@ impl Place {
         Settings::defaults(&Location::of_file(&self.path("matins.yaml")))
     }
 
-    /// The agents, with problems relative to this directory.
+    /// The agents under the settings there are, with problems relative to this directory.
     pub fn load(&self) -> LoadedAgents {
-        let mut loaded = load_agents(&self.settings(), &Self::env());
+        let at = Location { explicit: false, ..Location::of_file(&self.path("matins.yaml")) };
+        let (settings, _) = load_settings(&at, &Env::default());
+        let mut loaded = load_agents(&settings, &Self::env(), now());
         loaded.problems.relative_to(self.root());
         loaded
     }

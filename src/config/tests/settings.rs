@@ -91,7 +91,7 @@ fn mistakes_in_the_environment_are_shown_there() {
             "MATINS_CONFIG_MAX_RUNING:1:1 error: MATINS_CONFIG_MAX_RUNING sets no known setting | did you mean `MATINS_CONFIG_MAX_RUNNING`?",
             "MATINS_CONFIG_MAX_RUNNING:1:1 error: `max_running` must be a whole number, not text",
             "MATINS_CONFIG_TIMEZONE:1:1 error: unknown time zone \"Mars\" | write an IANA name such as Europe/Berlin",
-            "MATINS_CONFIG_WEBHOOKS:1:9 error: a webhook is sent by http or https, not by `ftp` | write a URL that begins with `https://`"
+            "MATINS_CONFIG_WEBHOOKS:1:9 error: a request is sent by http or https, not by `ftp` | write a URL that begins with `https://`"
         ]
     );
     assert_eq!(s.max_running, 4, "what is wrong stays at its default");
@@ -247,13 +247,13 @@ fn check_takes_what_people_have() {
         .write("my/good.yaml", format!("skills: [cook]\nschedules: [{{ cron: '0 9 * * *' }}]\n{EXECUTOR}"));
     place.write("my/bad.yaml", "nonsense: 1\n");
     let count = |path: &Path| {
-        let c = check_path(path, &Place::env());
+        let c = check_path(path, &Place::env(), now());
         (c.agents.len(), c.invalid.len(), c.problems.errors())
     };
     for whole in [place.root(), &place.path("matins.yaml"), &place.path("my")] {
         assert_eq!(count(whole), (1, 1, 3), "{}", whole.display());
     }
-    let one = check_path(&good, &Place::env());
+    let one = check_path(&good, &Place::env(), now());
     assert_eq!((one.agents.len(), one.problems.errors()), (1, 1), "{}", one.problems.render(false));
     assert_eq!(one.agents[0].schedules[0].timing.timezone(), "Asia/Tokyo");
     let alone = Place::new();

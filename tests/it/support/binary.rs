@@ -17,6 +17,10 @@ pub fn exe() -> PathBuf {
 pub struct Binary {
     /// Its home.
     pub home: Home,
+    /// Variables that the daemon and the commands get beside those of the test.
+    pub env: Vec<(String, String)>,
+    /// The file that is started; by default the program under test.
+    pub program: PathBuf,
     child: Option<Child>,
     runtime: tokio::runtime::Runtime,
 }
@@ -25,7 +29,7 @@ impl Binary {
     /// Starts it on `home` and waits until the socket answers.
     pub fn start(home: Home) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut binary = Self { home, child: None, runtime };
+        let mut binary = Self { home, env: Vec::new(), program: exe(), child: None, runtime };
         binary.restart();
         binary
     }
@@ -33,7 +37,7 @@ impl Binary {
     /// A home whose daemon was not started.
     pub fn unstarted(home: Home) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { home, child: None, runtime }
+        Self { home, env: Vec::new(), program: exe(), child: None, runtime }
     }
 
     /// Starts it again.
@@ -60,13 +64,15 @@ impl Binary {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(exe());
+    /// A command on this home.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
         command
             .args(args)
             .arg("-c")
             .arg(self.home.path())
             .env_remove("MATINS_SOCKET")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path());
         command
     }

@@ -14,7 +14,7 @@ use matins::ids::{RunId, SystemEntropy};
 use matins::model::{Event, Overrides, RunState};
 use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
 use matins::task::{Stop, Tasks};
-use matins::time::{TestClock, from_ms};
+use matins::time::{Clock as _, TestClock, from_ms};
 
 use super::{Home, eventually_sync};
 
@@ -48,16 +48,29 @@ impl TestDaemon {
         daemon
     }
 
+    /// A daemon whose loops do not run, as if each of them hung.
+    pub fn without_loops(home: Home) -> Self {
+        let clock = TestClock::new(from_ms(START_MS));
+        let mut daemon = Self { home, clock, up: None, allow_leftovers: false };
+        daemon.open();
+        daemon
+    }
+
     /// Starts again on the same files; a daemon that is up is stopped properly first.
     pub fn restart(&mut self) {
         self.stop();
+        self.open();
+        self.block_on(async { self.core().start() });
+    }
+
+    fn open(&mut self) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let env = Env::from_iter([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp")]);
         let location = config::locate(Some(self.home.path()), &env);
         let (settings, problems) = config::load_settings(&location, &env);
         assert!(!problems.has_errors(), "{}", problems.render(false));
-        let loaded = config::load_agents(&settings, &env);
+        let loaded = config::load_agents(&settings, &env, self.clock.now());
         let launcher =
             Launcher { exe: env!("CARGO_BIN_EXE_matins").into(), state_dir: settings.state_dir.clone() };
         let state_dir = settings.state_dir.clone();
@@ -73,9 +86,7 @@ impl TestDaemon {
                 executor: Arc::new(launcher),
                 tasks,
             };
-            let daemon = Daemon::open(&state_dir, parts, &loaded).await.unwrap();
-            daemon.core.start();
-            daemon
+            Daemon::open(&state_dir, parts, &loaded).await.unwrap()
         });
         let Daemon { core, threads, lock } = daemon;
         self.up = Some(Up { core, lock, threads, runtime });
