@@ -183,6 +183,8 @@ pub struct EventView {
     pub overrides: Overrides,
     /// Who asked for its end.
     pub cancel_requested_by: Option<String>,
+    /// The run that it repeats.
+    pub retry_of: Option<String>,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptView>,
     /// The messages that tell of it.
@@ -207,6 +209,7 @@ impl EventView {
             event: detail.event,
             overrides: detail.overrides,
             cancel_requested_by: detail.cancel_by,
+            retry_of: detail.retry_of.map(|id| id.to_string()),
             deliveries: detail.deliveries.into_iter().map(Into::into).collect(),
         }
     }

@@ -107,6 +107,14 @@ pub enum Command {
         /// Its id, a unique prefix of it, @last, or AGENT@last
         run: String,
     },
+    /// Run an ended run again, with the same definition and input
+    Retry {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        run: String,
+        /// Print what it writes and exit with its outcome; Ctrl-C only detaches
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Keep an agent's schedules from running it; runs by hand still work
     Pause {
         /// The agent
@@ -186,6 +194,9 @@ pub struct RunArgs {
     /// What to do when the agent is busy: skip, `queue_one`, queue, `cancel_previous`, replace or allow
     #[arg(long, value_parser = overlap)]
     pub overlap: Option<Overlap>,
+    /// Your own name for this request: sent again within 24 hours it makes no second run
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
     /// Print what it writes and exit with its outcome; Ctrl-C only detaches
     #[arg(short, long)]
     pub follow: bool,

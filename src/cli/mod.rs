@@ -97,6 +97,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
         Command::Cancel { run } => run::cancel(session, &run).await,
+        Command::Retry { run, follow } => run::retry(session, &run, follow).await,
         Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
         Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,

@@ -46,6 +46,7 @@ fn fields(view: &EventView, session: &Session) -> Vec<(&'static str, Cell)> {
     fields.push(("ended", when(event.completed_at.as_deref())));
     fields.push(("took", lists::took(event, session.out.now_ms)));
     fields.extend(view.cancel_requested_by.as_ref().map(|by| ("cancelled by", Cell::text(by))));
+    fields.extend(view.retry_of.as_ref().map(|run| ("retry of", Cell::text(run))));
     fields.extend(event.final_model.as_ref().map(|model| ("model", Cell::text(model))));
     fields.push(("definition", Cell::text(&event.definition_sha256)));
     fields.extend(bodies(view));

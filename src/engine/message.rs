@@ -46,6 +46,28 @@ impl Core {
         !agent.webhooks.is_empty() || !self.settings().webhooks.is_empty() || overrides.webhook_url.is_some()
     }
 
+    /// The messages about `agent` itself: one for each endpoint that wants to hear of `kind`.
+    pub(super) fn agent_messages(
+        &self,
+        agent: &Agent,
+        kind: WebhookEvent,
+        data: &Value,
+        at_ms: i64,
+    ) -> Vec<NewDelivery> {
+        let endpoints = self.endpoints(agent, &Overrides::default(), kind);
+        let mut seen = std::collections::HashSet::new();
+        let once = endpoints.into_iter().filter(|(url, ..)| seen.insert(url.clone()));
+        once.map(|(url, secret, private)| NewDelivery {
+            id: DeliveryId::generate(at_ms, self.entropy.as_ref()),
+            event: kind,
+            url,
+            secret,
+            private,
+            body: webhook::payload(kind.as_str(), at_ms, data),
+        })
+        .collect()
+    }
+
     fn endpoints(
         &self,
         agent: &Agent,

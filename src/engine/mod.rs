@@ -7,7 +7,9 @@
 //!
 //! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
 
+mod breaker;
 pub mod catalog;
+mod concurrency;
 mod deliverer;
 mod dispatcher;
 mod janitor;

@@ -488,8 +488,12 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
         Vec::new()
     };
     log_end(&known.agent, id, &outcome);
-    let finish = Finish { number, id, epoch, outcome, deliveries, at_ms };
-    persist(core, id, || core.store.finish(finish.clone())).await;
+    let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
+    let finish = Finish { number, id, epoch, outcome, deliveries, breaker, at_ms };
+    if persist(core, id, || core.store.finish(finish.clone())).await == Some(true) {
+        let (agent, reason) = (&known.agent.id, &finish.breaker.reason);
+        tracing::warn!(agent.id = %agent, "the circuit breaker of agent {agent} has opened: {reason}");
+    }
     core.changed();
     core.wake.deliverer.notify_one();
     // Who waited behind a run that never started may go on.

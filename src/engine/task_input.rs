@@ -9,6 +9,7 @@ use crate::secret::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::Core;
+use super::concurrency::{self, Facts};
 use crate::exec::{self, AttemptDir, Preparation, Release, RunDirs, SPEC_VERSION, Spec, World};
 use crate::ids::{Epoch, RunId};
 use crate::model::{
@@ -92,6 +93,15 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
     let input = overrides.input.clone().unwrap_or_else(|| agent.input.clone());
     let context = context(core, agent, claimed, &input).await;
+    let facts = Facts {
+        id: claimed.id,
+        trigger: claimed.trigger,
+        window: claimed.window,
+        user: claimed.user.as_deref(),
+        input: &input,
+    };
+    concurrency::key(agent, &facts)
+        .map_err(|e| launch_error(format!("the concurrency key cannot be rendered: {e}")))?;
     let prompt = match &overrides.prompt {
         Some(verbatim) => verbatim.clone(),
         None if !agent.prompt.contains('{') => agent.prompt.clone(),

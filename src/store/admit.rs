@@ -10,8 +10,9 @@
 
 use rusqlite::{Connection, params};
 
+use super::idempotency::{self, Used};
 use super::overlap::{Scope, clear};
-use super::{Error, Store, Way, to_json};
+use super::{Budgets, Error, IdempotencyKey, Store, UsedUp, Way, breaker, budget, to_json};
 use crate::ids::RunId;
 use crate::model::{NotRun, Overlap, Overrides, Priority, Trigger, Window};
 
@@ -40,6 +41,8 @@ pub struct NewRun {
     pub not_before_ms: Option<i64>,
     /// The run that it repeats.
     pub retry_of: Option<i64>,
+    /// What may be admitted in a day; nothing is counted where both are `None`.
+    pub budgets: Budgets,
 }
 
 impl NewRun {
@@ -58,6 +61,7 @@ impl NewRun {
             start_deadline_ms: None,
             not_before_ms: None,
             retry_of: None,
+            budgets: Budgets::default(),
         }
     }
 
@@ -148,6 +152,8 @@ pub struct Manual {
     pub user: Option<String>,
     /// What is changed for this run.
     pub overrides: Overrides,
+    /// The caller's own name for what he asks.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// A run that a manual trigger made.
@@ -155,6 +161,10 @@ pub struct Manual {
 pub struct ManualRun {
     /// Its number.
     pub number: i64,
+    /// Its id.
+    pub id: RunId,
+    /// Whether it was made by an earlier request of the same key.
+    pub repeated: bool,
     /// What it has to clear away.
     pub way: Way,
 }
@@ -166,6 +176,10 @@ pub enum ManualRefusal {
     Overlap(RunId),
     /// As many runs wait as may wait.
     QueueFull,
+    /// A budget is used up.
+    Budget(UsedUp),
+    /// The key was used for something else, of which this run came.
+    KeyReused(RunId),
 }
 
 impl Store {
@@ -196,17 +210,19 @@ impl Store {
 struct Gate {
     /// Why none of them runs.
     closed: Option<NotRun>,
+    /// Whether the next one that runs is the probe of an open breaker.
+    probe: bool,
     /// A run of the agent that has not ended.
     active: Option<i64>,
 }
 
-fn gate(db: &Connection, agent: i64) -> Result<Gate, Error> {
-    let sql = "SELECT paused_at IS NOT NULL,
+fn gate(db: &Connection, agent: i64, now_ms: i64) -> Result<Gate, Error> {
+    let sql = "SELECT paused_by, probe_at,
                       (SELECT number FROM runs WHERE agent = ?1 AND completed_at IS NULL LIMIT 1)
                FROM agents WHERE number = ?1";
     let gate = db.prepare_cached(sql)?.query_row([agent], |row| {
-        let paused: bool = row.get(0)?;
-        Ok(Gate { closed: paused.then_some(NotRun::Paused), active: row.get(1)? })
+        let (closed, probe) = breaker::gate(row.get_ref(0)?.as_str_or_null()?, row.get(1)?, now_ms);
+        Ok(Gate { closed, probe, active: row.get(2)? })
     })?;
     Ok(gate)
 }
@@ -217,13 +233,19 @@ fn admit_pass(db: &Connection, pass: &Admission, done: &mut Admissions, now_ms: 
         done.each.push(Admitted::Void);
         return Ok(());
     }
-    let gate = gate(db, pass.agent)?;
+    let mut gate = gate(db, pass.agent, now_ms)?;
     let forced = pass.all_not_run.or(gate.closed);
     // The run first: coalesced slots name it.
     let mut own_run = None;
     for choice in &pass.choices {
         if let Choice::Run(slot) = choice {
+            // Behind a probe the breaker is open again.
+            let forced = pass.all_not_run.or(gate.closed);
             own_run = admit_slot(db, pass.schedule, slot, forced, &gate, &mut done.way, now_ms)?;
+            if own_run.is_some() && std::mem::take(&mut gate.probe) {
+                gate.closed = Some(NotRun::Breaker);
+                breaker::probe(db, pass.agent)?;
+            }
         }
     }
     for choice in &pass.choices {
@@ -263,6 +285,9 @@ fn admit_slot(
         (None, Overlap::Skip) if active.is_some() => Some((NotRun::Overlap, active)),
         (None, Overlap::QueueOne | Overlap::Queue | Overlap::Allow) if scope.is_full(db)? => {
             Some((NotRun::QueueFull, active))
+        }
+        _ if budget::used_up(db, slot.run.agent, slot.run.budgets, now_ms)?.is_some() => {
+            Some((NotRun::Budget, None))
         }
         _ => None,
     };
@@ -368,6 +393,31 @@ fn admit_manual(
     now_ms: i64,
 ) -> Result<Result<ManualRun, ManualRefusal>, Error> {
     let run = &manual.run;
+    if let Some(key) = &manual.key {
+        match idempotency::used(db, run.agent, key, now_ms)? {
+            Some(Used::Same(number, id)) => {
+                return Ok(Ok(ManualRun { number, id, repeated: true, way: Way::default() }));
+            }
+            Some(Used::Other(id)) => return Ok(Err(ManualRefusal::KeyReused(id))),
+            None => {}
+        }
+    }
+    let (number, way) = match admit_new(db, manual, now_ms)? {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if let Some(key) = &manual.key {
+        idempotency::keep(db, run.agent, key, number, now_ms)?;
+    }
+    Ok(Ok(ManualRun { number, id: run.id, repeated: false, way }))
+}
+
+fn admit_new(
+    db: &Connection,
+    manual: &Manual,
+    now_ms: i64,
+) -> Result<Result<(i64, Way), ManualRefusal>, Error> {
+    let run = &manual.run;
     let scope = Scope::of(run);
     let active = match run.overlap {
         Overlap::Queue | Overlap::Allow => None,
@@ -384,6 +434,9 @@ fn admit_manual(
         }
         _ => {}
     }
+    if let Some(used_up) = budget::used_up(db, run.agent, run.budgets, now_ms)? {
+        return Ok(Err(ManualRefusal::Budget(used_up)));
+    }
     let number = insert_run(db, run, None, manual.user.as_deref(), now_ms)?;
     if !manual.overrides.is_empty() {
         let body = to_json("run_details", &manual.overrides)?;
@@ -394,5 +447,5 @@ fn admit_manual(
     if active.is_some() {
         clear(db, run, number, now_ms, &mut way)?;
     }
-    Ok(Ok(ManualRun { number, way }))
+    Ok(Ok((number, way)))
 }

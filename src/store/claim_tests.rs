@@ -37,7 +37,7 @@ impl Stand {
     }
 
     async fn admit_at(&self, run: NewRun, now_ms: i64) -> Result<ManualRun, ManualRefusal> {
-        let manual = Manual { run, user: None, overrides: Overrides::default() };
+        let manual = Manual { run, user: None, overrides: Overrides::default(), key: None };
         self.store.admit_manual(manual, now_ms).await.unwrap()
     }
 

@@ -55,6 +55,8 @@ pub struct EventDetail {
     pub definition: i64,
     /// Who asked for its end.
     pub cancel_by: Option<String>,
+    /// The run that it repeats.
+    pub retry_of: Option<RunId>,
 }
 
 /// An agent with its last run.
@@ -218,7 +220,7 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
 
 fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result
+        "SELECT {COLUMNS}, r.definition, r.cancel_by, (SELECT o.id FROM runs o WHERE o.number = r.retry_of) AS retry_of, x.overrides, x.skills, x.usage, x.result
          FROM runs r JOIN agents a ON a.number = r.agent LEFT JOIN run_details x ON x.run = r.number
          WHERE r.number = ?1"
     );
@@ -235,6 +237,7 @@ fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
             deliveries: Vec::new(),
             definition: row.get("definition")?,
             cancel_by: row.get("cancel_by")?,
+            retry_of: row.get::<_, Option<Vec<u8>>>("retry_of")?.and_then(|id| RunId::from_slice(&id)),
         })
     });
     Ok(found.optional()?)

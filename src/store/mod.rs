@@ -13,11 +13,14 @@
 //! state directory is refused before the file is touched.
 
 mod admit;
+mod breaker;
+mod budget;
 mod checkpoint;
 mod claim;
 mod definitions;
 mod error;
 mod events;
+mod idempotency;
 mod ledger;
 mod migrate;
 mod notices;
@@ -40,10 +43,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
+pub use breaker::{BREAKER, BreakerStep, Verdict};
+pub use budget::{Budgets, UsedUp};
 pub use claim::{AGEING, Claimed, Claims, Room};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
 pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
 pub use overlap::{Claim, Gone, Way};

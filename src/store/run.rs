@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Claim, Error, NewDelivery, Store, outbox, run_id, to_json, word};
+use super::{BreakerStep, Claim, Error, NewDelivery, Store, breaker, outbox, run_id, to_json, word};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Outcome, RunState, SeededSkill};
 use crate::proc::Identity;
@@ -21,6 +21,8 @@ pub struct Finish {
     pub outcome: Outcome,
     /// The messages that tell of it.
     pub deliveries: Vec<NewDelivery>,
+    /// What it does to the breaker of its agent.
+    pub breaker: BreakerStep,
     /// When it ended, Unix ms.
     pub at_ms: i64,
 }
@@ -123,7 +125,8 @@ impl Store {
 
     /// Ends a run: state, transition, attempt, result and outbox in one transaction. The only place
     /// where a run ends.
-    pub async fn finish(&self, finish: Finish) -> Result<(), Error> {
+    /// Whether the breaker of its agent has opened by it.
+    pub async fn finish(&self, finish: Finish) -> Result<bool, Error> {
         self.writer.write(move |db| end(db, &finish)).await
     }
 
@@ -201,7 +204,7 @@ const FAIL: &str =
         completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state IN ('PENDING', 'RUNNING')";
 
-fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
+fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
     let Finish { number, id, epoch, outcome, at_ms, .. } = finish;
     // A run that never started can only fail; one that is RUNNING can end either way.
     let sql = if outcome.failure.is_some() { FAIL } else { COMPLETE };
@@ -229,7 +232,7 @@ fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
     for delivery in &finish.deliveries {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;
     }
-    Ok(())
+    breaker::step(db, *number, &finish.breaker, *at_ms)
 }
 
 fn request_cancel(db: &Connection, id: RunId, by: &str, now_ms: i64) -> Result<Cancelled, Error> {

@@ -37,7 +37,7 @@ impl Fixture {
 
     async fn manual(&self, overlap: Overlap) -> Result<i64, ManualRefusal> {
         let run = self.new_run(overlap);
-        let manual = Manual { run, user: Some("ann".to_owned()), overrides: Overrides::default() };
+        let manual = Manual { run, user: Some("ann".to_owned()), overrides: Overrides::default(), key: None };
         self.store.admit_manual(manual, 2_000).await.unwrap().map(|run| run.number)
     }
 
@@ -74,9 +74,19 @@ impl Fixture {
         self.store.start(claimed.number, claimed.id, claimed.epoch, identity, Vec::new(), 3_000).await
     }
 
-    async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<(), Error> {
+    async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<bool, Error> {
         let Claimed { number, id, epoch, .. } = *claimed;
-        self.store.finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), at_ms: 4_000 }).await
+        self.store
+            .finish(Finish {
+                number,
+                id,
+                epoch,
+                outcome,
+                deliveries: Vec::new(),
+                breaker: BreakerStep::default(),
+                at_ms: 4_000,
+            })
+            .await
     }
 
     async fn claim_one(&self) -> Claimed {
@@ -204,7 +214,15 @@ async fn a_cancel_before_the_start_holds_the_claim() {
     let Claim { number, id, epoch } = *claim;
     let outcome = Outcome::failed(failure);
     f.store
-        .finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), at_ms: 2_700 })
+        .finish(Finish {
+            number,
+            id,
+            epoch,
+            outcome,
+            deliveries: Vec::new(),
+            breaker: BreakerStep::default(),
+            at_ms: 2_700,
+        })
         .await
         .unwrap();
     let again = f.store.request_cancel(id, "bob".to_owned(), 2_800).await.unwrap();
@@ -216,7 +234,7 @@ async fn an_overdue_run_is_claimed_to_be_ended() {
     let f = fixture().await;
     let mut run = f.new_run(Overlap::Skip);
     run.start_deadline_ms = Some(3_000);
-    let manual = Manual { run, user: None, overrides: Overrides::default() };
+    let manual = Manual { run, user: None, overrides: Overrides::default(), key: None };
     f.store.admit_manual(manual, 2_000).await.unwrap().unwrap();
     assert_eq!(f.store.next_deadline().await.unwrap(), Some(3_000));
     assert!(f.store.claim_overdue(3_000).await.unwrap().is_empty());
@@ -245,6 +263,7 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         epoch,
         outcome: Outcome::default(),
         deliveries: vec![delivery.clone()],
+        breaker: BreakerStep::default(),
         at_ms: 4_000,
     };
     assert!(f.store.finish(finish(Epoch(99))).await.is_err());

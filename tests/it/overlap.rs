@@ -165,7 +165,7 @@ fn a_run_that_was_displaced_before_a_crash_ends_after_it() {
     let entry = daemon.core().catalog.get(&"a".parse().unwrap()).unwrap();
     let id = RunId::generate(1, daemon.core().entropy.as_ref());
     let run = matins::store::NewRun::plain(id, entry.number, entry.definition, Overlap::QueueOne);
-    let manual = matins::store::Manual { run, user: None, overrides: Overrides::default() };
+    let manual = matins::store::Manual { run, user: None, overrides: Overrides::default(), key: None };
     let done = daemon.block_on(daemon.core().store.admit_manual(manual, 0)).unwrap().unwrap();
     assert_eq!(done.way.gone.len(), 1);
     daemon.crash();
@@ -189,7 +189,7 @@ fn a_displaced_run_that_nobody_ended_is_ended_by_the_janitor() {
     let entry = daemon.core().catalog.get(&"a".parse().unwrap()).unwrap();
     let id = RunId::generate(1, daemon.core().entropy.as_ref());
     let run = matins::store::NewRun::plain(id, entry.number, entry.definition, Overlap::QueueOne);
-    let manual = matins::store::Manual { run, user: None, overrides: Overrides::default() };
+    let manual = matins::store::Manual { run, user: None, overrides: Overrides::default(), key: None };
     let now_ms = matins::time::Clock::now_ms(&daemon.clock);
     daemon.block_on(daemon.core().store.admit_manual(manual, now_ms)).unwrap().unwrap();
     eventually_sync("the janitor comes by", || {

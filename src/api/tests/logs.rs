@@ -34,6 +34,7 @@ impl Stand {
             epoch: claimed.epoch,
             outcome: Outcome::default(),
             deliveries: Vec::new(),
+            breaker: crate::store::BreakerStep::default(),
             at_ms: NOW,
         };
         self.core.store.finish(finish).await.unwrap();
