@@ -102,8 +102,10 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Status => status::status(session).await,
+        Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
+        Command::Deliveries { enable: Some(url), .. } => notify::enable(session, &url).await,
         Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
-        Command::Notify { command: NotifyCommand::Test { agent } } => notify::test(session, agent).await,
+        Command::Notify { command: NotifyCommand::Test { target } } => notify::test(session, target).await,
     }
 }

@@ -40,20 +40,17 @@ impl Core {
     }
 
     fn breaker_messages(&self, agent: &Agent, reason: &str, at_ms: i64) -> Vec<NewDelivery> {
-        let kind = WebhookEvent::BreakerOpened;
         let probe_at = agent
             .policies
             .breaker
             .probe_after
             .map(|after| rfc3339_ms(at_ms.saturating_add(crate::time::millis(after))));
         let data = json!({
-            "agentId": agent.id.as_str(),
             "failures": agent.policies.breaker.failures,
             "reason": reason,
             "pausedAt": rfc3339_ms(at_ms),
             "probeAt": probe_at,
-            "links": { "agent": format!("/v1/agents/{}", agent.id) },
         });
-        self.agent_messages(agent, kind, &data, at_ms)
+        self.agent_message(WebhookEvent::BreakerOpened, agent, data)
     }
 }

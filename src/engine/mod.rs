@@ -7,6 +7,8 @@
 //!
 //! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
 
+mod alarm;
+mod alerting;
 mod breaker;
 pub mod catalog;
 mod concurrency;
@@ -16,6 +18,8 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+mod monitor;
+mod overdue;
 pub mod pause;
 pub mod pulse;
 mod run;
@@ -37,9 +41,11 @@ use crate::store::{self, Store};
 use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
+pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
-pub use message::PingError;
+pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
+pub use monitor::{Monitor, PingFailure};
 pub use pause::PauseError;
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use scheduler::next_fires;
@@ -66,6 +72,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Pings to outside monitors.
+    pub monitor: Monitor,
     /// Signs of life.
     pub pulse: pulse::Pulse,
     /// Background tasks.
@@ -131,6 +139,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            monitor: Monitor::default(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
@@ -174,6 +183,7 @@ impl Core {
             })
             .await;
         });
+        alerting::start(self);
     }
 
     /// A number that grows with every change of a run: a hint to read the rows again.

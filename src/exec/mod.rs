@@ -35,7 +35,7 @@ pub use outcome::{RESULT_MAX, read_outcome};
 pub use prepare::{Preparation, prepare};
 pub use report::{ExitReport, REPORT_VERSION, Reason};
 pub use skills::{SKILL_BYTES_MAX, SKILL_DEPTH_MAX, SKILL_FILES_MAX};
-pub use spec::{SPEC_VERSION, Spec, World, environment};
+pub use spec::{DEFAULT_PATH, SPEC_VERSION, Spec, World, environment};
 pub use wire::{RELEASE_MAX, RELEASE_VERSION, Release};
 
 use crate::proc;

@@ -18,6 +18,7 @@ mod budget;
 mod checkpoint;
 mod claim;
 mod definitions;
+mod endpoints;
 mod error;
 mod events;
 mod idempotency;
@@ -25,8 +26,10 @@ mod ledger;
 mod migrate;
 mod notices;
 mod outbox;
+mod overdue;
 mod overlap;
 mod pause;
+mod previous;
 mod reader;
 mod run;
 mod settle;
@@ -47,11 +50,16 @@ pub use breaker::{BREAKER, BreakerStep, Verdict};
 pub use budget::{Budgets, UsedUp};
 pub use claim::{AGEING, Claimed, Claims, Room};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
+pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
-pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
+pub use outbox::{
+    AGENT_COMMAND, AttemptRecord, AttemptRow, DAEMON_COMMAND, DeliveryFilter, DeliveryRow, DueDelivery,
+    LostSlots, NewDelivery, TellLost, UnderWay,
+};
+pub use overdue::LastSuccess;
 pub use overlap::{Claim, Gone, Way};
 pub use pause::Pause;
 pub use reader::READERS;

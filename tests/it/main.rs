@@ -9,6 +9,7 @@ mod breaker;
 mod examples;
 mod launcher;
 mod mistakes;
+mod notify;
 mod overlap;
 mod runs;
 mod support;

@@ -35,6 +35,7 @@ impl Stand {
             outcome: Outcome::default(),
             deliveries: Vec::new(),
             breaker: crate::store::BreakerStep::default(),
+            changed: None,
             at_ms: NOW,
         };
         self.core.store.finish(finish).await.unwrap();
