@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{PauseError, PingError, Refused};
+use crate::engine::{NotReplaced, PauseError, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
 
@@ -204,6 +204,18 @@ impl IntoResponse for ApiError {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
+    }
+}
+
+impl From<NotReplaced> for ApiError {
+    fn from(why: NotReplaced) -> Self {
+        let message = why.to_string();
+        match why {
+            NotReplaced::Refused(_) | NotReplaced::Impossible => {
+                Self::new(StatusCode::CONFLICT, "not_replaced", message)
+            }
+            NotReplaced::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
+        }
     }
 }
 

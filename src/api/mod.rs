@@ -21,6 +21,7 @@ mod logfile;
 mod logs;
 mod observe;
 mod pause;
+mod reexec;
 mod slots;
 mod status;
 pub mod wire;
@@ -43,6 +44,7 @@ pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use logfile::CHUNK_MAX;
+pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use wire::Data;
 
 /// Longest body of a request, bytes.
@@ -91,6 +93,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}/cancel", post(events::cancel))
         .route("/v1/events/{id}/retry", post(execute::retry))
         .route("/v1/events/{id}/logs", get(logs::logs))
+        .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/slots", get(slots::list))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{id}", get(deliveries::get))

@@ -474,3 +474,17 @@ pub struct StatusView {
     /// Whether it is stopping.
     pub draining: bool,
 }
+
+/// A life of the daemon, or the program that is to begin the next one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacementView {
+    /// Version of the program.
+    pub version: String,
+    /// When the life that answers began.
+    pub started_at: String,
+    /// Why the replacement that began it failed: then the program is the one before.
+    pub failure: Option<String>,
+    /// The file that takes over, where that was asked.
+    pub exe: Option<String>,
+}

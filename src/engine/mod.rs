@@ -14,6 +14,8 @@ pub mod catalog;
 mod concurrency;
 mod deliverer;
 mod dispatcher;
+pub mod forecast;
+mod handover;
 mod janitor;
 mod looping;
 mod message;
@@ -43,12 +45,13 @@ use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use forecast::next_fires;
+pub use handover::{Ask, Handover, NotReplaced, Successor};
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
 pub use pause::PauseError;
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
-pub use scheduler::next_fires;
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
@@ -72,6 +75,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Being replaced in place.
+    pub handover: Handover,
     /// Pings to outside monitors.
     pub monitor: Monitor,
     /// Signs of life.
@@ -122,6 +127,8 @@ struct Live {
     id: RunId,
     catch_up: bool,
     ending: watch::Sender<Ending>,
+    /// Until its launcher is released, or known to be.
+    starting: Option<handover::Entered>,
 }
 
 impl Core {
@@ -139,6 +146,7 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            handover: Handover::default(),
             monitor: Monitor::default(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
@@ -158,7 +166,9 @@ impl Core {
                 .await;
         });
         let core = Arc::clone(self);
+        let counted = self.handover.enter_loop();
         self.tasks.spawn("dispatcher", OnEnd::Fatal, async move {
+            let _counted = counted;
             let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&core));
             looping::run(
                 &core,
@@ -177,11 +187,13 @@ impl Core {
         let core = Arc::clone(self);
         self.tasks.spawn("deliverer", OnEnd::Fatal, async move {
             let deliverer = deliverer::Deliverer::new(Arc::clone(&core));
-            let drained = core.drained.clone();
-            looping::run(&core, deliverer, &core.wake.deliverer, async move {
-                drained.cancelled().await;
-            })
-            .await;
+            let over = async {
+                tokio::select! {
+                    () = core.drained.cancelled() => {}
+                    () = core.handed_over() => {}
+                }
+            };
+            looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
         alerting::start(self);
     }
@@ -208,7 +220,8 @@ impl Core {
 
     fn register(&self, number: i64, id: RunId, catch_up: bool) -> watch::Receiver<Ending> {
         let (ending, asked) = watch::channel(Ending::No);
-        self.live().insert(number, Live { id, catch_up, ending });
+        let starting = Some(self.handover.enter_start());
+        self.live().insert(number, Live { id, catch_up, ending, starting });
         asked
     }
 
@@ -220,6 +233,12 @@ impl Core {
         for live in self.live().values().filter(|live| ids.contains(&live.id)) {
             live.ending.send_modify(|e| *e = (*e).max(how));
         }
+    }
+
+    /// Its launcher needs this process no more.
+    fn released(&self, number: i64) {
+        let started = self.live().get_mut(&number).and_then(|live| live.starting.take());
+        drop(started);
     }
 
     fn unregister(&self, number: i64) {

@@ -280,7 +280,9 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     core.monitor.started(&agent, id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
     let watch = Watch { number, id, epoch, attempt, agent, overrides: claimed.overrides, skills };
-    match held.release(epoch).await {
+    let released = held.release(epoch).await;
+    core.released(number);
+    match released {
         Ok(watched) => watch.watch_until_end(core, watched, ending).await,
         Err(failure) => watch.finish(core, Outcome::failed(failure)).await,
     }
@@ -507,6 +509,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
         tracing::warn!(agent.id = %agent, "the circuit breaker of agent {agent} has opened: {reason}");
     }
     core.changed();
+    core.tell_followers(&known.agent);
     core.wake.deliverer.notify_one();
     // Who waited behind a run that never started may go on.
     core.wake.dispatcher.notify_one();

@@ -41,6 +41,7 @@ impl Core {
                 .reattach(unsettled.launcher.clone(), unsettled.id, attempt, unsettled.epoch)
                 .await;
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
+            self.released(unsettled.number);
             if matches!(attached, Attached::Alive(_)) {
                 tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);
                 found.reattached += 1;

@@ -10,8 +10,8 @@ use super::catalog::{Entry, ScheduleEntry};
 use super::concurrency::{self, Facts};
 use super::{Core, Ending, run};
 use crate::ids::{AgentId, RunId};
-use crate::model::{Agent, NotRun, Overlap, Overrides, RunState, Schedule, Skill, Trigger, Window};
-use crate::plan::{self, Decision, Policy};
+use crate::model::{Agent, CatchUp, NotRun, Overlap, Overrides, RunState, Schedule, Skill, Trigger, Window};
+use crate::plan::{self, Decision, Event, Policy};
 use crate::schema::Schema;
 use crate::store::{
     self, Admission, Budgets, Choice, IdempotencyKey, Manual, ManualRefusal, NewRun, SlotRun, Way,
@@ -150,46 +150,22 @@ pub fn pass(
     first_ms: i64,
     now_ms: i64,
 ) -> (Admission, Option<i64>) {
-    let schedule = &entry.schedule;
-    let policy = Policy::from(schedule.as_ref());
-    let due = plan::due_from(&entry.calendar, &policy, from_ms, first_ms, now_ms);
-    let to_ms = due.watermark_ms().unwrap_or(from_ms);
+    let policy = Policy::from(entry.schedule.as_ref());
+    let (due, to_ms) = match entry.calendar.event() {
+        None => {
+            let due = plan::due_from(&entry.calendar, &policy, from_ms, first_ms, now_ms);
+            let to_ms = due.watermark_ms().unwrap_or(from_ms);
+            (due, to_ms)
+        }
+        // The next one is counted from the decision, whatever becomes of the slot.
+        Some(Event::RunEnd(_)) => (plan::event_due(&entry.calendar, from_ms, first_ms), now_ms.max(first_ms)),
+        Some(Event::Startup) => (plan::event_due(&entry.calendar, from_ms, first_ms), first_ms),
+    };
     let next_ms = due.next;
-    let choices = due
-        .decisions
-        .into_iter()
-        .map(|decision| match decision {
-            Decision::Run { trigger, window, .. } => Choice::Run(Box::new(SlotRun {
-                run: NewRun {
-                    max_concurrent: schedule.max_concurrent,
-                    start_deadline_ms: start_deadline(schedule, trigger, now_ms, next_ms),
-                    ..core.new_run(
-                        &agent.agent,
-                        (agent.number, agent.definition),
-                        schedule.overlap,
-                        &Asked {
-                            trigger,
-                            window: Some(window),
-                            user: None,
-                            input: schedule.overrides.input.as_ref(),
-                        },
-                        now_ms,
-                    )
-                },
-                trigger,
-                window,
-            })),
-            Decision::NotRun { nominal_ms, until_ms, count, reason, into } => Choice::NotRun {
-                nominal_ms,
-                until_ms,
-                count,
-                reason,
-                into_own_run: into.is_some(),
-                into_pass: None,
-            },
-        })
-        .collect();
+    let choose = |decision| choice(core, agent, entry, decision, now_ms, next_ms);
+    let choices = due.decisions.into_iter().map(choose).collect();
     let all_not_run = (!agent.valid).then_some(NotRun::ConfigError);
+    let max_runs = entry.schedule.bounds.max_runs;
     let pass = Admission {
         schedule: entry.number,
         agent: agent.number,
@@ -197,9 +173,53 @@ pub fn pass(
         to_ms,
         choices,
         all_not_run,
+        max_runs,
         tell: core.tell_lost(agent, entry, now_ms),
     };
     (pass, next_ms)
+}
+
+/// What a decision asks of the store.
+fn choice(
+    core: &Core,
+    agent: &Entry,
+    entry: &ScheduleEntry,
+    decision: Decision,
+    now_ms: i64,
+    next_ms: Option<i64>,
+) -> Choice {
+    let schedule = &entry.schedule;
+    match decision {
+        Decision::Run { trigger, window, .. } => {
+            let input = schedule.overrides.input.as_ref();
+            let asked = Asked { trigger, window: Some(window), user: None, input };
+            let of = (agent.number, agent.definition);
+            let run = NewRun {
+                max_concurrent: schedule.max_concurrent,
+                start_deadline_ms: start_deadline(schedule, trigger, now_ms, next_ms),
+                ..core.new_run(&agent.agent, of, overlap(schedule, trigger), &asked, now_ms)
+            };
+            Choice::Run(Box::new(SlotRun { run, trigger, window }))
+        }
+        Decision::NotRun { nominal_ms, until_ms, count, reason, into } => Choice::NotRun {
+            nominal_ms,
+            until_ms,
+            count,
+            reason,
+            into_own_run: into.is_some(),
+            into_pass: None,
+        },
+    }
+}
+
+/// Catch-ups of `catch_up: all` wait for each other: under another policy the first would displace
+/// the others, or keep them from running.
+fn overlap(schedule: &Schedule, trigger: Trigger) -> Overlap {
+    match (schedule.catch_up, trigger, schedule.overlap) {
+        (_, _, Overlap::Allow) => Overlap::Allow,
+        (CatchUp::All, Trigger::CatchUp, _) => Overlap::Queue,
+        (_, _, own) => own,
+    }
 }
 
 /// A slot whose agent is due at the same instant by an earlier schedule, at `pass` of this batch.

@@ -224,6 +224,9 @@ fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
     ])?;
     changed_one(changed, *id, *epoch)?;
     transition(db, *number, outcome.state(), epoch.0, *at_ms)?;
+    let sql =
+        "UPDATE agents SET last_ended_at = ?2 WHERE number = (SELECT agent FROM runs WHERE number = ?1)";
+    db.prepare_cached(sql)?.execute(params![number, at_ms])?;
     if outcome.result.is_some() || outcome.usage.is_some() {
         let result = outcome.result.as_ref().map(|r| to_json("run_details", r)).transpose()?;
         let usage = outcome.usage.as_ref().map(|u| to_json("run_details", u)).transpose()?;

@@ -12,6 +12,7 @@ mod mistakes;
 mod notify;
 mod overlap;
 mod runs;
+mod schedules;
 mod support;
 mod systemd;
 mod tidy;

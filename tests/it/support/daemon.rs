@@ -164,6 +164,12 @@ impl TestDaemon {
         self.block_on(self.core().store.slots(filter)).unwrap()
     }
 
+    /// The ledger of one agent, newest first.
+    pub fn slots_of(&self, agent: &str) -> Vec<SlotRow> {
+        let filter = SlotFilter { agent: Some(agent.to_owned()), limit: 10_000, ..SlotFilter::default() };
+        self.block_on(self.core().store.slots(filter)).unwrap()
+    }
+
     /// Waits until a run is in `state`.
     pub fn wait_for(&self, run: RunId, state: RunState) -> EventDetail {
         eventually_sync(&format!("run {run} is {state}"), || {
