@@ -123,6 +123,8 @@ CREATE TABLE attempts (
     PRIMARY KEY (run, attempt)
 ) STRICT, WITHOUT ROWID;
 
+ALTER TABLE run_details ADD COLUMN log_error TEXT;   -- why the logs of the last attempt are not whole
+
 -- A caller's own name for a request, so that a repeated one makes no second run.
 CREATE TABLE idempotency_keys (
     agent      INTEGER NOT NULL REFERENCES agents (number),

@@ -16,6 +16,7 @@ mod notify;
 pub mod output;
 mod pause;
 mod reexec;
+mod reload;
 mod run;
 mod serve;
 mod show;
@@ -110,6 +111,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
+        Command::Reload => reload::reload(session).await,
         Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
         Command::Deliveries { enable: Some(url), .. } => notify::enable(session, &url).await,

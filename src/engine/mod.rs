@@ -14,6 +14,7 @@ pub mod catalog;
 mod concurrency;
 mod deliverer;
 mod dispatcher;
+mod executor;
 pub mod forecast;
 mod handover;
 mod janitor;
@@ -24,11 +25,14 @@ mod monitor;
 mod overdue;
 pub mod pause;
 pub mod pulse;
+pub mod reload;
+mod retry;
 mod run;
 mod scheduler;
 mod settle;
 pub mod submit;
 mod task_input;
+mod terms;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -45,13 +49,14 @@ use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use forecast::next_fires;
 pub use handover::{Ask, Handover, NotReplaced, Successor};
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
 pub use pause::PauseError;
-pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
+pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
@@ -66,6 +71,8 @@ pub struct Core {
     pub entropy: Arc<dyn Entropy>,
     /// The daemon's settings; a reload replaces them as a whole.
     settings: RwLock<Arc<Settings>>,
+    /// Reloading.
+    pub reloads: reload::Reloads,
     state_dir: PathBuf,
     /// The environment that the daemon was started with.
     pub env: Env,
@@ -142,6 +149,7 @@ impl Core {
             entropy: parts.entropy,
             state_dir: parts.settings.state_dir.clone(),
             settings: RwLock::new(Arc::new(parts.settings)),
+            reloads: reload::Reloads::default(),
             env: parts.env,
             catalog: Catalog::default(),
             executor: parts.executor,
@@ -325,6 +333,10 @@ impl Core {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod activity;
 mod admit;
+mod attempts;
 mod breaker;
 mod budget;
 mod checkpoint;
@@ -33,6 +34,7 @@ mod pause;
 mod previous;
 mod reader;
 mod run;
+mod sessions;
 mod settle;
 mod writer;
 
@@ -48,6 +50,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use activity::Activity;
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
+pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use breaker::{BREAKER, BreakerStep, Verdict};
 pub use budget::{Budgets, UsedUp};
 pub use claim::{AGEING, Claimed, Claims, Room};

@@ -191,7 +191,7 @@ impl Store {
 pub(super) fn unfinished(db: &Connection, before_ms: i64) -> Result<Vec<(Claim, Gone)>, Error> {
     let sql = "SELECT r.number, r.id, r.epoch, r.cancel_by, n.id AS newer FROM runs r
                LEFT JOIN runs n ON n.number = r.displaced_by
-               WHERE r.completed_at IS NULL AND r.claimed_at IS NOT NULL AND r.state = 'PENDING'
+               WHERE r.completed_at IS NULL AND r.claimed_at IS NOT NULL AND (r.state = 'PENDING' OR r.not_before IS NOT NULL)
                  AND (r.cancel_by IS NOT NULL OR r.displaced_by IS NOT NULL) AND r.updated_at < ?1";
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map([before_ms], |row| {

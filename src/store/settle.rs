@@ -29,13 +29,14 @@ pub struct Unsettled {
 }
 
 impl Store {
-    /// Gives back every claim that had not become a start, except those that were taken to end a
-    /// run, which are returned.
+    /// Gives back every claim that had not become a start, of a first or a later attempt, except those
+    /// that were taken to end a run, which are returned.
     pub async fn release_claims(&self, now_ms: i64) -> Result<Vec<(Claim, Gone)>, Error> {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET claimed_at = NULL, updated_at = ?1
-                           WHERE completed_at IS NULL AND claimed_at IS NOT NULL AND state = 'PENDING'
+                           WHERE completed_at IS NULL AND claimed_at IS NOT NULL
+                             AND (state = 'PENDING' OR not_before IS NOT NULL)
                              AND cancel_by IS NULL AND displaced_by IS NULL";
                 db.prepare_cached(sql)?.execute([now_ms])?;
                 super::overlap::unfinished(db, i64::MAX)
@@ -43,13 +44,13 @@ impl Store {
             .await
     }
 
-    /// Every run that is RUNNING.
+    /// Every run that is RUNNING; one between two attempts is not under way.
     pub async fn unsettled(&self) -> Result<Vec<Unsettled>, Error> {
         self.readers
             .read(|db| {
                 let sql = "SELECT number, id, agent, definition, epoch, attempt, boot_id, pid, start_ticks, pidfd_inode,
                                   cancel_by, trigger = 'catch_up'
-                           FROM runs WHERE completed_at IS NULL AND state = 'RUNNING' ORDER BY number";
+                           FROM runs WHERE completed_at IS NULL AND state = 'RUNNING' AND not_before IS NULL ORDER BY number";
                 let mut statement = db.prepare_cached(sql)?;
                 let rows = statement.query_map([], |row| {
                     Ok(Unsettled {
