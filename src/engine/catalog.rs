@@ -19,6 +19,8 @@ pub struct ScheduleEntry {
     pub number: i64,
     /// Its watermark when the catalog was made, Unix ms.
     pub watermark_ms: i64,
+    /// Runs of it that `max_runs` counts, when the catalog was made.
+    pub runs: u32,
     /// Its definition.
     pub schedule: Arc<Schedule>,
     /// Its compiled timing.
@@ -192,11 +194,12 @@ fn entry(
         let Some(stored) = row.schedules.iter().find(|s| s.id == schedule.id) else {
             continue;
         };
-        let calendar = Calendar::compile(&schedule.timing)
+        let calendar = Calendar::of(schedule)
             .map_err(|e| store::inconsistent("schedules", stored.number, e.to_string()))?;
         schedules.push(ScheduleEntry {
             number: stored.number,
             watermark_ms: stored.watermark_ms,
+            runs: stored.runs,
             schedule: Arc::new(schedule.clone()),
             calendar,
         });

@@ -30,6 +30,8 @@ pub struct ScheduleRow {
     pub id: ScheduleId,
     /// Every slot up to here is decided, Unix ms.
     pub watermark_ms: i64,
+    /// Its runs, counted where it says `max_runs`.
+    pub runs: u32,
 }
 
 /// One agent as stored.
@@ -138,7 +140,7 @@ fn sync_schedules(db: &Connection, agent: i64, wanted: &[ScheduleId], now_ms: i6
     for id in wanted {
         // A schedule that comes back begins now, or where it had been decided to, if that is later.
         let sql = "INSERT INTO schedules (agent, id, watermark, active) VALUES (?1, ?2, ?3, 1)
-                   ON CONFLICT (agent, id) DO UPDATE SET active = 1, watermark = max(watermark, excluded.watermark)
+                   ON CONFLICT (agent, id) DO UPDATE SET active = 1, runs = 0, watermark = max(watermark, excluded.watermark)
                    WHERE active = 0";
         db.prepare_cached(sql)?.execute(params![agent, id.as_str(), now_ms])?;
     }
@@ -146,13 +148,14 @@ fn sync_schedules(db: &Connection, agent: i64, wanted: &[ScheduleId], now_ms: i6
 }
 
 fn active_schedules(db: &Connection, agent: i64) -> Result<Vec<ScheduleRow>, Error> {
-    let sql = "SELECT number, id, watermark FROM schedules WHERE agent = ?1 AND active = 1";
+    let sql = "SELECT number, id, watermark, runs FROM schedules WHERE agent = ?1 AND active = 1";
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map([agent], |row| {
         Ok(ScheduleRow {
             number: row.get(0)?,
             id: ScheduleId::from(row.get::<_, String>(1)?),
             watermark_ms: row.get(2)?,
+            runs: row.get(3)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

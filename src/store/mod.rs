@@ -12,7 +12,9 @@
 //! The daemon holds a POSIX lock beside the database for its life; a second daemon on the same
 //! state directory is refused before the file is touched.
 
+mod activity;
 mod admit;
+mod attempts;
 mod checkpoint;
 mod definitions;
 mod endpoints;
@@ -26,6 +28,7 @@ mod overdue;
 mod previous;
 mod reader;
 mod run;
+mod sessions;
 mod settle;
 mod writer;
 
@@ -37,7 +40,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use activity::Activity;
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
