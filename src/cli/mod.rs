@@ -9,6 +9,7 @@ pub mod args;
 mod check;
 mod client;
 pub mod failure;
+mod init;
 mod lists;
 mod logs;
 mod manual;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
     let env = Env::from_process();
     let done = match cli.command {
         Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
+        Command::Init { dir } => init::init(dir.as_deref(), &cli.global, &env),
         Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
@@ -89,6 +91,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
         Command::Serve { .. }
+        | Command::Init { .. }
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
