@@ -15,7 +15,9 @@ mod logs;
 mod manual;
 mod notify;
 pub mod output;
+mod pause;
 mod reexec;
+mod reload;
 mod run;
 mod serve;
 mod show;
@@ -106,9 +108,13 @@ async fn dispatch(command: Command, session: &Session) -> Done {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
         Command::Cancel { run } => run::cancel(session, &run).await,
+        Command::Retry { run, follow } => run::retry(session, &run, follow).await,
+        Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
+        Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
+        Command::Reload => reload::reload(session).await,
         Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
         Command::Deliveries { enable: Some(url), .. } => notify::enable(session, &url).await,

@@ -9,7 +9,9 @@
 
 mod alarm;
 mod alerting;
+mod breaker;
 pub mod catalog;
+mod concurrency;
 mod deliverer;
 mod dispatcher;
 mod executor;
@@ -21,7 +23,9 @@ mod message;
 pub mod metrics;
 mod monitor;
 mod overdue;
+pub mod pause;
 pub mod pulse;
+pub mod reload;
 mod retry;
 mod run;
 mod scheduler;
@@ -51,6 +55,8 @@ pub use handover::{Ask, Handover, NotReplaced, Successor};
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
+pub use pause::PauseError;
+pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
@@ -65,6 +71,8 @@ pub struct Core {
     pub entropy: Arc<dyn Entropy>,
     /// The daemon's settings; a reload replaces them as a whole.
     settings: RwLock<Arc<Settings>>,
+    /// Reloading.
+    pub reloads: reload::Reloads,
     state_dir: PathBuf,
     /// The environment that the daemon was started with.
     pub env: Env,
@@ -141,6 +149,7 @@ impl Core {
             entropy: parts.entropy,
             state_dir: parts.settings.state_dir.clone(),
             settings: RwLock::new(Arc::new(parts.settings)),
+            reloads: reload::Reloads::default(),
             env: parts.env,
             catalog: Catalog::default(),
             executor: parts.executor,
@@ -222,6 +231,16 @@ impl Core {
         let starting = Some(self.handover.enter_start());
         self.live().insert(number, Live { id, catch_up, ending, starting });
         asked
+    }
+
+    /// Asks runs of this process to end at least as hard as `how`.
+    fn end_live(&self, ids: &[RunId], how: Ending) {
+        if ids.is_empty() {
+            return;
+        }
+        for live in self.live().values().filter(|live| ids.contains(&live.id)) {
+            live.ending.send_modify(|e| *e = (*e).max(how));
+        }
     }
 
     /// Its launcher needs this process no more.
@@ -314,6 +333,10 @@ impl Core {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 }
 
