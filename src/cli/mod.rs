@@ -8,6 +8,8 @@
 pub mod args;
 mod check;
 mod client;
+mod config_show;
+mod explain;
 pub mod failure;
 mod lists;
 mod logs;
@@ -15,6 +17,7 @@ mod manual;
 mod notify;
 pub mod output;
 mod run;
+mod schema;
 mod serve;
 mod show;
 mod status;
@@ -25,7 +28,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::Env;
-use args::{Cli, Command, Global, NotifyCommand};
+use args::{Cli, Command, ConfigCommand, Global, NotifyCommand};
 use client::Client;
 use failure::Failure;
 use output::Output;
@@ -55,6 +58,10 @@ pub fn main() -> ExitCode {
         Command::Serve => return serve::serve(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
+        Command::Schema { of } => schema::schema(of),
+        Command::Explain { what } => explain::explain(&what, cli.global.json),
+        Command::Config { command: ConfigCommand::Show } => config_show::show(&cli.global, &env),
+        Command::Definitions { dir } => explain::write_pages(&dir),
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
@@ -85,7 +92,14 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
-        Command::Serve | Command::Sweep | Command::Check { .. } | Command::Manual { .. } => Ok(0),
+        Command::Serve
+        | Command::Sweep
+        | Command::Check { .. }
+        | Command::Manual { .. }
+        | Command::Schema { .. }
+        | Command::Explain { .. }
+        | Command::Config { .. }
+        | Command::Definitions { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 mod blackbox;
+mod definitions;
 mod examples;
 mod launcher;
 mod mistakes;
