@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{PingError, Refused};
+use crate::engine::{NotReplaced, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
 
@@ -58,7 +58,7 @@ impl ApiError {
         Self { status, body, retry_after_s: None }
     }
 
-    fn detail(mut self, detail: Value) -> Self {
+    pub(super) fn detail(mut self, detail: Value) -> Self {
         self.body.details.push(detail);
         self
     }
@@ -134,6 +134,12 @@ impl ApiError {
             .detail(json!({ "eventId": id.to_string(), "status": state.as_str() }))
     }
 
+    /// 422: the files that were to be put in force have errors.
+    #[must_use]
+    pub fn invalid_configuration(message: String) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", message)
+    }
+
     /// 408: the body did not come in time.
     #[must_use]
     pub fn slow_body(seconds: u64) -> Self {
@@ -197,6 +203,18 @@ impl IntoResponse for ApiError {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
+    }
+}
+
+impl From<NotReplaced> for ApiError {
+    fn from(why: NotReplaced) -> Self {
+        let message = why.to_string();
+        match why {
+            NotReplaced::Refused(_) | NotReplaced::Impossible => {
+                Self::new(StatusCode::CONFLICT, "not_replaced", message)
+            }
+            NotReplaced::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
+        }
     }
 }
 

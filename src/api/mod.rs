@@ -20,6 +20,8 @@ mod extract;
 mod logfile;
 mod logs;
 mod observe;
+mod reexec;
+mod reload;
 mod slots;
 mod status;
 pub mod wire;
@@ -42,6 +44,7 @@ pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use logfile::CHUNK_MAX;
+pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use wire::Data;
 
 /// Longest body of a request, bytes.
@@ -78,6 +81,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/v1/status", get(status::status))
+        .route("/v1/reload", post(reload::reload))
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))
         .route("/v1/agents/{id}/execute", post(execute::execute))
@@ -87,6 +91,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
         .route("/v1/events/{id}/logs", get(logs::logs))
+        .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/slots", get(slots::list))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{id}", get(deliveries::get))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use crate::daemon::logging::Format;
 use crate::ids::AgentId;
 use crate::model::{DeliveryState, Overlap, RunState};
 
@@ -50,7 +51,16 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon in the foreground
-    Serve,
+    Serve {
+        /// How the log is written: human, json or journal; by default as stderr leads to a terminal or the journal
+        #[arg(long, value_name = "FORMAT", value_parser = log_format)]
+        log_format: Option<Format>,
+    },
+    /// Let the daemon replace itself by the program that now lies in its place; runs go on
+    Reexec,
+    /// What a daemon asks the program that is to take its place.
+    #[command(name = "__successor", hide = true)]
+    Successor,
     /// What a service manager calls after the daemon has ended.
     #[command(name = "__sweep", hide = true)]
     Sweep,
@@ -135,6 +145,8 @@ pub enum Command {
     },
     /// Show how the daemon is
     Status,
+    /// Read settings and agents anew; with an error anywhere nothing changes
+    Reload,
     /// List webhook deliveries, newest first, or show one with every attempt
     Deliveries {
         /// Only this one, with every attempt and what came back
@@ -266,6 +278,10 @@ fn status(text: &str) -> Result<RunState, String> {
 
 fn delivery_state(text: &str) -> Result<DeliveryState, String> {
     word(text, DeliveryState::ALL, true)
+}
+
+fn log_format(text: &str) -> Result<Format, String> {
+    word(text, Format::ALL, false)
 }
 
 fn overlap(text: &str) -> Result<Overlap, String> {

@@ -16,11 +16,14 @@ mod logs;
 mod manual;
 mod notify;
 pub mod output;
+mod reexec;
+mod reload;
 mod run;
 mod schema;
 mod serve;
 mod show;
 mod status;
+mod successor;
 mod sweep;
 
 use std::process::ExitCode;
@@ -55,7 +58,8 @@ pub fn main() -> ExitCode {
     };
     let env = Env::from_process();
     let done = match cli.command {
-        Command::Serve => return serve::serve(&cli.global, &env),
+        Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
+        Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
         Command::Schema { of } => schema::schema(of),
@@ -92,7 +96,8 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
-        Command::Serve
+        Command::Serve { .. }
+        | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
         | Command::Manual { .. }
@@ -111,7 +116,9 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         }
         Command::Cancel { run } => run::cancel(session, &run).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
+        Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
+        Command::Reload => reload::reload(session).await,
         Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
         Command::Deliveries { enable: Some(url), .. } => notify::enable(session, &url).await,

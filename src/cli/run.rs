@@ -89,7 +89,8 @@ async fn to_the_end(session: &Session, id: &str) -> Done {
     let stderr = stream(session, id, true, Sink::Stderr);
     let (stdout, stderr) = tokio::join!(stdout, stderr);
     stdout.and(stderr)?;
-    let answer = session.client.get(&["v1", "events", id], &[]).await?;
+    let path = ["v1", "events", id];
+    let answer = logs::patiently(|| session.client.get(&path, &[])).await?;
     let record = answer["data"].clone();
     let view: EventView = data(answer)?;
     if session.out.json {

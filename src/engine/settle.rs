@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::Core;
-use super::run::{self, Attached};
+use super::executor::Attached;
+use super::run;
 use crate::store;
 use crate::task::OnEnd;
 
@@ -41,6 +42,7 @@ impl Core {
                 .reattach(unsettled.launcher.clone(), unsettled.id, attempt, unsettled.epoch)
                 .await;
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
+            self.released(unsettled.number);
             if matches!(attached, Attached::Alive(_)) {
                 tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);
                 found.reattached += 1;

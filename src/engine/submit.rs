@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::Core;
 use super::catalog::{Entry, ScheduleEntry};
 use crate::ids::{AgentId, RunId};
-use crate::model::{NotRun, Overlap, Overrides, Schedule, Skill, Trigger};
-use crate::plan::{self, Decision, Policy};
+use crate::model::{CatchUp, NotRun, Overlap, Overrides, Schedule, Skill, Trigger, Variant};
+use crate::plan::{self, Decision, Event, Policy};
 use crate::schema::Schema;
 use crate::store::{self, Admission, Choice, Manual, ManualRefusal, NewRun, SlotRun};
 
@@ -87,38 +87,22 @@ pub fn pass(
     first_ms: i64,
     now_ms: i64,
 ) -> (Admission, Option<i64>) {
-    let schedule = &entry.schedule;
-    let policy = Policy::from(schedule.as_ref());
-    let due = plan::due_from(&entry.calendar, &policy, from_ms, first_ms, now_ms);
-    let to_ms = due.watermark_ms().unwrap_or(from_ms);
+    let policy = Policy::from(entry.schedule.as_ref());
+    let (due, to_ms) = match entry.calendar.event() {
+        None => {
+            let due = plan::due_from(&entry.calendar, &policy, from_ms, first_ms, now_ms);
+            let to_ms = due.watermark_ms().unwrap_or(from_ms);
+            (due, to_ms)
+        }
+        // The next one is counted from the decision, whatever becomes of the slot.
+        Some(Event::RunEnd(_)) => (plan::event_due(&entry.calendar, from_ms, first_ms), now_ms.max(first_ms)),
+        Some(Event::Startup) => (plan::event_due(&entry.calendar, from_ms, first_ms), first_ms),
+    };
     let next_ms = due.next;
-    let choices = due
-        .decisions
-        .into_iter()
-        .map(|decision| match decision {
-            Decision::Run { trigger, window, .. } => Choice::Run(Box::new(SlotRun {
-                run: NewRun {
-                    id: RunId::generate(now_ms, core.entropy.as_ref()),
-                    agent: agent.number,
-                    definition: agent.definition,
-                    overlap: schedule.overlap,
-                    max_concurrent: schedule.max_concurrent,
-                    start_deadline_ms: start_deadline(schedule, trigger, now_ms, next_ms),
-                },
-                trigger,
-                window,
-            })),
-            Decision::NotRun { nominal_ms, until_ms, count, reason, into } => Choice::NotRun {
-                nominal_ms,
-                until_ms,
-                count,
-                reason,
-                into_own_run: into.is_some(),
-                into_pass: None,
-            },
-        })
-        .collect();
+    let choose = |decision| choice(core, agent, entry, decision, now_ms, next_ms);
+    let choices = due.decisions.into_iter().map(choose).collect();
     let all_not_run = (!agent.valid).then_some(NotRun::ConfigError);
+    let max_runs = entry.schedule.bounds.max_runs;
     let pass = Admission {
         schedule: entry.number,
         agent: agent.number,
@@ -126,9 +110,54 @@ pub fn pass(
         to_ms,
         choices,
         all_not_run,
+        max_runs,
         tell: core.tell_lost(agent, entry, now_ms),
     };
     (pass, next_ms)
+}
+
+/// What a decision asks of the store.
+fn choice(
+    core: &Core,
+    agent: &Entry,
+    entry: &ScheduleEntry,
+    decision: Decision,
+    now_ms: i64,
+    next_ms: Option<i64>,
+) -> Choice {
+    let schedule = &entry.schedule;
+    match decision {
+        Decision::Run { trigger, window, .. } => Choice::Run(Box::new(SlotRun {
+            run: NewRun {
+                id: RunId::generate(now_ms, core.entropy.as_ref()),
+                agent: agent.number,
+                definition: agent.definition,
+                overlap: overlap(schedule, trigger),
+                max_concurrent: schedule.max_concurrent,
+                start_deadline_ms: start_deadline(schedule, trigger, now_ms, next_ms),
+            },
+            trigger,
+            window,
+        })),
+        Decision::NotRun { nominal_ms, until_ms, count, reason, into } => Choice::NotRun {
+            nominal_ms,
+            until_ms,
+            count,
+            reason,
+            into_own_run: into.is_some(),
+            into_pass: None,
+        },
+    }
+}
+
+/// Catch-ups of `catch_up: all` wait for each other: under another policy the first would displace
+/// the others, or keep them from running.
+fn overlap(schedule: &Schedule, trigger: Trigger) -> Overlap {
+    match (schedule.catch_up, trigger, schedule.overlap) {
+        (_, _, Overlap::Allow) => Overlap::Allow,
+        (CatchUp::All, Trigger::CatchUp, _) => Overlap::Queue,
+        (_, _, own) => own,
+    }
 }
 
 /// A slot whose agent is due at the same instant by an earlier schedule, at `pass` of this batch.
@@ -209,6 +238,10 @@ impl Core {
         for id in overrides.skills.iter().flatten() {
             self.skill(id).ok_or_else(|| field("/skills", format!("unknown skill {id:?}")))?;
         }
+        if let Some(session) = &overrides.session_id {
+            crate::exec::check_session(session).map_err(|e| field("/sessionId", e.to_string()))?;
+        }
+        let variant = check_variant(entry, overrides)?;
         if overrides.timeout_ms == Some(0) {
             return Err(field("/timeout", "a timeout is longer than 0".to_owned()));
         }
@@ -216,7 +249,11 @@ impl Core {
             let reach = self.caller_reach();
             crate::net::check_url(url, reach).map_err(|e| field("/webhookUrl", e.to_string()))?;
         }
-        check_input(entry.agent.input_schema.as_ref(), overrides.input.as_ref(), &field)
+        let schema = variant.and_then(|v| v.input_schema.as_ref());
+        // The agent's own input was checked against its schema when its file was read, not against this one.
+        let own = schema.and(Some(&entry.agent.input));
+        let schema = schema.or(entry.agent.input_schema.as_ref());
+        check_input(schema, overrides.input.as_ref().or(own), &field)
     }
 
     /// The folder of a skill by id, where there is one.
@@ -234,6 +271,22 @@ impl Core {
             crate::net::Reach::PublicOnly
         }
     }
+}
+
+/// The variant that a run is to be of.
+fn check_variant<'a>(entry: &'a Entry, overrides: &Overrides) -> Result<Option<&'a Variant>, Refused> {
+    let Some(key) = &overrides.execution_key else { return Ok(None) };
+    let known = &entry.agent.policies.executions;
+    let found = known.get(key).map(Some);
+    found.ok_or_else(|| {
+        let message = if known.is_empty() {
+            format!("agent {} has no `executions:`; leave the key out", entry.agent.id)
+        } else {
+            let names: Vec<&str> = known.keys().map(String::as_str).collect();
+            format!("unknown execution {key:?}; the agent has {}", names.join(", "))
+        };
+        Refused::Field { pointer: "/executionKey".to_owned(), message }
+    })
 }
 
 fn check_input(

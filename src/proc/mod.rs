@@ -15,6 +15,7 @@ mod ending;
 mod identity;
 mod lock;
 mod own;
+mod replace;
 mod spawn;
 mod tree;
 
@@ -28,6 +29,7 @@ pub use own::{
     Reaped, Status, is_subreaper, own_pid, own_session, reap_any, reap_one, set_core_limit_zero,
     set_non_dumpable, set_session, set_subreaper,
 };
+pub use replace::{Asked, ask, become_program, reap_ended};
 pub use rustix::process::Signal;
 pub use spawn::{LAUNCHER_MARKER, Program, find_program, spawn_launcher, start};
 pub use tree::{

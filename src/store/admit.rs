@@ -53,6 +53,17 @@ pub enum Choice {
     },
 }
 
+impl Choice {
+    /// Nominal instant of its first slot, Unix ms.
+    #[must_use]
+    pub fn nominal_ms(&self) -> i64 {
+        match self {
+            Self::Run(slot) => slot.window.end_ms,
+            Self::NotRun { nominal_ms, .. } => *nominal_ms,
+        }
+    }
+}
+
 /// A slot that is to run.
 #[derive(Debug, Clone)]
 pub struct SlotRun {
@@ -79,6 +90,8 @@ pub struct Admission {
     pub choices: Vec<Choice>,
     /// Why every slot of it is left out, whatever the choices say.
     pub all_not_run: Option<NotRun>,
+    /// Runs in all after which the schedule is over.
+    pub max_runs: Option<u32>,
     /// Makes the messages of its slots that are lost.
     pub tell: Option<TellLost>,
 }
@@ -88,6 +101,8 @@ pub struct Admission {
 pub enum Admitted {
     /// It was written; the number of its run, where it made one.
     Done(Option<i64>),
+    /// As `Done`, and it was the last run of the schedule: later slots of the pass do not exist.
+    Last(i64),
     /// The watermark was no longer where the pass began; nothing was written.
     Void,
 }
@@ -172,27 +187,49 @@ fn admit_pass(
     let forced = pass.all_not_run.or(agent.paused.then_some(NotRun::Paused));
     // The run first: coalesced slots name it.
     let mut own_run = None;
+    let mut last_ms = None;
     for choice in &pass.choices {
         if let Choice::Run(slot) = choice {
             own_run = admit_slot(db, pass, slot, forced, &agent, now_ms)?;
+            if own_run.is_some() && is_last_run(db, pass)? {
+                last_ms = Some(slot.window.end_ms);
+                break;
+            }
         }
     }
-    for choice in &pass.choices {
+    let exists = |choice: &&Choice| last_ms.is_none_or(|last| choice.nominal_ms() < last);
+    for choice in pass.choices.iter().filter(exists) {
         if let Choice::NotRun { nominal_ms, until_ms, count, reason, into_own_run, into_pass } = choice {
             let other = into_pass.and_then(|index| before.get(index));
             let into = match other {
                 Some(Admitted::Done(run)) => *run,
+                Some(Admitted::Last(run)) => Some(*run),
                 _ if *into_own_run => own_run,
                 _ => None,
             };
             let stretch = Stretch { nominal_ms: *nominal_ms, until_ms: *until_ms, count: *count };
-            insert_not_run(db, pass.schedule, stretch, forced.unwrap_or(*reason), into, now_ms)?;
+            // What is excluded would not have run whatever else was the matter.
+            let reason = forced.filter(|_| *reason != NotRun::Excluded).unwrap_or(*reason);
+            insert_not_run(db, pass.schedule, stretch, reason, into, now_ms)?;
         }
     }
     if forced.is_none() {
         tell_missed(db, pass, now_ms)?;
     }
-    Ok(Admitted::Done(own_run))
+    Ok(match (last_ms, own_run) {
+        (Some(_), Some(run)) => Admitted::Last(run),
+        _ => Admitted::Done(own_run),
+    })
+}
+
+/// Counts a run of a schedule that says how many it has; whether this was the last one.
+fn is_last_run(db: &Connection, pass: &Admission) -> Result<bool, Error> {
+    let Some(max_runs) = pass.max_runs else {
+        return Ok(false);
+    };
+    let sql = "UPDATE schedules SET runs = runs + 1 WHERE number = ?1 RETURNING runs";
+    let runs: u32 = db.prepare_cached(sql)?.query_row([pass.schedule], |row| row.get(0))?;
+    Ok(runs >= max_runs)
 }
 
 /// What a pass finds lost is told of as one stretch.
@@ -345,6 +382,11 @@ fn admit_manual(db: &Connection, manual: &Manual, now_ms: i64) -> Result<Result<
         return Ok(Err(ManualRefusal::QueueFull));
     }
     let number = insert_run(db, &manual.run, None, manual.user.as_deref(), now_ms)?;
+    let Overrides { session_id, execution_key, .. } = &manual.overrides;
+    if session_id.is_some() || execution_key.is_some() {
+        let sql = "UPDATE runs SET session = ?2, execution_key = ?3 WHERE number = ?1";
+        db.prepare_cached(sql)?.execute(params![number, session_id, execution_key])?;
+    }
     if !manual.overrides.is_empty() {
         let body = to_json("run_details", &manual.overrides)?;
         let sql = "INSERT INTO run_details (run, overrides) VALUES (?1, ?2)";

@@ -12,7 +12,9 @@
 //! The daemon holds a POSIX lock beside the database for its life; a second daemon on the same
 //! state directory is refused before the file is touched.
 
+mod activity;
 mod admit;
+mod attempts;
 mod checkpoint;
 mod definitions;
 mod endpoints;
@@ -26,6 +28,7 @@ mod overdue;
 mod previous;
 mod reader;
 mod run;
+mod sessions;
 mod settle;
 mod writer;
 
@@ -37,7 +40,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
+pub use activity::Activity;
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
@@ -70,6 +75,12 @@ pub struct Store {
     readers: Readers,
 }
 
+/// The newest database schema that this binary knows.
+#[must_use]
+pub fn newest_schema() -> i64 {
+    migrate::newest()
+}
+
 /// The threads behind a store; joined after the last handle is gone, so the file is closed last.
 #[derive(Debug)]
 pub struct Threads(Vec<std::thread::JoinHandle<()>>);
@@ -81,6 +92,20 @@ impl Threads {
             // A panic in a store thread was answered to its callers already.
             let _ = thread.join();
         }
+    }
+}
+
+impl Threads {
+    /// As [`Threads::join`], for at most `patience`; whether all have ended.
+    #[must_use]
+    pub fn join_within(self, patience: std::time::Duration) -> bool {
+        let (over, ended) = std::sync::mpsc::channel();
+        let joining = std::thread::Builder::new().name("store-close".to_owned()).spawn(move || {
+            self.join();
+            // Who asked may have stopped waiting.
+            let _ = over.send(());
+        });
+        joining.is_ok() && ended.recv_timeout(patience).is_ok()
     }
 }
 

@@ -57,6 +57,7 @@ impl Fixture {
             to_ms: nominal_ms,
             choices: vec![Choice::Run(Box::new(slot))],
             all_not_run: None,
+            max_runs: None,
             tell: None,
         }
     }
@@ -387,4 +388,69 @@ async fn what_is_no_database_is_refused() {
 #[expect(clippy::disallowed_methods, reason = "the test writes what no store would")]
 fn raw(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute(sql, []).unwrap();
+}
+
+#[tokio::test]
+async fn the_last_run_of_max_runs_ends_the_schedule() {
+    let f = fixture().await;
+    let slot = |at: i64| {
+        let window = Window { start_ms: at - 1, end_ms: at, slots: 1 };
+        Choice::Run(Box::new(SlotRun { run: f.new_run(Overlap::Allow), trigger: Trigger::CatchUp, window }))
+    };
+    let lost = |at: i64| Choice::NotRun {
+        nominal_ms: at,
+        until_ms: at,
+        count: 1,
+        reason: NotRun::Excluded,
+        into_own_run: false,
+        into_pass: None,
+    };
+    let pass = |from_ms: i64, choices: Vec<Choice>| Admission {
+        to_ms: from_ms + 1_000,
+        choices,
+        max_runs: Some(3),
+        ..f.pass(from_ms, from_ms + 1_000, Overlap::Allow)
+    };
+    assert!(matches!(f.admit(pass(1_000, vec![slot(1_500), lost(1_600)])).await, Admitted::Done(Some(_))));
+    let many = vec![slot(2_100), lost(2_200), slot(2_300), lost(2_400), slot(2_500)];
+    assert!(matches!(f.admit(pass(2_000, many)).await, Admitted::Last(_)));
+    // The slots behind the last run do not exist.
+    let nominal: Vec<i64> = f.slots().await.iter().map(|row| row.0).collect();
+    assert_eq!(nominal, [2_300, 2_200, 2_100, 1_600, 1_500]);
+    let row = sync(&f.store, &["s-0"], 5_000).await;
+    assert_eq!(row.schedules[0].runs, 3);
+    // One that comes back begins anew.
+    sync(&f.store, &[], 6_000).await;
+    assert_eq!(sync(&f.store, &["s-0"], 7_000).await.schedules[0].runs, 0);
+}
+
+#[tokio::test]
+async fn what_is_excluded_stays_so_while_an_agent_is_invalid() {
+    let f = fixture().await;
+    let mut pass = f.pass(1_000, 2_000, Overlap::Skip);
+    pass.all_not_run = Some(NotRun::ConfigError);
+    pass.choices.insert(
+        0,
+        Choice::NotRun {
+            nominal_ms: 1_500,
+            until_ms: 1_500,
+            count: 1,
+            reason: NotRun::Excluded,
+            into_own_run: false,
+            into_pass: None,
+        },
+    );
+    assert_eq!(f.admit(pass).await, Admitted::Done(None));
+    let reasons: Vec<_> = f.slots().await.iter().map(|row| row.3).collect();
+    assert_eq!(reasons, [Some(NotRun::ConfigError), Some(NotRun::Excluded)]);
+}
+
+#[tokio::test]
+async fn activity_tells_of_runs_under_way_and_of_the_newest_end() {
+    let f = fixture().await;
+    let agent = f.agent.number;
+    let activity = || async { f.store.activity(vec![agent, 99]).await.unwrap() };
+    assert_eq!(activity().await, [Activity::default(); 2]);
+    f.manual(Overlap::Queue).await.unwrap();
+    assert_eq!(activity().await[0], Activity { last_ended_ms: None, active: true });
 }

@@ -4,13 +4,17 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod attempts;
 mod blackbox;
 mod definitions;
 mod examples;
+mod gate;
 mod launcher;
 mod mistakes;
 mod notify;
+mod reload;
 mod runs;
+mod schedules;
 mod support;
 mod systemd;
 mod tidy;
