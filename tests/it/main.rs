@@ -6,12 +6,14 @@
 
 mod attempts;
 mod blackbox;
+mod breaker;
 mod definitions;
 mod examples;
 mod gate;
 mod launcher;
 mod mistakes;
 mod notify;
+mod overlap;
 mod reload;
 mod runs;
 mod schedules;
