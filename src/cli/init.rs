@@ -106,7 +106,8 @@ pub fn init(dir: Option<&Path>, global: &Global, env: &Env) -> Done {
     let unit = unit_place(env);
     if let Some(path) = &unit {
         let exe = std::env::current_exe();
-        let exe = exe.map_err(|e| Failure::new(FAILED, format!("cannot find this program's own file: {e}")))?;
+        let exe =
+            exe.map_err(|e| Failure::new(FAILED, format!("cannot find this program's own file: {e}")))?;
         made.file(path.clone(), &unit_text(&exe, named.as_deref()))?;
     }
     tell(&made, named.as_deref(), unit.is_some(), &Output::of_process(global.json))
