@@ -138,14 +138,16 @@ mod tests {
         assert_eq!(seen.iter().find(|c| c.0 == "/prompt"), Some(&replaced));
         assert!(seen.contains(&("/skills/a", "remove", Some(json!("00")), None)), "{seen:?}");
         assert!(seen.contains(&("/skills/b", "add", None, Some(json!("11")))), "{seen:?}");
-        let removed: Vec<_> = found.iter().filter(|c| c.op == "remove").filter_map(|c| c.from.clone()).collect();
+        let removed: Vec<_> =
+            found.iter().filter(|c| c.op == "remove").filter_map(|c| c.from.clone()).collect();
         assert!(removed.contains(&json!(2)) && removed.contains(&json!(3)), "{removed:?}");
         assert_eq!(changes(&a, &a), (Vec::new(), false));
     }
 
     #[test]
     fn a_list_has_an_end() {
-        let long = |n: usize| json!({ "result": (0..n).map(|i| (i.to_string(), json!(i))).collect::<Map<_, _>>() });
+        let long =
+            |n: usize| json!({ "result": (0..n).map(|i| (i.to_string(), json!(i))).collect::<Map<_, _>>() });
         let (found, truncated) = changes(&long(0), &long(CHANGES_MAX + 1));
         assert_eq!((found.len(), truncated), (CHANGES_MAX, true));
     }

@@ -90,7 +90,11 @@ fn a_gate_has_a_timeout_and_can_be_cancelled() {
 #[test]
 fn a_gate_that_was_open_is_not_asked_again() {
     let home = Home::new();
-    agent_with_gate(&home, "a", "echo asked >> $MATINS_FILES_DIR/asked; test $(wc -l < $MATINS_FILES_DIR/asked) = 2");
+    agent_with_gate(
+        &home,
+        "a",
+        "echo asked >> $MATINS_FILES_DIR/asked; test $(wc -l < $MATINS_FILES_DIR/asked) = 2",
+    );
     let daemon = TestDaemon::start_with(home, |agent| {
         gated(agent);
         agent.policies.retry.max = 3;
@@ -105,7 +109,12 @@ fn a_gate_that_was_open_is_not_asked_again() {
         }
         Some(daemon.detail(run).event).filter(|e| e.status.is_terminal())
     });
-    assert_eq!((event.status, event.attempt, event.gated), (RunState::Completed, 3, false), "{:?}", event.error);
+    assert_eq!(
+        (event.status, event.attempt, event.gated),
+        (RunState::Completed, 3, false),
+        "{:?}",
+        event.error
+    );
     let asked = file(&daemon, &event, "files/asked").unwrap();
     assert_eq!(asked.lines().count(), 2, "it failed first, then it was open");
     assert_eq!(file(&daemon, &event, "attempts/3/gate.log"), None);

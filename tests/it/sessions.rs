@@ -18,8 +18,7 @@ fn completed(daemon: &TestDaemon, run: RunId) -> Event {
 }
 
 fn refused(daemon: &TestDaemon, agent: &str, overrides: Overrides) -> (String, String) {
-    let request =
-        TriggerRequest { agent: agent.parse().unwrap(), overrides, overlap: None, user: None };
+    let request = TriggerRequest { agent: agent.parse().unwrap(), overrides, overlap: None, user: None };
     match daemon.block_on(daemon.core().trigger(request)).unwrap_err() {
         Refused::Field { pointer, message } => (pointer, message),
         other => panic!("{other}"),
@@ -102,7 +101,11 @@ fn a_variant_replaces_prompt_and_schemas() {
 #[test]
 fn what_differs_between_two_runs_is_shown() {
     let home = Home::new();
-    home.agent("a", "cat $MATINS_INPUT_FILE > $MATINS_RESULT_FILE", "input: { n: 1 }\nprompt: \"n is {{ input.n }}\"\n");
+    home.agent(
+        "a",
+        "cat $MATINS_INPUT_FILE > $MATINS_RESULT_FILE",
+        "input: { n: 1 }\nprompt: \"n is {{ input.n }}\"\n",
+    );
     let daemon = Binary::start(home);
     for args in [&["run", "a", "--follow"][..], &["run", "a", "--follow", "--input", "n=2"]] {
         assert!(daemon.cli(args).status.success());
@@ -113,7 +116,10 @@ fn what_differs_between_two_runs_is_shown() {
     let changes = diff["data"]["changes"].as_array().unwrap().clone();
     let find = |pointer: &str| changes.iter().find(|c| c["pointer"] == pointer).unwrap();
     assert_eq!(find("/input/n")["to"], 2);
-    assert_eq!((find("/result/n")["from"].clone(), find("/result/n")["op"].clone()), (json!(1), json!("replace")));
+    assert_eq!(
+        (find("/result/n")["from"].clone(), find("/result/n")["op"].clone()),
+        (json!(1), json!("replace"))
+    );
     assert_eq!(find("/prompt")["to"], "n is 2");
     assert_eq!(changes.len(), 3, "{changes:?}");
     let table = daemon.cli(&["diff", &runs[0], "@last"]);
@@ -144,7 +150,10 @@ fn a_caller_on_the_command_line_sees_gates_sessions_and_short_names() {
     daemon.cli(&["run", "liar"]);
     daemon.settled();
     let log = daemon.cli(&["logs", "liar@last"]);
-    assert!(String::from_utf8_lossy(&log.stderr).contains("something else in the place of the file"), "{log:?}");
+    assert!(
+        String::from_utf8_lossy(&log.stderr).contains("something else in the place of the file"),
+        "{log:?}"
+    );
 }
 
 #[test]
