@@ -169,6 +169,7 @@ fn translate(error: &ErrorBody) -> Failure {
     let note = |d: &Value| Some(format!("{}: {}", d["pointer"].as_str()?, d["message"].as_str()?));
     let notes: Vec<String> = details.filter_map(note).collect();
     let (code, hint) = match error.code.as_str() {
+        "forbidden" => (NOT_ALLOWED, None),
         "overlap" => (NOT_RUN, Some("--overlap queue waits for it, --overlap allow runs beside it")),
         "queue_full" => (TRY_AGAIN, Some("`matins events --status pending` shows what waits")),
         "draining" | "unavailable" => (TRY_AGAIN, Some("`matins status` shows when it is back")),

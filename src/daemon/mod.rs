@@ -5,6 +5,7 @@
 //! order of a stop is the reverse, and the store closes last. The exit code is 0 only if nothing
 //! that the daemon needs has died.
 
+mod groups;
 pub mod listen;
 
 use std::path::{Path, PathBuf};
@@ -93,8 +94,10 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     let socket = core.settings().listen.socket.clone();
     let listener = listen::bind_unix(&socket).await?;
     let router = crate::api::router(Arc::clone(&core));
-    let serving = listen::serve_unix(listener, router, core.tasks.clone(), core.drained().cancelled_owned());
+    let callers = crate::api::Callers::of(&core);
+    let serving = listen::serve_unix(listener, router, callers, core.tasks.clone(), core.drained().cancelled_owned());
     core.tasks.spawn("listener", OnEnd::Fatal, serving);
+    groups::settle(&core);
     core.start();
     watch_signals(&core)?;
     watch_store(&core);

@@ -10,6 +10,7 @@
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
+mod isolation;
 mod janitor;
 mod looping;
 mod message;
@@ -33,6 +34,7 @@ use crate::store::{self, Store};
 use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
+pub use isolation::RunningAs;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use message::PingError;
 pub use metrics::Metrics;
@@ -69,6 +71,8 @@ pub struct Core {
     feed: watch::Sender<u64>,
     /// Raised when no run is left and the deliverer may leave.
     drained: CancellationToken,
+    hidden: isolation::Hidden,
+    groups: std::sync::OnceLock<crate::proc::Delegated>,
 }
 
 impl std::fmt::Debug for Core {
@@ -107,6 +111,7 @@ struct Live {
     id: RunId,
     catch_up: bool,
     ending: watch::Sender<Ending>,
+    launched: Option<isolation::Launched>,
 }
 
 impl Core {
@@ -129,6 +134,8 @@ impl Core {
             live: Mutex::new(HashMap::new()),
             feed,
             drained: CancellationToken::new(),
+            hidden: isolation::Hidden::default(),
+            groups: std::sync::OnceLock::new(),
         })
     }
 
@@ -190,7 +197,7 @@ impl Core {
 
     fn register(&self, number: i64, id: RunId, catch_up: bool) -> watch::Receiver<Ending> {
         let (ending, asked) = watch::channel(Ending::No);
-        self.live().insert(number, Live { id, catch_up, ending });
+        self.live().insert(number, Live { id, catch_up, ending, launched: None });
         asked
     }
 

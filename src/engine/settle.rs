@@ -42,6 +42,7 @@ impl Core {
                 .await;
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
             if matches!(attached, Attached::Alive(_)) {
+                self.launched(unsettled.number, &unsettled.launcher, unsettled.id, &agent);
                 tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);
                 found.reattached += 1;
                 let task = run::resume(Arc::clone(self), unsettled, agent, attached, ending);

@@ -54,7 +54,11 @@ impl Job {
             session: &self.session,
             attempt: self.attempt,
         };
-        exec::prepare(&self.dirs, &preparation)
+        let seeded = exec::prepare(&self.dirs, &preparation)?;
+        if let Some(user) = &self.spec.confine.user {
+            exec::hand_over(&self.dirs, &self.session, self.attempt, user)?;
+        }
+        Ok(seeded)
     }
 
     /// Lets the program of a held launcher start under this claim.
@@ -113,7 +117,9 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
     let secrets = secrets(core, agent)?;
     let skills = skills(core, agent, overrides.skills.as_deref())?;
     let schema = overrides.result_schema.clone().or_else(|| agent.result_schema.clone());
-    let env = environment(core, agent, claimed, &dirs, schema.is_some());
+    let mut env = environment(core, agent, claimed, &dirs, schema.is_some());
+    let confine = core.confinement(agent, &dirs, &session, attempt)?;
+    core.at_home(&confine, &dirs.workspace(&session), &mut env);
     let timeout = overrides.timeout_ms.map(Duration::from_millis).or(agent.timeout);
     let cwd = agent.cwd.clone().unwrap_or_else(|| dirs.workspace(&session));
     let spec = Spec {
@@ -132,6 +138,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         kill_grace_ms: millis_u64(agent.kill_grace.unwrap_or(core.settings().kill_grace)),
         orphan_grace_ms: millis_u64(core.settings().orphan_grace),
         state_lock: Some(core.state_dir().join("lock")),
+        confine,
     };
     Ok(Job {
         attempt,

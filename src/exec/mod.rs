@@ -11,11 +11,13 @@
 //! Why a process of its own and not the daemon: only the parent gets exit codes, only a sub-reaper keeps
 //! orphans, and only a single-threaded one may wait for any child without robbing tokio.
 
+mod confine;
 mod held;
 pub mod launcher;
 mod layout;
 mod lines;
 mod outcome;
+mod owner;
 mod prepare;
 mod report;
 mod skills;
@@ -26,9 +28,11 @@ mod wire;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use confine::{Confine, Surroundings, sandbox};
 pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
 pub use layout::{AttemptDir, RunDirs};
 pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Step, Steps, read_steps};
+pub use owner::hand_over;
 pub use outcome::{RESULT_MAX, read_outcome};
 pub use prepare::{Preparation, prepare};
 pub use report::{ExitReport, REPORT_VERSION, Reason};

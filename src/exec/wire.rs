@@ -152,6 +152,7 @@ mod tests {
                 kill_grace_ms: 1,
                 orphan_grace_ms: 1,
                 state_lock: None,
+                confine: super::super::Confine::default(),
             },
             secrets: BTreeMap::from([("KEY".to_owned(), "hunter2".to_owned())]),
         }

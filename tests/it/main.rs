@@ -6,6 +6,7 @@
 
 mod blackbox;
 mod examples;
+mod isolation;
 mod launcher;
 mod mistakes;
 mod runs;

@@ -11,6 +11,8 @@
 //!
 //! Single-threaded because it may then wait for any child, and because nothing can be locked while it spawns.
 
+mod limits;
+pub mod sandbox;
 mod scrub;
 mod signals;
 mod start;
@@ -106,6 +108,7 @@ fn daemon_is_there(state_lock: Option<&Path>) -> bool {
 
 /// Leaves the daemon's world: session, orphans, memory, signals.
 fn stand_alone() -> Result<Signals, String> {
+    proc::close_on_exec();
     // Non-dumpable first: a sweep tells launchers by it from strays that have a session of their own.
     let alone =
         proc::set_non_dumpable().and_then(|()| proc::set_session()).and_then(|()| proc::set_subreaper());
@@ -122,18 +125,29 @@ fn carry_out(dir: &AttemptDir, signals: &Signals, release: &Release, report: &mu
     }
     let secrets = release.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let redactor = Redactor::new(secrets);
-    let started = match start::start(dir, release, &redactor) {
+    let bounds = match limits::set(&spec.confine) {
+        Ok(bounds) => bounds,
+        Err(why) => {
+            report.launch_error = Some(why);
+            return;
+        }
+    };
+    let started = match start::start(dir, release, &bounds, &redactor) {
         Ok(started) => started,
         Err(why) => {
+            bounds.remove();
             report.launch_error = Some(why);
             return;
         }
     };
     report.started = true;
     report.started_at_ms = SystemClock.now_ms();
-    let seen = watch::Watch::new(spec, dir, signals, started).run();
+    let seen = watch::Watch::new(spec, dir, signals, &bounds, started).run();
     report.reason = seen.reason;
     report.limit = seen.limit;
+    if let (Reason::Exited, Some(bytes)) = (seen.reason, bounds.exceeded(&spec.confine)) {
+        (report.reason, report.limit) = (Reason::MemoryLimit, Some(bytes));
+    }
     match seen.status {
         Some(Status::Code(code)) => report.exit_code = Some(code),
         Some(Status::Signal(signal)) => report.signal = Some(signal),
@@ -141,7 +155,7 @@ fn carry_out(dir: &AttemptDir, signals: &Signals, release: &Release, report: &mu
     }
     (report.stdout_bytes, report.stderr_bytes) = (seen.stdout_bytes, seen.stderr_bytes);
     let scrubbed = scrub::scrub(dir, &redactor).err();
-    let errors: Vec<String> = seen.errors.into_iter().chain(scrubbed).collect();
+    let errors: Vec<String> = seen.errors.into_iter().chain(scrubbed).chain(bounds.remove()).collect();
     report.log_error = (!errors.is_empty()).then(|| errors.join("; "));
 }
 

@@ -9,6 +9,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::super::layout::{create_anew, write_anew};
 use super::super::spec::RESERVED;
 use super::super::{AttemptDir, Release, Spec};
+use super::limits::Bounds;
+use super::sandbox::{self, Fault, Order};
 use super::streams::Stream;
 use super::with_cause;
 use crate::proc::{Program, find_program, set_core_limit_zero};
@@ -24,7 +26,12 @@ pub(super) struct Started {
 }
 
 /// Starts the program of the release; why it cannot be started, in one sentence.
-pub(super) fn start(dir: &AttemptDir, release: &Release, redactor: &Redactor) -> Result<Started, String> {
+pub(super) fn start(
+    dir: &AttemptDir,
+    release: &Release,
+    bounds: &Bounds,
+    redactor: &Redactor,
+) -> Result<Started, String> {
     let spec = &release.spec;
     let json = serde_json::to_vec(spec).map_err(|e| e.to_string())?;
     write_anew(&dir.spec(), &json).map_err(|e| cannot("write", &dir.spec(), &e))?;
@@ -41,8 +48,26 @@ pub(super) fn start(dir: &AttemptDir, release: &Release, redactor: &Redactor) ->
     let name = spec.argv.first().map_or("", String::as_str);
     let path = env.get("PATH").map_or("", String::as_str);
     let file = find_program(name, path, &spec.cwd).map_err(|e| launch_error(spec, path, None, &e))?;
-    let program = Program { file: &file, argv: &spec.argv, env: &env, cwd: &spec.cwd, stdin, stdout, stderr };
-    let pid = crate::proc::start(program).map_err(|e| launch_error(spec, path, Some(&file), &e))?;
+    let pid = if spec.confine.is_none() {
+        let program = Program { file: &file, argv: &spec.argv, env: &env, cwd: &spec.cwd };
+        crate::proc::start(&program, stdin, stdout, stderr).map_err(Fault::Exec)
+    } else {
+        let order = Order {
+            file: file.clone(),
+            argv: spec.argv.clone(),
+            env: env.clone(),
+            cwd: spec.cwd.clone(),
+            stdin: spec.stdin.clone(),
+            confine: spec.confine.clone(),
+            group: bounds.joined.clone(),
+            data: bounds.data,
+        };
+        sandbox::start(&order, stdout, stderr)
+    };
+    let pid = pid.map_err(|fault| match fault {
+        Fault::Exec(e) => launch_error(spec, path, Some(&file), &e),
+        Fault::Before(why) => why,
+    })?;
     let [out_file, err_file] = files;
     Ok(Started {
         pid,
@@ -75,8 +100,9 @@ fn launch_error(spec: &Spec, path: &str, file: Option<&Path>, e: &io::Error) -> 
         (io::ErrorKind::NotFound, None) => format!("no such program in PATH {path:?}"),
         (io::ErrorKind::PermissionDenied, Some(file)) => {
             format!(
-                "{} may not be executed (chmod +x?), or its working directory not entered",
-                file.display()
+                "{} may not be executed (chmod +x?), or its working directory not entered{}",
+                file.display(),
+                if spec.confine.sandbox.is_some() { ", or the sandbox hides one of them" } else { "" }
             )
         }
         (io::ErrorKind::PermissionDenied, None) => {

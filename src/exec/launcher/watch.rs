@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::{AttemptDir, Reason, Spec};
 use super::KILL_PATIENCE;
+use super::limits::Bounds;
 use super::signals::Signals;
 use super::start::Started;
 use super::streams::{Budget, CHUNK, Stream};
@@ -54,6 +55,7 @@ pub(super) struct Watch<'a> {
     signals: &'a Signals,
     program: i32,
     streams: [Stream; 2],
+    bounds: &'a Bounds,
     budget: Budget,
     status: Option<Status>,
     cause: Option<Reason>,
@@ -66,7 +68,13 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(spec: &'a Spec, dir: &AttemptDir, signals: &'a Signals, started: Started) -> Self {
+    pub(super) fn new(
+        spec: &'a Spec,
+        dir: &AttemptDir,
+        signals: &'a Signals,
+        bounds: &'a Bounds,
+        started: Started,
+    ) -> Self {
         let now = Instant::now();
         let idle = spec.idle_timeout_ms.map(|ms| Idle {
             limit: Duration::from_millis(ms),
@@ -80,6 +88,7 @@ impl<'a> Watch<'a> {
             signals,
             program: started.pid,
             streams: started.streams,
+            bounds,
             budget: Budget { left: spec.output_limit, exceeded: false },
             status: None,
             cause: None,
@@ -119,7 +128,7 @@ impl<'a> Watch<'a> {
             Reason::IdleTimeout => self.spec.idle_timeout_ms,
             Reason::OutputLimit => Some(self.spec.output_limit),
             Reason::Orphaned => Some(self.spec.orphan_grace_ms),
-            Reason::Exited | Reason::Cancelled => None,
+            Reason::Exited | Reason::Cancelled | Reason::MemoryLimit => None,
         };
         let [out, err] = self.streams;
         let (stdout_bytes, stderr_bytes) = (out.seen, err.seen);
@@ -199,6 +208,7 @@ impl<'a> Watch<'a> {
     }
 
     fn kill(&mut self, now: Instant) {
+        self.bounds.kill();
         proc::kill_tree();
         self.stage = Stage::Killing { until: now + KILL_PATIENCE };
     }

@@ -1,5 +1,6 @@
 //! The built program as a black box: started, spoken to over its socket, killed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -17,6 +18,12 @@ pub fn exe() -> PathBuf {
 pub struct Binary {
     /// Its home.
     pub home: Home,
+    /// The program; by default the one under test.
+    pub exe: PathBuf,
+    /// What the daemon is started through, such as another user.
+    pub prefix: Vec<String>,
+    /// Variables of the daemon beside the test's own.
+    pub env: Vec<(OsString, OsString)>,
     child: Option<Child>,
     runtime: tokio::runtime::Runtime,
 }
@@ -24,8 +31,7 @@ pub struct Binary {
 impl Binary {
     /// Starts it on `home` and waits until the socket answers.
     pub fn start(home: Home) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut binary = Self { home, child: None, runtime };
+        let mut binary = Self::unstarted(home);
         binary.restart();
         binary
     }
@@ -33,7 +39,7 @@ impl Binary {
     /// A home whose daemon was not started.
     pub fn unstarted(home: Home) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { home, child: None, runtime }
+        Self { home, exe: exe(), prefix: Vec::new(), env: Vec::new(), child: None, runtime }
     }
 
     /// Starts it again.
@@ -45,8 +51,18 @@ impl Binary {
     /// Starts it without waiting.
     pub fn spawn(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let child =
-            self.command(&["serve"]).stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
+        let plain = self.command(&["serve"]);
+        let mut command = match self.prefix.split_first() {
+            None => plain,
+            Some((through, args)) => {
+                let mut command = Command::new(through);
+                command.args(args).arg(plain.get_program()).args(plain.get_args()).env_remove("MATINS_SOCKET");
+                command.current_dir(self.home.path());
+                command
+            }
+        };
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let child = command.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
     }
 
@@ -61,7 +77,7 @@ impl Binary {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(exe());
+        let mut command = Command::new(&self.exe);
         command
             .args(args)
             .arg("-c")
