@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::cursor::{Kind, limit, page};
 use super::extract::{Fields, Params, text};
-use super::wire::{Data, Delivering, DeliveryView};
-use super::{ApiError, App, Listed, ROWS_DEFAULT, ROWS_MAX, data, events};
+use super::wire::{Data, Delivering, DeliveryDetailView, DeliveryView, Enabled};
+use super::{Answer, ApiError, App, FieldError, Listed, ROWS_DEFAULT, ROWS_MAX, data, events};
+use crate::engine::PingTarget;
 use crate::ids::{AgentId, DeliveryId};
 use crate::model::DeliveryState;
 use crate::store::{DeliveryFilter, DeliveryRow};
@@ -29,12 +30,36 @@ pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Liste
     let filter = DeliveryFilter {
         state: query.state.as_deref().map(|s| events::word("state", s, DeliveryState::ALL)).transpose()?,
         run: None,
+        number: None,
         before: query.next_token.as_deref().map(|t| Kind::Deliveries.decode_number(t)).transpose()?,
         limit: limit + 1,
     };
     let rows = app.core.store.deliveries(filter).await?;
     let key = |row: &DeliveryRow| Kind::Deliveries.encode(&row.number.to_string());
     Ok(Json(page(rows, limit, key, Into::into)))
+}
+
+/// One delivery with every attempt.
+pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer<DeliveryDetailView> {
+    let delivery: DeliveryId = id.parse().map_err(|_| ApiError::no_delivery(&id))?;
+    let number = app.core.store.find_delivery(delivery).await?.ok_or_else(|| ApiError::no_delivery(&id))?;
+    let filter = DeliveryFilter { number: Some(number), limit: 1, ..DeliveryFilter::default() };
+    let row = app.core.store.deliveries(filter).await?.pop().ok_or_else(|| ApiError::no_delivery(&id))?;
+    let log = app.core.store.attempts(number).await?.into_iter().map(Into::into).collect();
+    Ok(data(DeliveryDetailView { delivery: row.into(), log }))
+}
+
+/// Takes an endpoint back that said that it is gone.
+pub async fn enable(State(app): State<App>, mut body: Fields) -> Answer<Enabled> {
+    let url = body.take("url", text);
+    body.finish()?;
+    let missing = || FieldError { pointer: "/url".to_owned(), message: "the URL of an endpoint".to_owned() };
+    let url = url.ok_or_else(|| ApiError::fields(vec![missing()]))?;
+    if !app.core.enable_endpoint(url.clone()).await? {
+        return Err(ApiError::not_disabled(&url));
+    }
+    let message = "The endpoint gets messages again.".to_owned();
+    Ok(data(Enabled { message, url }))
 }
 
 /// Makes a delivery due again, whatever its state, with a full round of attempts.
@@ -48,12 +73,16 @@ pub async fn redeliver(State(app): State<App>, Path(id): Path<String>, body: Fie
     Ok((StatusCode::ACCEPTED, data(Delivering { message, delivery_ids: vec![id] })))
 }
 
-/// Sends a `ping` to every endpoint of an agent, or of the settings.
+/// Sends a `ping` to the endpoint of a URL, to those of an agent, or to those of the settings.
 pub async fn test(State(app): State<App>, mut body: Fields) -> Accepted {
-    let agent = body.take("agentId", text);
+    let (agent, url) = (body.take("agentId", text), body.take("url", text));
     body.finish()?;
-    let parse = |id: &String| id.parse::<AgentId>().map_err(|_| ApiError::no_agent(id));
-    let sent = app.core.ping(agent.as_ref().map(parse).transpose()?).await?;
+    let whom = match (agent, url) {
+        (_, Some(url)) => PingTarget::Url(url),
+        (Some(id), None) => PingTarget::Agent(id.parse::<AgentId>().map_err(|_| ApiError::no_agent(&id))?),
+        (None, None) => PingTarget::Daemon,
+    };
+    let sent = app.core.ping(whom).await?;
     let delivery_ids: Vec<String> = sent.iter().map(ToString::to_string).collect();
     let message = "The pings are due. Poll the deliveries for their answers.".to_owned();
     Ok((StatusCode::ACCEPTED, data(Delivering { message, delivery_ids })))

@@ -118,6 +118,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_delivery", format!("delivery {id:?} does not exist"))
     }
 
+    /// 404: no endpoint of this URL is disabled.
+    #[must_use]
+    pub fn not_disabled(url: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_disabled", format!("no endpoint {url:?} is disabled"))
+    }
+
     /// 409: a prefix names several runs.
     #[must_use]
     pub fn ambiguous(name: &str, candidates: &[RunId]) -> Self {
@@ -223,6 +229,7 @@ impl From<PingError> for ApiError {
         let message = error.to_string();
         match error {
             PingError::UnknownAgent(id) => Self::no_agent(&id),
+            PingError::UnknownUrl => Self::new(StatusCode::NOT_FOUND, "no_endpoint", message),
             PingError::NoEndpoint => Self::new(StatusCode::CONFLICT, "no_endpoint", message),
             PingError::Store(e) => e.into(),
         }

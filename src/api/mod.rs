@@ -9,6 +9,7 @@
 //! listener, which puts a [`Caller`] among the request's extensions.
 
 mod agents;
+mod alerting;
 mod caller;
 mod cursor;
 mod deliveries;
@@ -35,6 +36,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::engine::Core;
 
+pub use alerting::{AlertingView, EndpointView, PingFailureView};
 pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
@@ -87,7 +89,9 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/slots", get(slots::list))
         .route("/v1/deliveries", get(deliveries::list))
+        .route("/v1/deliveries/{id}", get(deliveries::get))
         .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
+        .route("/v1/webhooks/enable", post(deliveries::enable))
         .route("/v1/webhooks/test", post(deliveries::test))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

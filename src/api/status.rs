@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::wire::{AgentCounts, DeliveryCounts, Lateness, RunCounts, StatusView, StoreCounts};
-use super::{Answer, App, Data, data};
+use super::{AlertingView, Answer, App, Data, data};
 use crate::engine::{Core, Refused};
 use crate::store::AgentSummary;
 use crate::time::rfc3339_ms;
@@ -33,7 +33,9 @@ pub async fn status(State(app): State<App>) -> Answer<StatusView> {
     let agents = count(&core.store.agents().await?);
     let runs = RunCounts { pending, running };
     let deliveries = DeliveryCounts { pending: waiting, exhausted };
-    Ok(data(view(core, app.started_ms, agents, runs, deliveries)))
+    let alerting = AlertingView::of(core.alerting().await?, core.clock.now_ms());
+    let status = view(core, app.started_ms, agents, runs, deliveries);
+    Ok(data(StatusView { alerting, ..status }))
 }
 
 fn view(
@@ -56,6 +58,7 @@ fn view(
         runs,
         max_running: settings.max_running,
         deliveries,
+        alerting: AlertingView::default(),
         lateness: lateness(core),
         store: StoreCounts {
             commits: counts.commits.load(Ordering::Relaxed),

@@ -6,11 +6,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::AlertingView;
 use crate::engine::Entry;
 use crate::exec::RunDirs;
 use crate::ids::RunId;
-use crate::model::{CatchUp, DeliveryState, Event, NotRun, Overlap, Overrides, Schedule, WebhookEvent};
-use crate::store::{AgentSummary, DeliveryRow, EventDetail, SlotRow};
+use crate::model::{
+    CatchUp, DeliveryState, Event, Format, NotRun, Overlap, Overrides, Schedule, WebhookEvent,
+};
+use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, SlotRow};
 use crate::time::rfc3339_ms;
 
 /// The envelope of everything that is not a list.
@@ -209,8 +212,14 @@ impl EventView {
 pub struct DeliveryView {
     /// Its id: the `webhook-id` of every attempt.
     pub id: String,
-    /// The run it tells of; null for a ping.
+    /// The run it tells of; null where it tells of none.
     pub event_id: Option<String>,
+    /// The agent it tells of; null where it tells of none.
+    #[serde(default)]
+    pub agent_id: Option<String>,
+    /// The shape of the message.
+    #[serde(default)]
+    pub format: Format,
     /// What it tells.
     #[serde(rename = "type")]
     pub kind: WebhookEvent,
@@ -237,6 +246,8 @@ impl From<DeliveryRow> for DeliveryView {
         Self {
             id: row.id.to_string(),
             event_id: row.run.map(|r| r.to_string()),
+            agent_id: row.agent,
+            format: row.format,
             kind: row.event,
             url: row.url,
             state: row.state,
@@ -250,6 +261,48 @@ impl From<DeliveryRow> for DeliveryView {
     }
 }
 
+/// One attempt of a delivery.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryAttemptView {
+    /// Its number, from 1.
+    pub attempt: i64,
+    /// When it began.
+    pub at: String,
+    /// How long it took.
+    pub duration_ms: i64,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The first bytes of the answer, as text.
+    pub response: String,
+}
+
+impl From<AttemptRow> for DeliveryAttemptView {
+    fn from(row: AttemptRow) -> Self {
+        Self {
+            attempt: row.attempt,
+            at: rfc3339_ms(row.at_ms),
+            duration_ms: row.duration_ms,
+            status: row.status,
+            error: row.error,
+            response: String::from_utf8_lossy(&row.response).into_owned(),
+        }
+    }
+}
+
+/// One delivery with its log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeliveryDetailView {
+    /// What lists show too.
+    #[serde(flatten)]
+    pub delivery: DeliveryView,
+    /// Every attempt, oldest first.
+    #[serde(rename = "attemptLog")]
+    pub log: Vec<DeliveryAttemptView>,
+}
+
 /// The answer to what makes deliveries due.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -258,6 +311,15 @@ pub struct Delivering {
     pub message: String,
     /// Ids of the deliveries.
     pub delivery_ids: Vec<String>,
+}
+
+/// The answer to an endpoint that is taken back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Enabled {
+    /// A sentence for people.
+    pub message: String,
+    /// Its URL.
+    pub url: String,
 }
 
 /// One row of the slot ledger.
@@ -374,6 +436,9 @@ pub struct StatusView {
     pub max_running: u32,
     /// Deliveries.
     pub deliveries: DeliveryCounts,
+    /// How messages reach people.
+    #[serde(default)]
+    pub alerting: AlertingView,
     /// How late slots fire.
     pub lateness: Lateness,
     /// Writes.

@@ -51,6 +51,9 @@ pub struct Global {
 pub enum Command {
     /// Run the daemon in the foreground
     Serve,
+    /// What a service manager calls after the daemon has ended.
+    #[command(name = "__sweep", hide = true)]
+    Sweep,
     /// Check settings and agents as the daemon would read them
     Check {
         /// A settings file, a directory, or one agent file; the daemon's settings by default
@@ -114,8 +117,11 @@ pub enum Command {
     },
     /// Show how the daemon is
     Status,
-    /// List webhook deliveries, newest first
+    /// List webhook deliveries, newest first, or show one with every attempt
     Deliveries {
+        /// Only this one, with every attempt and what came back
+        #[arg(value_name = "ID", conflicts_with_all = ["state", "redeliver", "enable"])]
+        id: Option<String>,
         /// Only those in this state: PENDING, DELIVERED or EXHAUSTED
         #[arg(long, value_parser = delivery_state)]
         state: Option<DeliveryState>,
@@ -125,6 +131,9 @@ pub enum Command {
         /// Send this delivery again
         #[arg(long, value_name = "ID", conflicts_with = "state")]
         redeliver: Option<String>,
+        /// Send to this endpoint again, which answered that it is gone
+        #[arg(long, value_name = "URL", conflicts_with_all = ["state", "redeliver"])]
+        enable: Option<String>,
     },
     /// Write the manual's pages
     #[command(name = "__manual", hide = true)]
@@ -143,10 +152,12 @@ pub enum Command {
 /// A subcommand of `notify`.
 #[derive(Debug, Subcommand)]
 pub enum NotifyCommand {
-    /// Send a ping to the webhooks of the settings, and of an agent
+    /// Send a test message to webhooks and to commands of `on_failure`, and print what came back
     Test {
-        /// The agent
-        agent: Option<AgentId>,
+        /// The URL of one webhook, or an agent: its webhooks and those of the settings; by default
+        /// those of the settings
+        #[arg(value_name = "URL|AGENT")]
+        target: Option<String>,
     },
 }
 

@@ -18,6 +18,7 @@ mod run;
 mod serve;
 mod show;
 mod status;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
     let env = Env::from_process();
     let done = match cli.command {
         Command::Serve => return serve::serve(&cli.global, &env),
+        Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
@@ -83,7 +85,7 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
-        Command::Serve | Command::Check { .. } | Command::Manual { .. } => Ok(0),
+        Command::Serve | Command::Sweep | Command::Check { .. } | Command::Manual { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {
@@ -96,8 +98,10 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Cancel { run } => run::cancel(session, &run).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Status => status::status(session).await,
+        Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
+        Command::Deliveries { enable: Some(url), .. } => notify::enable(session, &url).await,
         Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
-        Command::Notify { command: NotifyCommand::Test { agent } } => notify::test(session, agent).await,
+        Command::Notify { command: NotifyCommand::Test { target } } => notify::test(session, target).await,
     }
 }

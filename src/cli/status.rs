@@ -15,8 +15,8 @@ pub async fn status(session: &Session) -> Done {
     }
     let status: StatusView = data(answer)?;
     session.out.record(&fields(&status))?;
-    if status.deliveries.exhausted > 0 {
-        session.out.aside("hint: `matins deliveries --state exhausted` shows what was given up");
+    for problem in status.alerting.problems() {
+        session.out.print(&format!("alerting: {problem}\n"))?;
     }
     if status.agents.invalid > 0 {
         session.out.aside("hint: `matins check` shows what is wrong with the invalid agents");

@@ -12,35 +12,33 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::problem::Severity;
-use super::reader::{Elsewhere, Fields, Reader};
+use super::reader::{Fields, Reader};
 use super::schedule;
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use super::{exclude, executor, parts, policies, prompt, schemas, suggest};
+use super::{exclude, executor, keys, parts, policies, prompt, schemas, suggest};
 use crate::ids::AgentId;
 use crate::model::{Agent, Executor, Overlap, Schedule, SecretSource, Skill};
 
-const ELSEWHERE: Elsewhere = Elsewhere {
-    planned: &[],
-    hints: &[
-        ("command", "write `executor: { type: command, command: [..] }`"),
-        ("protocol", "write it under `executor:`"),
-        ("type", "write it under `executor:`"),
-        ("model", "write it under `executor:`"),
-        ("tools", "write it under `executor:`"),
-        ("cron", "write `schedules: [{ cron: \"..\" }]`"),
-        ("every", "write `schedules: [{ every: .. }]`"),
-        ("timezone", "write it in each entry of `schedules:`, or in matins.yaml for all agents"),
-        ("catch_up", "write it in each entry of `schedules:`"),
-        ("retries", "write `retry: { max: 3 }`"),
-        ("schedule", "write `schedules:`, a list"),
-        ("environment", "write `env:`"),
-        ("working_dir", "write `cwd:`"),
-        ("workdir", "write `cwd:`"),
-        ("webhook", "write `webhooks:`, a list"),
-        ("output_schema", "write `result_schema:`"),
-    ],
-};
+/// Keys that people look for.
+const HINTS: &[(&str, &str)] = &[
+    ("command", "write `executor: { type: command, command: [..] }`"),
+    ("protocol", "write it under `executor:`"),
+    ("type", "write it under `executor:`"),
+    ("model", "write it under `executor:`"),
+    ("tools", "write it under `executor:`"),
+    ("cron", "write `schedules: [{ cron: \"..\" }]`"),
+    ("every", "write `schedules: [{ every: .. }]`"),
+    ("timezone", "write it in each entry of `schedules:`, or in matins.yaml for all agents"),
+    ("catch_up", "write it in each entry of `schedules:`"),
+    ("retries", "write `retry: { max: 3 }`"),
+    ("schedule", "write `schedules:`, a list"),
+    ("environment", "write `env:`"),
+    ("working_dir", "write `cwd:`"),
+    ("workdir", "write `cwd:`"),
+    ("webhook", "write `webhooks:`, a list"),
+    ("output_schema", "write `result_schema:`"),
+];
 
 /// An agent as far as it could be read.
 pub(super) struct Read {
@@ -61,7 +59,7 @@ pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned
         r.error_help(whole, "this file is empty", "write at least an `executor:`, or remove the file");
         return none(id, whole);
     }
-    let Some(mut fields) = r.map("agent", root) else {
+    let Some(mut fields) = r.map(&keys::AGENT, "agent", root) else {
         return none(None, whole);
     };
     let id_node = fields.take("id");
@@ -101,7 +99,7 @@ fn body(
         None => Vec::new(),
     };
     let policies = policies::policies(r, cx, &mut f, &policies::Of { dir, env: &env, timeout });
-    f.finish(r, &ELSEWHERE);
+    f.finish(r, HINTS);
     let id = id?;
     Some(Agent {
         name: name.unwrap_or_else(|| id.as_str().to_owned()),
@@ -159,10 +157,10 @@ fn slug(text: &str) -> String {
 
 fn env(r: &mut Reader, f: &mut Fields<'_>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
-    let Some(vars) = f.take("env").and_then(|node| r.map("env", node)) else {
+    let Some(vars) = f.take("env").and_then(|node| r.names("env", node)) else {
         return env;
     };
-    for (key, value) in vars.entries() {
+    for (key, value) in vars {
         let value = r.word(&key.value, value);
         if parts::variable_name(r, key)
             && let Some(value) = value
@@ -180,10 +178,10 @@ fn secrets(
     env: &BTreeMap<String, String>,
 ) -> BTreeMap<String, SecretSource> {
     let mut secrets = BTreeMap::new();
-    let Some(vars) = f.take("secrets").and_then(|node| r.map("secrets", node)) else {
+    let Some(vars) = f.take("secrets").and_then(|node| r.names("secrets", node)) else {
         return secrets;
     };
-    for (key, value) in vars.entries() {
+    for (key, value) in vars {
         let source = parts::secret(r, "secret", value, dir);
         if !parts::variable_name(r, key) {
             continue;
@@ -293,7 +291,7 @@ fn input(
         }
         return empty();
     };
-    if r.map("input", node).is_none() {
+    if r.names("input", node).is_none() {
         return empty();
     }
     let input = super::yaml::to_json(&node.value);

@@ -12,8 +12,9 @@ use jiff::tz::TimeZone;
 use super::context::Context;
 use super::ics::{self, Edge};
 use super::instant::Written;
+use super::keys;
 use super::problem::Severity;
-use super::reader::{Elsewhere, Reader};
+use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::yaml::Node;
 use crate::model::{Cron, Exclude};
@@ -130,11 +131,11 @@ fn days(first: Date, last: Date) -> Option<Entry> {
 }
 
 fn calendar(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, dir: &Path) -> Option<Entry> {
-    let mut fields = r.map("exclude", node)?;
+    let mut fields = r.map(&keys::CALENDAR, "exclude", node)?;
     let file = fields.take("ics");
     let span = fields.span;
     let before = r.errors();
-    fields.finish(r, &Elsewhere { planned: &[], hints: &[("file", "write `{ ics: holidays.ics }`")] });
+    fields.finish(r, &[("file", "write `{ ics: holidays.ics }`")]);
     let Some(file) = file else {
         if r.errors() == before {
             r.error_help(span, "this excludes nothing", FORMS);

@@ -7,10 +7,10 @@
 use std::path::{Path, PathBuf};
 
 use super::context::{Context, is_program};
-use super::reader::{Elsewhere, Fields, Reader};
+use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use super::{parts, policies};
+use super::{keys, parts, policies};
 use crate::model::{Executor, Llm, Protocol};
 use crate::template;
 
@@ -26,24 +26,21 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
         }
         return None;
     };
-    let mut fields = r.map("executor", node)?;
+    let mut fields = r.map(&keys::EXECUTOR, "executor", node)?;
     let kind = kind(r, &mut fields);
     let program = [("command", fields.take("command")), ("protocol", fields.take("protocol"))];
     let model = ["model", "tools", "limits"].map(|key| (key, fields.take(key)));
     let span = fields.span;
     fields.finish(
         r,
-        &Elsewhere {
-            planned: &[],
-            hints: &[
-                ("args", "write the arguments into `command: [program, argument, ..]`"),
-                ("cmd", "write `command: [program, argument, ..]`"),
-                ("env", "write `env:` beside `executor:`"),
-                ("cwd", "write `cwd:` beside `executor:`"),
-                ("timeout", "write `timeout:` beside `executor:`"),
-                ("shell", "write `command: [sh, -c, \"..\"]`"),
-            ],
-        },
+        &[
+            ("args", "write the arguments into `command: [program, argument, ..]`"),
+            ("cmd", "write `command: [program, argument, ..]`"),
+            ("env", "write `env:` beside `executor:`"),
+            ("cwd", "write `cwd:` beside `executor:`"),
+            ("timeout", "write `timeout:` beside `executor:`"),
+            ("shell", "write `command: [sh, -c, \"..\"]`"),
+        ],
     );
     match kind {
         Some(Kind::Command) => {
@@ -135,7 +132,7 @@ fn llm(r: &mut Reader, cx: &Context, span: Span, nodes: [Option<&Spanned<Node>>;
             llm.tools.push(tool);
         }
     }
-    if let Some(mut f) = limits.and_then(|node| r.map("limits", node)) {
+    if let Some(mut f) = limits.and_then(|node| r.map(&keys::LLM_LIMITS, "limits", node)) {
         let most = i64::MAX.unsigned_abs();
         llm.max_steps = f.take("max_steps").and_then(|node| r.whole("max_steps", node, 1, most));
         llm.max_tokens = f.take("max_tokens").and_then(|node| r.whole("max_tokens", node, 1, most));
@@ -144,7 +141,7 @@ fn llm(r: &mut Reader, cx: &Context, span: Span, nodes: [Option<&Spanned<Node>>;
             ("memory", "write it under the agent's own `limits:`"),
             ("output", "write it under the agent's own `limits:`"),
         ];
-        f.finish(r, &Elsewhere { planned: &[], hints });
+        f.finish(r, hints);
     }
     (r.errors() == before).then_some(Executor::Llm(llm))
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::context::Context;
-use super::executor;
-use super::reader::{Elsewhere, Reader};
+use super::reader::Reader;
 use super::source::Spanned;
 use super::yaml::Node;
+use super::{executor, keys};
 use crate::model::Hook;
 
 /// Reads one; `key` names it.
@@ -22,7 +22,7 @@ pub(super) fn hook(
         r.error_help(node.span, format!("`{key}` must be a map, not {}", node.value.kind()), help);
         return None;
     }
-    let mut fields = r.map(key, node)?;
+    let mut fields = r.map(&keys::HOOK, key, node)?;
     let command = fields.take("command");
     let timeout = fields.take("timeout").map(|node| r.some_time("timeout", node));
     if command.is_none() {
@@ -30,9 +30,6 @@ pub(super) fn hook(
         r.error_help(fields.span, format!("`{key}` has no `command`"), help);
     }
     let command = command.and_then(|node| executor::argv(r, cx, node, dir));
-    fields.finish(
-        r,
-        &Elsewhere { planned: &[], hints: &[("args", "write the arguments into `command: [..]`")] },
-    );
+    fields.finish(r, &[("args", "write the arguments into `command: [..]`")]);
     Some(Hook { command: command?, timeout: timeout.unwrap_or(Some(Hook::DEFAULT_TIMEOUT))? })
 }

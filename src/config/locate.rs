@@ -3,7 +3,7 @@
 //! A path given by the user is taken as it is. Otherwise the first of: the directories that systemd
 //! hands to the unit, `/etc/matins` where it holds a `matins.yaml`, the user's XDG directories.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::Env;
 
@@ -93,9 +93,18 @@ fn directory(env: &Env, name: &str) -> Option<PathBuf> {
     first.is_absolute().then(|| first.to_owned())
 }
 
-/// A path from the root, without touching the file system.
+/// A path from the root. A `..` in it is resolved where its directory exists, by the file system and
+/// not by cutting names: behind a symbolic link the directory above is another one.
 pub(super) fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if !absolute.components().any(|c| c == Component::ParentDir) {
+        return absolute;
+    }
+    let resolved = match (absolute.parent(), absolute.file_name()) {
+        (Some(dir), Some(name)) => dir.canonicalize().map(|dir| dir.join(name)),
+        _ => absolute.canonicalize(),
+    };
+    resolved.unwrap_or(absolute)
 }
 
 #[cfg(test)]
@@ -118,6 +127,18 @@ mod tests {
         assert_eq!((by_dir.explicit, by_dir.state_dir), (true, None));
         assert_eq!(locate(Some(Path::new("/x/other.yaml")), &env).file, Path::new("/x/other.yaml"));
         assert!(locate(Some(Path::new("x.yaml")), &env).file.is_absolute());
+    }
+
+    #[test]
+    fn a_path_upward_is_resolved() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::os::unix::fs::symlink(root.join("a/b"), root.join("link")).unwrap();
+        let upward = |path: &str| Location::of_file(&root.join(path)).file;
+        assert_eq!(upward("a/../matins.yaml"), root.join("matins.yaml"));
+        assert_eq!(upward("link/../matins.yaml"), root.join("a/matins.yaml"), "above where the link leads");
+        assert_eq!(upward("none/../x.yaml"), root.join("none/../x.yaml"), "nothing is known of it");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod executor;
 mod hook;
 mod ics;
 mod instant;
+pub mod keys;
 mod load;
 mod locate;
 mod output;
@@ -50,7 +51,8 @@ pub use output::to_yaml;
 pub use overlay::ENV_PREFIX;
 pub use problem::{Problem, Problems, Severity};
 pub use settings::{
-    Housekeeping, KEYS, Keep, Listen, MAX_SOCKET_PATH, Retention, Settings, ValueSource, load_settings,
+    Housekeeping, Keep, Listen, MAX_SOCKET_PATH, Price, Provider, Retention, Settings, Tls, ValueSource,
+    load_settings,
 };
 pub use skills::{SKILL_FILE, list_skills};
 pub use source::{MAX_FILE_BYTES, Origin, Source, Span, Spanned};

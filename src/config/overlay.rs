@@ -4,6 +4,7 @@
 //! of paths, zones and durations are taken as they are, other values are read as YAML.
 
 use super::Env;
+use super::keys::{self, Kind};
 use super::problem::{Problem, Severity};
 use super::reader::Reader;
 use super::source::{Origin, Source, Span, Spanned};
@@ -13,22 +14,36 @@ use super::yaml::Node;
 /// Prefix of the variables that set settings.
 pub const ENV_PREFIX: &str = "MATINS_CONFIG_";
 
-/// Keys whose value is text, whatever it looks like.
-const TEXT_KEYS: &[&str] = &[
-    "agents_dir",
-    "skills_dir",
-    "state_dir",
-    "listen.socket",
-    "timezone",
-    "drain_timeout",
-    "kill_grace",
-    "orphan_grace",
-    "webhook_secret.env",
-    "webhook_secret.file",
-    "webhook_secret.credential",
-];
-/// Keys whose value is read as YAML.
-const YAML_KEYS: &[&str] = &["max_running", "webhooks", "webhook_secret", "allow_private_webhooks"];
+/// How the value of a setting is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// As text, whatever it looks like.
+    Text,
+    /// As YAML.
+    Yaml,
+}
+
+/// Every setting that a variable or a flag may give, from the table of keys: the settings themselves,
+/// and the parts of a secret.
+fn known() -> Vec<(String, Form)> {
+    let mut known = Vec::new();
+    for (path, key) in keys::settings() {
+        if let Kind::OrNull(Kind::Map(shape)) = key.kind
+            && std::ptr::eq(*shape, &raw const keys::SECRET)
+        {
+            known.extend(shape.keys.iter().map(|part| (format!("{path}.{}", part.name), Form::Text)));
+        }
+        known.push((path, form(&key.kind)));
+    }
+    known
+}
+
+fn form(kind: &Kind) -> Form {
+    match kind {
+        Kind::Text | Kind::Path | Kind::Zone | Kind::Duration | Kind::Name => Form::Text,
+        _ => Form::Yaml,
+    }
+}
 
 /// Lays every `MATINS_CONFIG_` variable over the tree.
 pub(super) fn environment(r: &mut Reader, root: &mut Spanned<Node>, env: &Env) {
@@ -57,15 +72,18 @@ pub(super) fn flags(r: &mut Reader, root: &mut Spanned<Node>, flags: &[(String, 
 }
 
 fn apply(r: &mut Reader, root: &mut Spanned<Node>, key: &str, source: Source) {
-    let value = if TEXT_KEYS.contains(&key) {
-        let text = source.text.to_string();
-        let index = r.add(source.clone());
-        Some(Spanned { value: Node::Text(text), span: source.span(index, 0, source.text.len()) })
-    } else if YAML_KEYS.contains(&key) {
-        r.parse(source)
-    } else {
-        unknown(r, key, &source);
-        None
+    let known = known();
+    let value = match known.iter().find(|(path, _)| path == key) {
+        Some((_, Form::Text)) => {
+            let text = source.text.to_string();
+            let index = r.add(source.clone());
+            Some(Spanned { value: Node::Text(text), span: source.span(index, 0, source.text.len()) })
+        }
+        Some((_, Form::Yaml)) => r.parse(source),
+        None => {
+            unknown(r, key, &source, &known);
+            None
+        }
     };
     if let Some(value) = value {
         let path: Vec<&str> = key.split('.').collect();
@@ -73,9 +91,9 @@ fn apply(r: &mut Reader, root: &mut Spanned<Node>, key: &str, source: Source) {
     }
 }
 
-fn unknown(r: &mut Reader, key: &str, source: &Source) {
+fn unknown(r: &mut Reader, key: &str, source: &Source, known: &[(String, Form)]) {
     let name = source.path.to_string_lossy().into_owned();
-    let known = || TEXT_KEYS.iter().chain(YAML_KEYS).copied();
+    let known = || known.iter().map(|(path, _)| path.as_str());
     let inside = known().find(|k| k.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')));
     let help = inside.or_else(|| suggest::nearest(key, known())).map(|near| match source.origin {
         Origin::Env => {

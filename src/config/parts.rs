@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::reader::{Elsewhere, Fields, Reader};
+use super::keys;
+use super::reader::{Fields, Reader};
 use super::source::Spanned;
 use super::yaml::Node;
 use crate::model::{Format, SecretSource, Webhook, WebhookEvent};
@@ -76,11 +77,11 @@ pub(super) fn secret(
         r.error_help(node.span, message, FORMS);
         return None;
     }
-    let mut fields = r.map(key, node)?;
+    let mut fields = r.map(&keys::SECRET, key, node)?;
     let sources = [fields.take("env"), fields.take("file"), fields.take("credential")];
     let span = fields.span;
     let before = r.errors();
-    fields.finish(r, &Elsewhere { planned: &[], hints: &[("value", FORMS), ("from", FORMS)] });
+    fields.finish(r, &[("value", FORMS), ("from", FORMS)]);
     match sources {
         [Some(env), None, None] => {
             let name = r.filled("env", env)?;
@@ -124,7 +125,7 @@ pub(super) fn webhooks(r: &mut Reader, node: &Spanned<Node>, base: &Path) -> Vec
             r.error_help(item.span, "a webhook is a map", help);
             continue;
         }
-        let Some(mut fields) = r.map("webhook", item) else {
+        let Some(mut fields) = r.map(&keys::WEBHOOK, "webhook", item) else {
             continue;
         };
         let url_node = fields.take("url");
@@ -138,13 +139,7 @@ pub(super) fn webhooks(r: &mut Reader, node: &Spanned<Node>, base: &Path) -> Vec
             None => vec![WebhookEvent::RunCompleted, WebhookEvent::RunFailed],
         };
         let format = format(r, &mut fields);
-        fields.finish(
-            r,
-            &Elsewhere {
-                planned: &[],
-                hints: &[("event", "write `events: [run.failed]`"), ("type", "write `format:`")],
-            },
-        );
+        fields.finish(r, &[("event", "write `events: [run.failed]`"), ("type", "write `format:`")]);
         if let Some(url) = url {
             hooks.push(Webhook { url, secret, events, format });
         }
@@ -156,7 +151,8 @@ fn format(r: &mut Reader, fields: &mut Fields<'_>) -> Format {
     let known: Vec<_> = Format::ALL.iter().map(|f| f.as_str()).collect();
     let format: Option<Format> = fields.take("format").and_then(|node| r.choice("format", node, &known, &[]));
     let format = format.unwrap_or_default();
-    if format != Format::Standard
+    // A secret of ntfy is its access token.
+    if format == Format::Slack
         && let Some(secret) = fields.key("secret")
     {
         let message = format!("`secret` has no effect under `format: {format}`, whose messages are unsigned");

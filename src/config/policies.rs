@@ -10,12 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::context::Context;
-use super::reader::{Elsewhere, Fields, Reader};
+use super::reader::{Fields, Reader};
 use super::source::Spanned;
 use super::yaml::Node;
-use super::{hook, prompt, suggest, variants};
+use super::{hook, keys, prompt, suggest, variants};
 use crate::model::{
-    Breaker, Budget, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies, Retry, RetryOn, SuccessWhen,
+    Breaker, Budget, Limits, Network, NotifyWhen, OnInterrupt, Policies, Retry, RetryOn, SuccessWhen,
 };
 
 /// Most attempts of one run.
@@ -32,7 +32,6 @@ const MAX_CPU: f64 = 4096.0;
 const MAX_EXPRESSION: usize = 4096;
 /// Signals that ask a program to end.
 const SIGNALS: &[&str] = &["TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL"];
-const NONE: Elsewhere = Elsewhere { planned: &[], hints: &[] };
 
 /// What the reading of the policies needs to know of the rest of the agent.
 pub(super) struct Of<'a> {
@@ -117,7 +116,7 @@ fn retry(r: &mut Reader, node: &Spanned<Node>) -> Retry {
         r.error_help(node.span, "`retry` must be a map, not a number", help);
         return retry;
     }
-    let Some(mut f) = r.map("retry", node) else {
+    let Some(mut f) = r.map(&keys::RETRY, "retry", node) else {
         return retry;
     };
     let max = f.take("max");
@@ -141,13 +140,7 @@ fn retry(r: &mut Reader, node: &Spanned<Node>) -> Retry {
     }
     let span = f.span;
     let wants_max = max.is_none();
-    f.finish(
-        r,
-        &Elsewhere {
-            planned: &[],
-            hints: &[("attempts", "write `max:`"), ("count", "write `max:`"), ("delay", "write `initial:`")],
-        },
-    );
+    f.finish(r, &[("attempts", "write `max:`"), ("count", "write `max:`"), ("delay", "write `initial:`")]);
     if wants_max {
         r.error_help(span, "`retry` has no `max`", "write e.g. `retry: { max: 3 }`: attempts in all");
     } else if retry.max_delay < retry.initial {
@@ -193,20 +186,14 @@ fn breaker(r: &mut Reader, node: &Spanned<Node>) -> Breaker {
         r.wrong_kind("breaker", node, "a map", Some(help));
         return breaker;
     }
-    let Some(mut f) = r.map("breaker", node) else {
+    let Some(mut f) = r.map(&keys::BREAKER, "breaker", node) else {
         return breaker;
     };
     if let Some(n) = f.take("failures").and_then(|node| r.whole("failures", node, 0, MAX_FAILURES)) {
         breaker.failures = u32::try_from(n).unwrap_or(u32::MAX);
     }
     breaker.probe_after = f.take("probe_after").and_then(|node| r.some_time("probe_after", node));
-    f.finish(
-        r,
-        &Elsewhere {
-            planned: &[],
-            hints: &[("max", "write `failures:`"), ("cooldown", "write `probe_after:`")],
-        },
-    );
+    f.finish(r, &[("max", "write `failures:`"), ("cooldown", "write `probe_after:`")]);
     breaker
 }
 
@@ -241,10 +228,9 @@ fn limits_of_use(r: &mut Reader, f: &mut Fields<'_>, p: &mut Policies) {
     p.ping_url = f.take("ping_url").and_then(|node| r.address("ping_url", node)).map(Into::into);
 }
 
-/// Reads a `budget:`, of an agent or of the daemon.
-pub(super) fn budget(r: &mut Reader, node: &Spanned<Node>) -> Budget {
+fn budget(r: &mut Reader, node: &Spanned<Node>) -> Budget {
     let mut budget = Budget::default();
-    let Some(mut f) = r.map("budget", node) else {
+    let Some(mut f) = r.map(&keys::BUDGET, "budget", node) else {
         return budget;
     };
     budget.tokens_per_day =
@@ -252,7 +238,7 @@ pub(super) fn budget(r: &mut Reader, node: &Spanned<Node>) -> Budget {
     budget.usd_per_day = f.take("usd_per_day").and_then(|node| usd(r, "usd_per_day", node));
     budget.runs_per_day =
         f.take("runs_per_day").and_then(|node| r.whole("runs_per_day", node, 1, i64::MAX as u64));
-    f.finish(r, &NONE);
+    f.finish(r, &[]);
     budget
 }
 
@@ -328,7 +314,7 @@ fn user(r: &mut Reader, node: &Spanned<Node>) -> Option<String> {
 
 fn hooks(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path, p: &mut Policies) {
     p.gate = f.take("gate").and_then(|node| hook::hook(r, cx, "gate", node, dir));
-    p.on_failure = on_failure(r, cx, f, dir);
+    p.on_failure = f.take("on_failure").and_then(|node| hook::hook(r, cx, "on_failure", node, dir));
     if let Some(node) = f.take("success_when") {
         p.success_when = success_when(r, cx, node, dir);
     }
@@ -336,7 +322,7 @@ fn hooks(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path, p: &m
         if let Some(node) = f.take("when") {
             p.notify = word(r, "when", node, NotifyWhen::ALL.iter().map(|w| w.as_str()));
         }
-        f.finish(r, &NONE);
+        f.finish(r, &[]);
     }
 }
 
@@ -348,30 +334,19 @@ fn notify<'n>(r: &mut Reader, node: &'n Spanned<Node>) -> Option<Fields<'n>> {
         r.error_help(node.span, "`notify` must be a map, not text", help);
         return None;
     }
-    r.map("notify", node)
-}
-
-/// Reads `on_failure:`, of an agent or of the daemon.
-pub(super) fn on_failure(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path) -> Option<Hook> {
-    f.take("on_failure").and_then(|node| hook::hook(r, cx, "on_failure", node, dir))
+    r.map(&keys::NOTIFY, "notify", node)
 }
 
 fn success_when(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>, dir: &Path) -> SuccessWhen {
     let mut when = SuccessWhen::default();
-    let Some(mut f) = r.map("success_when", node) else {
+    let Some(mut f) = r.map(&keys::SUCCESS_WHEN, "success_when", node) else {
         return when;
     };
     when.result = f.take("result").and_then(|node| r.flag("result", node)).unwrap_or(false);
     when.file = f.take("file").and_then(|node| r.filled("file", node));
     when.output = f.take("output").and_then(|node| expression(r, node));
     when.verify = f.take("verify").and_then(|node| hook::hook(r, cx, "verify", node, dir));
-    f.finish(
-        r,
-        &Elsewhere {
-            planned: &[],
-            hints: &[("command", "write `verify: { command: [..] }`"), ("stdout", "write `output:`")],
-        },
-    );
+    f.finish(r, &[("command", "write `verify: { command: [..] }`"), ("stdout", "write `output:`")]);
     when
 }
 
@@ -398,7 +373,7 @@ fn expression(r: &mut Reader, node: &Spanned<Node>) -> Option<String> {
 /// Reads `limits:`.
 pub(super) fn limits(r: &mut Reader, f: &mut Fields<'_>) -> Limits {
     let mut limits = Limits::default();
-    let Some(mut f) = f.take("limits").and_then(|node| r.map("limits", node)) else {
+    let Some(mut f) = f.take("limits").and_then(|node| r.map(&keys::LIMITS, "limits", node)) else {
         return limits;
     };
     if let Some(output) = f.take("output").and_then(|node| r.size("output", node)) {
@@ -412,15 +387,12 @@ pub(super) fn limits(r: &mut Reader, f: &mut Fields<'_>) -> Limits {
     }
     f.finish(
         r,
-        &Elsewhere {
-            planned: &[],
-            hints: &[
-                ("timeout", "write it beside `limits:`"),
-                ("max_steps", "write it under the `limits:` of an llm executor"),
-                ("max_tokens", "write it under the `limits:` of an llm executor"),
-                ("max_cost_usd", "write it under the `limits:` of an llm executor"),
-            ],
-        },
+        &[
+            ("timeout", "write it beside `limits:`"),
+            ("max_steps", "write it under the `limits:` of an llm executor"),
+            ("max_tokens", "write it under the `limits:` of an llm executor"),
+            ("max_cost_usd", "write it under the `limits:` of an llm executor"),
+        ],
     );
     limits
 }

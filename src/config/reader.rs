@@ -2,12 +2,13 @@
 //!
 //! A reader never stops at a mistake. It notes the problem at its place and goes on with the next
 //! key; what it could not read is `None`, and a file with an error gives no model at the end. A map
-//! is read through [`Fields`], which knows every key that was asked for: what nobody asked for is
-//! unknown, so a key cannot be read and forgotten in a list of allowed ones, or the reverse.
+//! is read through [`Fields`] against its [`Shape`], the list of its keys: what is not in it is unknown,
+//! and a debug build stops where a reader leaves out a key of it or asks for another.
 
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::keys::Shape;
 use super::problem::{Problem, Severity};
 use super::source::{Source, Span, Spanned};
 use super::suggest;
@@ -285,10 +286,25 @@ impl Reader {
         }
     }
 
-    /// The keys of a map.
-    pub fn map<'n>(&mut self, what: &'static str, node: &'n Spanned<Node>) -> Option<Fields<'n>> {
+    /// The keys of a map of a shape; `what` is what it is called.
+    pub fn map<'n>(
+        &mut self,
+        shape: &'static Shape,
+        what: &'static str,
+        node: &'n Spanned<Node>,
+    ) -> Option<Fields<'n>> {
+        let entries = self.names(what, node)?;
+        Some(Fields { what, shape, span: node.span, entries, asked: Vec::new() })
+    }
+
+    /// The entries of a map whose keys are names that its writer chooses.
+    pub fn names<'n>(
+        &mut self,
+        what: &str,
+        node: &'n Spanned<Node>,
+    ) -> Option<&'n [(Spanned<String>, Spanned<Node>)]> {
         if let Node::Map(entries) = &node.value {
-            return Some(Fields { what, span: node.span, entries, asked: Vec::new() });
+            return Some(entries);
         }
         self.wrong_kind(what, node, "a map", Some("write `key: value` pairs".to_owned()));
         None
@@ -307,23 +323,17 @@ impl Reader {
 /// The keys of one map, and which of them were asked for.
 pub(super) struct Fields<'n> {
     what: &'static str,
+    shape: &'static Shape,
     /// The place of the map.
     pub span: Span,
     entries: &'n [(Spanned<String>, Spanned<Node>)],
     asked: Vec<&'static str>,
 }
 
-/// Keys that get another answer than "unknown key".
-pub(super) struct Elsewhere {
-    /// Keys of later versions.
-    pub planned: &'static [&'static str],
-    /// Keys that people look for, and what to write instead.
-    pub hints: &'static [(&'static str, &'static str)],
-}
-
 impl<'n> Fields<'n> {
-    /// The value of a key.
+    /// The value of a key. A reader asks for every key of its shape, whatever the others say.
     pub fn take(&mut self, key: &'static str) -> Option<&'n Spanned<Node>> {
+        debug_assert!(self.shape.key(key).is_some(), "`{key}` is not in the table of {}", self.shape.name);
         self.asked.push(key);
         self.entries.iter().find(|(k, _)| k.value == key).map(|(_, v)| v)
     }
@@ -333,32 +343,26 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|(k, _)| k.value == key).map(|(k, _)| k.span)
     }
 
-    /// Every entry, for maps whose keys are names.
-    pub fn entries(&self) -> &'n [(Spanned<String>, Spanned<Node>)] {
-        self.entries
-    }
-
-    /// Notes every key that nobody asked for.
-    pub fn finish(self, r: &mut Reader, elsewhere: &Elsewhere) {
+    /// Notes every key that the shape does not have. `hints` are keys that people look for, and what
+    /// to write instead.
+    pub fn finish(self, r: &mut Reader, hints: &[(&str, &str)]) {
+        debug_assert!(
+            self.shape.keys.iter().all(|key| self.asked.contains(&key.name)),
+            "the reader of {} does not read {:?}",
+            self.shape.name,
+            self.shape.names().into_iter().filter(|name| !self.asked.contains(name)).collect::<Vec<_>>()
+        );
         for (key, _) in self.entries {
             let name = key.value.as_str();
-            if self.asked.contains(&name) {
+            if self.shape.key(name).is_some() {
                 continue;
             }
-            let shown = name.escape_debug();
-            if elsewhere.planned.contains(&name) {
-                r.error_help(
-                    key.span,
-                    format!("`{shown}` is not available in this version"),
-                    "remove the key",
-                );
-            } else if let Some((_, hint)) = elsewhere.hints.iter().find(|(k, _)| *k == name) {
-                r.error_help(key.span, format!("unknown key `{shown}` in {}", self.what), *hint);
-            } else {
-                let help = suggest::help(name, &self.asked);
-                let message = format!("unknown key `{shown}` in {}", self.what);
-                r.note(key.span, Severity::Error, message, help);
-            }
+            let message = format!("unknown key `{}` in {}", name.escape_debug(), self.what);
+            let help = match hints.iter().find(|(k, _)| *k == name) {
+                Some((_, hint)) => Some((*hint).to_owned()),
+                None => suggest::help(name, &self.shape.names()),
+            };
+            r.note(key.span, Severity::Error, message, help);
         }
     }
 }

@@ -11,30 +11,27 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::context::Context;
-use super::reader::{Elsewhere, Fields, Reader};
+use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
 use super::timing::Keys;
 use super::yaml::{self, Node};
-use super::{agent, exclude, prompt};
+use super::{agent, exclude, keys, prompt};
 use crate::ids::ScheduleId;
 use crate::model::{CatchUp, Dst, Overlap, Schedule, SlotOverrides, Timing, fingerprint};
 
 /// Most missed slots that one schedule may make up for at once.
 const MAX_CATCH_UP: u64 = 10_000;
 /// Keys that people look for.
-const ELSEWHERE: Elsewhere = Elsewhere {
-    planned: &[],
-    hints: &[
-        ("tz", "write `timezone:`"),
-        ("zone", "write `timezone:`"),
-        ("schedule", "write `cron:` or `every:`"),
-        ("interval", "write `every:`"),
-        ("concurrency", "write `max_concurrent:`"),
-        ("misfire", "write `catch_up:`"),
-        ("model", "write it under `executor:`"),
-        ("until", "write `end:`"),
-    ],
-};
+const HINTS: &[(&str, &str)] = &[
+    ("tz", "write `timezone:`"),
+    ("zone", "write `timezone:`"),
+    ("schedule", "write `cron:` or `every:`"),
+    ("interval", "write `every:`"),
+    ("concurrency", "write `max_concurrent:`"),
+    ("misfire", "write `catch_up:`"),
+    ("model", "write it under `executor:`"),
+    ("until", "write `end:`"),
+];
 
 /// What a schedule takes from its agent.
 pub(super) struct Inherited<'a> {
@@ -100,7 +97,7 @@ fn schedule(
     node: &Spanned<Node>,
     from: &Inherited<'_>,
 ) -> Option<Schedule> {
-    let mut f = r.map("schedule", node)?;
+    let mut f = r.map(&keys::SCHEDULE, "schedule", node)?;
     let keys = Keys::take(&mut f);
     let own = match f.take("exclude") {
         Some(node) => exclude::exclude(r, cx, node, from.dir),
@@ -122,7 +119,7 @@ fn schedule(
     let dst = dst(r, &mut f, timing.as_ref());
     let (jitter, spread) = delays(r, &mut f, timing.as_ref());
     let overrides = overrides(r, cx, &mut f, from);
-    f.finish(r, &ELSEWHERE);
+    f.finish(r, HINTS);
     Some(Schedule {
         overlap,
         max_concurrent: own_max.or(from.max_concurrent),
@@ -199,13 +196,13 @@ fn dst(r: &mut Reader, f: &mut Fields<'_>, timing: Option<&Timing>) -> Dst {
     if timing.is_some_and(|t| !matches!(t, Timing::Cron { .. })) {
         r.error_help(node.span, "`dst` belongs to `cron`", "remove the key");
     }
-    let Some(mut fields) = r.map("dst", node) else {
+    let Some(mut fields) = r.map(&keys::DST, "dst", node) else {
         return Dst::default();
     };
     let gap = fields.take("gap").and_then(|node| r.choice("gap", node, &["after", "skip"], &[]));
     let overlap =
         fields.take("overlap").and_then(|node| r.choice("overlap", node, &["first", "last", "both"], &[]));
-    fields.finish(r, &Elsewhere { planned: &[], hints: &[] });
+    fields.finish(r, &[]);
     Dst { gap: gap.unwrap_or_default(), overlap: overlap.unwrap_or_default() }
 }
 
@@ -232,7 +229,7 @@ fn delays(
 fn overrides(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, from: &Inherited<'_>) -> SlotOverrides {
     let prompt = f.take("prompt").and_then(|node| prompt::template(r, "prompt", node, from.env));
     let input = f.take("input").and_then(|node| {
-        r.map("input", node)?;
+        r.names("input", node)?;
         let input = yaml::to_json(&node.value);
         if let Some(schema) = from.input_schema {
             agent::check_input(r, cx, node, f.key("input"), &input, schema);

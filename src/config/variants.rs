@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::context::Context;
-use super::reader::{Elsewhere, Fields, Reader};
+use super::reader::{Fields, Reader};
 use super::source::Spanned;
 use super::yaml::Node;
-use super::{prompt, schemas};
+use super::{keys, prompt, schemas};
 use crate::model::{FailureCode, Variant};
 
 /// Longest failure code, characters.
@@ -23,10 +23,10 @@ pub(super) fn executions(
     env: &BTreeMap<String, String>,
 ) -> BTreeMap<String, Variant> {
     let mut variants = BTreeMap::new();
-    let Some(map) = f.take("executions").and_then(|node| r.map("executions", node)) else {
+    let Some(map) = f.take("executions").and_then(|node| r.names("executions", node)) else {
         return variants;
     };
-    for (key, node) in map.entries() {
+    for (key, node) in map {
         let id = r.check_name("an execution", key);
         let variant = variant(r, cx, &key.value, node, dir, env);
         if let (Some(id), Some(variant)) = (id, variant) {
@@ -44,7 +44,7 @@ fn variant(
     dir: &Path,
     env: &BTreeMap<String, String>,
 ) -> Option<Variant> {
-    let mut f = r.map("execution", node)?;
+    let mut f = r.map(&keys::EXECUTION, "execution", node)?;
     let name = f.take("name").and_then(|node| r.filled("name", node));
     let variant = Variant {
         name: name.unwrap_or_else(|| id.to_owned()),
@@ -60,14 +60,11 @@ fn variant(
     };
     f.finish(
         r,
-        &Elsewhere {
-            planned: &[],
-            hints: &[
-                ("schema", "write `input_schema:` or `result_schema:`"),
-                ("input", "a caller gives the input; write `input_schema:` for what it must be"),
-                ("executor", "the executor is that of the agent; write another agent"),
-            ],
-        },
+        &[
+            ("schema", "write `input_schema:` or `result_schema:`"),
+            ("input", "a caller gives the input; write `input_schema:` for what it must be"),
+            ("executor", "the executor is that of the agent; write another agent"),
+        ],
     );
     Some(variant)
 }
@@ -96,10 +93,10 @@ fn files(r: &mut Reader, node: &Spanned<Node>) -> Vec<String> {
 /// Reads `failure_codes:`.
 pub(super) fn failure_codes(r: &mut Reader, f: &mut Fields<'_>) -> BTreeMap<String, String> {
     let mut codes = BTreeMap::new();
-    let Some(map) = f.take("failure_codes").and_then(|node| r.map("failure_codes", node)) else {
+    let Some(map) = f.take("failure_codes").and_then(|node| r.names("failure_codes", node)) else {
         return codes;
     };
-    for (key, node) in map.entries() {
+    for (key, node) in map {
         let sentence = r.filled(&key.value, node);
         if is_code(r, key)
             && let Some(sentence) = sentence

@@ -79,7 +79,7 @@ pub fn parse(text: &str, source: usize) -> Result<Spanned<Node>, Vec<SyntaxError
         Err(error) => return Err(vec![describe(error.without_snippet(), text, source)]),
     };
     let mut errors = Vec::new();
-    finish(&mut root, source, &mut errors);
+    finish(&mut root, text, source, &mut errors);
     if errors.is_empty() { Ok(root) } else { Err(errors) }
 }
 
@@ -232,13 +232,14 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
-/// Gives every span its source, an empty value the place of its key, and finds duplicate keys.
-fn finish(node: &mut Spanned<Node>, source: usize, errors: &mut Vec<SyntaxError>) {
+/// Gives every span its source, an empty value the place of its key, and finds duplicate keys and
+/// numbers that lost digits.
+fn finish(node: &mut Spanned<Node>, text: &str, source: usize, errors: &mut Vec<SyntaxError>) {
     node.span.source = source;
     match &mut node.value {
         Node::Seq(items) => {
             for item in items {
-                finish(item, source, errors);
+                finish(item, text, source, errors);
             }
         }
         Node::Map(entries) => {
@@ -247,12 +248,28 @@ fn finish(node: &mut Spanned<Node>, source: usize, errors: &mut Vec<SyntaxError>
                 if value.value == Node::Null {
                     value.span = key.span;
                 }
-                finish(value, source, errors);
+                finish(value, text, source, errors);
             }
             find_duplicates(entries, errors);
         }
+        Node::Number(number) if number.is_f64() => {
+            let written = text.get(node.span.start..node.span.end).unwrap_or("");
+            if is_whole(written) {
+                errors.push(SyntaxError {
+                    span: node.span,
+                    message: "this whole number is longer than 64 bits and would lose digits".to_owned(),
+                    help: Some(format!("write it as text: \"{written}\"")),
+                });
+            }
+        }
         _ => {}
     }
+}
+
+/// Whether a number is written without a fraction and an exponent.
+fn is_whole(written: &str) -> bool {
+    let digits = written.strip_prefix(['-', '+']).unwrap_or(written);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn find_duplicates(entries: &[(Spanned<String>, Spanned<Node>)], errors: &mut Vec<SyntaxError>) {

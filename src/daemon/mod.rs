@@ -6,15 +6,17 @@
 //! that the daemon needs has died.
 
 mod groups;
+mod guard;
 pub mod listen;
+pub mod notify;
+mod signals;
+mod watchdog;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::config::{self, Env, LoadedAgents, Settings};
 use crate::engine::{Core, Launcher, Parts};
@@ -29,9 +31,6 @@ pub const EXIT_CONFIG: u8 = 78;
 
 /// This very program, also after its file was replaced.
 const OWN_EXE: &str = "/proc/self/exe";
-
-/// Time between two looks at the lock file.
-const LOCK_CHECK: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How `serve` was called.
 #[derive(Debug, Clone, Default)]
@@ -71,8 +70,9 @@ pub fn serve(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
-    let stop = Stop::new();
-    let tasks = Tasks::new(stop.clone());
+    let caught = signals::catch()?;
+    let tasks = Tasks::new(Stop::new());
+    let starting = watchdog::starting(&tasks);
     // An orphan of a run comes to us, and no process of the same user reads our memory.
     proc::set_subreaper().context("cannot become the reaper of orphaned processes")?;
     proc::set_non_dumpable().context("cannot protect the daemon's memory")?;
@@ -99,9 +99,13 @@ async fn run(settings: Settings, env: Env) -> anyhow::Result<ExitCode> {
     core.tasks.spawn("listener", OnEnd::Fatal, serving);
     groups::settle(&core);
     core.start();
-    watch_signals(&core)?;
-    watch_store(&core);
-    watch_lock(&core, &daemon.lock);
+    signals::watch(&core, caught);
+    guard::watch_store(&core);
+    guard::watch_lock(&core, &daemon.lock);
+    notify::watch(&core);
+    watchdog::watch(&core);
+    drop(starting);
+    notify::ready(&core);
     tracing::info!(
         agents = core.catalog.all().len(),
         socket = %socket.display(),
@@ -145,6 +149,7 @@ impl Daemon {
     async fn stopped(self) -> anyhow::Result<ExitCode> {
         let Self { core, threads, lock } = self;
         core.tasks.stop().softened().await;
+        notify::stopping(&core);
         tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
         core.drain().await;
         core.tasks.join().await;
@@ -162,76 +167,11 @@ impl Daemon {
     }
 }
 
-/// SIGTERM and SIGINT stop; a second one is hard.
-fn watch_signals(core: &Arc<Core>) -> anyhow::Result<()> {
-    let mut signals =
-        signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP]).context("cannot watch signals")?;
-    let handle = signals.handle();
-    let (killer, stop, drained) = (Arc::clone(core), core.tasks.stop().clone(), core.drained());
-    let watch = async move {
-        while let Some(signal) = signals.next().await {
-            if signal == SIGHUP {
-                tracing::warn!("reloading is not available in this version; restart to read the files again");
-            } else if stop.is_soft() {
-                tracing::warn!("a second signal: ending runs now");
-                killer.kill_all();
-                stop.hard();
-            } else {
-                stop.soft();
-            }
-        }
-    };
-    core.tasks.spawn("signals", OnEnd::Logged, async move {
-        // The watch outlives the drain, so that a second signal is heard, and ends with it.
-        tokio::select! {
-            () = watch => {}
-            () = drained.cancelled() => handle.close(),
-        }
-    });
-    Ok(())
-}
-
 /// The state directory is for the daemon and the group of its socket; what runs leave is the daemon's alone.
 fn make_dirs(state_dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o750).create(state_dir)?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir.join("runs"))
-}
-
-/// A lock file that was removed or replaced no longer keeps a second daemon away: this one stops.
-fn watch_lock(core: &Arc<Core>, lock: &StateLock) {
-    use std::os::unix::fs::MetadataExt as _;
-    let (path, stop, clock) = (lock.path().to_owned(), core.tasks.stop().clone(), Arc::clone(&core.clock));
-    let held = lock.file().metadata().map(|m| (m.dev(), m.ino())).ok();
-    core.tasks.spawn("state directory", OnEnd::Fatal, async move {
-        let in_place = || std::fs::symlink_metadata(&path).map(|m| (m.dev(), m.ino())).ok() == held;
-        while in_place() {
-            tokio::select! {
-                () = stop.softened() => return,
-                () = clock.sleep_until(clock.now() + LOCK_CHECK) => {}
-            }
-        }
-        tracing::error!(
-            "{} is not the file that this daemon locked: its state directory was moved or removed",
-            path.display()
-        );
-    });
-}
-
-/// A storage that failed stops the daemon: what is on disk is known again only after a restart.
-fn watch_store(core: &Arc<Core>) {
-    let (core, tasks) = (Arc::clone(core), core.tasks.clone());
-    let stop = tasks.stop().clone();
-    tasks.spawn("store", OnEnd::Fatal, async move {
-        let store = core.store.clone();
-        tokio::select! {
-            error = store.failed() => {
-                tracing::error!(error = %error, "stopping: {error}");
-                stop.hard();
-            }
-            () = stop.softened() => {}
-        }
-    });
 }
 
 fn log(problems: &config::Problems) {

@@ -2,21 +2,23 @@
 //!
 //! A delivery is a row made in the transaction that finished the run, so a crash can repeat an
 //! attempt but cannot lose one. Attempts run side by side, a few to one endpoint and many in all:
-//! an endpoint that hangs holds up only its own. What is under way is known in memory only; after
-//! a crash it is due again.
+//! an endpoint that hangs holds up only its own, however much waits for it. What is under way is
+//! known in memory only; after a crash it is due again.
+//!
+//! Secrets are read anew for each attempt: one that was exchanged is used from the next message on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Core;
 use super::looping::{Next, Tick};
-use crate::model::{DeliveryState, retry_delay};
+use super::{Core, alarm};
+use crate::model::{DeliveryState, Format, retry_delay};
 use crate::net::Reach;
-use crate::secret::ExposeSecret as _;
-use crate::store::{self, AttemptRecord, DueDelivery};
+use crate::secret::{ExposeSecret as _, SecretString};
+use crate::store::{self, AGENT_COMMAND, AttemptRecord, Change, DAEMON_COMMAND, DueDelivery};
 use crate::task::OnEnd;
 use crate::time::{from_ms, millis};
-use crate::webhook::{Attempt, Endpoint, Secret, Sender, Timeouts};
+use crate::webhook::{self, Attempt, Auth, Endpoint, Secrets, Sender, Timeouts};
 
 /// Attempts under way at once.
 const IN_ALL: usize = 64;
@@ -43,6 +45,15 @@ impl Deliverer {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, String>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn under_way(&self) -> store::UnderWay {
+        let under_way = self.lock();
+        let mut endpoints = HashMap::new();
+        for endpoint in under_way.values() {
+            *endpoints.entry(endpoint.clone()).or_default() += 1;
+        }
+        store::UnderWay { numbers: under_way.keys().copied().collect(), endpoints }
+    }
 }
 
 impl Tick for Deliverer {
@@ -50,43 +61,33 @@ impl Tick for Deliverer {
 
     async fn tick(&mut self) -> Result<Next, store::Error> {
         let now_ms = self.core.clock.now_ms();
-        let busy: Vec<i64> = self.lock().keys().copied().collect();
-        let room = IN_ALL.saturating_sub(busy.len());
-        if room == 0 {
-            return Ok(Next::Hint);
-        }
-        // Endpoints at their limit are left out below, so look further than the room.
-        let due = self.core.store.due_deliveries(now_ms, busy, IN_ALL * PER_ENDPOINT).await?;
+        let due = self.core.store.due_deliveries(now_ms, self.under_way(), IN_ALL, PER_ENDPOINT).await?;
         for delivery in due {
-            if !self.take(&delivery) {
-                continue;
-            }
+            self.lock().insert(delivery.number, delivery.endpoint());
             let (core, sender) = (Arc::clone(&self.core), Arc::clone(&self.sender));
             let under_way = Arc::clone(&self.under_way);
             self.core.tasks.spawn("delivery", OnEnd::Logged, async move {
-                let number = delivery.number;
+                let _place = Place { under_way, number: delivery.number, core: Arc::clone(&core) };
                 attempt(&core, &sender, delivery).await;
-                under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-                core.wake.deliverer.notify_one();
             });
         }
-        let busy: Vec<i64> = self.lock().keys().copied().collect();
-        let next = self.core.store.next_delivery(busy).await?;
-        // A due one that found no room comes with the wake-up of one that ends.
-        Ok(next.filter(|&at| at > now_ms).map_or(Next::Hint, |at| Next::At(from_ms(at))))
+        // What is due and found no room comes with the wake-up of one that ends.
+        let next = self.core.store.next_delivery(now_ms).await?;
+        Ok(next.map_or(Next::Hint, |at| Next::At(from_ms(at))))
     }
 }
 
-impl Deliverer {
-    /// Takes a place for `delivery` if its endpoint and the whole have one.
-    fn take(&self, delivery: &DueDelivery) -> bool {
-        let mut under_way = self.lock();
-        let same = under_way.values().filter(|url| **url == delivery.url).count();
-        let place = under_way.len() < IN_ALL && same < PER_ENDPOINT;
-        if place {
-            under_way.insert(delivery.number, delivery.url.clone());
-        }
-        place
+/// A place among those under way; given back even by an attempt that panics.
+struct Place {
+    under_way: UnderWay,
+    number: i64,
+    core: Arc<Core>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+        self.core.wake.deliverer.notify_one();
     }
 }
 
@@ -104,13 +105,17 @@ async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
         let why = attempt.error.as_deref().unwrap_or("the receiver is gone");
         tracing::error!(
             delivery.id = %delivery.id,
-            url.host = %host(&delivery.url),
+            url.place = %webhook::place(&delivery.url),
             "a delivery is given up after {failed} attempts: {why}; `matins deliveries --redeliver {}` sends it again",
             delivery.id
         );
     }
+    let gone = if attempt.gone { core.gone_messages(&delivery.url, ended_ms) } else { Vec::new() };
+    let why = attempt.error.clone().unwrap_or_default();
     let record = AttemptRecord {
         number: delivery.number,
+        endpoint: delivery.endpoint(),
+        gone: attempt.gone,
         at_ms: attempt.started_ms,
         duration_ms: attempt.duration_ms,
         status: attempt.status,
@@ -119,12 +124,31 @@ async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
         state,
         next_at_ms,
     };
-    if let Err(e) = core.store.record_attempt(record).await {
-        // The row is still due: the attempt is repeated, which at-least-once allows.
-        tracing::error!(delivery.id = %delivery.id, error = %e, "an attempt could not be recorded: {e}");
-        core.clock.sleep_until(core.clock.now() + std::time::Duration::from_secs(1)).await;
+    match core.store.record_attempt(record, gone).await {
+        Ok(change) => log_change(&delivery, change, &why),
+        Err(e) => {
+            // The row is still due: the attempt is repeated, which at-least-once allows.
+            tracing::error!(delivery.id = %delivery.id, error = %e, "an attempt could not be recorded: {e}");
+            core.clock.sleep_until(core.clock.now() + std::time::Duration::from_secs(1)).await;
+        }
     }
     core.changed();
+}
+
+/// One line when an endpoint begins to fail and one when it is back, not one an attempt.
+fn log_change(delivery: &DueDelivery, change: Change, why: &str) {
+    let place = webhook::place(&delivery.url);
+    match change {
+        Change::None => {}
+        Change::BeganFailing => {
+            tracing::warn!(url.place = %place, "messages to {place} fail and are tried again: {why}");
+        }
+        Change::Recovered => tracing::info!(url.place = %place, "messages to {place} arrive again"),
+        Change::Disabled => tracing::error!(
+            url.place = %place,
+            "{place} answered that it is gone and gets no more messages; `matins deliveries --enable URL` undoes it"
+        ),
+    }
 }
 
 /// An attempt that ended before anything was sent.
@@ -141,26 +165,48 @@ fn unsent(started_ms: i64, error: String) -> Attempt {
     }
 }
 
-/// The host of a URL; the rest may hold a token.
-fn host(url: &str) -> String {
-    url::Url::parse(url).ok().and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_default()
+/// What a delivery is authorised by, read now.
+enum Credentials {
+    None,
+    Secrets(Secrets),
+    Token(SecretString),
+}
+
+impl Credentials {
+    fn read(core: &Core, delivery: &DueDelivery) -> Result<Self, String> {
+        let Some(source) = &delivery.secret else {
+            return Ok(Self::None);
+        };
+        let value = core.secret(source)?;
+        match delivery.format {
+            Format::Ntfy => Ok(Self::Token(value.expose_secret().trim().into())),
+            Format::Standard | Format::Slack => {
+                Secrets::parse(value.expose_secret()).map(Self::Secrets).map_err(|e| e.to_string())
+            }
+        }
+    }
+
+    fn auth(&self) -> Auth<'_> {
+        match self {
+            Self::None => Auth::None,
+            Self::Secrets(secrets) => Auth::Signed(secrets),
+            Self::Token(token) => Auth::Token(token),
+        }
+    }
 }
 
 async fn send(core: &Core, sender: &Sender, delivery: &DueDelivery) -> Attempt {
-    let secret = match &delivery.secret {
-        None => None,
-        Some(source) => match core
-            .secret(source)
-            .and_then(|value| Secret::parse(value.expose_secret()).map_err(|e| e.to_string()))
-        {
-            Ok(secret) => Some(secret),
-            // Unsigned is not a fall-back: a receiver that checks would drop it for good.
-            Err(e) => {
-                return unsent(core.clock.now_ms(), format!("the signing secret cannot be used: {e}"));
-            }
-        },
+    if matches!(delivery.url.as_str(), AGENT_COMMAND | DAEMON_COMMAND) {
+        return alarm::attempt(core, delivery).await;
+    }
+    let credentials = match Credentials::read(core, delivery) {
+        Ok(credentials) => credentials,
+        // Unsigned is not a fall-back: a receiver that checks would drop it for good.
+        Err(e) => {
+            return unsent(core.clock.now_ms(), format!("the secret of the endpoint cannot be used: {e}"));
+        }
     };
     let reach = if delivery.private { Reach::PrivateToo } else { core.caller_reach() };
-    let endpoint = Endpoint { url: &delivery.url, secret: secret.as_ref(), reach };
+    let endpoint = Endpoint { url: &delivery.url, auth: credentials.auth(), format: delivery.format, reach };
     sender.attempt(core.clock.as_ref(), &endpoint, &delivery.id, &delivery.body).await
 }

@@ -7,6 +7,8 @@
 //!
 //! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
 
+mod alarm;
+mod alerting;
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
@@ -15,6 +17,9 @@ mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
+mod monitor;
+mod overdue;
+pub mod pulse;
 mod run;
 mod scheduler;
 mod settle;
@@ -34,10 +39,12 @@ use crate::store::{self, Store};
 use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
+pub use alerting::{Alerting, EndpointHealth};
 pub use isolation::RunningAs;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
-pub use message::PingError;
+pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
+pub use monitor::{Monitor, PingFailure};
 pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use scheduler::next_fires;
 pub use settle::Settled;
@@ -63,6 +70,10 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Pings to outside monitors.
+    pub monitor: Monitor,
+    /// Signs of life.
+    pub pulse: pulse::Pulse,
     /// Background tasks.
     pub tasks: Tasks,
     /// Hints that rows changed.
@@ -129,6 +140,8 @@ impl Core {
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            monitor: Monitor::default(),
+            pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),
@@ -173,6 +186,7 @@ impl Core {
             })
             .await;
         });
+        alerting::start(self);
     }
 
     /// A number that grows with every change of a run: a hint to read the rows again.

@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::message::Told;
 use super::task_input::{self, Job};
 use super::{Core, Ending};
 use crate::exec::{self, Attach, Ended, ExitReport, Reason};
@@ -45,6 +46,11 @@ pub trait Executor: Send + Sync + 'static {
         attempt: u32,
         epoch: Epoch,
     ) -> BoxFuture<'static, Attached>;
+
+    /// The program that is the launcher, where there is one: commands beside runs are started by it too.
+    fn exe(&self) -> Option<&std::path::Path> {
+        None
+    }
 
     /// Reads what an ended attempt left.
     fn outcome(&self, request: OutcomeRequest, report: ExitReport) -> BoxFuture<'static, Outcome>;
@@ -142,6 +148,10 @@ impl Watched for exec::Live {
 }
 
 impl Executor for Launcher {
+    fn exe(&self) -> Option<&std::path::Path> {
+        Some(&self.exe)
+    }
+
     fn hold(&self, job: Arc<Job>) -> BoxFuture<'static, Result<Box<dyn Held>, Failure>> {
         let exe = self.exe.clone();
         Box::pin(async move {
@@ -261,6 +271,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     }
     core.launched(number, held.identity(), id, &agent);
     core.changed();
+    core.monitor.started(&agent, id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
     let watch = Watch { number, id, epoch, attempt, agent, overrides: claimed.overrides, skills };
     match held.release(epoch).await {
@@ -454,28 +465,23 @@ pub(super) async fn finish_unstarted(
 
 async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outcome, known: &Known) {
     let at_ms = core.clock.now_ms();
-    let deliveries = if core.has_endpoints(&known.agent, &known.overrides) {
+    let Told { deliveries, changed } = if core.has_endpoints(&known.agent, &known.overrides) {
         told(core, number, &outcome, known, at_ms).await
     } else {
-        Vec::new()
+        Told::default()
     };
     log_end(&known.agent, id, &outcome);
-    let finish = Finish { number, id, epoch, outcome, deliveries, at_ms };
+    core.monitor.ended(&known.agent, id, &outcome);
+    let finish = Finish { number, id, epoch, outcome, deliveries, changed, at_ms };
     persist(core, id, || core.store.finish(finish.clone())).await;
     core.changed();
     core.wake.deliverer.notify_one();
 }
 
 /// The messages that tell of the end, with the event as it will stand.
-async fn told(
-    core: &Core,
-    number: i64,
-    outcome: &Outcome,
-    known: &Known,
-    at_ms: i64,
-) -> Vec<store::NewDelivery> {
+async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms: i64) -> Told {
     let Some(detail) = read_for_message(core, number).await else {
-        return Vec::new();
+        return Told::default();
     };
     let mut event = detail.event;
     event.status = outcome.state();
@@ -487,7 +493,7 @@ async fn told(
     event.final_model.clone_from(&outcome.final_model);
     event.usage = outcome.usage;
     event.result = Some(outcome.result.clone().unwrap_or(Value::Null));
-    core.messages(&known.agent, &known.overrides, &event, at_ms)
+    core.run_messages(number, &known.agent, &known.overrides, &event, at_ms).await
 }
 
 fn log_end(agent: &Agent, id: RunId, outcome: &Outcome) {

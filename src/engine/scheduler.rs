@@ -58,6 +58,14 @@ impl Tick for Scheduler {
     const NAME: &'static str = "scheduler";
 
     async fn tick(&mut self) -> Result<Next, store::Error> {
+        let next = self.pass().await;
+        self.core.pulse.ticked(&next);
+        next
+    }
+}
+
+impl Scheduler {
+    async fn pass(&mut self) -> Result<Next, store::Error> {
         self.load();
         let now_ms = self.core.clock.now_ms();
         self.watch_clock(now_ms).await?;
@@ -68,9 +76,7 @@ impl Tick for Scheduler {
         self.reconcile(now_ms);
         Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
     }
-}
 
-impl Scheduler {
     /// A scheduler that plans the catalog of `core`.
     pub fn new(core: Arc<Core>) -> Self {
         let last_ms = core.clock.now_ms();

@@ -119,8 +119,15 @@ pub fn pass(
         })
         .collect();
     let all_not_run = (!agent.valid).then_some(NotRun::ConfigError);
-    let pass =
-        Admission { schedule: entry.number, agent: agent.number, from_ms, to_ms, choices, all_not_run };
+    let pass = Admission {
+        schedule: entry.number,
+        agent: agent.number,
+        from_ms,
+        to_ms,
+        choices,
+        all_not_run,
+        tell: core.tell_lost(agent, entry, now_ms),
+    };
     (pass, next_ms)
 }
 

@@ -21,6 +21,7 @@ use crate::time::{millis, rfc3339_ms};
 /// Everything of one attempt, ready to be prepared and released.
 #[derive(Debug)]
 pub struct Job {
+    state_dir: PathBuf,
     dirs: RunDirs,
     attempt: u32,
     session: String,
@@ -56,7 +57,7 @@ impl Job {
         };
         let seeded = exec::prepare(&self.dirs, &preparation)?;
         if let Some(user) = &self.spec.confine.user {
-            exec::hand_over(&self.dirs, &self.session, self.attempt, user)?;
+            exec::hand_over(&self.state_dir, &self.dirs, &self.session, self.attempt, user)?;
         }
         Ok(seeded)
     }
@@ -127,7 +128,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         run: claimed.id,
         attempt,
         agent: agent.id.clone(),
-        argv: resolve_program(agent, argv),
+        argv: resolve_program(agent.dir(), argv),
         cwd,
         env,
         stdin: dirs.prompt(),
@@ -141,6 +142,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         confine,
     };
     Ok(Job {
+        state_dir: core.state_dir().clone(),
         attempt,
         session,
         prompt,
@@ -159,12 +161,12 @@ fn millis_u64(d: Duration) -> u64 {
 }
 
 /// A program with a slash that is relative belongs to the agent file's directory.
-fn resolve_program(agent: &Agent, mut argv: Vec<String>) -> Vec<String> {
+pub(super) fn resolve_program(dir: &std::path::Path, mut argv: Vec<String>) -> Vec<String> {
     if let Some(program) = argv.first_mut()
         && program.contains('/')
         && !program.starts_with('/')
     {
-        *program = agent.dir().join(&*program).to_string_lossy().into_owned();
+        *program = dir.join(&*program).to_string_lossy().into_owned();
     }
     argv
 }
@@ -273,7 +275,7 @@ fn environment(
 }
 
 /// What of the daemon's own environment programs get to see.
-fn base(core: &Core) -> BTreeMap<String, String> {
+pub(super) fn base(core: &Core) -> BTreeMap<String, String> {
     const PASSED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
     let named = PASSED.iter().filter_map(|name| Some((*name, core.env.get(name)?)));
     let text = |(name, value): (&str, &std::ffi::OsStr)| Some((name.to_owned(), value.to_str()?.to_owned()));

@@ -29,12 +29,6 @@ impl RunDirs {
         Self { state: state_dir.to_owned(), run, root }
     }
 
-    /// The state directory.
-    #[must_use]
-    pub fn state(&self) -> &Path {
-        &self.state
-    }
-
     /// The run.
     #[must_use]
     pub fn run(&self) -> RunId {

@@ -17,12 +17,17 @@ use crate::proc::{User, give};
 /// Everybody may pass, only the owner may list and write.
 const PASSABLE: u32 = 0o711;
 
-/// Gives a prepared attempt to `user`. Blocking; only root can.
-pub fn hand_over(dirs: &RunDirs, session: &str, attempt: u32, user: &User) -> Result<(), Error> {
-    let root = dirs.root();
-    let folders = [dirs.state(), &dirs.state().join("runs"), root, &root.join("attempts")];
-    let sessions = [&dirs.state().join("sessions"), &dirs.session(session)];
-    for folder in folders.into_iter().chain(sessions.map(std::path::PathBuf::as_path)) {
+/// Gives a prepared attempt, which lies below the state directory, to `user`. Blocking; only root can.
+pub fn hand_over(
+    state_dir: &Path,
+    dirs: &RunDirs,
+    session: &str,
+    attempt: u32,
+    user: &User,
+) -> Result<(), Error> {
+    let (attempts, session_dir) = (dirs.root().join("attempts"), dirs.session(session));
+    let all = attempts.ancestors().chain(session_dir.ancestors());
+    for folder in all.filter(|folder| folder.starts_with(state_dir)) {
         pass(folder).map_err(Error::file("let a user pass", folder))?;
     }
     // What was made for this attempt, and lies where nobody else could write before.

@@ -20,7 +20,7 @@ pub const SPEC_VERSION: u32 = 1;
 /// Variables that the program inherits from the daemon, and every `LC_*`.
 const INHERITED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "TZ"];
 /// PATH where the daemon has none.
-const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Names that only we set.
 pub(super) const RESERVED: &str = "MATINS_";
 

@@ -38,7 +38,8 @@ pub use own::{
 pub use rustix::process::Signal;
 pub use spawn::{LAUNCHER_MARKER, Program, exec, find_program, spawn_launcher, start, start_step};
 pub use tree::{
-    Member, all, descendants, environ_holds, kill_tree, member, signal_group, signal_member, signal_tree,
+    Member, all, descendants, environ_holds, kill_tree, launchers, member, signal_group, signal_member,
+    signal_tree,
 };
 
 pub use user::{User, become_user, find_user, give, is_root};

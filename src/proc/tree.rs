@@ -5,9 +5,12 @@
 //! is opened by pidfd and its start time compared with the scan, so a reused pid is never hit.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
 use rustix::process::{Signal, kill_process, kill_process_group};
 
@@ -119,6 +122,20 @@ pub fn environ_holds(pid: i32, name: &str, value: &str) -> Option<bool> {
     file.take(ENVIRON_MAX).read_to_end(&mut environ).ok()?;
     let wanted = format!("{name}={value}");
     Some(environ.split(|b| *b == 0).any(|entry| entry == wanted.as_bytes()))
+}
+
+/// Every launcher that `/proc` shows, of whichever daemon: its pid, its pidfd, its attempt folder.
+#[must_use]
+pub fn launchers() -> Vec<(i32, OwnedFd, PathBuf)> {
+    let look = |m: Member| {
+        // Opened first: what its command line says is then true of the process that the pidfd names.
+        let pidfd = open_pidfd(m.pid).ok()?;
+        let line = std::fs::read(format!("/proc/{}/cmdline", m.pid)).ok()?;
+        let mut words = line.split(|b| *b == 0).skip(1);
+        let dir = (words.next()? == b"__exec").then(|| words.next())??;
+        Some((m.pid, pidfd, PathBuf::from(OsStr::from_bytes(dir))))
+    };
+    all().into_iter().filter(|m| !m.zombie).filter_map(look).collect()
 }
 
 /// Sends `sig` to the process that was scanned; its pidfd if it was still that process and was reached.

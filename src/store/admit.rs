@@ -10,7 +10,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, Store, to_json};
+use super::{Error, LostSlots, Store, TellLost, outbox, to_json};
 use crate::ids::RunId;
 use crate::model::{NotRun, Overlap, Overrides, Trigger, Window};
 
@@ -79,6 +79,8 @@ pub struct Admission {
     pub choices: Vec<Choice>,
     /// Why every slot of it is left out, whatever the choices say.
     pub all_not_run: Option<NotRun>,
+    /// Makes the messages of its slots that are lost.
+    pub tell: Option<TellLost>,
 }
 
 /// What became of a pass.
@@ -172,7 +174,7 @@ fn admit_pass(
     let mut own_run = None;
     for choice in &pass.choices {
         if let Choice::Run(slot) = choice {
-            own_run = admit_slot(db, pass.schedule, slot, forced, &agent, now_ms)?;
+            own_run = admit_slot(db, pass, slot, forced, &agent, now_ms)?;
         }
     }
     for choice in &pass.choices {
@@ -187,18 +189,58 @@ fn admit_pass(
             insert_not_run(db, pass.schedule, stretch, forced.unwrap_or(*reason), into, now_ms)?;
         }
     }
+    if forced.is_none() {
+        tell_missed(db, pass, now_ms)?;
+    }
     Ok(Admitted::Done(own_run))
+}
+
+/// What a pass finds lost is told of as one stretch.
+fn tell_missed(db: &Connection, pass: &Admission, now_ms: i64) -> Result<(), Error> {
+    let Some(tell) = &pass.tell else { return Ok(()) };
+    let lost = pass.choices.iter().filter_map(|choice| match choice {
+        Choice::NotRun { nominal_ms, until_ms, count, reason: NotRun::MissedWindow, .. } => {
+            Some((*nominal_ms, *until_ms, *count))
+        }
+        _ => None,
+    });
+    let whole = lost.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1), a.2.saturating_add(b.2)));
+    let Some((first_ms, last_ms, count)) = whole else { return Ok(()) };
+    let reason = NotRun::MissedWindow;
+    tell_lost(db, tell, &LostSlots { first_ms, last_ms, count, reason, in_the_way: None }, now_ms)
+}
+
+fn tell_lost(db: &Connection, tell: &TellLost, lost: &LostSlots, now_ms: i64) -> Result<(), Error> {
+    (tell.0)(lost).iter().try_for_each(|delivery| outbox::insert(db, delivery, None, now_ms))
+}
+
+/// Tells of a slot that this transaction left out.
+fn tell_skipped(
+    db: &Connection,
+    tell: &TellLost,
+    nominal_ms: i64,
+    reason: NotRun,
+    in_the_way: Option<i64>,
+    now_ms: i64,
+) -> Result<(), Error> {
+    let id = |number| {
+        let sql = "SELECT id FROM runs WHERE number = ?1";
+        db.prepare_cached(sql)?.query_row([number], |row| super::run_id(row, "id")).optional()
+    };
+    let in_the_way = in_the_way.map(id).transpose()?.flatten();
+    let lost = LostSlots { first_ms: nominal_ms, last_ms: nominal_ms, count: 1, reason, in_the_way };
+    tell_lost(db, tell, &lost, now_ms)
 }
 
 fn admit_slot(
     db: &Connection,
-    schedule: i64,
+    pass: &Admission,
     slot: &SlotRun,
     forced: Option<NotRun>,
     agent: &Agent,
     now_ms: i64,
 ) -> Result<Option<i64>, Error> {
-    let nominal_ms = slot.window.end_ms;
+    let (schedule, nominal_ms) = (pass.schedule, slot.window.end_ms);
     let refused = match (forced, slot.run.overlap) {
         (Some(reason), _) => Some((reason, None)),
         (None, Overlap::Skip) if agent.active.is_some() => Some((NotRun::Overlap, agent.active)),
@@ -210,6 +252,9 @@ fn admit_slot(
     if let Some((reason, evidence)) = refused {
         let stretch = Stretch { nominal_ms, until_ms: nominal_ms, count: 1 };
         insert_not_run(db, schedule, stretch, reason, evidence, now_ms)?;
+        if let Some(tell) = &pass.tell {
+            tell_skipped(db, tell, nominal_ms, reason, evidence, now_ms)?;
+        }
         return Ok(None);
     }
     let run = insert_run(db, &slot.run, Some((schedule, slot)), None, now_ms)?;

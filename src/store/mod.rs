@@ -15,12 +15,15 @@
 mod admit;
 mod checkpoint;
 mod definitions;
+mod endpoints;
 mod error;
 mod events;
 mod ledger;
 mod migrate;
 mod notices;
 mod outbox;
+mod overdue;
+mod previous;
 mod reader;
 mod run;
 mod settle;
@@ -36,10 +39,15 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
+pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use ledger::{SlotFilter, SlotRow};
-pub use outbox::{AttemptRecord, DeliveryFilter, DeliveryRow, DueDelivery, NewDelivery};
+pub use outbox::{
+    AGENT_COMMAND, AttemptRecord, AttemptRow, DAEMON_COMMAND, DeliveryFilter, DeliveryRow, DueDelivery,
+    LostSlots, NewDelivery, TellLost, UnderWay,
+};
+pub use overdue::LastSuccess;
 pub use reader::READERS;
 pub use run::{Cancelled, Claim, Claimed, Finish};
 pub use settle::Unsettled;
@@ -116,6 +124,11 @@ impl Store {
     #[must_use]
     pub fn counts(&self) -> &Counts {
         self.writer.counts()
+    }
+
+    /// An empty write: comes back when the writer has got to it.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.writer.write(|_| Ok(())).await
     }
 
     /// The result of SQLite's `integrity_check`: `ok`, or what is broken.

@@ -1,13 +1,21 @@
 //! The outbox: deliveries and their attempts.
 //!
-//! A delivery is a row made in the transaction that finished the run, so a crash can repeat an
-//! attempt but cannot lose one. Its id stays the same for every attempt and every redelivery.
+//! A delivery is a row made in the transaction that made what it tells of, so a crash can repeat an
+//! attempt but cannot lose one. Its id stays the same for every attempt and every redelivery. Where
+//! the endpoint said that it is gone the row is born as a dead letter: kept, replayable, not sent.
+//!
+//! What may be told of once only names itself by `once`; a second row of that name for the same
+//! endpoint is left out in silence, so whoever tells may tell again after a crash.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::endpoints::{self, Change};
 use super::{Error, Store, json, to_json, word};
-use crate::ids::DeliveryId;
-use crate::model::{DeliveryState, SecretSource, WebhookEvent};
+use crate::ids::{DeliveryId, RunId};
+use crate::model::{DeliveryState, Format, NotRun, SecretSource, WebhookEvent};
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
@@ -22,8 +30,43 @@ pub struct NewDelivery {
     pub secret: Option<SecretSource>,
     /// Whether the address may be private: URLs of files may, URLs of callers may not.
     pub private: bool,
+    /// The shape of the message.
+    pub format: Format,
+    /// The agent's number; `None`: that of the run, where it tells of one.
+    pub agent: Option<i64>,
+    /// What may be told of once only.
+    pub once: Option<String>,
     /// The body, byte for byte as it is signed.
     pub body: String,
+}
+
+/// Slots of one schedule that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostSlots {
+    /// First nominal instant, Unix ms.
+    pub first_ms: i64,
+    /// Last nominal instant, Unix ms.
+    pub last_ms: i64,
+    /// Slots.
+    pub count: u64,
+    /// Why.
+    pub reason: NotRun,
+    /// The run in the way, where one was.
+    pub in_the_way: Option<RunId>,
+}
+
+/// Makes the messages that tell of lost slots. Only the admitting transaction knows which are lost,
+/// so it is called there: it does not wait, read or write.
+#[derive(Clone)]
+pub struct TellLost(pub Arc<Tell>);
+
+/// The messages of one stretch of lost slots.
+type Tell = dyn Fn(&LostSlots) -> Vec<NewDelivery> + Send + Sync;
+
+impl std::fmt::Debug for TellLost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TellLost")
+    }
 }
 
 /// A delivery that is due.
@@ -39,10 +82,37 @@ pub struct DueDelivery {
     pub secret: Option<SecretSource>,
     /// Whether the address may be private.
     pub private: bool,
+    /// The shape of the message.
+    pub format: Format,
+    /// What it tells.
+    pub event: WebhookEvent,
+    /// The agent's number.
+    pub agent: Option<i64>,
     /// The body.
     pub body: String,
     /// Attempts that failed in this round.
     pub failed: usize,
+}
+
+impl DueDelivery {
+    /// What shares its fate: its URL, and of an agent's own command the agent too.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        endpoint_key(&self.url, self.agent)
+    }
+}
+
+/// URL of a delivery to an agent's `on_failure:` command.
+pub const AGENT_COMMAND: &str = "on_failure:agent";
+/// URL of a delivery to the daemon's `on_failure:` command.
+pub const DAEMON_COMMAND: &str = "on_failure:daemon";
+
+/// The endpoint behind a URL. The commands of two agents are two endpoints.
+fn endpoint_key(url: &str, agent: Option<i64>) -> String {
+    match agent {
+        Some(agent) if url == AGENT_COMMAND => format!("{url}:{agent}"),
+        _ => url.to_owned(),
+    }
 }
 
 /// One attempt as it is kept.
@@ -50,6 +120,10 @@ pub struct DueDelivery {
 pub struct AttemptRecord {
     /// The delivery's number.
     pub number: i64,
+    /// Its endpoint, by [`DueDelivery::endpoint`].
+    pub endpoint: String,
+    /// Whether the endpoint said that it is gone.
+    pub gone: bool,
     /// When it began, Unix ms.
     pub at_ms: i64,
     /// How long it took, ms.
@@ -73,6 +147,8 @@ pub struct DeliveryFilter {
     pub state: Option<DeliveryState>,
     /// Only those of this run, by number.
     pub run: Option<i64>,
+    /// Only this one, by number.
+    pub number: Option<i64>,
     /// Only rows with a smaller number.
     pub before: Option<i64>,
     /// At most so many.
@@ -87,7 +163,11 @@ pub struct DeliveryRow {
     /// Its id.
     pub id: DeliveryId,
     /// The run it tells of.
-    pub run: Option<crate::ids::RunId>,
+    pub run: Option<RunId>,
+    /// The agent it tells of, by id.
+    pub agent: Option<String>,
+    /// The shape of the message.
+    pub format: Format,
     /// What it tells.
     pub event: WebhookEvent,
     /// Where to.
@@ -108,42 +188,76 @@ pub struct DeliveryRow {
     pub last_error: Option<String>,
 }
 
+/// One kept attempt.
+#[derive(Debug, Clone)]
+pub struct AttemptRow {
+    /// Its number, from 1.
+    pub attempt: i64,
+    /// When it began, Unix ms.
+    pub at_ms: i64,
+    /// How long it took, ms.
+    pub duration_ms: i64,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The first bytes of the answer.
+    pub response: Vec<u8>,
+}
+
+/// What is being sent already.
+#[derive(Debug, Clone, Default)]
+pub struct UnderWay {
+    /// Numbers of the deliveries.
+    pub numbers: Vec<i64>,
+    /// How many of them each endpoint has.
+    pub endpoints: HashMap<String, usize>,
+}
+
 impl Store {
-    /// Deliveries that are due at `now_ms`, oldest first, leaving out the numbers in `except`.
+    /// Deliveries that are due at `now_ms`, oldest first, at most `limit` and at most `per_endpoint`
+    /// of one endpoint, both counted with those that are under way. However many wait for an
+    /// endpoint that is full, those of the others are found.
     pub async fn due_deliveries(
         &self,
         now_ms: i64,
-        except: Vec<i64>,
+        under_way: UnderWay,
         limit: usize,
+        per_endpoint: usize,
     ) -> Result<Vec<DueDelivery>, Error> {
-        self.readers.read(move |db| due(db, now_ms, &except, limit)).await
+        self.readers.read(move |db| due(db, now_ms, under_way, limit, per_endpoint)).await
     }
 
-    /// When the next delivery is due, Unix ms, leaving out the numbers in `except`.
-    pub async fn next_delivery(&self, except: Vec<i64>) -> Result<Option<i64>, Error> {
+    /// When the first delivery is due that is not due at `now_ms`, Unix ms.
+    pub async fn next_delivery(&self, now_ms: i64) -> Result<Option<i64>, Error> {
         self.readers
             .read(move |db| {
-                let sql = "SELECT number, next_at FROM deliveries WHERE state = 'PENDING' ORDER BY next_at";
-                let mut statement = db.prepare_cached(sql)?;
-                let mut rows = statement.query([])?;
-                while let Some(row) = rows.next()? {
-                    if !except.contains(&row.get(0)?) {
-                        return Ok(Some(row.get(1)?));
-                    }
-                }
-                Ok(None)
+                let sql = "SELECT min(next_at) FROM deliveries WHERE state = 'PENDING' AND next_at > ?1";
+                Ok(db.prepare_cached(sql)?.query_row([now_ms], |row| row.get(0))?)
             })
             .await
     }
 
-    /// Keeps an attempt and moves the delivery on.
-    pub async fn record_attempt(&self, record: AttemptRecord) -> Result<(), Error> {
-        self.writer.write(move |db| insert_attempt(db, &record)).await
+    /// Keeps an attempt and moves the delivery on; what that made of its endpoint. Where the endpoint
+    /// is disabled by it, `gone` are the messages that tell the others.
+    pub async fn record_attempt(
+        &self,
+        record: AttemptRecord,
+        gone: Vec<NewDelivery>,
+    ) -> Result<Change, Error> {
+        self.writer.write(move |db| insert_attempt(db, &record, &gone)).await
     }
 
-    /// Makes a delivery that belongs to no run.
-    pub async fn add_delivery(&self, delivery: NewDelivery, now_ms: i64) -> Result<(), Error> {
-        self.writer.write(move |db| insert(db, &delivery, None, now_ms)).await
+    /// Every attempt of a delivery, oldest first.
+    pub async fn attempts(&self, delivery: i64) -> Result<Vec<AttemptRow>, Error> {
+        self.readers.read(move |db| attempts(db, delivery)).await
+    }
+
+    /// Makes deliveries that belong to no run.
+    pub async fn add_deliveries(&self, deliveries: Vec<NewDelivery>, now_ms: i64) -> Result<(), Error> {
+        self.writer
+            .write(move |db| deliveries.iter().try_for_each(|delivery| insert(db, delivery, None, now_ms)))
+            .await
     }
 
     /// Makes a delivery due again, whatever its state, with a full round of attempts; `false` if there is none.
@@ -164,15 +278,24 @@ impl Store {
 
 pub(super) fn insert(db: &Connection, new: &NewDelivery, run: Option<i64>, now_ms: i64) -> Result<(), Error> {
     let secret = new.secret.as_ref().map(|s| to_json("deliveries", s)).transpose()?;
-    let sql = "INSERT INTO deliveries (id, run, type, url, secret, private, body, state, next_at, created_at, updated_at)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'PENDING', ?8, ?8, ?8)";
+    // A ping is somebody's wish to know, also of an endpoint that is disabled.
+    let sql = "INSERT INTO deliveries (id, run, agent, type, url, secret, private, format, once, body, state, next_at,
+                                       created_at, updated_at)
+               SELECT ?1, ?2, coalesce(?3, (SELECT agent FROM runs WHERE number = ?2)), ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+                      iif(gone, 'EXHAUSTED', 'PENDING'), iif(gone, NULL, ?11), ?11, ?11
+               FROM (SELECT ?4 <> 'ping' AND EXISTS (SELECT 1 FROM endpoints WHERE url = ?5 AND disabled_at IS NOT NULL)
+                            AS gone)
+               WHERE true ON CONFLICT (once, url) WHERE once IS NOT NULL DO NOTHING";
     db.prepare_cached(sql)?.execute(params![
         new.id.as_str(),
         run,
+        new.agent,
         new.event.as_str(),
         new.url,
         secret,
         new.private,
+        new.format.as_str(),
+        new.once,
         new.body,
         now_ms
     ])?;
@@ -186,38 +309,60 @@ fn delivery_id(row: &rusqlite::Row<'_>, column: &str) -> Result<DeliveryId, rusq
     })
 }
 
-fn due(db: &Connection, now_ms: i64, except: &[i64], limit: usize) -> Result<Vec<DueDelivery>, Error> {
-    let sql = "SELECT number, id, url, secret, private, body, failed FROM deliveries
+fn due(
+    db: &Connection,
+    now_ms: i64,
+    mut under_way: UnderWay,
+    limit: usize,
+    per_endpoint: usize,
+) -> Result<Vec<DueDelivery>, Error> {
+    let sql = "SELECT number, id, type, url, secret, private, format, agent, body, failed FROM deliveries
                WHERE state = 'PENDING' AND next_at <= ?1 ORDER BY next_at";
+    let room = limit.saturating_sub(under_way.numbers.len());
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query([now_ms])?;
     let mut found = Vec::new();
-    while found.len() < limit {
+    while found.len() < room {
         let Some(row) = rows.next()? else { break };
-        let number = row.get(0)?;
-        if except.contains(&number) {
+        let (number, agent) = (row.get(0)?, row.get(7)?);
+        let url: String = row.get(3)?;
+        if under_way.numbers.contains(&number) {
             continue;
         }
+        let taken = under_way.endpoints.entry(endpoint_key(&url, agent)).or_default();
+        if *taken >= per_endpoint {
+            continue;
+        }
+        *taken += 1;
         found.push(DueDelivery {
             number,
             id: delivery_id(row, "id")?,
-            url: row.get(2)?,
+            event: word(row, "type")?,
+            url,
             secret: json(row, "secret")?,
-            private: row.get(4)?,
-            body: row.get(5)?,
-            failed: row.get::<_, i64>(6)?.try_into().unwrap_or(0),
+            private: row.get(5)?,
+            format: word(row, "format")?,
+            agent,
+            body: row.get(8)?,
+            failed: row.get::<_, i64>(9)?.try_into().unwrap_or(0),
         });
     }
     Ok(found)
 }
 
-fn insert_attempt(db: &Connection, record: &AttemptRecord) -> Result<(), Error> {
+fn insert_attempt(db: &Connection, record: &AttemptRecord, gone: &[NewDelivery]) -> Result<Change, Error> {
+    let ended_ms = record.at_ms.saturating_add(record.duration_ms);
+    let after = endpoints::after_attempt(db, record, ended_ms)?;
+    // One that was on its way when its endpoint was disabled is not tried again.
+    let (state, next_at_ms) = match record.state {
+        DeliveryState::Pending if after.disabled => (DeliveryState::Exhausted, None),
+        state => (state, record.next_at_ms),
+    };
     let failed = record.state != DeliveryState::Delivered;
     let sql = "UPDATE deliveries SET state = ?2, next_at = ?3, attempts = attempts + 1, failed = failed + ?4, updated_at = ?5
                WHERE number = ?1 RETURNING attempts";
-    let ended_ms = record.at_ms.saturating_add(record.duration_ms);
     let attempt: i64 = db.prepare_cached(sql)?.query_row(
-        params![record.number, record.state.as_str(), record.next_at_ms, i64::from(failed), ended_ms],
+        params![record.number, state.as_str(), next_at_ms, i64::from(failed), ended_ms],
         |row| row.get(0),
     )?;
     let sql = "INSERT INTO delivery_attempts (delivery, attempt, at, duration_ms, status, error, response)
@@ -231,12 +376,35 @@ fn insert_attempt(db: &Connection, record: &AttemptRecord) -> Result<(), Error> 
         record.error,
         record.response
     ])?;
-    Ok(())
+    if after.change == Change::Disabled {
+        for delivery in gone {
+            insert(db, delivery, None, record.at_ms)?;
+        }
+    }
+    Ok(after.change)
+}
+
+fn attempts(db: &Connection, delivery: i64) -> Result<Vec<AttemptRow>, Error> {
+    let sql = "SELECT attempt, at, duration_ms, status, error, response FROM delivery_attempts
+               WHERE delivery = ?1 ORDER BY attempt";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map([delivery], |row| {
+        Ok(AttemptRow {
+            attempt: row.get(0)?,
+            at_ms: row.get(1)?,
+            duration_ms: row.get(2)?,
+            status: row.get(3)?,
+            error: row.get(4)?,
+            response: row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default(),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn list(db: &Connection, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, Error> {
     // One statement for each way in, so that each has its index.
     let (from, condition) = match (filter.run, filter.state) {
+        _ if filter.number.is_some() => ("deliveries d", "d.number = ?5 AND ?1 IS ?1 AND ?2 IS ?2"),
         (Some(_), _) => ("deliveries d", "d.run = ?2 AND (?1 IS NULL OR d.state = ?1)"),
         (None, Some(DeliveryState::Exhausted)) => (
             "deliveries d INDEXED BY deliveries_dead",
@@ -246,22 +414,25 @@ fn list(db: &Connection, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, Er
     };
     let sql = format!(
         "SELECT d.number, d.id, r.id AS run_id, d.type, d.url, d.state, d.attempts, d.next_at, d.created_at,
-                d.updated_at, a.status, a.error
+                d.updated_at, a.status, a.error, g.id AS agent_id, d.format
          FROM {from}
          LEFT JOIN runs r ON r.number = d.run
+         LEFT JOIN agents g ON g.number = coalesce(d.agent, r.agent)
          LEFT JOIN delivery_attempts a ON a.delivery = d.number AND a.attempt = d.attempts
-         WHERE {condition} AND d.number < coalesce(?3, 9223372036854775807)
+         WHERE {condition} AND d.number < coalesce(?3, 9223372036854775807) AND ?5 IS ?5
          ORDER BY d.number DESC LIMIT ?4"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let rows = statement.query_map(
-        params![filter.state.map(DeliveryState::as_str), filter.run, filter.before, limit],
+        params![filter.state.map(DeliveryState::as_str), filter.run, filter.before, limit, filter.number],
         |row| {
             Ok(DeliveryRow {
                 number: row.get(0)?,
                 id: delivery_id(row, "id")?,
-                run: row.get::<_, Option<Vec<u8>>>(2)?.and_then(|b| crate::ids::RunId::from_slice(&b)),
+                run: row.get::<_, Option<Vec<u8>>>(2)?.and_then(|b| RunId::from_slice(&b)),
+                agent: row.get("agent_id")?,
+                format: word(row, "format")?,
                 event: word(row, "type")?,
                 url: row.get(4)?,
                 state: word(row, "state")?,

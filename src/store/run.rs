@@ -52,6 +52,8 @@ pub struct Finish {
     pub outcome: Outcome,
     /// The messages that tell of it.
     pub deliveries: Vec<NewDelivery>,
+    /// Whether its result differs from that of the success before, where somebody asked.
+    pub changed: Option<bool>,
     /// When it ended, Unix ms.
     pub at_ms: i64,
 }
@@ -351,6 +353,10 @@ fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
         let sql = "INSERT INTO run_details (run, result, usage) VALUES (?1, ?2, ?3)
                    ON CONFLICT (run) DO UPDATE SET result = excluded.result, usage = excluded.usage";
         db.prepare_cached(sql)?.execute(params![number, result, usage])?;
+    }
+    if finish.changed.is_some() {
+        let sql = "UPDATE runs SET changed = ?2 WHERE number = ?1";
+        db.prepare_cached(sql)?.execute(params![number, finish.changed])?;
     }
     for delivery in &finish.deliveries {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;

@@ -57,6 +57,7 @@ impl Fixture {
             to_ms: nominal_ms,
             choices: vec![Choice::Run(Box::new(slot))],
             all_not_run: None,
+            tell: None,
         }
     }
 
@@ -82,7 +83,17 @@ impl Fixture {
 
     async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<(), Error> {
         let Claimed { number, id, epoch, .. } = *claimed;
-        self.store.finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), at_ms: 4_000 }).await
+        self.store
+            .finish(Finish {
+                number,
+                id,
+                epoch,
+                outcome,
+                deliveries: Vec::new(),
+                changed: None,
+                at_ms: 4_000,
+            })
+            .await
     }
 
     async fn claim_one(&self) -> Claimed {
@@ -205,7 +216,7 @@ async fn a_cancel_before_the_start_holds_the_claim() {
     let Claim { number, id, epoch } = *claim;
     let outcome = Outcome::failed(failure);
     f.store
-        .finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), at_ms: 2_700 })
+        .finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), changed: None, at_ms: 2_700 })
         .await
         .unwrap();
     let again = f.store.request_cancel(id, "bob".to_owned(), 2_800).await.unwrap();
@@ -237,6 +248,9 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         url: "http://127.0.0.1:1/".to_owned(),
         secret: None,
         private: true,
+        format: crate::model::Format::Standard,
+        agent: None,
+        once: None,
         body: "{}".to_owned(),
     };
     let Claimed { number, id, .. } = claimed;
@@ -246,18 +260,21 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         epoch,
         outcome: Outcome::default(),
         deliveries: vec![delivery.clone()],
+        changed: None,
         at_ms: 4_000,
     };
     assert!(f.store.finish(finish(Epoch(99))).await.is_err());
     assert!(
-        f.store.due_deliveries(9_000, Vec::new(), 9).await.unwrap().is_empty(),
+        f.store.due_deliveries(9_000, UnderWay::default(), 9, 4).await.unwrap().is_empty(),
         "nothing of a refused end"
     );
     f.store.finish(finish(claimed.epoch)).await.unwrap();
-    let due = f.store.due_deliveries(9_000, Vec::new(), 9).await.unwrap();
+    let due = f.store.due_deliveries(9_000, UnderWay::default(), 9, 4).await.unwrap();
     assert_eq!(due.len(), 1);
     let record = |state, next_at_ms| AttemptRecord {
         number: due[0].number,
+        endpoint: due[0].endpoint(),
+        gone: false,
         at_ms: 5_000,
         duration_ms: 10,
         status: Some(500),
@@ -266,10 +283,13 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         state,
         next_at_ms,
     };
-    f.store.record_attempt(record(crate::model::DeliveryState::Pending, Some(20_000))).await.unwrap();
-    assert!(f.store.due_deliveries(9_000, Vec::new(), 9).await.unwrap().is_empty());
-    assert_eq!(f.store.next_delivery(Vec::new()).await.unwrap(), Some(20_000));
-    f.store.record_attempt(record(crate::model::DeliveryState::Exhausted, None)).await.unwrap();
+    f.store
+        .record_attempt(record(crate::model::DeliveryState::Pending, Some(20_000)), Vec::new())
+        .await
+        .unwrap();
+    assert!(f.store.due_deliveries(9_000, UnderWay::default(), 9, 4).await.unwrap().is_empty());
+    assert_eq!(f.store.next_delivery(9_000).await.unwrap(), Some(20_000));
+    f.store.record_attempt(record(crate::model::DeliveryState::Exhausted, None), Vec::new()).await.unwrap();
     assert!(f.store.redeliver(delivery.id.clone(), 30_000).await.unwrap());
     let row = &f.store.deliveries(DeliveryFilter { limit: 1, ..DeliveryFilter::default() }).await.unwrap()[0];
     assert_eq!((row.attempts, row.state), (2, crate::model::DeliveryState::Pending));

@@ -9,11 +9,14 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
-use super::{Secret, explain, sign};
+use super::format::{Ntfy, header};
+use super::{Secrets, explain};
 use crate::ids::DeliveryId;
+use crate::model::Format;
 use crate::net::{self, Reach, check_url};
+use crate::secret::{ExposeSecret as _, SecretString};
 use crate::time::{Clock, human_duration, millis};
 
 /// Most bytes of an answer that are read and kept; then the connection is dropped.
@@ -34,13 +37,26 @@ impl Default for Timeouts {
     }
 }
 
+/// How a message shows where it is from.
+#[derive(Debug, Clone, Copy)]
+pub enum Auth<'a> {
+    /// Not at all.
+    None,
+    /// By its signature.
+    Signed(&'a Secrets),
+    /// By an access token, as ntfy asks for.
+    Token(&'a SecretString),
+}
+
 /// Where a message goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Endpoint<'a> {
     /// Its URL, http or https.
     pub url: &'a str,
-    /// Signs the message; without one it is unsigned.
-    pub secret: Option<&'a Secret>,
+    /// How the message shows where it is from.
+    pub auth: Auth<'a>,
+    /// The shape of its messages.
+    pub format: Format,
     /// Which addresses it may have.
     pub reach: Reach,
 }
@@ -75,8 +91,8 @@ pub struct Sender {
 }
 
 /// An answer's head, and as much of its body as was read.
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -126,22 +142,30 @@ impl Sender {
     ) -> Result<Answer, String> {
         let url = check_url(endpoint.url, endpoint.reach).map_err(|e| e.to_string())?;
         let timestamp_s = now_ms.div_euclid(1000);
-        let mut request = self
+        let request = self
             .client(endpoint.reach)?
             .post(url.clone())
-            .header(CONTENT_TYPE, "application/json")
             .header(standardwebhooks::HEADER_WEBHOOK_ID, id.as_str())
-            .header(standardwebhooks::HEADER_WEBHOOK_TIMESTAMP, timestamp_s)
-            .body(body.to_owned());
-        if let Some(secret) = endpoint.secret {
-            let signature = sign(secret, id, timestamp_s, body);
-            request = request.header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, signature);
-        }
+            .header(standardwebhooks::HEADER_WEBHOOK_TIMESTAMP, timestamp_s);
+        let request = shaped(request, endpoint.format, body)?;
+        let request = match endpoint.auth {
+            Auth::None => request,
+            Auth::Signed(secrets) => {
+                let signature = secrets.sign(id, timestamp_s, body);
+                request.header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, signature)
+            }
+            Auth::Token(token) => request.bearer_auth(token.expose_secret()),
+        };
+        self.send(request, &url).await
+    }
+
+    /// Sends a request and reads its answer, both within the total time-out.
+    pub(super) async fn send(&self, request: RequestBuilder, url: &Url) -> Result<Answer, String> {
         let deadline = tokio::time::Instant::now() + self.timeouts.total;
         match tokio::time::timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => Ok(Answer::read(response, deadline).await),
-            Ok(Err(e)) => Err(explain::request(&e, &url, self.timeouts.connect)),
-            Err(_) => Err(self.timed_out(&url)),
+            Ok(Err(e)) => Err(explain::request(&e, url, self.timeouts.connect)),
+            Err(_) => Err(self.timed_out(url)),
         }
     }
 
@@ -150,7 +174,7 @@ impl Sender {
         format!("timed out after {total} while waiting for an answer of {}", explain::place(url))
     }
 
-    fn client(&self, reach: Reach) -> Result<&Client, String> {
+    pub(super) fn client(&self, reach: Reach) -> Result<&Client, String> {
         let cell = match reach {
             Reach::PublicOnly => &self.public,
             Reach::PrivateToo => &self.private,
@@ -163,6 +187,25 @@ impl Sender {
             why.map_or_else(|| e.to_string(), |why| format!("{e}: {why}"))
         })?;
         Ok(cell.get_or_init(|| client))
+    }
+}
+
+/// Puts a stored body into the shape of its format.
+fn shaped(request: RequestBuilder, format: Format, body: &str) -> Result<RequestBuilder, String> {
+    match format {
+        Format::Standard | Format::Slack => {
+            Ok(request.header(CONTENT_TYPE, "application/json").body(body.to_owned()))
+        }
+        Format::Ntfy => {
+            let Ntfy { title, priority, tags, message } =
+                serde_json::from_str(body).map_err(|e| format!("the stored message cannot be read: {e}"))?;
+            Ok(request
+                .header(CONTENT_TYPE, "text/plain; charset=utf-8")
+                .header("Title", header(&title))
+                .header("Priority", priority.to_string())
+                .header("Tags", header(&tags))
+                .body(message))
+        }
     }
 }
 

@@ -2,20 +2,31 @@
 //!
 //! The wire is Standard Webhooks: a JSON body `{type, timestamp, data}` and the headers
 //! `webhook-id`, `webhook-timestamp` and `webhook-signature`, so receivers verify with a library
-//! that exists. An attempt is exactly one POST; when to try again and when to give up is the
+//! that exists. Two more shapes reach people without a receiver of one's own, `slack` and `ntfy`. An attempt is exactly one POST; when to try again and when to give up is the
 //! deliverer's business, which keeps every attempt in a row. A receiver can cost an attempt its
 //! time-out and 16 KiB, never more, and what it answered never becomes an order: redirects are
 //! failures.
 
 mod attempt;
 mod explain;
+mod format;
+mod knock;
+mod notice;
 mod secret;
 
 use serde::Serialize;
 use serde_json::Value;
 
-pub use attempt::{Attempt, Endpoint, RESPONSE_MAX, Sender, Timeouts};
-pub use secret::{MIN_SECRET_BYTES, Secret, SecretError, generate_secret, sign};
+pub use attempt::{Attempt, Auth, Endpoint, RESPONSE_MAX, Sender, Timeouts};
+pub use format::{body, plain_text};
+pub use knock::{KNOCK_TEXT_MAX, knock_url};
+pub use secret::{MIN_SECRET_BYTES, SECRETS_MAX, SecretError, Secrets, generate_secret};
+
+/// Host and port of a URL; the rest may hold a token and is for nobody's eyes.
+#[must_use]
+pub fn place(url: &str) -> String {
+    url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| explain::place(&url))
+}
 
 /// The body of a message: `type`, `timestamp` (RFC 3339, milliseconds, UTC) and `data`, in this
 /// order. What is signed and sent is this text, byte for byte, on every attempt.

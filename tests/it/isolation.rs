@@ -80,7 +80,7 @@ impl Stand {
             ("MATINS", program.clone()),
         ]);
         let mut daemon = Binary::unstarted(home);
-        daemon.exe = program;
+        daemon.program = program;
         daemon.env.push(("CREDENTIALS_DIRECTORY".into(), path_of(&daemon, "credentials")));
         let mut stand = Self { daemon, other: String::new(), _programs: programs };
         stand.agent("probe", script, &env, more);
@@ -135,8 +135,8 @@ impl Stand {
     }
 }
 
-fn path_of(daemon: &Binary, name: &str) -> std::ffi::OsString {
-    daemon.home.path().join(name).into_os_string()
+fn path_of(daemon: &Binary, name: &str) -> String {
+    daemon.home.path().join(name).to_str().unwrap().to_owned()
 }
 
 fn own(path: &Path) {
@@ -291,7 +291,7 @@ fn another_user_of_the_socket_may_trigger_and_not_administer() {
     let ask = |uid: u32, args: &[&str]| {
         let (user, group) = (format!("--reuid={uid}"), format!("--regid={uid}"));
         let mut command = std::process::Command::new("setpriv");
-        command.args([&user, &group, "--clear-groups"]).arg(&stand.daemon.exe).args(args);
+        command.args([&user, &group, "--clear-groups"]).arg(&stand.daemon.program).args(args);
         command.arg("--socket").arg(stand.daemon.home.socket()).current_dir("/").output().unwrap()
     };
     for (uid, args, code) in [

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use matins::engine::PingTarget;
 use matins::model::{DeliveryState, Overrides, RunState};
 use matins::store::{DeliveryFilter, DeliveryRow};
 use serde_json::json;
@@ -199,15 +200,97 @@ fn a_ping_reaches_the_endpoints() {
     home.agent("a", "true", &hooked(&receiver.url, ""));
     home.agent("silent", "true", "");
     let daemon = TestDaemon::start(home);
-    let sent = daemon.block_on(daemon.core().ping("a".parse().ok())).unwrap();
+    let sent = daemon.block_on(daemon.core().ping(PingTarget::Agent("a".parse().unwrap()))).unwrap();
     assert_eq!(sent.len(), 1);
     wait_state(&daemon, DeliveryState::Delivered);
     assert_eq!(receiver.received()[0].json()["type"], "ping");
-    assert!(daemon.block_on(daemon.core().ping("silent".parse().ok())).is_err());
+    assert!(daemon.block_on(daemon.core().ping(PingTarget::Agent("silent".parse().unwrap()))).is_err());
+}
+
+#[test]
+fn an_endpoint_that_is_gone_gets_nothing_more_and_the_others_hear_of_it() {
+    let (gone, other) = (TestReceiver::start(), TestReceiver::start());
+    gone.answer([Answer::Status(410)]);
+    let home = Home::new();
+    let hooks = format!(
+        "webhooks: [ {{ url: \"{}\" }}, {{ url: \"{}\", events: [endpoint.disabled] }} ]\n",
+        gone.url, other.url
+    );
+    home.agent("a", "true", &hooks);
+    let mut daemon = TestDaemon::start(home);
+    let trigger = |daemon: &TestDaemon| {
+        let run = daemon.trigger("a");
+        daemon.wait_end(run);
+    };
+    trigger(&daemon);
+    eventually_sync("the other hears", || (other.received().len() == 1).then_some(()));
+    let body = other.received()[0].json();
+    assert_eq!(body["type"], "endpoint.disabled");
+    assert_eq!(
+        format!("http://{}/hook", body["data"]["host"].as_str().unwrap()),
+        gone.url,
+        "no path is told"
+    );
+    daemon.restart();
+    trigger(&daemon);
+    let dead = |n: usize| {
+        let rows = deliveries(&daemon);
+        let to_it: Vec<_> = rows.into_iter().filter(|d| d.url == gone.url).collect();
+        assert!(to_it.iter().all(|d| d.state == DeliveryState::Exhausted), "{to_it:#?}");
+        assert_eq!(to_it.len(), n);
+        to_it
+    };
+    assert_eq!(dead(2)[0].attempts, 0);
+    assert_eq!(gone.received().len(), 1, "nothing more is sent");
+    let alerting = daemon.block_on(daemon.core().alerting()).unwrap();
+    assert_eq!((alerting.disabled[0].endpoint.as_str(), alerting.exhausted), (gone.url.as_str(), 2));
+    assert!(daemon.block_on(daemon.core().enable_endpoint(gone.url.clone())).unwrap());
+    assert!(!daemon.block_on(daemon.core().enable_endpoint(gone.url.clone())).unwrap());
+    trigger(&daemon);
+    eventually_sync("it hears again", || (gone.received().len() == 2).then_some(()));
+    let missed = deliveries(&daemon).into_iter().find(|d| d.attempts == 0).unwrap();
+    daemon.block_on(daemon.core().redeliver(missed.id)).unwrap();
+    eventually_sync("and what it missed", || (gone.received().len() == 3).then_some(()));
+    eventually_sync("all is told", || {
+        deliveries(&daemon).iter().all(|d| d.state != DeliveryState::Pending).then_some(())
+    });
+}
+
+#[test]
+fn many_messages_for_a_slow_endpoint_hold_up_no_other() {
+    let (slow, quick) = (TestReceiver::start(), TestReceiver::start());
+    slow.answer(std::iter::repeat_n(Answer::Slow(Duration::from_secs(60)), 400));
+    let home = Home::new();
+    home.agent("quick", "true", &hooked(&quick.url, ""));
+    let mut daemon = TestDaemon::start(home);
+    daemon.allow_leftovers = true;
+    let backlog = (0..400).map(|n| matins::store::NewDelivery {
+        id: format!("msg_{n:032x}").parse().unwrap(),
+        event: matins::model::WebhookEvent::Ping,
+        url: slow.url.clone(),
+        secret: None,
+        private: true,
+        format: matins::model::Format::Standard,
+        agent: None,
+        once: None,
+        body: "{}".to_owned(),
+    });
+    daemon.block_on(daemon.core().store.add_deliveries(backlog.collect(), 0)).unwrap();
+    daemon.core().wake.deliverer.notify_one();
+    eventually_sync("the slow one is busy", || (slow.received().len() == 4).then_some(()));
+    let run = daemon.trigger("quick");
+    daemon.wait_end(run);
+    eventually_sync("the quick one hears", || (quick.received().len() == 1).then_some(()));
+    assert_eq!(slow.received().len(), 4);
+    daemon.crash();
 }
 
 /// Runs the check of the package `standardwebhooks` of `PyPI` on one request.
 fn python_accepts(received: &crate::support::receiver::Received, body: &str) -> bool {
+    python_accepts_with(SECRET, received, body)
+}
+
+fn python_accepts_with(secret: &str, received: &crate::support::receiver::Received, body: &str) -> bool {
     use std::io::Write as _;
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = std::env::var_os("MATINS_TEST_PYTHON")
@@ -219,7 +302,7 @@ fn python_accepts(received: &crate::support::receiver::Received, body: &str) -> 
         .collect();
     let mut child = std::process::Command::new(&python)
         .arg(root.join("tests/fixtures/verify_webhook.py"))
-        .arg(SECRET)
+        .arg(secret)
         .arg(serde_json::to_string(&headers).unwrap())
         .stdin(std::process::Stdio::piped())
         .spawn()
@@ -250,4 +333,35 @@ fn another_implementation_accepts_our_signature() {
         !python_accepts(&received, &received.body.replace("COMPLETED", "FAILED")),
         "a changed body is refused"
     );
+}
+
+#[test]
+fn a_secret_is_exchanged_without_a_restart_and_without_a_gap() {
+    const NEW: &str = "whsec_bmV3IHNlY3JldCBvZiB0aGUgcmVjZWl2ZXIsIGxvbmc=";
+    let receiver = TestReceiver::start();
+    let home = Home::new();
+    home.write("secret", SECRET);
+    let secret = format!("secret: {{ file: {} }}", home.path().join("secret").display());
+    home.agent("a", "true", &hooked(&receiver.url, &secret));
+    let daemon = TestDaemon::start(home);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    daemon.clock.set(matins::time::from_ms(i64::try_from(now.as_millis()).unwrap()));
+    let send = |n: usize| {
+        let run = daemon.trigger("a");
+        daemon.wait_end(run);
+        wait_state(&daemon, DeliveryState::Delivered);
+        eventually_sync("it is told", || {
+            (receiver.received().len() == n).then(|| receiver.received().remove(n - 1))
+        })
+    };
+    let accepted = |r: &crate::support::receiver::Received| {
+        (python_accepts_with(SECRET, r, &r.body), python_accepts_with(NEW, r, &r.body))
+    };
+    assert_eq!(accepted(&send(1)), (true, false));
+    daemon.home.write("secret", &format!("{NEW}\n{SECRET}\n"));
+    let both = send(2);
+    assert_eq!(both.header("webhook-signature").split(' ').count(), 2);
+    assert_eq!(accepted(&both), (true, true), "old and new receivers verify");
+    daemon.home.write("secret", NEW);
+    assert_eq!(accepted(&send(3)), (false, true));
 }

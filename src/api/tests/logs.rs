@@ -31,6 +31,7 @@ impl Stand {
             epoch: claimed.epoch,
             outcome: Outcome::default(),
             deliveries: Vec::new(),
+            changed: None,
             at_ms: NOW,
         };
         self.core.store.finish(finish).await.unwrap();

@@ -317,6 +317,7 @@ async fn the_ledger_is_paged() {
         to_ms: NOW + 100 * 3_600_000,
         choices: vec![not_run(1, 1), not_run(2, 1), not_run(3, 3), not_run(6, 1), not_run(7, 1)],
         all_not_run: None,
+        tell: None,
     };
     stand.core.store.admit_passes(vec![pass], NOW).await.unwrap();
     let nominal = |row: &Value| row["nominal"].as_str().unwrap()[11..13].to_owned();
@@ -337,7 +338,9 @@ async fn pings_are_deliveries() {
     let settings = "webhooks: [{ url: 'http://127.0.0.1:9/all' }]\n";
     let with = format!("{AGENT}webhooks: [{{ url: 'http://127.0.0.1:9/mine' }}]\n");
     let stand = Stand::new(&[("a", &with), ("b", AGENT)], settings).await;
-    assert_eq!(stand.post("/v1/webhooks/test", r#"{"url": "http://x"}"#).await.0, 422);
+    assert_eq!(stand.post("/v1/webhooks/test", r#"{"nonsense": "http://x"}"#).await.0, 422);
+    let (status, answer) = stand.post("/v1/webhooks/test", r#"{"url": "http://x/"}"#).await;
+    assert_eq!((status, code(&answer)), (404, "no_endpoint"), "only what a file names");
     assert_eq!(stand.post("/v1/webhooks/test", r#"{"agentId": "none"}"#).await.0, 404);
     let (status, sent) = stand.post("/v1/webhooks/test", r#"{"agentId": "a"}"#).await;
     assert_eq!((status, sent["data"]["deliveryIds"].as_array().unwrap().len()), (202, 2));

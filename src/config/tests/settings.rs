@@ -20,16 +20,11 @@ fn the_shipped_file_is_the_defaults_and_names_every_key() {
     let (read, problems) = load(&place, &[]);
     assert_eq!(problems, Vec::<String>::new());
     let defaults = place.settings();
-    for key in KEYS {
-        let value = |s: &Settings| s.entries().into_iter().find(|(k, _, _)| k == key).unwrap().1;
-        assert_eq!(value(&read), value(&defaults), "{key}");
-        if *key == "webhook_secret" {
-            continue; // `null` is no value, so its source stays the default.
-        }
-        assert!(matches!(read.source(key), ValueSource::File { .. }), "{key} is not in the file");
-        assert_eq!(defaults.source(key), ValueSource::Default);
+    for ((key, value, source), (_, default, from)) in read.entries().into_iter().zip(defaults.entries()) {
+        assert_eq!(value, default, "{key}");
+        assert!(matches!(source, ValueSource::File { .. }), "{key} is not in the file");
+        assert_eq!(from, ValueSource::Default, "{key}");
     }
-    assert!(shipped.contains("\nwebhook_secret: null\n"));
     assert_eq!(read.state_dir, place.path("var"));
     assert_eq!(read.listen.socket, place.path("var/matins.sock"));
     assert_eq!(read.drain_timeout, Duration::from_mins(1));
@@ -67,8 +62,10 @@ fn flag_over_environment_over_file_over_default() {
     assert_eq!(s.source("kill_grace"), ValueSource::File { file, line: 3 });
     assert_eq!(s.source("drain_timeout"), ValueSource::Default);
     let shown = s.entries();
-    assert_eq!(shown.len(), KEYS.len());
-    assert!(shown.iter().all(|(key, value, _)| !value.is_empty() || *key == "x"), "{shown:?}");
+    assert_eq!(shown.len(), keys::settings().len());
+    let of = |key: &str| shown.iter().find(|(k, _, _)| k == key).unwrap();
+    assert_eq!(of("max_running").1, 9);
+    assert_eq!(of("drain_timeout").1, "1m");
 }
 
 #[test]
@@ -98,6 +95,54 @@ fn mistakes_in_the_environment_are_shown_there() {
 }
 
 #[test]
+fn every_setting_is_read() {
+    let place = Place::new();
+    place.program("page.sh");
+    let pem = place.write("cert.pem", "x");
+    place.write(
+        "matins.yaml",
+        "listen: { tls: { cert: cert.pem, key: cert.pem }, allowed_hosts: [Matins.example] }\n\
+         pools: { browser: 2 }\n\
+         budget: { tokens_per_day: 1000, usd_per_day: 2.5, runs_per_day: 9 }\n\
+         wait_ceiling: 1m\n\
+         models: { full: anthropic/claude-opus, lite: openai/gpt-mini }\n\
+         kaizen_version: lite\n\
+         providers: { openai: { base_url: 'https://api.openai.com/v1/', key: { env: KEY } } }\n\
+         prices: { openai/gpt-mini: { input: 0.25, output: 2 } }\n\
+         on_failure: { command: [./page.sh], timeout: 5s }\n\
+         ping_url: https://hc.example/m\n\
+         retention: { completed: { keep: 1, days: 2 }, failed: { keep: 3, days: 4 }, logs: 5M }\n\
+         housekeeping: { backup: '@hourly', keep_backups: 3 }\n",
+    );
+    let (s, problems) = load(
+        &place,
+        &[("MATINS_CONFIG_BUDGET__USD_PER_DAY", "3.5"), ("MATINS_CONFIG_KAIZEN_VERSION", "full")],
+    );
+    assert_eq!(problems, Vec::<String>::new());
+    assert_eq!(s.listen.tls, Some(Tls { cert: pem.clone(), key: pem }));
+    assert_eq!(s.listen.allowed_hosts, ["matins.example"]);
+    assert_eq!(s.pools["browser"], 2);
+    assert_eq!(
+        (s.budget.tokens_per_day, s.budget.usd_per_day, s.budget.runs_per_day),
+        (Some(1000), Some(3.5), Some(9))
+    );
+    assert_eq!(s.source("budget.usd_per_day").to_string(), "MATINS_CONFIG_BUDGET__USD_PER_DAY");
+    assert_eq!(s.wait_ceiling, Duration::from_mins(1));
+    assert_eq!((s.models["lite"].as_str(), s.kaizen_version.as_str()), ("openai/gpt-mini", "full"));
+    assert_eq!(s.providers["openai"].key, Some(SecretSource::Env("KEY".into())));
+    let price = Price { input: 0.25, output: 2.0, cached_input: 0.25 };
+    assert_eq!(s.prices["openai/gpt-mini"], price);
+    assert_eq!(s.on_failure.as_ref().unwrap().command, [place.path("page.sh").display().to_string()]);
+    assert_eq!(s.ping_url.as_deref(), Some("https://hc.example/m"));
+    assert_eq!(
+        (s.retention.completed, s.retention.failed),
+        (Keep { keep: 1, days: 2 }, Keep { keep: 3, days: 4 })
+    );
+    assert_eq!(s.retention.logs, 5 << 20);
+    assert_eq!((s.housekeeping.backup.as_deref(), s.housekeeping.keep_backups), (Some("@hourly"), 3));
+}
+
+#[test]
 fn a_secret_has_one_source_across_layers() {
     let place = Place::new();
     place.write("matins.yaml", "webhook_secret: { file: keys/hook }\n");
@@ -120,14 +165,87 @@ const MISTAKES: Cases = &[
         &["matins.yaml:1:1 error: unknown key `socket` in settings | write `listen: { socket: PATH }`"],
     ),
     (
-        "retention: { logs: 2G }\n",
-        &["matins.yaml:1:1 error: `retention` is not available in this version | remove the key"],
+        "listen: { http: null, sokcet: x }\n",
+        &["matins.yaml:1:23 error: unknown key `sokcet` in listen | did you mean `socket`?"],
     ),
     (
-        "listen: { http: null, sokcet: x }\n",
+        "listen: { http: '127.0.0.1:7700' }\n",
         &[
-            "matins.yaml:1:11 error: `http` is not available in this version | remove the key",
-            "matins.yaml:1:23 error: unknown key `sokcet` in listen | did you mean `socket`?",
+            "matins.yaml:1:17 warning: this version checks `listen.http` and listens on the control socket only | write `http: null`",
+        ],
+    ),
+    (
+        "listen: { http: 7700, allowed_hosts: ['http://x'] }\n",
+        &[
+            "matins.yaml:1:17 error: `http` must be text, not a number | write it in quotes: \"7700\"",
+            "matins.yaml:1:39 error: `http://x` is no host name | write the name alone: `matins.example`, or with its port",
+        ],
+    ),
+    (
+        "listen: { http: 'example.com:80', tls: { cert: none.pem } }\n",
+        &[
+            "matins.yaml:1:17 error: `example.com:80` is no address and port | write e.g. `127.0.0.1:7700` or `\"[::1]:7700\"`",
+            "matins.yaml:1:40 error: `tls` has no `key` | write `{ cert: FILE, key: FILE }`",
+            "matins.yaml:1:48 error: the file $DIR/none.pem does not exist | correct the path",
+        ],
+    ),
+    (
+        "pools: { Big One: 1, gpu: 0 }\n",
+        &[
+            "matins.yaml:1:10 error: `Big One` is no name of a pool | use a-z, 0-9 and -, at most 63 characters",
+            "matins.yaml:1:27 error: `gpu` must be a whole number from 1 to 4294967295",
+        ],
+    ),
+    (
+        "models: { full: claude, lite: openai/gpt-mini }\nkaizen_version: heavy\n",
+        &[
+            "matins.yaml:1:17 error: `claude` is no model | write provider/model, e.g. `anthropic/claude-opus`",
+            "matins.yaml:2:17 error: `kaizen_version: heavy` is no alias of `models` | write it under `models:`, or name one of `lite`",
+        ],
+    ),
+    (
+        "providers: { openai: { base_url: api.openai.com, api_key: x, key: sk-1 } }\n",
+        &[
+            "matins.yaml:1:34 error: this is no URL: relative URL without a base | write an address such as `https://hooks.example/matins`",
+            "matins.yaml:1:50 error: unknown key `api_key` in provider | write `key: { env: NAME }`",
+            "matins.yaml:1:67 error: a secret is never written into a file, only where it comes from | write `{ env: NAME }`, `{ file: PATH }` or `{ credential: NAME }`",
+        ],
+    ),
+    (
+        "prices: { gpt: { input: 1 }, openai/gpt: { input: -1, output: 2, cached: 1 } }\n",
+        &[
+            "matins.yaml:1:11 error: `gpt` is no model | write provider/model, e.g. `anthropic/claude-opus`",
+            "matins.yaml:1:16 error: this price has no `output` | write `{ input: 3, output: 15 }`",
+            "matins.yaml:1:51 error: `input` must be a number from 0 to 1000000",
+            "matins.yaml:1:66 error: unknown key `cached` in price | write `cached_input:`",
+        ],
+    ),
+    (
+        "budget: { usd_per_day: -1, runs_per_day: ~ }\n",
+        &["matins.yaml:1:24 error: `usd_per_day` must be a number from 0 to 1000000000"],
+    ),
+    (
+        "retention: { completed: { keep: many }, keep: 5, logs: 0 }\n",
+        &[
+            "matins.yaml:1:33 error: `keep` must be a whole number, not text",
+            "matins.yaml:1:41 error: unknown key `keep` in retention | write it under `completed:` or `failed:`",
+            "matins.yaml:1:56 error: `0` is not a size | write e.g. `512K`, `64M` or `2G`",
+        ],
+    ),
+    (
+        "housekeeping: { backup: daily, keep_backups: 0 }\n",
+        &[
+            "matins.yaml:1:25 error: \"daily\" has 1 fields | a pattern has 5, 6 with leading seconds, 7 with a trailing year too",
+            "matins.yaml:1:46 error: `keep_backups` must be a whole number from 1 to 10000",
+        ],
+    ),
+    ("housekeeping: { backup: ~ }\n", &[]),
+    (
+        "on_failure: { command: [./none.sh] }\nping_url: hc\nwait_ceiling: 0s\n",
+        &[
+            "matins.yaml:1:25 error: program $DIR/none.sh does not exist | relative paths begin at the directory of this file",
+            "matins.yaml:2:11 error: this is no URL: relative URL without a base | write an address such as `https://hooks.example/matins`",
+            "matins.yaml:3:15 error: `wait_ceiling` must be longer than nothing | write e.g. `10m`",
         ],
     ),
     (

@@ -35,6 +35,23 @@ fn scalars_are_read_strictly() {
     assert_eq!(json_of("{1: a, true: b, 0.50: c}"), json!({"1": "a", "true": "b", "0.50": "c"}));
 }
 
+#[test]
+fn large_numbers_keep_every_digit_or_are_refused() {
+    assert_eq!(
+        json_of("[18446744073709551615, -9223372036854775808, 9007199254740993, 0xFFFFFFFFFFFFFFFF]"),
+        json!([u64::MAX, i64::MIN, 9_007_199_254_740_993_u64, u64::MAX])
+    );
+    for large in
+        ["18446744073709551616", "-9223372036854775809", "1234567890123456789012345678901234567890123"]
+    {
+        let error = parse(&format!("x: [1, {large}]"), 0).unwrap_err().remove(0);
+        assert_eq!(error.message, "this whole number is longer than 64 bits and would lose digits");
+        assert_eq!(error.help, Some(format!("write it as text: \"{large}\"")));
+        assert_eq!((error.span.line, error.span.column), (1, 8));
+    }
+    assert_eq!(json_of("0x10000000000000000"), json!("0x10000000000000000"), "as text it keeps them");
+}
+
 fn walk(text: &str, node: &Spanned<Node>, seen: &mut Vec<String>) {
     assert_eq!(node.span.source, 7);
     match &node.value {

@@ -93,8 +93,9 @@ fn delivery() -> DeliveryId {
     DeliveryId::generate(1_777_885_200_000, &SeededEntropy::new(3))
 }
 
-async fn attempt_with(timeouts: Timeouts, url: &str, reach: Reach, secret: Option<&Secret>) -> Attempt {
-    let endpoint = Endpoint { url, secret, reach };
+async fn attempt_with(timeouts: Timeouts, url: &str, reach: Reach, secret: Option<&Secrets>) -> Attempt {
+    let auth = secret.map_or(Auth::None, Auth::Signed);
+    let endpoint = Endpoint { url, auth, format: Format::Standard, reach };
     Sender::new(timeouts).attempt(&SystemClock, &endpoint, &delivery(), BODY).await
 }
 
@@ -113,7 +114,7 @@ fn sentence(attempt: &Attempt) -> &str {
 async fn a_message_is_one_signed_post() {
     let receiver = Receiver::answering(answer("200 OK", "", "thanks"));
     let text = generate_secret(&SeededEntropy::new(5));
-    let secret = Secret::parse(&text).unwrap();
+    let secret = Secrets::parse(&text).unwrap();
     let done = attempt_with(Timeouts::default(), &receiver.url, Reach::PrivateToo, Some(&secret)).await;
     assert_eq!((done.status, done.delivered, done.gone), (Some(200), true, false));
     assert_eq!((done.error.as_deref(), done.retry_after), (None, None));
@@ -173,7 +174,12 @@ async fn retry_after_is_read_in_both_forms() {
     ] {
         let receiver =
             Receiver::answering(answer("429 Too Many Requests", &format!("retry-after: {value}\r\n"), ""));
-        let endpoint = Endpoint { url: &receiver.url, secret: None, reach: Reach::PrivateToo };
+        let endpoint = Endpoint {
+            url: &receiver.url,
+            auth: Auth::None,
+            format: Format::Standard,
+            reach: Reach::PrivateToo,
+        };
         let done = Sender::new(Timeouts::default()).attempt(&clock, &endpoint, &delivery(), BODY).await;
         assert_eq!(done.started_ms, now_ms);
         assert_eq!(done.retry_after, seconds.map(Duration::from_secs), "{value:?}");
@@ -338,7 +344,8 @@ async fn a_sender_keeps_connections() {
         }
     });
     let sender = Sender::new(Timeouts::default());
-    let endpoint = Endpoint { url: &url, secret: None, reach: Reach::PrivateToo };
+    let endpoint =
+        Endpoint { url: &url, auth: Auth::None, format: Format::Standard, reach: Reach::PrivateToo };
     for _ in 0..2 {
         let done = sender.attempt(&SystemClock, &endpoint, &delivery(), BODY).await;
         assert_eq!(done.error, None);

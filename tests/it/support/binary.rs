@@ -1,6 +1,5 @@
 //! The built program as a black box: started, spoken to over its socket, killed.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -18,12 +17,12 @@ pub fn exe() -> PathBuf {
 pub struct Binary {
     /// Its home.
     pub home: Home,
-    /// The program; by default the one under test.
-    pub exe: PathBuf,
     /// What the daemon is started through, such as another user.
     pub prefix: Vec<String>,
-    /// Variables of the daemon beside the test's own.
-    pub env: Vec<(OsString, OsString)>,
+    /// Variables that the daemon and the commands get beside those of the test.
+    pub env: Vec<(String, String)>,
+    /// The file that is started; by default the program under test.
+    pub program: PathBuf,
     child: Option<Child>,
     runtime: tokio::runtime::Runtime,
 }
@@ -39,7 +38,7 @@ impl Binary {
     /// A home whose daemon was not started.
     pub fn unstarted(home: Home) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { home, exe: exe(), prefix: Vec::new(), env: Vec::new(), child: None, runtime }
+        Self { home, prefix: Vec::new(), env: Vec::new(), program: exe(), child: None, runtime }
     }
 
     /// Starts it again.
@@ -76,13 +75,15 @@ impl Binary {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.exe);
+    /// A command on this home.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
         command
             .args(args)
             .arg("-c")
             .arg(self.home.path())
             .env_remove("MATINS_SOCKET")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .current_dir(self.home.path());
         command
     }

@@ -48,9 +48,22 @@ impl TestDaemon {
         daemon
     }
 
+    /// A daemon whose loops do not run, as if each of them hung.
+    pub fn without_loops(home: Home) -> Self {
+        let clock = TestClock::new(from_ms(START_MS));
+        let mut daemon = Self { home, clock, up: None, allow_leftovers: false };
+        daemon.open();
+        daemon
+    }
+
     /// Starts again on the same files; a daemon that is up is stopped properly first.
     pub fn restart(&mut self) {
         self.stop();
+        self.open();
+        self.block_on(async { self.core().start() });
+    }
+
+    fn open(&mut self) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let env = Env::from_iter([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp")]);
@@ -73,9 +86,7 @@ impl TestDaemon {
                 executor: Arc::new(launcher),
                 tasks,
             };
-            let daemon = Daemon::open(&state_dir, parts, &loaded).await.unwrap();
-            daemon.core.start();
-            daemon
+            Daemon::open(&state_dir, parts, &loaded).await.unwrap()
         });
         let Daemon { core, threads, lock } = daemon;
         self.up = Some(Up { core, lock, threads, runtime });

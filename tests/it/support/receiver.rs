@@ -11,6 +11,10 @@ use axum::response::IntoResponse as _;
 /// One request that came in.
 #[derive(Debug, Clone)]
 pub struct Received {
+    /// The method.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
     /// Header names and values.
     pub headers: HeaderMap,
     /// The body as it came.
@@ -68,8 +72,7 @@ impl TestReceiver {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        let app =
-            axum::Router::new().route("/hook", axum::routing::post(receive)).with_state(Arc::clone(&shared));
+        let app = axum::Router::new().fallback(receive).with_state(Arc::clone(&shared));
         runtime.spawn(async move { axum::serve(listener, app).await });
         Self { url, shared, _runtime: runtime }
     }
@@ -87,12 +90,15 @@ impl TestReceiver {
 
 async fn receive(
     State(shared): State<Arc<Mutex<Shared>>>,
+    method: axum::http::Method,
+    uri: axum::http::Uri,
     headers: HeaderMap,
     body: String,
 ) -> axum::response::Response {
     let answer = {
         let mut shared = shared.lock().unwrap();
-        shared.received.push(Received { headers, body });
+        let (method, path) = (method.to_string(), uri.to_string());
+        shared.received.push(Received { method, path, headers, body });
         shared.answers.pop_front().unwrap_or(Answer::Status(204))
     };
     match answer {

@@ -1,0 +1,397 @@
+//! The keys of an agent file.
+
+use super::schedule::EXCLUDE;
+use super::{BUDGET, HOOK, Key, Kind, SCHEDULE, SECRET, Shape, WEBHOOK, optional, or, required, words};
+use crate::model::{ApiScope, Network, NotifyWhen, OnInterrupt, Overlap, Priority, Protocol, RetryOn};
+
+const MOST: u64 = i64::MAX as u64;
+
+/// `retry:`.
+pub static RETRY: Shape = Shape {
+    name: "retry",
+    keys: &[
+        required("max", Kind::Whole(1, 100), "Attempts in all", "3"),
+        or("initial", Kind::Duration, "30s", "Wait before the second attempt", "5s"),
+        or("factor", Kind::Number(1.0, 100.0), "2", "By what each wait is longer than the one before", "1.5"),
+        or("max_delay", Kind::Duration, "15m", "Longest wait, before jitter", "2m"),
+        or("jitter", Kind::Share, "20%", "Random part of a wait, in both directions", "10%"),
+        or(
+            "on",
+            Kind::List(&words!(RetryOn)),
+            "[exit, timeout, transient, interrupted]",
+            "After which failures",
+            "[exit]",
+        ),
+    ],
+};
+
+/// `breaker:`.
+pub static BREAKER: Shape = Shape {
+    name: "breaker",
+    keys: &[
+        or(
+            "failures",
+            Kind::Whole(0, 10_000),
+            "5",
+            "Failed runs in a row that pause the agent; 0: never",
+            "3",
+        ),
+        optional(
+            "probe_after",
+            Kind::Duration,
+            "After this time one run is let through; without it only `matins resume` goes on",
+            "1h",
+        ),
+    ],
+};
+
+/// `success_when:`.
+pub static SUCCESS_WHEN: Shape = Shape {
+    name: "success_when",
+    keys: &[
+        or("result", Kind::Flag, "false", "A result is there and fits `result_schema`", "true"),
+        optional(
+            "file",
+            Kind::Path,
+            "This file exists and is not empty; relative to the working directory",
+            "report.csv",
+        ),
+        optional("output", Kind::Regex, "This regular expression matches stdout", "\"^done$\""),
+        optional("verify", Kind::Map(&HOOK), "This program ends with code 0", "{ command: [./verify.sh] }"),
+    ],
+};
+
+/// `notify:`.
+pub static NOTIFY: Shape = Shape {
+    name: "notify",
+    keys: &[or(
+        "when",
+        words!(NotifyWhen),
+        "always",
+        "Each end; failures and changed results; failures; failures and the first success after one",
+        "changed",
+    )],
+};
+
+/// `limits:` of an agent.
+pub static LIMITS: Shape = Shape {
+    name: "limits",
+    keys: &[
+        optional(
+            "memory",
+            Kind::Size,
+            "Most memory: of the whole process tree in a cgroup, else of each process",
+            "512M",
+        ),
+        optional("cpu", Kind::Number(0.01, 4096.0), "Most processors; needs a cgroup", "1"),
+        optional("processes", Kind::Whole(1, 1 << 22), "Most processes; needs a cgroup", "64"),
+        or(
+            "output",
+            Kind::Size,
+            "64M",
+            "Most bytes on stdout and stderr together, then FAILED `output_limit`",
+            "10M",
+        ),
+        or("network", words!(Network), "allow", "Whether it may use TCP", "deny"),
+    ],
+};
+
+/// `executor.limits:` of a built-in agent.
+pub static LLM_LIMITS: Shape = Shape {
+    name: "limits",
+    keys: &[
+        optional("max_steps", Kind::Whole(1, MOST), "Most steps, then FAILED `step_limit`", "30"),
+        optional("max_tokens", Kind::Whole(1, MOST), "Most tokens, then FAILED `budget_exceeded`", "200000"),
+        optional(
+            "max_cost_usd",
+            Kind::Number(0.0, 1e9),
+            "Most US dollars, then FAILED `budget_exceeded`",
+            "0.50",
+        ),
+    ],
+};
+
+/// `executor:`.
+pub static EXECUTOR: Shape = Shape {
+    name: "executor",
+    keys: &[
+        required(
+            "type",
+            Kind::OneOf(|| vec!["command", "llm"]),
+            "A program, or the built-in agent (which this version does not have)",
+            "command",
+        ),
+        optional(
+            "command",
+            Kind::List(&Kind::Scalar),
+            "Of a program: it and its arguments, each a template of `{{ }}`; with a `/` it is relative to this file, else looked for in PATH",
+            "[python3, watch.py, \"{{ input.site }}\"]",
+        ),
+        or("protocol", words!(Protocol), "plain", "Of a program: how its outcome is read", "matins"),
+        or(
+            "model",
+            Kind::Text,
+            "full",
+            "Of the built-in agent: an alias of the setting `models`, or provider/model",
+            "lite",
+        ),
+        optional(
+            "tools",
+            Kind::List(&Kind::Text),
+            "Of the built-in agent: the tools it may call",
+            "[http_fetch, files]",
+        ),
+        optional(
+            "limits",
+            Kind::Map(&LLM_LIMITS),
+            "Of the built-in agent: when it is ended",
+            "{ max_steps: 30 }",
+        ),
+    ],
+};
+
+/// An entry of `executions:`.
+pub static EXECUTION: Shape = Shape {
+    name: "execution",
+    keys: &[
+        optional("name", Kind::Text, "Its name for people; by default its key", "Catalog Enrichment"),
+        optional("description", Kind::Text, "What it is for", "Fills in what the catalog lacks"),
+        optional(
+            "prompt",
+            Kind::Template,
+            "In the place of the agent's prompt",
+            "Fill in {{ input.fields }}.",
+        ),
+        optional(
+            "input_schema",
+            Kind::Schema,
+            "In the place of the agent's input schema",
+            "{ type: object }",
+        ),
+        optional(
+            "result_schema",
+            Kind::Schema,
+            "In the place of the agent's result schema",
+            "{ type: object }",
+        ),
+        optional(
+            "files",
+            Kind::List(&Kind::Text),
+            "Extensions of the files that may be uploaded; without it none",
+            "[.pdf]",
+        ),
+    ],
+};
+
+/// An agent file.
+pub static AGENT: Shape = Shape {
+    name: "agent",
+    keys: &[
+        optional(
+            "id",
+            Kind::Name,
+            "What it is called in commands and in the API; by default the file's name without `.yaml`",
+            "price-watch",
+        ),
+        optional("name", Kind::Text, "Its name for people; by default its id", "Price watch"),
+        optional("description", Kind::Text, "What it is for", "Compares prices every weekday"),
+        optional(
+            "prompt",
+            Kind::Template,
+            "What the program gets on stdin and in `prompt.md`",
+            "Compare the prices on {{ input.site }}.",
+        ),
+        optional(
+            "skills",
+            Kind::List(&Kind::Text),
+            "Folders of `skills_dir` that are copied into the run",
+            "[extract-prices]",
+        ),
+        or(
+            "input",
+            Kind::Json,
+            "{}",
+            "What the program gets in `input.json`",
+            "{ site: \"https://shop.example\" }",
+        ),
+        optional(
+            "input_schema",
+            Kind::Schema,
+            "What an input must be; a trigger with another one is refused",
+            "{ type: object, required: [site] }",
+        ),
+        optional(
+            "result_schema",
+            Kind::Schema,
+            "What the result must be; it promises a result, so a run without one fails",
+            "schemas/prices.json",
+        ),
+        required(
+            "executor",
+            Kind::Map(&EXECUTOR),
+            "How a run is carried out",
+            "{ type: command, command: [cat] }",
+        ),
+        optional("env", Kind::Names(&Kind::Scalar), "Variables of the program", "{ REGION: eu }"),
+        optional(
+            "secrets",
+            Kind::Names(&Kind::Map(&SECRET)),
+            "Secret variables of the program, by where they come from",
+            "{ SHOP_PASSWORD: { credential: shop-password } }",
+        ),
+        optional(
+            "schedules",
+            Kind::List(&Kind::Map(&SCHEDULE)),
+            "When it is due; without it runs are triggered by hand",
+            "[{ cron: \"0 9 * * MON-FRI\" }]",
+        ),
+        optional(
+            "exclude",
+            EXCLUDE,
+            "When none of its schedules is due",
+            "[2026-12-24, { ics: holidays.ics }]",
+        ),
+        or("overlap", words!(Overlap), "skip", "For schedules that say nothing", "queue"),
+        optional(
+            "max_concurrent",
+            Kind::Whole(1, u32::MAX as u64),
+            "For schedules that say nothing, and for triggers by hand",
+            "2",
+        ),
+        KEY_OF_CONCURRENCY,
+        optional(
+            "pool",
+            Kind::Name,
+            "A pool of the setting `pools` in which each run takes a place",
+            "browser",
+        ),
+        or("priority", words!(Priority), "normal", "Order among runs that wait", "low"),
+        or(
+            "timeout",
+            Kind::DurationOrNone,
+            "1h",
+            "Longest time of one attempt, then FAILED `timeout`; 30m for a built-in agent",
+            "10m",
+        ),
+        optional(
+            "total_timeout",
+            Kind::Duration,
+            "Longest time of all attempts together, from the first start, with the waits between them",
+            "2h",
+        ),
+        optional(
+            "idle_timeout",
+            Kind::Duration,
+            "Longest silence: no output and no step, then FAILED `idle_timeout`",
+            "5m",
+        ),
+        optional(
+            "retry",
+            Kind::Map(&RETRY),
+            "How a failed attempt is followed by another; without it there is one",
+            "{ max: 3 }",
+        ),
+        or(
+            "on_interrupt",
+            words!(OnInterrupt),
+            "fail",
+            "What becomes of a run whose attempt was lost with the machine; `retry` needs `idempotent: true`",
+            "retry",
+        ),
+        or("idempotent", Kind::Flag, "false", "Doing it twice does no harm", "true"),
+        optional("breaker", Kind::Map(&BREAKER), "When failures in a row pause the agent", "{ failures: 3 }"),
+        optional("budget", Kind::Map(&BUDGET), "What it may use up in 24 hours", "{ usd_per_day: 5 }"),
+        or(
+            "kill_signal",
+            Kind::OneOf(|| {
+                vec![
+                    "TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL", "SIGTERM", "SIGINT", "SIGHUP",
+                    "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL",
+                ]
+            }),
+            "TERM",
+            "First signal of an end",
+            "INT",
+        ),
+        optional(
+            "kill_grace",
+            Kind::Duration,
+            "Time between the first signal of an end and SIGKILL; by default the setting `kill_grace`",
+            "30s",
+        ),
+        optional(
+            "session",
+            Kind::Template,
+            "A session (a workspace and a conversation) that its runs share; without it each has one of its own",
+            "\"shop-{{ input.site }}\"",
+        ),
+        optional("cwd", Kind::Path, "Where the program starts; by default the session's workspace", "."),
+        optional("user", Kind::Scalar, "Who runs it; only where the daemon is root", "reports"),
+        or(
+            "sandbox",
+            Kind::Switch,
+            "on",
+            "Whether the program is confined to its own folders by Landlock",
+            "off",
+        ),
+        or("api", words!(ApiScope), "none", "What its runs may do on the control socket", "read"),
+        optional("limits", Kind::Map(&LIMITS), "Limits of one attempt", "{ memory: 512M }"),
+        optional(
+            "gate",
+            Kind::Map(&HOOK),
+            "Asked first whether there is anything to do: exit 0 goes on, 75 ends the run COMPLETED and gated",
+            "{ command: [./has-new-data.sh] }",
+        ),
+        optional(
+            "success_when",
+            Kind::Map(&SUCCESS_WHEN),
+            "What must hold beside the exit code",
+            "{ result: true }",
+        ),
+        optional("notify", Kind::Map(&NOTIFY), "Which ends are told of", "{ when: changed }"),
+        optional(
+            "webhooks",
+            Kind::List(&Kind::Map(&WEBHOOK)),
+            "Who hears of its runs",
+            "[{ url: \"https://hooks.example/matins\" }]",
+        ),
+        optional(
+            "on_failure",
+            Kind::Map(&HOOK),
+            "Started for each failure that is told of",
+            "{ command: [./page-me.sh] }",
+        ),
+        optional(
+            "expect_success_within",
+            Kind::Duration,
+            "`agent.overdue` is raised after this time without a success",
+            "26h",
+        ),
+        optional(
+            "ping_url",
+            Kind::Url,
+            "An outside monitor's address: `/start`, nothing or `/fail` is added to its path",
+            "https://hc.example/abc",
+        ),
+        optional("dataset_id", Kind::Integer, "Number of a data set, for callers that know one", "42"),
+        optional(
+            "failure_codes",
+            Kind::Names(&Kind::Text),
+            "Failure codes of its own, with a sentence each",
+            "{ price_missing: A price is missing }",
+        ),
+        optional(
+            "executions",
+            Kind::Names(&Kind::Map(&EXECUTION)),
+            "Named variants for callers",
+            "{ catalog-enrichment: { name: Catalog Enrichment } }",
+        ),
+    ],
+};
+
+const KEY_OF_CONCURRENCY: Key = optional(
+    "concurrency_key",
+    Kind::Template,
+    "Runs with the same value stand in each other's way, of whichever agent; by default those of one agent do",
+    "\"{{ input.site }}\"",
+);
