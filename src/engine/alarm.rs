@@ -156,9 +156,10 @@ fn spec(core: &Core, delivery: &DueDelivery, command: &Command, dirs: &RunDirs) 
     let argv = task_input::resolve_program(&command.dir, command.hook.command.clone());
     let milliseconds = |d: Duration| u64::try_from(millis(d)).unwrap_or(0);
     let own = command.agent.as_ref().map(|entry| entry.agent.id.clone());
-    // An agent's command is as far from the daemon as its runs are; the settings' is the daemon's own.
+    // Not sandboxed: what reaches people often gains rights by being started, such as a mailer. It is the files' own
+    // program, not one that a page has steered.
     let confine = match &command.agent {
-        Some(entry) => core.confinement(&entry.agent, dirs, &dirs.run().to_string(), 1).map_err(|f| f.explanation)?,
+        Some(entry) => Confine { user: run_as(&entry.agent).map_err(|f| f.explanation)?, ..Confine::default() },
         None => Confine::default(),
     };
     let agent = own.map_or_else(|| "daemon".parse::<AgentId>().map_err(|e| e.to_string()), Ok)?;

@@ -55,14 +55,18 @@ fn group_limits(limits: &Limits) -> GroupLimits {
     }
 }
 
-fn run_as(name: &str) -> Result<User, Failure> {
+/// The user that an agent's programs run as; `None`: the daemon's.
+pub(super) fn run_as(agent: &Agent) -> Result<Option<User>, Failure> {
+    let Some(name) = agent.policies.user.as_deref() else {
+        return Ok(None);
+    };
     let fail = |why: String| Failure::new(FailureCode::LaunchError, why);
     if !proc::is_root() {
         return Err(fail(format!(
             "`user: {name}` needs a daemon that runs as root, and this one does not; leave it out"
         )));
     }
-    proc::find_user(name).ok_or_else(|| {
+    proc::find_user(name).map(Some).ok_or_else(|| {
         fail(format!("`user: {name}` names nobody: /etc/passwd has no such user; `useradd --system {name}` makes one"))
     })
 }
@@ -94,7 +98,7 @@ impl Core {
             no_tcp: agent.limits.network == Network::Deny,
             limits: group_limits(&agent.limits),
             group: self.groups.get().map(|groups| groups.of_attempt(&dirs.run().to_string(), attempt)),
-            user: agent.policies.user.as_deref().map(run_as).transpose()?,
+            user: run_as(agent)?,
         })
     }
 
