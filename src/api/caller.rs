@@ -109,7 +109,9 @@ impl Caller {
             }
             Because::Run(agent) => {
                 let word = if wanted == Scope::Trigger { "trigger" } else { "read" };
-                format!("a run of agent {agent} may not {what}; write `api: {word}` into its definition to let it")
+                format!(
+                    "a run of agent {agent} may not {what}; write `api: {word}` into its definition to let it"
+                )
             }
             Because::Leftover => format!(
                 "this process may not {what}: it descends from the daemon and belongs to no run that is going on"

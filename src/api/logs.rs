@@ -1,7 +1,8 @@
 //! The logs of a run: what its program wrote, byte for byte, in one read or followed to the end.
 //!
 //! A follower polls the file and is woken early when some run changes; it never holds more than a
-//! chunk. That the run has ended is learnt before the last read, so nothing that was written before
+//! chunk. An answer says where in the log it begins; with that and the bytes it got, a follower that was
+//! broken off comes back to the very byte. That the run has ended is learnt before the last read, so nothing that was written before
 //! the end is missed. A log that is not there yet is empty.
 
 use std::io;
@@ -23,6 +24,10 @@ use super::{ApiError, App, events};
 use crate::engine::Core;
 use crate::exec::{AttemptDir, RunDirs};
 
+/// Header that says in which attempt an answer begins.
+pub const LOG_ATTEMPT: &str = "x-log-attempt";
+/// Header that says at which byte of that attempt's log an answer begins.
+pub const LOG_OFFSET: &str = "x-log-offset";
 /// How often a follower looks for more where nothing wakes it.
 const RECHECK: Duration = Duration::from_millis(100);
 /// Re-checks after which a follower looks at the rows although nothing woke it: a wake-up is a hint.
@@ -34,6 +39,8 @@ const WOKEN_REST: Duration = Duration::from_millis(20);
 #[serde(default, deny_unknown_fields)]
 pub struct Query {
     stream: Stream,
+    /// The attempt in which `offset` counts; by default the latest.
+    attempt: Option<u32>,
     offset: Option<u64>,
     limit: Option<u64>,
     tail: Option<u64>,
@@ -60,14 +67,15 @@ pub async fn logs(
     let (number, id) = events::find(&app, &name).await?;
     let mut reader = Reader::new(&app.core, number, RunDirs::new(app.core.state_dir(), id), &query);
     reader.look().await?;
-    let begun = reader.begin(query.offset, query.tail).await;
+    let begun = reader.begin(&query).await;
     begun.map_err(|e| {
         tracing::error!(run.id = %id, error = %e, "a log of run {id} cannot be read: {e}");
         ApiError::internal()
     })?;
+    let (attempt, offset) = (reader.attempt.to_string(), reader.position.to_string());
     let chunks = stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) });
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    Ok((headers, Body::from_stream(chunks)).into_response())
+    Ok((headers, [(LOG_ATTEMPT, attempt), (LOG_OFFSET, offset)], Body::from_stream(chunks)).into_response())
 }
 
 /// A log on its way to a reader.
@@ -126,12 +134,12 @@ impl Reader {
 
     /// Opens the latest log and goes to where the reader wants to begin. Without `follow` what is
     /// written later is left out, so that a program that writes faster than it is read ends the read.
-    async fn begin(&mut self, offset: Option<u64>, tail: Option<u64>) -> io::Result<()> {
-        self.attempt = self.latest;
+    async fn begin(&mut self, query: &Query) -> io::Result<()> {
+        self.attempt = query.attempt.map_or(self.latest, |attempt| attempt.min(self.latest));
         self.open().await?;
-        self.position = offset.unwrap_or(0);
+        self.position = query.offset.unwrap_or(0);
         let Some(file) = self.file.clone() else { return Ok(()) };
-        if let Some(lines) = tail {
+        if let Some(lines) = query.tail {
             let file = file.clone();
             self.position = blocking(move || file.tail(lines)).await?;
         }
@@ -171,14 +179,29 @@ impl Reader {
                     return Some(Err(e));
                 }
             }
-            if self.attempt != self.latest {
-                (self.attempt, self.file, self.position) = (self.latest, None, 0);
+            if self.attempt < self.latest {
+                self.next_attempt().await;
             } else if self.settled || !self.follow {
                 return None;
+            } else if self.core.handover.begun().is_cancelled() {
+                // Broken off, not ended: who follows comes back to the next program.
+                self.left = 0;
+                return Some(Err(io::Error::other("the daemon is being replaced")));
             } else {
                 self.wait().await;
             }
         }
+    }
+
+    /// Goes on in the log of the next attempt. A reader who comes back counts on from where it began,
+    /// over the logs of all attempts since.
+    async fn next_attempt(&mut self) {
+        let len = match self.file.take() {
+            Some(file) => blocking(move || file.len()).await.unwrap_or(0),
+            None => 0,
+        };
+        self.attempt += 1;
+        self.position = self.position.saturating_sub(len);
     }
 
     async fn read(&mut self) -> io::Result<Bytes> {
@@ -199,6 +222,7 @@ impl Reader {
         let woken = tokio::select! {
             changed = self.feed.changed() => changed.is_ok(),
             () = drained.cancelled() => true,
+            () = self.core.handover.begun().cancelled() => return,
             () = tokio::time::sleep(RECHECK) => false,
         };
         self.rechecks += 1;

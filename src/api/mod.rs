@@ -20,6 +20,9 @@ mod extract;
 mod logfile;
 mod logs;
 mod observe;
+mod pause;
+mod reexec;
+mod reload;
 mod slots;
 mod status;
 pub mod wire;
@@ -42,6 +45,7 @@ pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use logfile::CHUNK_MAX;
+pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use wire::Data;
 
 /// Longest body of a request, bytes.
@@ -78,15 +82,20 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/v1/status", get(status::status))
+        .route("/v1/reload", post(reload::reload))
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))
         .route("/v1/agents/{id}/execute", post(execute::execute))
+        .route("/v1/agents/{id}/pause", post(pause::pause))
+        .route("/v1/agents/{id}/resume", post(pause::resume))
         .route("/v1/agents/{id}/events", get(events::of_agent))
         .route("/v1/agents/{id}/slots", get(slots::of_agent))
         .route("/v1/events", get(events::list))
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
+        .route("/v1/events/{id}/retry", post(execute::retry))
         .route("/v1/events/{id}/logs", get(logs::logs))
+        .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/slots", get(slots::list))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{id}", get(deliveries::get))

@@ -7,13 +7,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::AlertingView;
-use crate::engine::Entry;
+use crate::engine::{Changes, Entry, Mistake, Reload};
 use crate::exec::RunDirs;
 use crate::ids::RunId;
 use crate::model::{
     CatchUp, DeliveryState, Event, Format, NotRun, Overlap, Overrides, Schedule, WebhookEvent,
 };
-use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, SlotRow};
+use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, RunAttempt, SlotRow};
 use crate::time::rfc3339_ms;
 
 /// The envelope of everything that is not a list.
@@ -76,6 +76,10 @@ pub struct AgentView {
     pub status: String,
     /// Why it is paused.
     pub pause_reason: Option<String>,
+    /// Since when it is paused.
+    pub paused_at: Option<String>,
+    /// Who paused it; `breaker` where its circuit breaker did.
+    pub paused_by: Option<String>,
     /// When it is due.
     pub schedules: Vec<ScheduleView>,
     /// When it fires next; empty while it does not fire.
@@ -101,13 +105,18 @@ impl AgentView {
             entry.filter(|_| summary.status == "ACTIVE").map(|e| crate::engine::next_fires(e, now_ms, fires));
         let fire = |(at, timezone)| FireView { at: rfc3339_ms(at), timezone };
         let agent = entry.map(|e| e.agent.as_ref());
+        let (paused_at, paused_by, pause_reason) = summary
+            .pause
+            .map_or((None, None, None), |p| (Some(rfc3339_ms(p.since_ms)), Some(p.by), p.reason));
         Self {
             name: agent.map_or_else(|| summary.id.clone(), |a| a.name.clone()),
             id: summary.id,
             number: summary.number,
             description: agent.and_then(|a| a.description.clone()),
             status: summary.status.to_owned(),
-            pause_reason: summary.pause_reason,
+            pause_reason,
+            paused_at,
+            paused_by,
             schedules: agent.map(|a| a.schedules.iter().map(Into::into).collect()).unwrap_or_default(),
             next_fires: next.unwrap_or_default().into_iter().map(fire).collect(),
             last_run: summary.last_run,
@@ -160,6 +169,24 @@ pub struct AttemptView {
     pub attempt: i64,
     /// Its directory on the daemon's machine.
     pub directory: String,
+    /// When it began.
+    #[serde(default)]
+    pub started_at: Option<String>,
+    /// When it ended; null while it goes on.
+    #[serde(default)]
+    pub ended_at: Option<String>,
+    /// Exit code of its program.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// The signal that ended its program.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// Code of its failure.
+    #[serde(default)]
+    pub failure_code: Option<String>,
+    /// Its failure's sentence.
+    #[serde(default)]
+    pub failure_explanation: Option<String>,
     /// What the program wrote on stdout.
     pub stdout_log: String,
     /// What the program wrote on stderr.
@@ -177,8 +204,13 @@ pub struct EventView {
     pub overrides: Overrides,
     /// Who asked for its end.
     pub cancel_requested_by: Option<String>,
+    /// The run that it repeats.
+    pub retry_of: Option<String>,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptView>,
+    /// Why the logs of the last one are not whole.
+    #[serde(default)]
+    pub log_error: Option<String>,
     /// The messages that tell of it.
     pub deliveries: Vec<DeliveryView>,
 }
@@ -187,20 +219,29 @@ impl EventView {
     /// The view of a run whose files lie in `dirs`.
     #[must_use]
     pub fn of(detail: EventDetail, dirs: &RunDirs) -> Self {
-        let attempt = |n: i64| {
-            let dir = dirs.attempt(u32::try_from(n).unwrap_or(u32::MAX));
+        let attempt = |row: RunAttempt| {
+            let dir = dirs.attempt(u32::try_from(row.attempt).unwrap_or(u32::MAX));
+            let (code, explanation) = row.failure.map(|f| (f.code, f.explanation)).unzip();
             AttemptView {
-                attempt: n,
+                attempt: row.attempt,
+                started_at: Some(rfc3339_ms(row.started_at_ms)),
+                ended_at: row.ended_at_ms.map(rfc3339_ms),
+                exit_code: row.exit_code,
+                signal: row.signal,
+                failure_code: code,
+                failure_explanation: explanation,
                 directory: dir.path().display().to_string(),
                 stdout_log: dir.stdout().display().to_string(),
                 stderr_log: dir.stderr().display().to_string(),
             }
         };
         Self {
-            attempts: (1..=detail.event.attempt).map(attempt).collect(),
+            attempts: detail.attempts.into_iter().map(attempt).collect(),
+            log_error: detail.log_error,
             event: detail.event,
             overrides: detail.overrides,
             cancel_requested_by: detail.cancel_by,
+            retry_of: detail.retry_of.map(|id| id.to_string()),
             deliveries: detail.deliveries.into_iter().map(Into::into).collect(),
         }
     }
@@ -373,6 +414,20 @@ pub struct AgentCounts {
     pub invalid: usize,
 }
 
+/// An agent that is paused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PausedView {
+    /// The agent.
+    pub agent_id: String,
+    /// Since when.
+    pub at: String,
+    /// By whom; `breaker`: by its circuit breaker.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
 /// Runs that have not ended, by state.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct RunCounts {
@@ -430,6 +485,8 @@ pub struct StatusView {
     pub settings_file: String,
     /// Agents.
     pub agents: AgentCounts,
+    /// The agents that are paused, by id; at most 100.
+    pub paused: Vec<PausedView>,
     /// Runs.
     pub runs: RunCounts,
     /// Most runs at once.
@@ -445,4 +502,51 @@ pub struct StatusView {
     pub store: StoreCounts,
     /// Whether it is stopping.
     pub draining: bool,
+    /// The last time that the files were read anew; null: they are in force as they were at the start.
+    pub last_reload: Option<ReloadView>,
+}
+
+/// How reading the files anew went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReloadView {
+    /// When.
+    pub at: String,
+    /// Who asked for it.
+    pub by: String,
+    /// Whether the files are in force; else nothing has changed.
+    pub ok: bool,
+    /// What is wrong with the files: errors and warnings, the first of them.
+    pub problems: Vec<Mistake>,
+    /// How many more there were.
+    pub omitted: usize,
+    /// What has changed.
+    pub changes: Changes,
+}
+
+impl From<&Reload> for ReloadView {
+    fn from(reload: &Reload) -> Self {
+        Self {
+            at: rfc3339_ms(reload.at_ms),
+            by: reload.by.clone(),
+            ok: reload.ok,
+            problems: reload.problems.clone(),
+            omitted: reload.omitted,
+            changes: reload.changes.clone(),
+        }
+    }
+}
+
+/// A life of the daemon, or the program that is to begin the next one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplacementView {
+    /// Version of the program.
+    pub version: String,
+    /// When the life that answers began.
+    pub started_at: String,
+    /// Why the replacement that began it failed: then the program is the one before.
+    pub failure: Option<String>,
+    /// The file that takes over, where that was asked.
+    pub exe: Option<String>,
 }

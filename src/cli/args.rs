@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use crate::daemon::logging::Format;
 use crate::ids::AgentId;
 use crate::model::{DeliveryState, Overlap, RunState};
 
@@ -50,7 +51,16 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon in the foreground
-    Serve,
+    Serve {
+        /// How the log is written: human, json or journal; by default as stderr leads to a terminal or the journal
+        #[arg(long, value_name = "FORMAT", value_parser = log_format)]
+        log_format: Option<Format>,
+    },
+    /// Let the daemon replace itself by the program that now lies in its place; runs go on
+    Reexec,
+    /// What a daemon asks the program that is to take its place.
+    #[command(name = "__successor", hide = true)]
+    Successor,
     /// What a service manager calls after the daemon has ended.
     #[command(name = "__sweep", hide = true)]
     Sweep,
@@ -107,6 +117,30 @@ pub enum Command {
         /// Its id, a unique prefix of it, @last, or AGENT@last
         run: String,
     },
+    /// Run an ended run again, with the same definition and input
+    Retry {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        run: String,
+        /// Print what it writes and exit with its outcome; Ctrl-C only detaches
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Keep an agent's schedules from running it; runs by hand still work
+    Pause {
+        /// The agent
+        agent: AgentId,
+        /// Why; shown to whoever looks
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let a paused agent's schedules run it again
+    Resume {
+        /// The agent
+        agent: AgentId,
+        /// Also run what its pause has left out, as its `catch_up` says
+        #[arg(long)]
+        catch_up: bool,
+    },
     /// Show when agents fire next
     Next {
         /// Only this agent
@@ -117,6 +151,8 @@ pub enum Command {
     },
     /// Show how the daemon is
     Status,
+    /// Read settings and agents anew; with an error anywhere nothing changes
+    Reload,
     /// List webhook deliveries, newest first, or show one with every attempt
     Deliveries {
         /// Only this one, with every attempt and what came back
@@ -175,9 +211,12 @@ pub struct RunArgs {
     /// A file with the input as a JSON object; - is stdin. --input wins over it
     #[arg(long, value_name = "FILE")]
     pub input_file: Option<PathBuf>,
-    /// What to do when the agent is busy: skip, queue or allow
+    /// What to do when the agent is busy: skip, `queue_one`, queue, `cancel_previous`, replace or allow
     #[arg(long, value_parser = overlap)]
     pub overlap: Option<Overlap>,
+    /// Your own name for this request: sent again within 24 hours it makes no second run
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
     /// Print what it writes and exit with its outcome; Ctrl-C only detaches
     #[arg(short, long)]
     pub follow: bool,
@@ -225,6 +264,10 @@ fn status(text: &str) -> Result<RunState, String> {
 
 fn delivery_state(text: &str) -> Result<DeliveryState, String> {
     word(text, DeliveryState::ALL, true)
+}
+
+fn log_format(text: &str) -> Result<Format, String> {
+    word(text, Format::ALL, false)
 }
 
 fn overlap(text: &str) -> Result<Overlap, String> {

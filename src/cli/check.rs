@@ -59,9 +59,7 @@ fn count(n: usize, what: &str) -> String {
 
 fn fires(schedule: &Schedule, now_ms: i64) -> Vec<i64> {
     // A timing that was read has been compiled before.
-    Calendar::compile(&schedule.timing)
-        .map(|calendar| plan::fires(&calendar, now_ms, FIRES))
-        .unwrap_or_default()
+    Calendar::of(schedule).map(|calendar| plan::fires(&calendar, now_ms, FIRES)).unwrap_or_default()
 }
 
 fn document(checked: &Checked, now_ms: i64) -> Value {

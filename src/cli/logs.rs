@@ -1,10 +1,12 @@
 //! Streaming what a run writes, byte for byte.
 
 use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
 
-use super::failure::{FAILED, Failure, NO_DAEMON};
+use super::failure::{FAILED, Failure, NO_DAEMON, TRY_AGAIN};
 use super::output::unprinted;
 use super::{Done, Session};
+use crate::api::{LOG_ATTEMPT, LOG_OFFSET};
 
 /// Where bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,30 +47,83 @@ pub enum Ended {
     ReaderGone,
 }
 
-/// Copies a log to `sink` as it comes.
+/// Longest time without a daemon after which following goes on: a restart, a replacement, an upgrade.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Rest between two tries to reach it.
+const REST: Duration = Duration::from_millis(100);
+
+/// Where in a run's log a reader is: the attempt and the byte, as the daemon counts them.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    attempt: u64,
+    offset: u64,
+}
+
+impl Position {
+    fn of(answer: &reqwest::Response) -> Option<Self> {
+        let number = |name: &str| answer.headers().get(name)?.to_str().ok()?.parse().ok();
+        Some(Self { attempt: number(LOG_ATTEMPT)?, offset: number(LOG_OFFSET)? })
+    }
+}
+
+/// Copies a log to `sink` as it comes. Following goes on where it was when the daemon is back.
 ///
 /// # Errors
 /// What the daemon says is wrong, and a daemon that goes away.
 pub async fn copy(session: &Session, run: &str, wanted: &Wanted, sink: Sink) -> Result<Ended, Failure> {
+    let path = ["v1", "events", run, "logs"];
     let mut query = vec![("stream", if wanted.stderr { "stderr" } else { "stdout" }.to_owned())];
     if wanted.follow {
         query.push(("follow", "true".to_owned()));
     }
-    query.extend(wanted.tail.map(|lines| ("tail", lines.to_string())));
-    let mut answer = session.client.stream(&["v1", "events", run, "logs"], &query).await?;
+    let tail = wanted.tail.map(|lines| ("tail", lines.to_string()));
+    let first: Vec<_> = query.iter().cloned().chain(tail).collect();
+    let mut answer = session.client.stream(&path, &first).await?;
+    let mut position = Position::of(&answer).filter(|_| wanted.follow);
     loop {
         match answer.chunk().await {
             Ok(None) => return Ok(Ended::Whole),
-            Ok(Some(chunk)) => match write(sink, chunk.to_vec()).await {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Ended::ReaderGone),
-                Err(e) => return Err(unprinted(&e)),
-            },
-            Err(_) => {
-                let message = format!("the log of run {run} broke off: the daemon went away");
-                return Err(Failure::new(NO_DAEMON, message)
-                    .hint("the run goes on without the daemon; `matins status` shows when it is back"));
+            Ok(Some(chunk)) => {
+                if let Some(position) = &mut position {
+                    position.offset += chunk.len() as u64;
+                }
+                match write(sink, chunk.to_vec()).await {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Ended::ReaderGone),
+                    Err(e) => return Err(unprinted(&e)),
+                }
             }
+            Err(_) => {
+                let Some(at) = position else { return Err(broke_off(run)) };
+                let place = [("attempt", at.attempt.to_string()), ("offset", at.offset.to_string())];
+                let query: Vec<_> = query.iter().cloned().chain(place).collect();
+                let again = patiently(|| session.client.stream(&path, &query)).await;
+                answer = again.map_err(|e| if e.code == NO_DAEMON { broke_off(run) } else { e })?;
+            }
+        }
+    }
+}
+
+fn broke_off(run: &str) -> Failure {
+    Failure::new(NO_DAEMON, format!("the log of run {run} broke off: the daemon went away"))
+        .hint("the run goes on without the daemon; `matins status` shows when it is back")
+}
+
+/// Asks again while no daemon answers, for a while.
+///
+/// # Errors
+/// Those of the question; that of the last one where nobody came back.
+pub async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Err(e) if matches!(e.code, NO_DAEMON | TRY_AGAIN) && begun.elapsed() < PATIENCE => {
+                tokio::time::sleep(REST).await;
+            }
+            answer => return answer,
         }
     }
 }

@@ -14,10 +14,14 @@ mod logs;
 mod manual;
 mod notify;
 pub mod output;
+mod pause;
+mod reexec;
+mod reload;
 mod run;
 mod serve;
 mod show;
 mod status;
+mod successor;
 mod sweep;
 
 use std::process::ExitCode;
@@ -52,7 +56,8 @@ pub fn main() -> ExitCode {
     };
     let env = Env::from_process();
     let done = match cli.command {
-        Command::Serve => return serve::serve(&cli.global, &env),
+        Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
+        Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
         Command::Manual { dir } => manual::write(&dir)
@@ -85,7 +90,11 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
-        Command::Serve | Command::Sweep | Command::Check { .. } | Command::Manual { .. } => Ok(0),
+        Command::Serve { .. }
+        | Command::Successor
+        | Command::Sweep
+        | Command::Check { .. }
+        | Command::Manual { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {
@@ -96,8 +105,13 @@ async fn dispatch(command: Command, session: &Session) -> Done {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
         Command::Cancel { run } => run::cancel(session, &run).await,
+        Command::Retry { run, follow } => run::retry(session, &run, follow).await,
+        Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
+        Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
+        Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
+        Command::Reload => reload::reload(session).await,
         Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
         Command::Deliveries { enable: Some(url), .. } => notify::enable(session, &url).await,

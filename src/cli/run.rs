@@ -21,10 +21,21 @@ const INPUT_MAX: u64 = crate::api::BODY_MAX as u64;
 /// `matins run`.
 pub async fn run(session: &Session, args: RunArgs) -> Done {
     let body = body(&args)?;
-    let answer = session.client.post(&["v1", "agents", &args.agent, "execute"], &body).await?;
+    let path = ["v1", "agents", &args.agent, "execute"];
+    let answer = session.client.post_once(&path, &body, args.idempotency_key.as_deref()).await?;
+    admitted(session, answer, args.follow).await
+}
+
+/// `matins retry`.
+pub async fn retry(session: &Session, run: &str, follow: bool) -> Done {
+    let answer = session.client.post(&["v1", "events", run, "retry"], &json!({})).await?;
+    admitted(session, answer, follow).await
+}
+
+async fn admitted(session: &Session, answer: Value, following: bool) -> Done {
     let executed: Executed = data(answer.clone())?;
     let id = executed.event_id;
-    if args.follow {
+    if following {
         say(&format!("run {id}"));
         return follow(session, &id).await;
     }
@@ -89,7 +100,8 @@ async fn to_the_end(session: &Session, id: &str) -> Done {
     let stderr = stream(session, id, true, Sink::Stderr);
     let (stdout, stderr) = tokio::join!(stdout, stderr);
     stdout.and(stderr)?;
-    let answer = session.client.get(&["v1", "events", id], &[]).await?;
+    let path = ["v1", "events", id];
+    let answer = logs::patiently(|| session.client.get(&path, &[])).await?;
     let record = answer["data"].clone();
     let view: EventView = data(answer)?;
     if session.out.json {
@@ -153,6 +165,7 @@ mod tests {
             input: Vec::new(),
             input_file: None,
             overlap: None,
+            idempotency_key: None,
             follow: false,
         }
     }

@@ -1,27 +1,24 @@
 //! `matins serve`: sets up logging and becomes the daemon.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
-
-use tracing_subscriber::EnvFilter;
 
 use super::args::Global;
 use super::failure::{CONFIG, FAILED, Failure, USAGE};
 use super::output::say;
 use crate::config::Env;
+use crate::daemon::logging::{self, Format};
 use crate::daemon::{self, Options, listen};
 
-/// What is logged where nothing else is wanted; the migration runner tells too much of itself.
-const LOG_DEFAULT: &str = "info,refinery_core=warn";
-
 /// Runs the daemon in the foreground until it is told to stop.
-pub fn serve(global: &Global, env: &Env) -> ExitCode {
+pub fn serve(global: &Global, log_format: Option<Format>, env: &Env) -> ExitCode {
     if global.socket.is_some() {
         let failure = Failure::new(USAGE, "the daemon takes its socket from the settings, not from --socket");
         failure.hint("set `listen: { socket: PATH }`, or MATINS_CONFIG_LISTEN__SOCKET").print();
         return ExitCode::from(USAGE);
     }
-    log(env);
+    for warning in logging::start(env, log_format) {
+        say(&format!("warning: {warning}"));
+    }
     match daemon::serve(&Options { config: global.config.clone() }) {
         Ok(code) => code,
         Err(e) => {
@@ -33,21 +30,4 @@ pub fn serve(global: &Global, env: &Env) -> ExitCode {
             ExitCode::from(code)
         }
     }
-}
-
-/// Logs to stderr, as `MATINS_LOG` (else `RUST_LOG`) says; by default what people should know.
-fn log(env: &Env) {
-    let wanted =
-        env.get("MATINS_LOG").or_else(|| env.get("RUST_LOG")).and_then(|v| v.to_str()).unwrap_or(LOG_DEFAULT);
-    let filter = EnvFilter::try_new(wanted).unwrap_or_else(|e| {
-        say(&format!("warning: the log filter {wanted:?} cannot be used ({e}); logging as by default"));
-        EnvFilter::new(LOG_DEFAULT)
-    });
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    // A subscriber that is set already, as in a test, stays.
-    let _ = subscriber.try_init();
 }

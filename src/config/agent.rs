@@ -65,6 +65,7 @@ pub(super) fn read(r: &mut Reader, cx: &mut Context, file: &Path, root: &Spanned
     let id_node = fields.take("id");
     let id_span = id_node.map_or(whole, |node| node.span);
     let id = id_of(r, id_node, file, whole);
+    cx.agent = id.as_ref().map_or_else(String::new, ToString::to_string);
     let agent = body(r, cx, file, fields, id.clone());
     Read { id, id_span, agent: agent.filter(|_| !r.failed()) }
 }

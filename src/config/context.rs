@@ -32,6 +32,8 @@ pub(super) struct Context {
     pub skills_dir: PathBuf,
     /// Zone of schedules that name none.
     pub timezone: String,
+    /// Id of the agent that is read, for which `H` in its patterns stands.
+    pub agent: String,
     /// The time of the reading, for what has passed and what comes next.
     pub now: Timestamp,
     /// Names of the daemon's pools.
@@ -57,6 +59,7 @@ impl Context {
             models: settings.models.keys().cloned().collect(),
             skills_dir: settings.skills_dir.clone(),
             timezone: settings.timezone.clone(),
+            agent: String::new(),
             path: env.get("PATH").map(ToOwned::to_owned),
             crons: CronPool::default(),
             zones: HashMap::new(),
@@ -68,9 +71,9 @@ impl Context {
         }
     }
 
-    /// The pattern of a text, parsed once.
+    /// The pattern of a text of the present agent, parsed once.
     pub fn cron(&mut self, text: &str) -> Result<Cron, CronError> {
-        self.crons.parse(text)
+        self.crons.parse_for(&self.agent, text)
     }
 
     /// The IANA spelling of a zone's name.

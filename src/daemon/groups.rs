@@ -19,7 +19,11 @@ pub fn settle(core: &Core) {
         Ok(groups) => {
             let names: Vec<&str> = groups.controllers.iter().map(String::as_str).collect();
             let why = format!("{} was delegated without it", groups.root.display());
-            tracing::info!(controllers = names.join(" "), "each run has a control group below {}", groups.root.display());
+            tracing::info!(
+                controllers = names.join(" "),
+                "each run has a control group below {}",
+                groups.root.display()
+            );
             let controllers = groups.controllers.clone();
             core.use_groups(groups);
             (controllers, why)

@@ -17,9 +17,9 @@ const LOCK_CHECK: Duration = Duration::from_secs(2);
 /// A lock file that was removed or replaced no longer keeps a second daemon away: this one stops.
 pub fn watch_lock(core: &Arc<Core>, lock: &StateLock) {
     let (path, stop, clock) = (lock.path().to_owned(), core.tasks.stop().clone(), Arc::clone(&core.clock));
-    let held = lock.file().metadata().map(|m| (m.dev(), m.ino())).ok();
+    let held = lock.key();
     core.tasks.spawn("state directory", OnEnd::Fatal, async move {
-        let in_place = || std::fs::symlink_metadata(&path).map(|m| (m.dev(), m.ino())).ok() == held;
+        let in_place = || std::fs::symlink_metadata(&path).is_ok_and(|m| (m.dev(), m.ino()) == held);
         while in_place() {
             tokio::select! {
                 () = stop.softened() => return,

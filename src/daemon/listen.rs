@@ -12,10 +12,11 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -30,6 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 
+use super::activation::GivenSocket;
 use crate::api::{Caller, Callers};
 use crate::task::{OnEnd, Tasks};
 
@@ -39,6 +41,8 @@ pub const CONNECTIONS_MAX: usize = 256;
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long answers that are under way may go on after the listener was told to close.
 pub const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// As [`CLOSE_GRACE`], where a successor answers soon: who follows something comes back to it.
+pub const HANDOVER_GRACE: Duration = Duration::from_secs(1);
 /// Longest path of a Unix socket, bytes.
 pub const SOCKET_PATH_MAX: usize = 107;
 /// Mode of the control socket: its user and its group.
@@ -93,18 +97,53 @@ pub enum Error {
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
-    file: SocketFile,
+    /// None where it is somebody else's to remove.
+    file: Option<SocketFile>,
+    kept: Arc<AtomicBool>,
 }
 
-/// The socket's file, removed with this value if it is still the one that was made.
+/// The socket's file, removed with this value if it is still the one that was made, and nobody keeps it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
     device_and_inode: (u64, u64),
+    kept: Arc<AtomicBool>,
+}
+
+/// A control socket that outlives the one who answers on it.
+#[derive(Debug)]
+pub struct Kept {
+    /// The socket, which listens.
+    pub listener: std::os::unix::net::UnixListener,
+    /// Whether its file is the daemon's to remove.
+    pub own: bool,
+    file_stays: Arc<AtomicBool>,
+}
+
+impl Kept {
+    /// What makes its file stay.
+    pub fn keeper(&self) -> impl Fn() + Send + use<> {
+        let file_stays = Arc::clone(&self.file_stays);
+        move || file_stays.store(true, Ordering::SeqCst)
+    }
+}
+
+impl ControlSocket {
+    /// A second hold on the socket; clients may connect as long as there is one.
+    ///
+    /// # Errors
+    /// Where there are no descriptors left.
+    pub fn kept(&self) -> io::Result<Kept> {
+        let listener = self.listener.as_fd().try_clone_to_owned()?.into();
+        Ok(Kept { listener, own: self.file.is_some(), file_stays: Arc::clone(&self.kept) })
+    }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        if self.kept.load(Ordering::SeqCst) {
+            return;
+        }
         let same =
             std::fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.device_and_inode);
         if same {
@@ -142,10 +181,35 @@ pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
     rustix::net::bind(&socket, &address).map_err(errno("bind"))?;
     rustix::fs::chmod(path, Mode::from_raw_mode(SOCKET_MODE)).map_err(errno("set the mode of"))?;
     let meta = std::fs::symlink_metadata(path).map_err(system("look at"))?;
-    let file = SocketFile { path: path.to_owned(), device_and_inode: (meta.dev(), meta.ino()) };
+    let kept = Arc::default();
+    let file = Some(SocketFile::of(path, &meta, &kept));
     rustix::net::listen(&socket, BACKLOG).map_err(errno("listen on"))?;
     let listener = UnixListener::from_std(socket.into()).map_err(system("watch"))?;
-    Ok(ControlSocket { listener, file })
+    Ok(ControlSocket { listener, file, kept })
+}
+
+/// Takes over a control socket that was there before this daemon. Needs a runtime.
+///
+/// # Errors
+/// Where it cannot be watched.
+pub fn adopt_unix(given: GivenSocket) -> Result<ControlSocket, Error> {
+    let path = given.listener.local_addr().ok().and_then(|a| a.as_pathname().map(Path::to_owned));
+    let path = path.unwrap_or_default();
+    let fail =
+        |source| Error::System { what: "watch the socket that was handed over", path: path.clone(), source };
+    let meta = std::fs::symlink_metadata(&path).ok().filter(|_| given.own);
+    given.listener.set_nonblocking(true).map_err(fail)?;
+    let listener = UnixListener::from_std(given.listener).map_err(fail)?;
+    let kept = Arc::default();
+    let file = meta.map(|meta| SocketFile::of(&path, &meta, &kept));
+    Ok(ControlSocket { listener, file, kept })
+}
+
+impl SocketFile {
+    fn of(path: &Path, meta: &std::fs::Metadata, kept: &Arc<AtomicBool>) -> Self {
+        let device_and_inode = (meta.dev(), meta.ino());
+        Self { path: path.to_owned(), device_and_inode, kept: Arc::clone(kept) }
+    }
 }
 
 /// Removes a socket that nobody answers on.
@@ -188,7 +252,7 @@ pub async fn serve_unix(
 }
 
 async fn serve(socket: ControlSocket, server: Server, closing: impl Future<Output = ()> + Send) {
-    let ControlSocket { listener, file } = socket;
+    let ControlSocket { listener, file, kept } = socket;
     let stop = server.tasks.stop().clone();
     tokio::select! {
         () = server.accept_all(&listener) => {}
@@ -197,7 +261,7 @@ async fn serve(socket: ControlSocket, server: Server, closing: impl Future<Outpu
     }
     drop(file);
     drop(listener);
-    server.close().await;
+    server.close(if kept.load(Ordering::SeqCst) { HANDOVER_GRACE } else { CLOSE_GRACE }).await;
 }
 
 /// What the connections of one listener share.
@@ -271,11 +335,11 @@ impl Server {
         }
     }
 
-    async fn close(self) {
+    async fn close(self, grace: Duration) {
         let stop = self.tasks.stop().clone();
         tokio::select! {
             () = self.graceful.shutdown() => {}
-            () = tokio::time::sleep(CLOSE_GRACE) => {}
+            () = tokio::time::sleep(grace) => {}
             () = stop.hardened() => {}
         }
         self.cut.cancel();
@@ -311,7 +375,8 @@ mod tests {
         let tasks = Tasks::new(Stop::new());
         let closing = CancellationToken::new();
         let socket = bind_unix(path).await.unwrap();
-        let serving = serve_unix(socket, router, Callers::default(), tasks.clone(), closing.clone().cancelled_owned());
+        let serving =
+            serve_unix(socket, router, Callers::default(), tasks.clone(), closing.clone().cancelled_owned());
         tasks.spawn("listener", OnEnd::Logged, serving);
         (tasks, closing)
     }
@@ -418,7 +483,8 @@ mod tests {
         let (_dir, path) = path();
         let tasks = Tasks::new(Stop::new());
         let header_timeout = Duration::from_millis(50);
-        let server = Server { header_timeout, ..Server::new(Router::new(), Callers::default(), tasks.clone()) };
+        let server =
+            Server { header_timeout, ..Server::new(Router::new(), Callers::default(), tasks.clone()) };
         let socket = bind_unix(&path).await.unwrap();
         tasks.spawn("listener", OnEnd::Logged, serve(socket, server, std::future::pending()));
         let mut stream = UnixStream::connect(&path).await.unwrap();

@@ -16,10 +16,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Core;
+use super::isolation::run_as;
 use super::task_input;
-use crate::exec::{self, Confine, Ended, Preparation, Release, RunDirs, SPEC_VERSION, Spec};
+use crate::exec::{self, Confine, Ended, Judging, Preparation, Release, RunDirs, SPEC_VERSION, Spec};
 use crate::ids::{AgentId, Epoch, RunId};
-use crate::model::{Agent, Hook, Protocol};
+use crate::model::{Agent, Hook};
 use crate::secret::ExposeSecret as _;
 use crate::store::{DAEMON_COMMAND, DueDelivery};
 use crate::time::millis;
@@ -147,7 +148,7 @@ async fn watch(
         return Err("its launcher was killed".to_owned());
     };
     let folders = dirs.clone();
-    let read = move || exec::read_outcome(&folders, 1, &report, Protocol::Plain, None);
+    let read = move || exec::read_outcome(&folders, 1, &report, &Judging::plainly());
     let outcome = blocking(read).await?;
     outcome.failure.map_or(Ok(()), |failure| Err(failure.explanation))
 }
@@ -159,7 +160,9 @@ fn spec(core: &Core, delivery: &DueDelivery, command: &Command, dirs: &RunDirs) 
     // Not sandboxed: what reaches people often gains rights by being started, such as a mailer. It is the files' own
     // program, not one that a page has steered.
     let confine = match &command.agent {
-        Some(entry) => Confine { user: run_as(&entry.agent).map_err(|f| f.explanation)?, ..Confine::default() },
+        Some(entry) => {
+            Confine { user: run_as(&entry.agent).map_err(|f| f.explanation)?, ..Confine::default() }
+        }
         None => Confine::default(),
     };
     let agent = own.map_or_else(|| "daemon".parse::<AgentId>().map_err(|e| e.to_string()), Ok)?;
@@ -180,6 +183,9 @@ fn spec(core: &Core, delivery: &DueDelivery, command: &Command, dirs: &RunDirs) 
         orphan_grace_ms: milliseconds(command.hook.timeout),
         state_lock: Some(core.state_dir().join("lock")),
         confine,
+        total_ms: None,
+        gate: None,
+        verify: None,
     })
 }
 

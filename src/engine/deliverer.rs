@@ -65,10 +65,11 @@ impl Tick for Deliverer {
         for delivery in due {
             self.lock().insert(delivery.number, delivery.endpoint());
             let (core, sender) = (Arc::clone(&self.core), Arc::clone(&self.sender));
-            let under_way = Arc::clone(&self.under_way);
+            let (under_way, counted) = (Arc::clone(&self.under_way), self.core.handover.enter_delivery());
             self.core.tasks.spawn("delivery", OnEnd::Logged, async move {
                 let _place = Place { under_way, number: delivery.number, core: Arc::clone(&core) };
                 attempt(&core, &sender, delivery).await;
+                drop(counted);
             });
         }
         // What is due and found no room comes with the wake-up of one that ends.

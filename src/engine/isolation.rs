@@ -48,11 +48,7 @@ pub(super) struct Launched {
 fn group_limits(limits: &Limits) -> GroupLimits {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked when it was read")]
     let millis = |cpus: f64| (cpus * 1000.0).round().max(1.0) as u64;
-    GroupLimits {
-        memory: limits.memory,
-        cpu_millis: limits.cpu.map(millis),
-        processes: limits.processes,
-    }
+    GroupLimits { memory: limits.memory, cpu_millis: limits.cpu.map(millis), processes: limits.processes }
 }
 
 /// The user that an agent's programs run as; `None`: the daemon's.
@@ -67,7 +63,9 @@ pub(super) fn run_as(agent: &Agent) -> Result<Option<User>, Failure> {
         )));
     }
     proc::find_user(name).map(Some).ok_or_else(|| {
-        fail(format!("`user: {name}` names nobody: /etc/passwd has no such user; `useradd --system {name}` makes one"))
+        fail(format!(
+            "`user: {name}` names nobody: /etc/passwd has no such user; `useradd --system {name}` makes one"
+        ))
     })
 }
 

@@ -9,9 +9,14 @@
 
 mod alarm;
 mod alerting;
+mod breaker;
 pub mod catalog;
+mod concurrency;
 mod deliverer;
 mod dispatcher;
+mod executor;
+pub mod forecast;
+mod handover;
 mod isolation;
 mod janitor;
 mod looping;
@@ -19,12 +24,16 @@ mod message;
 pub mod metrics;
 mod monitor;
 mod overdue;
+pub mod pause;
 pub mod pulse;
+pub mod reload;
+mod retry;
 mod run;
 mod scheduler;
 mod settle;
 pub mod submit;
 mod task_input;
+mod terms;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -40,13 +49,16 @@ use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
-pub use isolation::RunningAs;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
+pub use forecast::next_fires;
+pub use handover::{Ask, Handover, NotReplaced, Successor};
+pub use isolation::RunningAs;
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
-pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
-pub use scheduler::next_fires;
+pub use pause::PauseError;
+pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
@@ -61,6 +73,8 @@ pub struct Core {
     pub entropy: Arc<dyn Entropy>,
     /// The daemon's settings; a reload replaces them as a whole.
     settings: RwLock<Arc<Settings>>,
+    /// Reloading.
+    pub reloads: reload::Reloads,
     state_dir: PathBuf,
     /// The environment that the daemon was started with.
     pub env: Env,
@@ -70,6 +84,8 @@ pub struct Core {
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
     pub metrics: Metrics,
+    /// Being replaced in place.
+    pub handover: Handover,
     /// Pings to outside monitors.
     pub monitor: Monitor,
     /// Signs of life.
@@ -122,6 +138,8 @@ struct Live {
     id: RunId,
     catch_up: bool,
     ending: watch::Sender<Ending>,
+    /// Until its launcher is released, or known to be.
+    starting: Option<handover::Entered>,
     launched: Option<isolation::Launched>,
 }
 
@@ -136,10 +154,12 @@ impl Core {
             entropy: parts.entropy,
             state_dir: parts.settings.state_dir.clone(),
             settings: RwLock::new(Arc::new(parts.settings)),
+            reloads: reload::Reloads::default(),
             env: parts.env,
             catalog: Catalog::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
+            handover: Handover::default(),
             monitor: Monitor::default(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
@@ -161,7 +181,9 @@ impl Core {
                 .await;
         });
         let core = Arc::clone(self);
+        let counted = self.handover.enter_loop();
         self.tasks.spawn("dispatcher", OnEnd::Fatal, async move {
+            let _counted = counted;
             let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&core));
             looping::run(
                 &core,
@@ -180,11 +202,13 @@ impl Core {
         let core = Arc::clone(self);
         self.tasks.spawn("deliverer", OnEnd::Fatal, async move {
             let deliverer = deliverer::Deliverer::new(Arc::clone(&core));
-            let drained = core.drained.clone();
-            looping::run(&core, deliverer, &core.wake.deliverer, async move {
-                drained.cancelled().await;
-            })
-            .await;
+            let over = async {
+                tokio::select! {
+                    () = core.drained.cancelled() => {}
+                    () = core.handed_over() => {}
+                }
+            };
+            looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
         alerting::start(self);
     }
@@ -211,8 +235,25 @@ impl Core {
 
     fn register(&self, number: i64, id: RunId, catch_up: bool) -> watch::Receiver<Ending> {
         let (ending, asked) = watch::channel(Ending::No);
-        self.live().insert(number, Live { id, catch_up, ending, launched: None });
+        let starting = Some(self.handover.enter_start());
+        self.live().insert(number, Live { id, catch_up, ending, launched: None, starting });
         asked
+    }
+
+    /// Asks runs of this process to end at least as hard as `how`.
+    fn end_live(&self, ids: &[RunId], how: Ending) {
+        if ids.is_empty() {
+            return;
+        }
+        for live in self.live().values().filter(|live| ids.contains(&live.id)) {
+            live.ending.send_modify(|e| *e = (*e).max(how));
+        }
+    }
+
+    /// Its launcher needs this process no more.
+    fn released(&self, number: i64) {
+        let started = self.live().get_mut(&number).and_then(|live| live.starting.take());
+        drop(started);
     }
 
     fn unregister(&self, number: i64) {
@@ -299,6 +340,10 @@ impl Core {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 }
 

@@ -5,6 +5,8 @@
 //! tick, a suspended machine and a restart are the same case as a slot in time. It compares wall
 //! clock only and never fires early. It waits for commits, never for a run.
 
+mod events;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use super::Core;
 use super::catalog::{Entry, ScheduleEntry};
 use super::looping::{Next, Tick};
 use super::submit;
-use crate::plan;
+use crate::plan::Event;
 use crate::store::{self, Admission, Admitted, Choice};
 use crate::time::from_ms;
 
@@ -33,6 +35,30 @@ struct Planned {
     watermark_ms: i64,
     /// The nominal instant for which it stands in the heap; `None`: it never comes due again.
     next_ms: Option<i64>,
+    /// Whether the last run of its `max_runs` is admitted.
+    ended: bool,
+}
+
+impl Planned {
+    /// The next nominal instant that a calendar gives.
+    fn calendar_instant(&self) -> Option<i64> {
+        if self.ended { None } else { self.schedule.calendar.next_after(self.watermark_ms) }
+    }
+}
+
+/// A schedule of the catalog as it is planned, with what is known of it already.
+fn planned(agent: &Arc<Entry>, schedule: &ScheduleEntry, before: Option<&Planned>) -> Planned {
+    let stored = schedule.watermark_ms;
+    let max_runs = schedule.schedule.bounds.max_runs;
+    Planned {
+        agent: Arc::clone(agent),
+        schedule: schedule.clone(),
+        watermark_ms: before.map_or(stored, |b| b.watermark_ms.max(stored)),
+        next_ms: None,
+        // More runs may have been allowed meanwhile; the entry was read from the store then.
+        ended: max_runs.is_some_and(|max| schedule.runs >= max)
+            || before.is_some_and(|b| b.ended && b.schedule.schedule.bounds.max_runs == max_runs),
+    }
 }
 
 /// Where a schedule stands after a pass, if the pass was admitted.
@@ -49,6 +75,10 @@ pub struct Scheduler {
     core: Arc<Core>,
     planned: Vec<Planned>,
     heap: BinaryHeap<Reverse<(i64, usize)>>,
+    /// Schedules that wait for the end of a run, or for a look at the runs.
+    waiting: Vec<usize>,
+    /// When this process began.
+    started_ms: i64,
     generation: u64,
     last_ms: i64,
     checked_ms: i64,
@@ -65,15 +95,15 @@ impl Tick for Scheduler {
 }
 
 impl Scheduler {
+    /// Decides what is due, then lets a new set of agents take over, if one waits.
     async fn pass(&mut self) -> Result<Next, store::Error> {
-        self.load();
-        let now_ms = self.core.clock.now_ms();
-        self.watch_clock(now_ms).await?;
-        let due = self.take_due(now_ms);
-        if !due.is_empty() {
-            self.admit(&due, now_ms).await?;
+        let swap = self.core.reloads.take();
+        let decided = self.decide().await;
+        if let Some(swap) = swap {
+            swap.carry_out(&self.core, decided.clone()).await;
+            self.load();
         }
-        self.reconcile(now_ms);
+        self.reconcile(decided?);
         Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
     }
 
@@ -84,10 +114,28 @@ impl Scheduler {
             core,
             planned: Vec::new(),
             heap: BinaryHeap::new(),
+            waiting: Vec::new(),
+            started_ms: last_ms,
             generation: 0,
             last_ms,
             checked_ms: last_ms,
         }
+    }
+
+    /// Admits everything that is due, and says up to when every slot is decided now.
+    async fn decide(&mut self) -> Result<i64, store::Error> {
+        self.load();
+        let now_ms = self.core.clock.now_ms();
+        self.watch_clock(now_ms).await?;
+        let due = self.due(now_ms).await?;
+        if !due.is_empty() {
+            self.admit(&due, now_ms).await?;
+            // What was decided just now may be due again after runs that others made.
+            for index in self.follow_runs(now_ms).await? {
+                self.push(index);
+            }
+        }
+        Ok(now_ms)
     }
 
     /// Takes the catalog over if it was replaced.
@@ -96,24 +144,65 @@ impl Scheduler {
         if generation == self.generation {
             return;
         }
-        self.generation = generation;
+        let first_load = std::mem::replace(&mut self.generation, generation) == 0;
+        let all = self.core.catalog.all();
         // The clock may have gone back while nothing ran: the watermarks know the time it was.
-        let newest =
-            self.core.catalog.all().iter().flat_map(|a| a.schedules.iter().map(|s| s.watermark_ms)).max();
+        let newest = all.iter().flat_map(|a| a.schedules.iter().map(|s| s.watermark_ms)).max();
         self.last_ms = self.last_ms.max(newest.unwrap_or(i64::MIN));
-        let known: HashMap<i64, i64> =
-            self.planned.iter().map(|p| (p.schedule.number, p.watermark_ms)).collect();
-        self.planned.clear();
+        let mut known: HashMap<i64, Planned> =
+            self.planned.drain(..).map(|p| (p.schedule.number, p)).collect();
         self.heap.clear();
-        for agent in self.core.catalog.all() {
-            for schedule in agent.schedules.clone() {
-                let stored = schedule.watermark_ms;
-                let watermark_ms = known.get(&schedule.number).map_or(stored, |&w| w.max(stored));
-                let next_ms = schedule.calendar.next_after(watermark_ms);
-                self.planned.push(Planned { agent: Arc::clone(&agent), schedule, watermark_ms, next_ms });
-                self.push(self.planned.len() - 1);
+        self.waiting.clear();
+        for agent in all {
+            for schedule in &agent.schedules {
+                let before = known.remove(&schedule.number);
+                self.planned.push(planned(&agent, schedule, before.as_ref()));
+                self.plan(self.planned.len() - 1, before, first_load);
             }
         }
+    }
+
+    /// Gives a schedule its place: as it was where nothing of it has changed, so that a reload costs
+    /// a search only for what it changes.
+    fn plan(&mut self, index: usize, before: Option<Planned>, first_load: bool) {
+        let planned = &self.planned[index];
+        let same = before.filter(|b| {
+            b.watermark_ms == planned.watermark_ms
+                && b.ended == planned.ended
+                && (Arc::ptr_eq(&b.schedule.schedule, &planned.schedule.schedule)
+                    || b.schedule.schedule == planned.schedule.schedule)
+        });
+        let next_ms = match (planned.schedule.calendar.event(), same) {
+            (Some(Event::Startup) | None, Some(before)) => before.next_ms,
+            (Some(_), _) if planned.ended => None,
+            (Some(event), _) => self.event_instant(index, event, first_load),
+            (None, None) => planned.calendar_instant(),
+        };
+        self.planned[index].next_ms = next_ms;
+        self.push(index);
+    }
+
+    /// Everything that is due, in the order of agent and file.
+    async fn due(&mut self, now_ms: i64) -> Result<Vec<usize>, store::Error> {
+        let mut due = self.take_due(now_ms);
+        if self.waiting.is_empty()
+            && !due.iter().any(|i| self.planned[*i].schedule.calendar.event().is_some())
+        {
+            return Ok(due);
+        }
+        self.set_aside(&mut due);
+        match self.follow_runs(now_ms).await {
+            Ok(followed) => due.extend(followed),
+            Err(e) => {
+                // The others keep their place until the next turn.
+                for &index in &due {
+                    self.push(index);
+                }
+                return Err(e);
+            }
+        }
+        due.sort_unstable();
+        Ok(due)
     }
 
     fn push(&mut self, index: usize) {
@@ -154,10 +243,18 @@ impl Scheduler {
         tracing::warn!("{text}; schedules go on from now");
         self.core.store.rewind_watermarks(now_ms, text).await?;
         self.heap.clear();
+        self.waiting.clear();
         for index in 0..self.planned.len() {
             let planned = &mut self.planned[index];
             planned.watermark_ms = planned.watermark_ms.min(now_ms);
-            planned.next_ms = planned.schedule.calendar.next_after(planned.watermark_ms);
+            match planned.schedule.calendar.event() {
+                None => planned.next_ms = planned.calendar_instant(),
+                Some(Event::RunEnd(_)) if !planned.ended => {
+                    planned.next_ms = None;
+                    self.waiting.push(index);
+                }
+                Some(_) => {}
+            }
             self.push(index);
         }
         Ok(())
@@ -166,17 +263,18 @@ impl Scheduler {
     async fn admit(&mut self, due: &[usize], now_ms: i64) -> Result<(), store::Error> {
         let mut writes = Vec::new();
         let mut moves = Vec::new();
-        for batch in due.chunks(BATCH) {
+        for batch in self.batches(due) {
             let (passes, moved) = self.passes(batch, now_ms);
             moves.push(moved);
             writes.push(self.core.store.admit_passes(passes, now_ms));
         }
         // All batches are handed in at once and in order; the writer commits them as they come.
         let answers = futures_util::future::join_all(writes.into_iter().map(|write| async {
-            let answer = write.await;
-            if answer.is_ok() {
+            let answer = write.await.map(|done| {
+                self.core.clear_the_way(done.way);
                 self.core.wake.dispatcher.notify_one();
-            }
+                done.each
+            });
             (answer, self.core.clock.now())
         }))
         .await;
@@ -196,6 +294,22 @@ impl Scheduler {
         failure.map_or(Ok(()), Err)
     }
 
+    /// `due` in parts of about [`BATCH`]; the schedules of one agent stay together, for those of one
+    /// instant are decided together.
+    fn batches<'a>(&self, due: &'a [usize]) -> Vec<&'a [usize]> {
+        let agent = |at: usize| self.planned[due[at]].agent.number;
+        let (mut batches, mut from) = (Vec::with_capacity(due.len() / BATCH + 1), 0);
+        while from < due.len() {
+            let mut to = (from + BATCH).min(due.len());
+            while to < due.len() && agent(to) == agent(to - 1) {
+                to += 1;
+            }
+            batches.push(&due[from..to]);
+            from = to;
+        }
+        batches
+    }
+
     fn repush(&mut self, moved: &[Move]) {
         for m in moved {
             self.push(m.index);
@@ -203,13 +317,13 @@ impl Scheduler {
     }
 
     /// The passes of `batch`, a run of schedules sorted by agent. Of one agent's schedules that are
-    /// due at one instant the first runs and the others are coalesced into it.
+    /// due at one instant and ask for the same run the first runs and the others are coalesced into it.
     fn passes(&self, batch: &[usize], now_ms: i64) -> (Vec<Admission>, Vec<Move>) {
-        let mut first_of: HashMap<(i64, i64), usize> = HashMap::new();
+        let mut first_of: HashMap<(i64, i64), Vec<(usize, usize)>> = HashMap::new();
         let mut passes: Vec<Admission> = Vec::with_capacity(batch.len());
         let mut moves = Vec::with_capacity(batch.len());
         for &index in batch {
-            let Planned { agent, schedule, watermark_ms, next_ms } = &self.planned[index];
+            let Planned { agent, schedule, watermark_ms, next_ms, .. } = &self.planned[index];
             let first_ms = next_ms.unwrap_or(now_ms);
             let (mut pass, next_ms) =
                 submit::pass(&self.core, agent, schedule, *watermark_ms, first_ms, now_ms);
@@ -218,11 +332,12 @@ impl Scheduler {
             if planned.agent.schedules.len() > 1 {
                 for choice in &mut pass.choices {
                     let Choice::Run(slot) = choice else { continue };
-                    let key = (planned.agent.number, slot.window.end_ms);
-                    if let Some(&first) = first_of.get(&key) {
-                        *choice = submit::coalesced_into(slot.window.end_ms, first);
+                    let at_once = first_of.entry((planned.agent.number, slot.window.end_ms)).or_default();
+                    let asks = |index: usize| &self.planned[index].schedule.schedule.overrides;
+                    if let Some((_, first)) = at_once.iter().find(|(other, _)| asks(*other) == asks(index)) {
+                        *choice = submit::coalesced_into(slot.window.end_ms, *first);
                     } else {
-                        first_of.insert(key, passes.len());
+                        at_once.push((index, passes.len()));
                     }
                 }
             }
@@ -241,18 +356,25 @@ impl Scheduler {
         let mut void = Vec::new();
         for (moved, outcome) in moves.iter().zip(admitted) {
             let planned = &mut self.planned[moved.index];
-            match outcome {
-                Admitted::Done(run) => {
-                    if run.is_some() {
-                        let late = at.duration_since(from_ms(moved.first_ms));
-                        self.core.metrics.lateness.record(Duration::try_from(late).unwrap_or_default());
-                    }
-                    planned.watermark_ms = moved.watermark_ms;
-                    planned.next_ms = moved.next_ms;
-                    self.push(moved.index);
+            let ran = match outcome {
+                Admitted::Done(run) => run.is_some(),
+                Admitted::Last(_) => true,
+                Admitted::Void => {
+                    void.push(moved.index);
+                    continue;
                 }
-                Admitted::Void => void.push(moved.index),
+            };
+            if ran {
+                let late = at.duration_since(from_ms(moved.first_ms));
+                self.core.metrics.lateness.record(Duration::try_from(late).unwrap_or_default());
             }
+            planned.watermark_ms = moved.watermark_ms;
+            planned.ended |= matches!(outcome, Admitted::Last(_));
+            planned.next_ms = moved.next_ms.filter(|_| !planned.ended);
+            if let (Some(Event::RunEnd(_)), false) = (planned.schedule.calendar.event(), planned.ended) {
+                self.waiting.push(moved.index);
+            }
+            self.push(moved.index);
         }
         self.reread(&void).await
     }
@@ -268,7 +390,10 @@ impl Scheduler {
             match stored {
                 Ok(Some(watermark_ms)) => {
                     planned.watermark_ms = watermark_ms;
-                    planned.next_ms = planned.schedule.calendar.next_after(watermark_ms);
+                    planned.next_ms = planned.calendar_instant();
+                    if planned.schedule.calendar.event().is_some() {
+                        self.waiting.push(index);
+                    }
                 }
                 // It is over.
                 Ok(None) => planned.next_ms = None,
@@ -300,21 +425,4 @@ impl Scheduler {
             self.push(index);
         }
     }
-}
-
-/// When the schedules of an agent fire next, soonest first, with the schedule's zone: (Unix ms, zone).
-#[must_use]
-pub fn next_fires(agent: &Entry, after_ms: i64, n: usize) -> Vec<(i64, String)> {
-    let mut fires: Vec<(i64, String)> = agent
-        .schedules
-        .iter()
-        .flat_map(|s| {
-            let zone = s.schedule.timing.timezone().to_owned();
-            plan::fires(&s.calendar, after_ms, n).into_iter().map(move |at| (at, zone.clone()))
-        })
-        .collect();
-    fires.sort();
-    fires.dedup_by_key(|(at, _)| *at);
-    fires.truncate(n);
-    fires
 }

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::Core;
-use super::run::{self, Attached};
+use super::executor::Attached;
+use super::run;
 use crate::store;
 use crate::task::OnEnd;
 
@@ -28,8 +29,8 @@ impl Core {
     /// Those of the store.
     pub async fn settle(self: &Arc<Self>) -> Result<Settled, store::Error> {
         let now_ms = self.clock.now_ms();
-        for (number, id, epoch, by) in self.store.release_claims(now_ms).await? {
-            run::finish_unstarted(self, number, id, epoch, run::cancelled_by(&by)).await?;
+        for (claim, gone) in self.store.release_claims(now_ms).await? {
+            run::finish_gone(self, claim, gone).await?;
         }
         let mut found = Settled::default();
         let mut ended = Vec::new();
@@ -41,6 +42,7 @@ impl Core {
                 .reattach(unsettled.launcher.clone(), unsettled.id, attempt, unsettled.epoch)
                 .await;
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
+            self.released(unsettled.number);
             if matches!(attached, Attached::Alive(_)) {
                 self.launched(unsettled.number, &unsettled.launcher, unsettled.id, &agent);
                 tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);

@@ -19,7 +19,7 @@ use super::report::Claim;
 use super::sweep::{Leftovers, sweep};
 use super::{AttemptDir, Error, ExitReport, Release};
 use crate::ids::{Epoch, RunId};
-use crate::proc::{self, Ending, Identity, Signal};
+use crate::proc::{self, Ending, Identity, Signal, Status};
 use crate::time::{Clock as _, SystemClock};
 
 /// Longest time for a launcher to take its release, seconds.
@@ -216,9 +216,10 @@ impl Watched {
         match self {
             // An error can only say that it was reaped by others: then it is gone too.
             Self::Child(child) => child.wait().await.is_ok_and(|status| status.signal().is_some()),
+            // After a replacement of the program in place it is our child all the same.
             Self::Stranger(ending) => {
                 ending.reached().await;
-                false
+                matches!(ending.reap(), Some(Status::Signal(_)))
             }
         }
     }
@@ -258,6 +259,8 @@ pub async fn reattach(
             killed: false,
         }));
     }
+    // It may be our child, where the daemon before was another program in this process.
+    proc::reap_one(identity.pid);
     // Read only now: a launcher that ended while it was looked for has written its report before.
     let claim = Claim { run, attempt, epoch, launcher: identity };
     match ExitReport::read(dir, &claim) {

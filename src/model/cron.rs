@@ -13,6 +13,9 @@
 
 mod check;
 mod count;
+mod cover;
+mod dst;
+mod hashed;
 mod zoned;
 
 use std::collections::HashMap;
@@ -93,6 +96,15 @@ impl Cron {
         })))
     }
 
+    /// As [`Cron::parse`], for a pattern of the agent `id`: `H`, `H/n`, `H(a-b)` and `H(a-b)/n` stand
+    /// for values that are stable for the agent. The text of the pattern holds the values.
+    ///
+    /// # Errors
+    /// [`CronError`], with a sentence that names the field.
+    pub fn parse_for(id: &str, text: &str) -> Result<Self, CronError> {
+        if hashed::has_hash(text) { Self::parse(&hashed::resolve(id, text)?) } else { Self::parse(text) }
+    }
+
     /// The pattern as it was written, with single spaces between its fields.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -157,6 +169,14 @@ impl CronPool {
         let shared = self.0.entry(cron.text().to_owned()).or_insert(cron).clone();
         self.0.insert(text.to_owned(), shared.clone());
         Ok(shared)
+    }
+
+    /// The pattern of `text` for the agent `id`, as [`Cron::parse_for`].
+    ///
+    /// # Errors
+    /// As [`Cron::parse`].
+    pub fn parse_for(&mut self, id: &str, text: &str) -> Result<Cron, CronError> {
+        if hashed::has_hash(text) { self.parse(&hashed::resolve(id, text)?) } else { self.parse(text) }
     }
 
     /// How many different texts it holds.

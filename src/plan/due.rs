@@ -1,11 +1,15 @@
 //! The decisions of one pass over one schedule: which of its due slots runs, which one it stands
 //! for, which are lost.
 //!
-//! The newest slot found due runs normally where it is late by no more than `grace`. Every other one
-//! is missed: within the catch-up window it is coalesced into the newest slot, so one run stands
-//! for all and is told the window; what is older is lost. Slots are therefore always, in this order,
-//! lost ones, coalesced ones, one run. Stretches without a run are found by their ends, never slot by
-//! slot.
+//! The newest slot found due that is not excluded runs normally where it is late by no more than
+//! `grace`. Every other one is missed: within the catch-up window it is coalesced into that slot, so
+//! one run stands for all and is told the window, or under `catch_up: all` runs itself; what is older
+//! is lost. Stretches without a run are found by their ends, never slot by slot.
+//!
+//! A schedule without exclusions and without `catch_up: all`, which is nearly every one, takes the
+//! short way in this file; [`many`] is the general one.
+
+mod many;
 
 use std::time::Duration;
 
@@ -32,11 +36,18 @@ pub struct Policy {
     pub catch_up_window: Option<Duration>,
     /// Lateness that still counts as in time; `None`: half the period within 2 min..2 h.
     pub grace: Option<Duration>,
+    /// Most missed slots that run under [`CatchUp::All`].
+    pub catch_up_max: u32,
 }
 
 impl From<&Schedule> for Policy {
     fn from(schedule: &Schedule) -> Self {
-        Self { catch_up: schedule.catch_up, catch_up_window: schedule.catch_up_window, grace: schedule.grace }
+        Self {
+            catch_up: schedule.catch_up,
+            catch_up_window: schedule.catch_up_window,
+            grace: schedule.grace,
+            catch_up_max: schedule.catch_up_max,
+        }
     }
 }
 
@@ -60,7 +71,7 @@ pub enum Decision {
         until_ms: i64,
         /// How many there are: 1, or more than [`ROWS_MAX`].
         count: u64,
-        /// Why: [`NotRun::MissedWindow`] or [`NotRun::Coalesced`].
+        /// Why: [`NotRun::MissedWindow`], [`NotRun::Coalesced`] or [`NotRun::Excluded`].
         reason: NotRun,
         /// Nominal instant of the run that stands for them, where one does.
         into: Option<i64>,
@@ -89,8 +100,8 @@ impl Decision {
 /// The outcome of one pass over one schedule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Due {
-    /// An exact partition of the slots in `(watermark, now]`, oldest first. At most one runs, and
-    /// it is the last one.
+    /// An exact partition of the slots in `(watermark, now]`, oldest first. More than one runs only
+    /// under [`CatchUp::All`].
     pub decisions: Vec<Decision>,
     /// The next nominal instant after all of them, and after the watermark; `None` where the
     /// schedule has ended.
@@ -122,6 +133,9 @@ pub fn due_from(calendar: &Calendar, policy: &Policy, watermark_ms: i64, first_m
     if first_ms > now_ms {
         return Due { decisions: Vec::new(), next: Some(first_ms) };
     }
+    if policy.catch_up == CatchUp::All || calendar.exclusions().is_some() {
+        return many::due(calendar, policy, watermark_ms, now_ms);
+    }
     let second = calendar.next_after(first_ms);
     let (newest_ms, next) = match second.filter(|second| *second <= now_ms) {
         None => (first_ms, second),
@@ -131,7 +145,7 @@ pub fn due_from(calendar: &Calendar, policy: &Policy, watermark_ms: i64, first_m
         }
     };
     let verdict = Verdict::of(policy, newest_ms, next, now_ms);
-    let mut pass = Pass { calendar, decisions: Vec::new(), start_ms: watermark_ms };
+    let mut pass = Pass::new(calendar, watermark_ms);
     match verdict {
         Verdict::Lost => pass.lose(newest_ms),
         Verdict::Run { trigger, keep_ms } => pass.run(newest_ms, trigger, keep_ms),
@@ -139,7 +153,34 @@ pub fn due_from(calendar: &Calendar, policy: &Policy, watermark_ms: i64, first_m
     Due { decisions: pass.decisions, next }
 }
 
+/// Decides about the one slot of `nominal_ms` of a timing that follows events. It is never missed:
+/// however late it is found, nothing has come after it.
+#[must_use]
+pub fn event_due(calendar: &Calendar, watermark_ms: i64, nominal_ms: i64) -> Due {
+    let decision = if calendar.excludes(nominal_ms) {
+        Decision::NotRun { nominal_ms, until_ms: nominal_ms, count: 1, reason: NotRun::Excluded, into: None }
+    } else {
+        let window = Window { start_ms: watermark_ms.min(nominal_ms - 1), end_ms: nominal_ms, slots: 1 };
+        Decision::Run { nominal_ms, trigger: Trigger::Schedule, window }
+    };
+    Due { decisions: vec![decision], next: None }
+}
+
+/// Decides anew about the slots in `(after_ms, until_ms]`, which were left out while the agent was
+/// paused, as if they were found missed at `now_ms`: what runs is a catch-up.
+#[must_use]
+pub fn replay(
+    calendar: &Calendar,
+    policy: &Policy,
+    after_ms: i64,
+    until_ms: i64,
+    now_ms: i64,
+) -> Vec<Decision> {
+    many::replay(calendar, policy, after_ms, until_ms, now_ms)
+}
+
 /// What becomes of the newest slot, and from when on the ones before it are coalesced into it.
+#[derive(Clone, Copy)]
 enum Verdict {
     Lost,
     Run { trigger: Trigger, keep_ms: i64 },
@@ -171,23 +212,36 @@ struct Pass<'a> {
     decisions: Vec<Decision>,
     /// Nominal instant of the last slot decided, or the watermark.
     start_ms: i64,
+    /// Slots that wait for the run that stands for them, and where they begin.
+    coalesced: u64,
+    window_ms: i64,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn new(calendar: &'a Calendar, start_ms: i64) -> Self {
+        Self { calendar, decisions: Vec::new(), start_ms, coalesced: 0, window_ms: start_ms }
+    }
+
     fn lose(&mut self, newest_ms: i64) {
         self.without_run(newest_ms, NotRun::MissedWindow, None);
     }
 
     fn run(&mut self, newest_ms: i64, trigger: Trigger, keep_ms: i64) {
-        let before_ms = newest_ms - 1;
-        self.without_run(before_ms.min(keep_ms.saturating_sub(1)), NotRun::MissedWindow, None);
-        let start_ms = self.start_ms;
-        let coalesced = self.without_run(before_ms, NotRun::Coalesced, Some(newest_ms));
-        self.decisions.push(Decision::Run {
-            nominal_ms: newest_ms,
-            trigger,
-            window: Window { start_ms, end_ms: newest_ms, slots: coalesced + 1 },
-        });
+        self.coalesce(newest_ms - 1, newest_ms, keep_ms);
+        let window = Window { start_ms: self.window_ms, end_ms: newest_ms, slots: self.coalesced + 1 };
+        self.decisions.push(Decision::Run { nominal_ms: newest_ms, trigger, window });
+        self.start_ms = newest_ms;
+        self.coalesced = 0;
+    }
+
+    /// The slots up to and with `until_ms`: those before `keep_ms` are lost, the others are for the
+    /// run of `newest_ms`.
+    fn coalesce(&mut self, until_ms: i64, newest_ms: i64, keep_ms: i64) {
+        self.without_run(until_ms.min(keep_ms.saturating_sub(1)), NotRun::MissedWindow, None);
+        if self.coalesced == 0 {
+            self.window_ms = self.start_ms;
+        }
+        self.coalesced += self.without_run(until_ms, NotRun::Coalesced, Some(newest_ms));
     }
 
     /// Decides about the slots up to and with `until_ms`, in a row each or, if they are many, in

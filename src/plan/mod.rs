@@ -2,7 +2,7 @@
 //! the same watermark and the same time give the same decisions.
 //!
 //! [`Calendar`] is a compiled timing: the next nominal instant, the last one, and how many lie in a
-//! stretch. [`due()`] decides about every slot in `(watermark, now]`. Its decisions are an exact
+//! stretch; [`Exclusions`] say which of them are left out. [`due()`] decides about every slot in `(watermark, now]`. Its decisions are an exact
 //! partition of those slots, so whoever commits them and moves the watermark in one transaction has
 //! one row for each slot and no slot twice, whatever the clock did in between.
 //!
@@ -14,9 +14,11 @@
 
 mod calendar;
 mod due;
+mod exclusions;
 
-pub use calendar::{Calendar, Stretch, fires};
-pub use due::{Decision, Due, Policy, ROWS_MAX, due, due_from};
+pub use calendar::{Calendar, Event, Stretch, fires, next_fire};
+pub use due::{Decision, Due, Policy, ROWS_MAX, due, due_from, event_due, replay};
+pub use exclusions::Exclusions;
 
 /// Why a timing cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -73,7 +73,8 @@ impl Delegated {
     /// As [`Self::find`], in these places.
     pub fn find_in(places: Places<'_>) -> Result<Self, String> {
         let group = own_group(places)?;
-        let marked = |path: &Path| ["user.delegate", "trusted.delegate"].iter().any(|name| is_one(path, name));
+        let marked =
+            |path: &Path| ["user.delegate", "trusted.delegate"].iter().any(|name| is_one(path, name));
         let parent = group.parent().filter(|parent| marked(parent));
         let root = match parent {
             _ if marked(&group) => group.clone(),
@@ -87,7 +88,8 @@ impl Delegated {
         writable(&root)?;
         let offered = std::fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
         let offered: BTreeSet<&str> = offered.split_ascii_whitespace().collect();
-        let controllers = CONTROLLERS.iter().filter(|c| offered.contains(**c)).map(|c| (*c).to_owned()).collect();
+        let controllers =
+            CONTROLLERS.iter().filter(|c| offered.contains(**c)).map(|c| (*c).to_owned()).collect();
         Ok(Self { root, controllers })
     }
 
@@ -118,7 +120,9 @@ impl Delegated {
     pub fn end_run(&self, run: &str) -> bool {
         let begins = format!("{RUN}{run}-");
         let mut found = false;
-        for path in self.runs().filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&begins))) {
+        for path in
+            self.runs().filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&begins)))
+        {
             let group = Group { path };
             found |= group.is_populated();
             group.kill();
@@ -330,10 +334,20 @@ mod tests {
     #[test]
     fn what_was_not_delegated_is_not_taken() {
         let dir = tree(&FILES);
-        assert!(find(dir.path(), "/", "0::/").unwrap_err().contains("not delegated"), "the root of all groups");
+        assert!(
+            find(dir.path(), "/", "0::/").unwrap_err().contains("not delegated"),
+            "the root of all groups"
+        );
         std::fs::write(dir.path().join("unit/cgroup.procs"), "1\n").unwrap();
-        assert!(find(dir.path(), "/", "0::/unit").unwrap_err().contains("not delegated"), "others live there");
-        assert!(Delegated::find_in(Places { mounts: "", own: "0::/", root: true }).unwrap_err().contains("no cgroup"));
+        assert!(
+            find(dir.path(), "/", "0::/unit").unwrap_err().contains("not delegated"),
+            "others live there"
+        );
+        assert!(
+            Delegated::find_in(Places { mounts: "", own: "0::/", root: true })
+                .unwrap_err()
+                .contains("no cgroup")
+        );
         assert!(find(dir.path(), "/", "1:cpu:/\n").unwrap_err().contains("no cgroup"));
     }
 

@@ -1,14 +1,16 @@
 //! Waiting for the end of a process that is not our child, without a thread.
 //!
 //! A pidfd becomes readable when its process ends, and the runtime can watch it like a socket. That is how a
-//! daemon that was restarted waits for the launchers of its predecessor.
+//! daemon that was restarted waits for the launchers of its predecessor. Where the predecessor was another
+//! program in the same process, they are its children nevertheless: then they are reaped here.
 
 use std::os::fd::OwnedFd;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Error;
+use super::own::reap_known;
+use super::{Error, Status};
 
 /// The end of one process, to be awaited.
 #[derive(Debug)]
@@ -25,6 +27,12 @@ impl Ending {
         let fail = |source| Error::System { what: "watch a pidfd".to_owned(), source };
         let own = pidfd.try_clone().map_err(fail)?;
         AsyncFd::with_interest(own, Interest::READABLE).map(Self).map_err(fail)
+    }
+
+    /// Reaps the process, which must have ended, if it is a child of this one; how it ended.
+    #[must_use]
+    pub fn reap(&self) -> Option<Status> {
+        reap_known(self.0.get_ref())
     }
 
     /// Ends when the process has ended, reaped or not. May be dropped and called again.

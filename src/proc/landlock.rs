@@ -169,7 +169,8 @@ impl Plan {
         let mut on_the_way: Vec<PathBuf> = below.iter().filter_map(|(path, _)| child(place, path)).collect();
         on_the_way.dedup();
         // Who may not list the folder cannot allow its entries either; those on the way are known.
-        for (path, kind) in std::fs::read_dir(place).into_iter().flatten().flatten().filter_map(|e| entry(&e)) {
+        for (path, kind) in std::fs::read_dir(place).into_iter().flatten().flatten().filter_map(|e| entry(&e))
+        {
             self.entries += 1;
             if self.entries > ENTRIES_MAX {
                 return Err(Error::TooManyEntries(place.to_owned()));
@@ -217,7 +218,8 @@ mod tests {
     fn rules(root: &Path, places: &[(&str, Reach)]) -> Vec<(String, Reach)> {
         let places: Vec<_> = places.iter().map(|(path, reach)| (root.join(path), *reach)).collect();
         let plan = Plan::of(&places, None).unwrap();
-        let inside = plan.rules.iter().filter_map(|(path, reach)| Some((path.strip_prefix(root).ok()?, *reach)));
+        let inside =
+            plan.rules.iter().filter_map(|(path, reach)| Some((path.strip_prefix(root).ok()?, *reach)));
         let mut rules: Vec<_> = inside.map(|(path, reach)| (path.display().to_string(), reach)).collect();
         rules.sort();
         rules
@@ -268,7 +270,8 @@ mod tests {
     fn a_mark_within_a_mark_takes_away_or_adds() {
         let (_dir, root) = tree();
         // The state directory in a readable folder, and a hidden folder in one of a run.
-        let found = rules(&root, &[("", Reach::Read), ("state", Reach::Hidden), ("state/runs/1", Reach::Full)]);
+        let found =
+            rules(&root, &[("", Reach::Read), ("state", Reach::Hidden), ("state/runs/1", Reach::Full)]);
         let wanted = pairs(&[
             ("a", Reach::Read),
             ("b", Reach::Read),

@@ -4,9 +4,11 @@
 //! them: a launcher that took the lock to probe it would keep a starting daemon out. Their trap is that
 //! *any* close of the file in the holding process drops the lock. So the holder keeps a note of the files
 //! it has locked, and [`lock_holder`] never opens such a file. A copy of the state directory made inside
-//! the daemon must leave the lock file out.
+//! the daemon must leave the lock file out. The other side of it: the process holds the lock, not a program,
+//! so a daemon that is replaced in place keeps it ([`StateLock::acquire_to_keep`]).
 
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -27,41 +29,50 @@ fn held() -> std::sync::MutexGuard<'static, Vec<(u64, u64)>> {
 /// The lock, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct StateLock {
-    file: File,
+    place: Place,
     path: PathBuf,
     key: (u64, u64),
+}
+
+/// Where the open lock file is.
+#[derive(Debug)]
+enum Place {
+    /// On a descriptor of its own, which is closed when the program is replaced.
+    Own(#[expect(dead_code, reason = "it is held, and dropped")] File),
+    /// In the place of stdin.
+    Stdin,
 }
 
 impl StateLock {
     /// Takes the lock without waiting; the file is made (mode 0600) where there is none.
     pub fn acquire(path: &Path) -> Result<Self, Error> {
-        let system =
-            |source| Error::System { what: format!("open the lock file {}", path.display()), source };
-        let locked = |holder| Error::Locked { path: path.to_owned(), holder };
         let mut held = held();
-        // Opening and closing a file that this process has locked would drop the lock.
-        if let Ok(meta) = std::fs::metadata(path)
-            && held.contains(&(meta.dev(), meta.ino()))
-        {
-            return Err(locked(Some(own_pid())));
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(system)?;
-        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN | Errno::ACCESS) => return Err(locked(probe(&file)?.pid())),
-            Err(e) => return Err(Error::system(format!("lock {}", path.display()))(e)),
-        }
-        let meta = file.metadata().map_err(system)?;
-        let key = (meta.dev(), meta.ino());
+        refuse_own(&held, path)?;
+        let file = open(path)?;
+        let key = lock(&file, path)?;
         held.push(key);
-        Ok(Self { file, path: path.to_owned(), key })
+        Ok(Self { place: Place::Own(file), path: path.to_owned(), key })
+    }
+
+    /// As [`StateLock::acquire`], so that the lock outlives a replacement of the program in place.
+    ///
+    /// The file takes the place of stdin: that descriptor stays open over the replacement, and it is the
+    /// one that safe code finds again. Who holds the lock is the process, so its successor has it without
+    /// a gap. Only for a daemon that has the process to itself, once.
+    pub fn acquire_to_keep(path: &Path) -> Result<Self, Error> {
+        let mut held = held();
+        refuse_own(&held, path)?;
+        let stdin = rustix::stdio::stdin();
+        let there = std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        // Where it is there already it must not be opened again: closing that would drop the lock.
+        if there.is_none() || key_of(stdin) != there {
+            // In its place before it is locked, for the same reason.
+            let file = open(path)?;
+            rustix::stdio::dup2_stdin(&file).map_err(Error::system("put the lock file in its place"))?;
+        }
+        let key = lock(stdin, path)?;
+        held.push(key);
+        Ok(Self { place: Place::Stdin, path: path.to_owned(), key })
     }
 
     /// The lock file.
@@ -70,16 +81,56 @@ impl StateLock {
         &self.path
     }
 
-    /// The open file: it must stay open across a replacement of the program in place.
+    /// Device and inode of the file that is locked.
     #[must_use]
-    pub fn file(&self) -> &File {
-        &self.file
+    pub fn key(&self) -> (u64, u64) {
+        self.key
     }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+        .open(path)
+        .map_err(|source| Error::System { what: format!("open the lock file {}", path.display()), source })
+}
+
+/// Opening and closing a file that this process has locked would drop the lock.
+fn refuse_own(held: &[(u64, u64)], path: &Path) -> Result<(), Error> {
+    match std::fs::metadata(path) {
+        Ok(meta) if held.contains(&(meta.dev(), meta.ino())) => {
+            Err(Error::Locked { path: path.to_owned(), holder: Some(own_pid()) })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Locks an open file without waiting; its device and inode. What this process has locked stays locked.
+fn lock(file: impl AsFd, path: &Path) -> Result<(u64, u64), Error> {
+    match fcntl_lock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::AGAIN | Errno::ACCESS) => {
+            return Err(Error::Locked { path: path.to_owned(), holder: probe(file)?.pid() });
+        }
+        Err(e) => return Err(Error::system(format!("lock {}", path.display()))(e)),
+    }
+    key_of(file).ok_or_else(|| Error::system(format!("look at {}", path.display()))(Errno::IO))
+}
+
+fn key_of(file: impl AsFd) -> Option<(u64, u64)> {
+    rustix::fs::fstat(file).ok().map(|s| (s.st_dev, s.st_ino))
 }
 
 impl Drop for StateLock {
     fn drop(&mut self) {
         held().retain(|key| *key != self.key);
+        if matches!(self.place, Place::Stdin)
+            && let Ok(nothing) = File::open("/dev/null")
+        {
+            // Closes the file, and so gives the lock back.
+            let _ = rustix::stdio::dup2_stdin(&nothing);
+        }
     }
 }
 
@@ -115,10 +166,10 @@ pub fn lock_holder(path: &Path) -> Result<LockHolder, Error> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(LockHolder::Nobody),
         Err(e) => return Err(system(e)),
     }
-    probe(&File::open(path).map_err(system)?)
+    probe(File::open(path).map_err(system)?)
 }
 
-fn probe(file: &File) -> Result<LockHolder, Error> {
+fn probe(file: impl AsFd) -> Result<LockHolder, Error> {
     let found = fcntl_getlk(file, &Flock::from(FlockType::WriteLock))
         .map_err(Error::system("probe the state lock"))?;
     Ok(match found {

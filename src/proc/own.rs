@@ -1,10 +1,12 @@
 //! What a process does to itself and to its own children: session, sub-reaping, dumpability, limits,
 //! reaping.
 
+use std::os::fd::AsFd;
+
 use rustix::io::Errno;
 use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, WaitStatus, child_subreaper, getpid,
-    set_child_subreaper, set_dumpable_behavior, setrlimit, setsid, wait, waitpid,
+    DumpableBehavior, Pid, Resource, Rlimit, WaitId, WaitIdOptions, WaitOptions, WaitStatus, child_subreaper,
+    getpid, set_child_subreaper, set_dumpable_behavior, setrlimit, setsid, wait, waitid, waitpid,
 };
 
 use super::{Error, member};
@@ -103,6 +105,15 @@ pub fn reap_any() -> Reaped {
             Err(_) => return Reaped::NoChildren,
         }
     }
+}
+
+/// Reaps the child of this pidfd, which has ended, and tells how; `None` where it is another's child, or
+/// was reaped already.
+pub(super) fn reap_known(pidfd: impl AsFd) -> Option<Status> {
+    let known = WaitId::PidFd(pidfd.as_fd());
+    let status = waitid(known, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok()??;
+    let code = status.exit_status().map(Status::Code);
+    code.or_else(|| status.terminating_signal().map(Status::Signal))
 }
 
 /// Reaps this child if it has ended. For orphans that came to a daemon that is a sub-reaper; never

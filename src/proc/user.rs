@@ -100,7 +100,8 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nreports:x:901:902:Reports:/srv/reports:/bin/false\n\
                           odd:x:y:1::/:\nhomeless:x:903:903:::\n";
-    const GROUP: &str = "root:x:0:\nreports:x:902:reports\nweb:x:910:ann,reports\nmore:x:911:reportsx\nlast:x:912:reports\n";
+    const GROUP: &str =
+        "root:x:0:\nreports:x:902:reports\nweb:x:910:ann,reports\nmore:x:911:reportsx\nlast:x:912:reports\n";
 
     #[test]
     fn a_user_is_found_by_name_and_by_number_with_its_groups() {

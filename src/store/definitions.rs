@@ -30,6 +30,8 @@ pub struct ScheduleRow {
     pub id: ScheduleId,
     /// Every slot up to here is decided, Unix ms.
     pub watermark_ms: i64,
+    /// Its runs, counted where it says `max_runs`.
+    pub runs: u32,
 }
 
 /// One agent as stored.
@@ -54,7 +56,18 @@ impl Store {
     /// Makes the stored agents those of `agents`; an agent without a file becomes REMOVED and its
     /// schedules end.
     pub async fn sync_definitions(&self, agents: Vec<AgentSync>, now_ms: i64) -> Result<Synced, Error> {
-        self.writer.write(move |db| sync(db, &agents, now_ms)).await
+        self.change_definitions(agents, Vec::new(), now_ms).await
+    }
+
+    /// As [`Self::sync_definitions`], leaving the agents with the numbers `kept` as they are: only the
+    /// others are written and answered.
+    pub async fn change_definitions(
+        &self,
+        agents: Vec<AgentSync>,
+        kept: Vec<i64>,
+        now_ms: i64,
+    ) -> Result<Synced, Error> {
+        self.writer.write(move |db| sync(db, &agents, &kept, now_ms)).await
     }
 
     /// The watermark of an active schedule, Unix ms.
@@ -79,12 +92,13 @@ impl Store {
     }
 }
 
-fn sync(db: &Connection, agents: &[AgentSync], now_ms: i64) -> Result<Synced, Error> {
+fn sync(db: &Connection, agents: &[AgentSync], kept: &[i64], now_ms: i64) -> Result<Synced, Error> {
     let mut rows = Vec::with_capacity(agents.len());
     for agent in agents {
         rows.push(sync_agent(db, agent, now_ms)?);
     }
-    let kept: std::collections::HashSet<i64> = rows.iter().map(|row| row.number).collect();
+    let kept: std::collections::HashSet<i64> =
+        rows.iter().map(|row| row.number).chain(kept.iter().copied()).collect();
     let mut statement = db.prepare_cached("SELECT number FROM agents WHERE status <> 'REMOVED'")?;
     let stored = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     for gone in stored.into_iter().filter(|number| !kept.contains(number)) {
@@ -138,7 +152,7 @@ fn sync_schedules(db: &Connection, agent: i64, wanted: &[ScheduleId], now_ms: i6
     for id in wanted {
         // A schedule that comes back begins now, or where it had been decided to, if that is later.
         let sql = "INSERT INTO schedules (agent, id, watermark, active) VALUES (?1, ?2, ?3, 1)
-                   ON CONFLICT (agent, id) DO UPDATE SET active = 1, watermark = max(watermark, excluded.watermark)
+                   ON CONFLICT (agent, id) DO UPDATE SET active = 1, runs = 0, watermark = max(watermark, excluded.watermark)
                    WHERE active = 0";
         db.prepare_cached(sql)?.execute(params![agent, id.as_str(), now_ms])?;
     }
@@ -146,13 +160,14 @@ fn sync_schedules(db: &Connection, agent: i64, wanted: &[ScheduleId], now_ms: i6
 }
 
 fn active_schedules(db: &Connection, agent: i64) -> Result<Vec<ScheduleRow>, Error> {
-    let sql = "SELECT number, id, watermark FROM schedules WHERE agent = ?1 AND active = 1";
+    let sql = "SELECT number, id, watermark, runs FROM schedules WHERE agent = ?1 AND active = 1";
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map([agent], |row| {
         Ok(ScheduleRow {
             number: row.get(0)?,
             id: ScheduleId::from(row.get::<_, String>(1)?),
             watermark_ms: row.get(2)?,
+            runs: row.get(3)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

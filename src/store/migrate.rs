@@ -11,11 +11,16 @@ mod embedded {
     refinery::embed_migrations!("migrations/sqlite");
 }
 
+/// The newest schema that this binary knows.
+pub(super) fn newest() -> i64 {
+    embedded::migrations::runner().get_migrations().iter().map(|m| i64::from(m.version())).max().unwrap_or(0)
+}
+
 /// Brings `db` to the newest schema that this binary knows.
 pub(super) fn run(db: &mut Connection, path: &Path) -> Result<(), Error> {
     let name = || path.display().to_string();
     let runner = embedded::migrations::runner();
-    let known = runner.get_migrations().iter().map(|m| i64::from(m.version())).max().unwrap_or(0);
+    let known = newest();
     let found = version(db)?;
     if found > known {
         return Err(Error::TooNew { path: name(), found, known });

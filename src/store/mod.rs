@@ -12,23 +12,34 @@
 //! The daemon holds a POSIX lock beside the database for its life; a second daemon on the same
 //! state directory is refused before the file is touched.
 
+mod activity;
 mod admit;
+mod attempts;
+mod breaker;
+mod budget;
 mod checkpoint;
+mod claim;
 mod definitions;
 mod endpoints;
 mod error;
 mod events;
+mod idempotency;
 mod ledger;
 mod migrate;
 mod notices;
 mod outbox;
 mod overdue;
+mod overlap;
+mod pause;
 mod previous;
 mod reader;
 mod run;
+mod sessions;
 mod settle;
 mod writer;
 
+#[cfg(test)]
+mod claim_tests;
 #[cfg(test)]
 mod tests;
 
@@ -37,19 +48,27 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+pub use activity::Activity;
+pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
+pub use attempts::{Retried, Retry, RunAttempt, Spent};
+pub use breaker::{BREAKER, BreakerStep, Verdict};
+pub use budget::{Budgets, UsedUp};
+pub use claim::{AGEING, Claimed, Claims, Room};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
 pub use outbox::{
     AGENT_COMMAND, AttemptRecord, AttemptRow, DAEMON_COMMAND, DeliveryFilter, DeliveryRow, DueDelivery,
     LostSlots, NewDelivery, TellLost, UnderWay,
 };
 pub use overdue::LastSuccess;
+pub use overlap::{Claim, Gone, Way};
+pub use pause::Pause;
 pub use reader::READERS;
-pub use run::{Cancelled, Claim, Claimed, Finish};
+pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};
 
@@ -70,6 +89,12 @@ pub struct Store {
     readers: Readers,
 }
 
+/// The newest database schema that this binary knows.
+#[must_use]
+pub fn newest_schema() -> i64 {
+    migrate::newest()
+}
+
 /// The threads behind a store; joined after the last handle is gone, so the file is closed last.
 #[derive(Debug)]
 pub struct Threads(Vec<std::thread::JoinHandle<()>>);
@@ -81,6 +106,20 @@ impl Threads {
             // A panic in a store thread was answered to its callers already.
             let _ = thread.join();
         }
+    }
+}
+
+impl Threads {
+    /// As [`Threads::join`], for at most `patience`; whether all have ended.
+    #[must_use]
+    pub fn join_within(self, patience: std::time::Duration) -> bool {
+        let (over, ended) = std::sync::mpsc::channel();
+        let joining = std::thread::Builder::new().name("store-close".to_owned()).spawn(move || {
+            self.join();
+            // Who asked may have stopped waiting.
+            let _ = over.send(());
+        });
+        joining.is_ok() && ended.recv_timeout(patience).is_ok()
     }
 }
 

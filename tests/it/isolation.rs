@@ -67,7 +67,8 @@ impl Stand {
         let program = programs.path().join("matins");
         std::fs::copy(exe(), &program).unwrap();
         let path = |name: &str| home.path().join(name);
-        for (name, text) in [("credentials/token", "s3cret"), ("secret.txt", "hunter2"), ("elsewhere/x", "")] {
+        for (name, text) in [("credentials/token", "s3cret"), ("secret.txt", "hunter2"), ("elsewhere/x", "")]
+        {
             home.write(name, text);
         }
         home.agent("other", "echo other", "prompt: private\n");
@@ -150,7 +151,9 @@ fn own(path: &Path) {
 
 /// The script that looks for the other run by its input.
 fn with_other(script: &str) -> String {
-    format!("OTHER=$(sed 's/.*\"other\":\"\\([^\"]*\\)\".*/\\1/' \"$MATINS_INPUT_FILE\"); export OTHER\n{script}")
+    format!(
+        "OTHER=$(sed 's/.*\"other\":\"\\([^\"]*\\)\".*/\\1/' \"$MATINS_INPUT_FILE\"); export OTHER\n{script}"
+    )
 }
 
 /// What must work for every run, sandboxed or not.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use matins::exec::{
-    AttemptDir, Confine, Ended, ExitReport, Held, Live, Preparation, RELEASE_VERSION, Reason, Release, RunDirs,
-    SPEC_VERSION, Spec, World, environment, hold, prepare,
+    AttemptDir, Confine, Ended, ExitReport, Held, Live, Preparation, RELEASE_VERSION, Reason, Release,
+    RunDirs, SPEC_VERSION, Spec, World, environment, hold, prepare,
 };
 use matins::ids::{AgentId, Epoch, RunId, SystemEntropy};
 use matins::model::Trigger;
@@ -88,7 +88,10 @@ impl Attempt {
             kill_grace_ms: 600_000,
             orphan_grace_ms: 600_000,
             state_lock: None,
-                confine: Confine::default(),
+            confine: Confine::default(),
+            total_ms: None,
+            gate: None,
+            verify: None,
         };
         let release = Release { version: RELEASE_VERSION, epoch: Epoch(7), spec, secrets: BTreeMap::new() };
         let dir = dirs.attempt(1);

@@ -4,13 +4,19 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod attempts;
 mod blackbox;
+mod breaker;
 mod examples;
+mod gate;
 mod isolation;
 mod launcher;
 mod mistakes;
 mod notify;
+mod overlap;
+mod reload;
 mod runs;
+mod schedules;
 mod support;
 mod systemd;
 mod tidy;

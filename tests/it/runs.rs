@@ -42,7 +42,8 @@ fn a_schedule_and_a_trigger_both_complete() {
 #[test]
 fn every_second_has_one_slot() {
     let home = Home::new();
-    home.agent("tick", "true", &cron("* * * * * *", "overlap: allow"));
+    // The clock runs ahead of a busy machine; nothing may wait too long by it.
+    home.agent("tick", "true", &cron("* * * * * *", "overlap: allow, start_deadline: 1h"));
     let daemon = TestDaemon::start(home);
     for second in 1..=30_usize {
         daemon.advance(SECOND);
@@ -211,6 +212,20 @@ fn a_caller_that_asks_for_skip_is_told_who_is_in_the_way() {
     let ended = daemon.wait_end(first);
     assert_eq!(ended.event.failure_code.as_deref(), Some("cancelled"));
     assert_eq!(ended.event.error.as_deref(), Some("cancelled by ann"));
+}
+
+#[test]
+fn a_cancel_at_any_moment_ends_the_run() {
+    let home = Home::new();
+    home.agent("a", "exec sleep 60", "");
+    let daemon = TestDaemon::start(home);
+    for _ in 0..40 {
+        let run = daemon.trigger("a");
+        daemon.wait_for(run, RunState::Running);
+        // Its launcher may not have begun, may be reading its message, or may have started the program.
+        daemon.block_on(daemon.core().cancel(run, "ann".to_owned())).unwrap();
+        assert_eq!(daemon.wait_end(run).event.failure_code.as_deref(), Some("cancelled"));
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! The manager is played by a socket of the test's own; `scripts/systemd-proof` has a real one.
 
+mod activation;
+mod reexec;
 mod units;
 
 use std::os::unix::net::UnixDatagram;
@@ -70,7 +72,10 @@ fn ready_status_and_stopping_are_told_in_this_order() {
     let ready = manager.until("READY=1");
     assert!(ready.contains("STATUS=2 agents, 0 runs running"), "{ready}");
     assert!(daemon.try_get("/readyz").is_some(), "who is told that it is ready finds it ready");
-    manager.until("next fire 20");
+    // The scheduler may have made its first tick before or after that.
+    if !ready.contains("next fire 20") {
+        manager.until("next fire 20");
+    }
     daemon.post("/v1/agents/slow/execute", &json!({}));
     let busy = manager.until("1 run running");
     assert!(busy.contains("-01-01T00:00:00Z"), "{busy}");

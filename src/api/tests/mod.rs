@@ -317,6 +317,7 @@ async fn the_ledger_is_paged() {
         to_ms: NOW + 100 * 3_600_000,
         choices: vec![not_run(1, 1), not_run(2, 1), not_run(3, 3), not_run(6, 1), not_run(7, 1)],
         all_not_run: None,
+        max_runs: None,
         tell: None,
     };
     stand.core.store.admit_passes(vec![pass], NOW).await.unwrap();

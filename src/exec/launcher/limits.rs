@@ -7,7 +7,7 @@ use crate::proc::Group;
 
 /// The limits of one attempt, as they are kept.
 #[derive(Debug, Default)]
-pub(super) struct Bounds {
+pub(super) struct Caps {
     /// Its group, if it has one.
     pub(super) group: Option<Group>,
     /// Where that is.
@@ -17,16 +17,16 @@ pub(super) struct Bounds {
 }
 
 /// Makes the group. Limits that nothing can keep are left out: the daemon says so at its start.
-pub(super) fn set(confine: &Confine) -> Result<Bounds, String> {
+pub(super) fn set(confine: &Confine) -> Result<Caps, String> {
     let Some(path) = &confine.group else {
-        return Ok(Bounds { data: confine.limits.memory, ..Bounds::default() });
+        return Ok(Caps { data: confine.limits.memory, ..Caps::default() });
     };
     let (group, unkept) = Group::make(path, &confine.limits)
         .map_err(|e| format!("cannot make the control group {}: {e}", path.display()))?;
-    Ok(Bounds { group: Some(group), joined: Some(path.clone()), data: unkept.memory })
+    Ok(Caps { group: Some(group), joined: Some(path.clone()), data: unkept.memory })
 }
 
-impl Bounds {
+impl Caps {
     /// Most bytes of the tree, where the kernel ended it for more.
     pub(super) fn exceeded(&self, confine: &Confine) -> Option<u64> {
         let over = self.group.as_ref().is_some_and(Group::ran_out_of_memory);

@@ -30,7 +30,7 @@ const FAILED: u8 = 127;
 
 /// What the step is told.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Order {
+pub(super) struct Step {
     pub(super) file: PathBuf,
     pub(super) argv: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
@@ -59,9 +59,9 @@ enum Answer {
 }
 
 /// Starts the program through the step; its pid.
-pub(super) fn start(order: &Order, stdout: OwnedFd, stderr: OwnedFd) -> Result<i32, Fault> {
+pub(super) fn start(step: &Step, stdout: OwnedFd, stderr: OwnedFd) -> Result<i32, Fault> {
     let before = |what: &str, e: &dyn std::fmt::Display| Fault::Before(format!("{what}: {e}"));
-    let json = serde_json::to_vec(order).map_err(|e| before("cannot write the order", &e))?;
+    let json = serde_json::to_vec(step).map_err(|e| before("cannot write the order", &e))?;
     let (mut ours, theirs) = UnixStream::pair().map_err(|e| before("cannot make a socket", &e))?;
     let pid = proc::start_step(theirs.into(), stdout, stderr)
         .map_err(|e| before("cannot start the step that confines the program", &e))?;
@@ -106,37 +106,34 @@ fn become_program(channel: &mut File) -> Answer {
         let mut json = Vec::new();
         channel.read_to_end(&mut json).map_err(|e| format!("cannot read the order: {e}"))?;
         // serde_json's messages quote no values of strings, so no secret can show here.
-        let order: Order = serde_json::from_slice(&json)
+        let step: Step = serde_json::from_slice(&json)
             .map_err(|e| format!("the order does not fit ({:?} error)", e.classify()))?;
-        let stdin = File::open(&order.stdin)
-            .map_err(|e| format!("cannot read {}: {e}", order.stdin.display()))?;
-        confine(&order)?;
-        Ok((order, stdin))
+        let stdin =
+            File::open(&step.stdin).map_err(|e| format!("cannot read {}: {e}", step.stdin.display()))?;
+        confine(&step)?;
+        Ok((step, stdin))
     })();
     match ready {
         Err(why) => Answer::Before(why),
-        Ok((order, stdin)) => {
-            let Order { file, argv, env, cwd, .. } = &order;
+        Ok((step, stdin)) => {
+            let Step { file, argv, env, cwd, .. } = &step;
             let e = proc::exec(&Program { file, argv, env, cwd }, stdin);
             Answer::Exec(e.raw_os_error().unwrap_or(0))
         }
     }
 }
 
-fn confine(order: &Order) -> Result<(), String> {
-    let confine = &order.confine;
-    if let Some(group) = &order.group {
+fn confine(step: &Step) -> Result<(), String> {
+    let confine = &step.confine;
+    if let Some(group) = &step.group {
         Group::join(group).map_err(|e| format!("cannot join the control group {}: {e}", group.display()))?;
     }
-    if let Some(bytes) = order.data {
+    if let Some(bytes) = step.data {
         proc::set_data_limit(bytes).map_err(|e| with_cause(&e))?;
     }
     if confine.sandbox.is_some() || confine.no_tcp {
-        let fence = Fence {
-            places: confine.sandbox.clone(),
-            cwd: Some(order.cwd.clone()),
-            no_tcp: confine.no_tcp,
-        };
+        let fence =
+            Fence { places: confine.sandbox.clone(), cwd: Some(step.cwd.clone()), no_tcp: confine.no_tcp };
         proc::confine(&fence).map_err(|e| with_cause(&e))?;
     }
     // Last: the rules are made by who may list every folder on the way.

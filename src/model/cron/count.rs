@@ -40,15 +40,16 @@ impl Cron {
 }
 
 /// A change of the clock: the wall clock that would have been and the one that is.
-struct Change {
-    old: DateTime,
-    new: DateTime,
+pub(super) struct Change {
+    pub at: Timestamp,
+    pub old: DateTime,
+    pub new: DateTime,
 }
 
 impl Pattern {
     /// Walls of `[from, to)` in real time: the difference of the wall clocks, corrected by what
     /// each change between them skips or repeats.
-    fn count_interval(&self, after: Timestamp, until: Timestamp, tz: &TimeZone) -> Option<i64> {
+    pub(super) fn count_interval(&self, after: Timestamp, until: Timestamp, tz: &TimeZone) -> Option<i64> {
         let from = after.checked_add(SECOND).ok()?;
         let mut count = self.count_walls(
             tz.to_offset(from).to_datetime(from),
@@ -62,7 +63,7 @@ impl Pattern {
 
     /// Fixed times of the wall clock, each once; those of one gap are one instant together, and
     /// the time at the end of the gap is the same one.
-    fn count_fixed(&self, after: Timestamp, until: Timestamp, tz: &TimeZone) -> Option<i64> {
+    pub(super) fn count_fixed(&self, after: Timestamp, until: Timestamp, tz: &TimeZone) -> Option<i64> {
         let mut count =
             self.count_walls(next_second(settled_wall(after, tz)?)?, next_second(settled_wall(until, tz)?)?);
         for change in changes(after, until, tz) {
@@ -75,7 +76,7 @@ impl Pattern {
     }
 
     /// Matching seconds of the wall clock in `[from, to)`; negative where `to` is earlier.
-    fn count_walls(&self, from: DateTime, to: DateTime) -> i64 {
+    pub(super) fn count_walls(&self, from: DateTime, to: DateTime) -> i64 {
         if to < from {
             return -self.count_walls(to, from);
         }
@@ -89,12 +90,12 @@ impl Pattern {
 }
 
 /// Changes of the offset in `(from, until]`.
-fn changes(from: Timestamp, until: Timestamp, tz: &TimeZone) -> impl Iterator<Item = Change> + '_ {
+pub(super) fn changes(from: Timestamp, until: Timestamp, tz: &TimeZone) -> impl Iterator<Item = Change> + '_ {
     let mut offset = tz.to_offset(from);
     tz.following(from).take_while(move |change| change.timestamp() <= until).filter_map(move |change| {
         let old = std::mem::replace(&mut offset, change.offset());
         let wall = |offset: Offset| offset.to_datetime(change.timestamp());
-        (old != offset).then(|| Change { old: wall(old), new: wall(offset) })
+        (old != offset).then(|| Change { at: change.timestamp(), old: wall(old), new: wall(offset) })
     })
 }
 
@@ -129,11 +130,11 @@ fn below(bits: u64, value: i8) -> i64 {
     ones(bits & ((1 << value) - 1))
 }
 
-fn has(bits: u64, value: i8) -> bool {
+pub(super) fn has(bits: u64, value: i8) -> bool {
     bits >> value & 1 == 1
 }
 
-fn matches_day(pattern: &CronPattern, day: Date) -> bool {
+pub(super) fn matches_day(pattern: &CronPattern, day: Date) -> bool {
     pattern.year_match(i32::from(day.year())).unwrap_or(false) && matches_day_of_year(pattern, day)
 }
 

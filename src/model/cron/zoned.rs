@@ -17,7 +17,7 @@ use super::{Cron, Pattern};
 
 pub(super) const SECOND: SignedDuration = SignedDuration::from_secs(1);
 /// More than any two offsets of one zone differ.
-const FAR: SignedDuration = SignedDuration::from_hours(53);
+pub(super) const FAR: SignedDuration = SignedDuration::from_hours(53);
 
 impl Cron {
     /// The first instant of the pattern strictly after `after`; `None` where there is none.
@@ -36,7 +36,7 @@ impl Cron {
 }
 
 impl Pattern {
-    fn next_interval(&self, after: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
+    pub(super) fn next_interval(&self, after: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
         let (mut from, mut inclusive) = (after, false);
         loop {
             let offset = tz.to_offset(from);
@@ -57,7 +57,7 @@ impl Pattern {
         }
     }
 
-    fn last_interval(&self, at: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
+    pub(super) fn last_interval(&self, at: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
         let mut at = at;
         loop {
             let offset = tz.to_offset(at);
@@ -70,7 +70,7 @@ impl Pattern {
         }
     }
 
-    fn next_fixed(&self, after: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
+    pub(super) fn next_fixed(&self, after: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
         let mut wall = settled_wall(after, tz)?;
         loop {
             wall = self.next_wall(wall, false)?;
@@ -82,7 +82,7 @@ impl Pattern {
         }
     }
 
-    fn last_fixed(&self, at: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
+    pub(super) fn last_fixed(&self, at: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
         instant_of_fixed(self.last_wall(settled_wall(at, tz)?)?, tz)
     }
 
@@ -106,7 +106,7 @@ pub(super) fn floor(at: Timestamp) -> Timestamp {
 }
 
 /// The change of the clock in force at `at`: the last one at or before it.
-fn change_at_or_before(at: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
+pub(super) fn change_at_or_before(at: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
     let after = at.checked_add(SECOND).ok()?;
     tz.preceding(after).next().map(|change| change.timestamp())
 }

@@ -26,10 +26,11 @@ fn ms(text: &str) -> i64 {
 }
 
 fn policy(catch_up: CatchUp) -> Policy {
-    Policy { catch_up, catch_up_window: None, grace: None }
+    Policy { catch_up, catch_up_window: None, grace: None, catch_up_max: 100 }
 }
 
-const LATEST: Policy = Policy { catch_up: CatchUp::Latest, catch_up_window: None, grace: None };
+const LATEST: Policy =
+    Policy { catch_up: CatchUp::Latest, catch_up_window: None, grace: None, catch_up_max: 100 };
 
 fn run(nominal_ms: i64, trigger: Trigger, start_ms: i64, slots: u64) -> Decision {
     Decision::Run { nominal_ms, trigger, window: Window { start_ms, end_ms: nominal_ms, slots } }
@@ -298,6 +299,7 @@ fn a_policy() -> impl Strategy<Value = Policy> {
         catch_up: if latest { CatchUp::Latest } else { CatchUp::None },
         catch_up_window,
         grace,
+        catch_up_max: 100,
     })
 }
 

@@ -55,7 +55,11 @@ impl Binary {
             None => plain,
             Some((through, args)) => {
                 let mut command = Command::new(through);
-                command.args(args).arg(plain.get_program()).args(plain.get_args()).env_remove("MATINS_SOCKET");
+                command
+                    .args(args)
+                    .arg(plain.get_program())
+                    .args(plain.get_args())
+                    .env_remove("MATINS_SOCKET");
                 command.current_dir(self.home.path());
                 command
             }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::{cron, ts};
-use crate::model::Cron;
+use crate::model::{Cron, Dst, DstGap, DstOverlap};
 use crate::time::zone;
 
 const ZONES: &[&str] = &[
@@ -195,5 +195,135 @@ proptest! {
         let (a, b, c) = (long_s, long_s + short_s, long_s + short_s + rest_s);
         let parts = cron.count(at(0), at(a), &tz) + cron.count(at(a), at(b), &tz) + cron.count(at(b), at(c), &tz);
         prop_assert_eq!(parts, cron.count(at(0), at(c), &tz));
+    }
+}
+
+const RULES: [Dst; 6] = [
+    Dst { gap: DstGap::After, overlap: DstOverlap::First },
+    Dst { gap: DstGap::After, overlap: DstOverlap::Last },
+    Dst { gap: DstGap::After, overlap: DstOverlap::Both },
+    Dst { gap: DstGap::Skip, overlap: DstOverlap::First },
+    Dst { gap: DstGap::Skip, overlap: DstOverlap::Last },
+    Dst { gap: DstGap::Skip, overlap: DstOverlap::Both },
+];
+
+/// The instants of fixed times in `(from, to]` under `dst`, wall-clock minute by wall-clock minute.
+fn oracle_by(cron: &Cron, tz: &TimeZone, dst: Dst, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
+    if !cron.0.fixed {
+        return oracle(cron, tz, from, to);
+    }
+    let day = SignedDuration::from_hours(48);
+    let (mut wall, end) = (tz.to_datetime(from - day), tz.to_datetime(to + day));
+    wall = wall.with().second(0).subsec_nanosecond(0).build().unwrap();
+    let mut found = Vec::new();
+    while wall <= end {
+        if cron.0.parsed.is_time_matching(&wall).unwrap() {
+            let ambiguous = tz.to_ambiguous_timestamp(wall);
+            let (early, late) = (ambiguous.earlier(), tz.to_ambiguous_timestamp(wall).later().unwrap());
+            match (ambiguous.offset(), dst.gap, dst.overlap) {
+                (AmbiguousOffset::Gap { .. }, DstGap::Skip, _) => {}
+                (AmbiguousOffset::Gap { .. }, DstGap::After, _) => found.push(first_instant(wall, tz)),
+                (AmbiguousOffset::Fold { .. }, _, DstOverlap::Last) => found.push(late),
+                (AmbiguousOffset::Fold { .. }, _, DstOverlap::Both) => found.extend([early.unwrap(), late]),
+                _ => found.push(early.unwrap()),
+            }
+        }
+        wall = wall.checked_add(SignedDuration::from_mins(1)).unwrap();
+    }
+    found.retain(|at| *at > from && *at <= to);
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn agrees(cron: &Cron, tz: &TimeZone, dst: Dst, from: Timestamp, to: Timestamp) {
+    let what = format!("{cron} {dst:?} {:?} {from} {to}", tz.iana_name());
+    let expected = oracle_by(cron, tz, dst, from, to);
+    let forward: Vec<_> = std::iter::successors(cron.next_after_by(from, tz, dst), |at| {
+        cron.next_after_by(*at, tz, dst).inspect(|next| assert!(next > at, "{what}"))
+    })
+    .take_while(|at| *at <= to)
+    .collect();
+    assert_eq!(forward, expected, "forward {what}");
+    let before = |at: Timestamp| cron.last_at_or_before_by(at, tz, dst).filter(|last| *last > from);
+    let mut backward: Vec<_> =
+        std::iter::successors(before(to), |at| before(*at - SignedDuration::from_nanos(1))).collect();
+    backward.reverse();
+    assert_eq!(backward, expected, "backward {what}");
+    for (n, at) in expected.iter().enumerate() {
+        assert_eq!(cron.count_by(from, *at, tz, dst), n as u64 + 1, "up to {at} {what}");
+        assert_eq!(cron.count_by(*at, to, tz, dst), (expected.len() - n - 1) as u64, "from {at} {what}");
+    }
+    assert_eq!(cron.count_by(from, to, tz, dst), expected.len() as u64, "{what}");
+}
+
+#[test]
+fn every_change_of_the_clock_keeps_every_other_rule() {
+    for zone_name in ZONES {
+        let tz = zone(zone_name).unwrap();
+        for change in tz.following(ts("2010-06-01T00:00:00Z")).take(3).map(|change| change.timestamp()) {
+            let far = SignedDuration::from_hours(30);
+            for text in ["0,30 0,1,2,3,23 * * *", "30 2 * * *"] {
+                for dst in RULES {
+                    agrees(&cron(text), &tz, dst, change - far, change + far);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn other_rules_agree_with_their_walk(
+        text in a_pattern(),
+        zone_name in proptest::sample::select(ZONES),
+        dst in proptest::sample::select(&RULES[..]),
+        pick in any::<u32>(),
+        shift_s in -172_800_i64..86_400,
+        span_s in 0_i64..259_200,
+    ) {
+        let Ok(cron) = Cron::parse(&text) else { return Ok(()) };
+        let tz = zone(zone_name).unwrap();
+        let (from, to) = a_stretch(&tz, pick, shift_s, span_s);
+        agrees(&cron, &tz, dst, from, to);
+    }
+
+    #[test]
+    fn covered_stretches_are_covered_as_a_whole(
+        text in a_pattern(),
+        zone_name in proptest::sample::select(ZONES),
+        pick in any::<u32>(),
+        shift_s in -172_800_i64..86_400,
+        steps in proptest::collection::vec(0_i64..200_000, 1..8),
+    ) {
+        let Ok(cron) = Cron::parse(&text) else { return Ok(()) };
+        let tz = zone(zone_name).unwrap();
+        let (mut at, _) = a_stretch(&tz, pick, shift_s, 0);
+        let minute = SignedDuration::from_mins(1);
+        for step in steps {
+            at += SignedDuration::from_secs(step);
+            let covered = cron.covers(at, &tz);
+            let wall = tz.to_datetime(at).with().second(0).subsec_nanosecond(0).build().unwrap();
+            prop_assert_eq!(covered, cron.0.parsed.is_time_matching(&wall).unwrap());
+            let (since, until) = if covered {
+                (Some(cron.covered_since(at, &tz)), Some(cron.covered_until(at, &tz)))
+            } else {
+                (cron.last_covered_end(at, &tz), cron.next_covered(at, &tz))
+            };
+            let (since, until) = (since.unwrap_or(at), until.unwrap_or(at + minute));
+            prop_assert!(since <= at && at < until, "{since} {at} {until}");
+            if !covered {
+                prop_assert!(cron.covers(until, &tz), "{until} begins what is covered");
+                prop_assert!(cron.covers(since - SignedDuration::from_secs(1), &tz), "{since} ends it");
+            }
+            // Every minute of what is near, in real time.
+            let mut look = since.max(at - SignedDuration::from_hours(50));
+            while look < until.min(at + SignedDuration::from_hours(50)) {
+                prop_assert_eq!(cron.covers(look, &tz), covered, "{} of {} at {}", look, text, at);
+                look += minute;
+            }
+        }
     }
 }

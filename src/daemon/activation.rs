@@ -1,0 +1,97 @@
+//! Sockets that are there before the daemon: from systemd's `matins.socket`, or from the program
+//! that this one replaced in place.
+//!
+//! Both come by `LISTEN_FDS`, and both mean the same promise: a client that connects in between waits
+//! in the kernel's queue and is never refused. They differ in whose the file of the socket is. The one
+//! of systemd stays when the daemon ends; one that a daemon bound itself is its successor's to remove,
+//! which the name [`OWN`] in `LISTEN_FDNAMES` says.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use listenfd::ListenFd;
+
+use crate::config::Env;
+
+/// Name of a control socket that a daemon bound by itself.
+pub const OWN: &str = "matins-own";
+/// Name of a socket that systemd bound.
+pub const GIVEN: &str = "control";
+
+/// Most sockets that are taken over.
+const SOCKETS_MAX: usize = 64;
+
+/// A Unix socket that was there.
+#[derive(Debug)]
+pub struct GivenSocket {
+    /// The socket, which listens.
+    pub listener: UnixListener,
+    /// Whether its file is the daemon's to remove.
+    pub own: bool,
+}
+
+/// The sockets that were there.
+#[derive(Debug, Default)]
+pub struct Inherited {
+    unix: Vec<GivenSocket>,
+    tcp: Vec<TcpListener>,
+}
+
+impl Inherited {
+    /// Takes over what `LISTEN_FDS` names. To be called before the process has a second thread, because
+    /// the variables are removed.
+    #[must_use]
+    pub fn take(env: &Env) -> Self {
+        let mut found = Self::default();
+        if env.get("LISTEN_FDS").is_none() {
+            return found;
+        }
+        let names = env.get("LISTEN_FDNAMES").and_then(|v| v.to_str()).unwrap_or_default();
+        let mut names = names.split(':');
+        let mut sockets = ListenFd::from_env();
+        for index in 0..sockets.len().min(SOCKETS_MAX) {
+            let own = names.next() == Some(OWN);
+            if let Ok(Some(listener)) = sockets.take_unix_listener(index) {
+                found.unix.push(GivenSocket { listener, own });
+            } else if let Ok(Some(listener)) = sockets.take_tcp_listener(index) {
+                found.tcp.push(listener);
+            } else {
+                tracing::warn!(
+                    "socket {index} of LISTEN_FDS is neither a Unix nor a TCP stream socket; it is left alone"
+                );
+            }
+        }
+        found
+    }
+
+    /// A control socket that is handed on within one process.
+    #[must_use]
+    pub fn kept(listener: UnixListener, own: bool) -> Self {
+        Self { unix: vec![GivenSocket { listener, own }], tcp: Vec::new() }
+    }
+
+    /// The control socket: the one at `path`, else the only one there is.
+    pub fn control(&mut self, path: &Path) -> Option<GivenSocket> {
+        let at =
+            |s: &GivenSocket| s.listener.local_addr().ok().and_then(|a| a.as_pathname().map(Path::to_owned));
+        let exact = self.unix.iter().position(|s| at(s).as_deref() == Some(path));
+        let index = exact.or_else(|| (self.unix.len() == 1).then_some(0))?;
+        let socket = self.unix.swap_remove(index);
+        if exact.is_none() {
+            let there =
+                at(&socket).map_or_else(|| "a socket without a path".to_owned(), |p| p.display().to_string());
+            tracing::warn!(
+                "systemd listens on {there}, the settings name {}: the daemon answers on the former; make them agree",
+                path.display()
+            );
+        }
+        Some(socket)
+    }
+
+    /// The TCP listener at `address`.
+    pub fn tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
+        let index = self.tcp.iter().position(|s| s.local_addr().is_ok_and(|a| a == address))?;
+        Some(self.tcp.swap_remove(index))
+    }
+}

@@ -1,0 +1,179 @@
+//! Replacing the program in place: `matins reexec`, or SIGUSR2.
+//!
+//! The process stays, the program in it changes: same pid, the control socket open all the time, the
+//! state lock held, the launchers still its children. So systemd sees no restart, a client at most
+//! waits, and no run notices. First the successor is asked ([`examine`]) to show that it runs, reads
+//! the settings and knows this database; then the engine hands over ([`Core::hand_over`]), the store
+//! closes, and the program is executed. Should that fail after all, the daemon starts again in the
+//! same process, with the same socket and lock: also then no run notices.
+//!
+//! What is executed is the file that the daemon was started as, by the name it was started with: an
+//! upgrade may put a new file there, or turn a link. `/proc/self/exe` would be the old one for ever.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
+use serde::{Deserialize, Serialize};
+
+use super::activation::{GIVEN, OWN};
+use super::listen::Kept;
+use super::notify;
+use crate::engine::{Core, NotReplaced, Successor};
+use crate::proc;
+use crate::task::OnEnd;
+
+/// Tells the successor whom it replaces.
+pub const REPLACES: &str = "MATINS_REPLACES";
+/// Longest time for the successor to show that it runs.
+const EXAMINE_MAX: Duration = Duration::from_secs(30);
+/// Lowest number of a descriptor that is handed over.
+const FIRST_FD: i32 = 100;
+/// Tries to find numbers in a row that nobody uses.
+const PLACES: i32 = 16;
+
+/// What a program says of itself (`matins __successor`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfReport {
+    /// Its version.
+    pub version: String,
+    /// The newest database schema that it knows.
+    pub schema: i64,
+}
+
+impl SelfReport {
+    /// This program's.
+    #[must_use]
+    pub fn own() -> Self {
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), schema: crate::store::newest_schema() }
+    }
+}
+
+/// How this process was started, so that it can be done again.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    exe: PathBuf,
+    args: Vec<OsString>,
+    config: Option<PathBuf>,
+}
+
+impl Invocation {
+    /// This process's; `config` is the settings file that it was given, if it was.
+    ///
+    /// # Errors
+    /// Where its own file cannot be found.
+    pub fn of_process(config: Option<&Path>) -> io::Result<Self> {
+        let mut args = std::env::args_os();
+        let name = args.next().map(PathBuf::from).unwrap_or_default();
+        let file = std::env::current_exe()?;
+        let named = name.components().count() > 1 && same(&name, &file);
+        let exe = if named { std::path::absolute(&name)? } else { file };
+        Ok(Self { exe, args: args.collect(), config: config.map(Path::to_owned) })
+    }
+
+    /// Asks the file that is now where this program was started from whether it can take over.
+    ///
+    /// # Errors
+    /// In words why it cannot.
+    pub async fn examine(&self) -> Result<Successor, String> {
+        let exe = self.exe.display();
+        let mut args = vec![OsString::from("__successor")];
+        args.extend(self.config.iter().flat_map(|file| [OsString::from("--config"), file.into()]));
+        let asked = proc::ask(&self.exe, &args, EXAMINE_MAX).await;
+        let asked = asked.map_err(|e| format!("{exe} cannot be run: {e}"))?;
+        if !asked.success {
+            let said = asked.stderr.trim();
+            let said = if said.is_empty() { "it ended without a word" } else { said };
+            return Err(format!("{exe} cannot take over: {said}"));
+        }
+        let report: SelfReport = serde_json::from_str(&asked.stdout)
+            .map_err(|_| format!("{exe} is no matins that can take over"))?;
+        let own = SelfReport::own();
+        if report.schema < own.schema {
+            return Err(format!(
+                "{exe} is matins {}, which knows databases up to version {}; this one has version {}",
+                report.version, report.schema, own.schema
+            ));
+        }
+        Ok(Successor { version: report.version, exe: exe.to_string() })
+    }
+
+    /// Becomes the successor. Comes back only with the reason why not.
+    #[must_use]
+    pub fn replace(&self, sockets: &[Kept]) -> io::Error {
+        let placed = match place(sockets) {
+            Ok(placed) => placed,
+            Err(e) => return e,
+        };
+        let first = placed.first().map_or(0, AsRawFd::as_raw_fd);
+        let names: Vec<&str> = sockets.iter().map(|s| if s.own { OWN } else { GIVEN }).collect();
+        let env = [
+            (REPLACES, env!("CARGO_PKG_VERSION").to_owned()),
+            ("LISTEN_FDS", placed.len().to_string()),
+            ("LISTEN_FDS_FIRST_FD", first.to_string()),
+            ("LISTEN_PID", proc::own_pid().to_string()),
+            ("LISTEN_FDNAMES", names.join(":")),
+        ];
+        proc::become_program(&self.exe, &self.args, &env)
+    }
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Copies of the sockets on numbers in a row, open for the successor.
+fn place(sockets: &[Kept]) -> io::Result<Vec<OwnedFd>> {
+    let count = i32::try_from(sockets.len()).map_err(io::Error::other)?;
+    for base in (0..PLACES).map(|n| FIRST_FD + n * count.max(1)) {
+        let copies =
+            sockets.iter().zip(base..).map(|(s, number)| fcntl_dupfd_cloexec(s.listener.as_fd(), number));
+        let copies = copies.collect::<Result<Vec<_>, _>>()?;
+        if copies.iter().zip(base..).all(|(fd, number)| fd.as_raw_fd() == number) {
+            for fd in &copies {
+                fcntl_setfd(fd, FdFlags::empty())?;
+            }
+            return Ok(copies);
+        }
+    }
+    Err(io::Error::other("no numbers in a row are free for the sockets"))
+}
+
+/// Carries requests out: examines, answers, and hands over where the answer was yes.
+pub fn watch(core: &Arc<Core>, invocation: Invocation) {
+    let Some(mut asks) = core.handover.requests() else {
+        return;
+    };
+    let acting = Arc::clone(core);
+    core.tasks.spawn("replacement", OnEnd::Logged, async move {
+        loop {
+            let ask = tokio::select! {
+                () = acting.tasks.stop().softened() => return,
+                ask = asks.recv() => ask,
+            };
+            let Some(ask) = ask else { return };
+            match invocation.examine().await {
+                Ok(_) if acting.tasks.stop().is_soft() => return,
+                Ok(successor) => {
+                    tracing::info!(
+                        "replacing this program by {}, matins {}: runs go on",
+                        successor.exe,
+                        successor.version
+                    );
+                    notify::reloading("replacing the program");
+                    // Who asked may have gone.
+                    let _ = ask.send(Ok(successor));
+                    return acting.begin_handover().await;
+                }
+                Err(why) => {
+                    tracing::error!("not replaced: {why}");
+                    let _ = ask.send(Err(NotReplaced::Refused(why)));
+                }
+            }
+        }
+    });
+}
