@@ -30,6 +30,8 @@ use crate::webhook::{self, Attempt};
 const FOLDER: &str = "alarms";
 /// Most bytes that a command may write.
 const OUTPUT_MAX: u64 = 1 << 20;
+/// Longest value of one of our variables, characters.
+const VARIABLE_MAX: usize = 8 << 10;
 /// How long a command may go on once the daemon has drained.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long after its timeout and grace a launcher may take.
@@ -216,7 +218,9 @@ fn environment(
         ("MATINS_ATTEMPT", (delivery.failed + 1).to_string()),
         ("MATINS_SOCKET", path(&core.settings().listen.socket)),
     ];
-    env.extend(ours.map(|(name, value)| (name.to_owned(), value.replace('\0', ""))));
+    // A variable holds no NUL, and what a program said must not make the start fail by its length.
+    let fit = |value: String| value.chars().filter(|c| *c != '\0').take(VARIABLE_MAX).collect();
+    env.extend(ours.map(|(name, value)| (name.to_owned(), fit(value))));
     env
 }
 
