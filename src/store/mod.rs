@@ -66,7 +66,7 @@ pub use outbox::{
 };
 pub use overdue::LastSuccess;
 pub use overlap::{Claim, Gone, Way};
-pub use pause::Pause;
+pub use pause::{LeftOut, Pause, Replay, Resumed};
 pub use reader::READERS;
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
