@@ -8,6 +8,8 @@
 pub mod args;
 mod check;
 mod client;
+mod config_show;
+mod explain;
 pub mod failure;
 mod lists;
 mod logs;
@@ -18,6 +20,7 @@ mod pause;
 mod reexec;
 mod reload;
 mod run;
+mod schema;
 mod serve;
 mod show;
 mod status;
@@ -29,7 +32,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::Env;
-use args::{Cli, Command, Global, NotifyCommand};
+use args::{Cli, Command, ConfigCommand, Global, NotifyCommand};
 use client::Client;
 use failure::Failure;
 use output::Output;
@@ -60,6 +63,10 @@ pub fn main() -> ExitCode {
         Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
+        Command::Schema { of } => schema::schema(of),
+        Command::Explain { what } => explain::explain(&what, cli.global.json),
+        Command::Config { command: ConfigCommand::Show } => config_show::show(&cli.global, &env),
+        Command::Definitions { dir } => explain::write_pages(&dir),
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
@@ -94,7 +101,11 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
-        | Command::Manual { .. } => Ok(0),
+        | Command::Manual { .. }
+        | Command::Schema { .. }
+        | Command::Explain { .. }
+        | Command::Config { .. }
+        | Command::Definitions { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {

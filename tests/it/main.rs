@@ -7,6 +7,7 @@
 mod attempts;
 mod blackbox;
 mod breaker;
+mod definitions;
 mod examples;
 mod gate;
 mod launcher;
