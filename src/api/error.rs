@@ -281,6 +281,9 @@ impl From<PauseError> for ApiError {
             PauseError::LongReason(_) => {
                 Self::fields(vec![FieldError { pointer: "/reason".to_owned(), message }])
             }
+            PauseError::Moving(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry()
+            }
             PauseError::Store(e) => e.into(),
         }
     }

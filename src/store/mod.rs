@@ -65,7 +65,7 @@ pub use ledger::{SlotFilter, SlotRow};
 pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;
 pub use overlap::{Claim, Gone, Way};
-pub use pause::Pause;
+pub use pause::{LeftOut, Pause, Replay, Resumed};
 pub use reader::READERS;
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
