@@ -113,6 +113,22 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_event", format!("run {name:?} does not exist"))
     }
 
+    /// 400: too little of a run's id to find it by.
+    #[must_use]
+    pub fn short_prefix(name: &str, least: usize) -> Self {
+        let message = format!("{name:?} is too little of a run's id: give at least {least} characters");
+        Self::new(StatusCode::BAD_REQUEST, "prefix_too_short", message)
+    }
+
+    /// 409: a log that cannot be shown, because it is none any more.
+    #[must_use]
+    pub fn log_replaced(id: RunId) -> Self {
+        let message = format!(
+            "the log of run {id} cannot be shown: its program has put something else in the place of the file"
+        );
+        Self::new(StatusCode::CONFLICT, "log_replaced", message).detail(json!({ "eventId": id.to_string() }))
+    }
+
     /// 404: no delivery of this id.
     #[must_use]
     pub fn no_delivery(id: &str) -> Self {

@@ -93,6 +93,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events", get(events::list))
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
+        .route("/v1/events/{id}/diff/{other}", get(events::diff))
         .route("/v1/events/{id}/retry", post(execute::retry))
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/reexec", get(reexec::get).post(reexec::post))

@@ -13,6 +13,7 @@ mod breaker;
 pub mod catalog;
 mod concurrency;
 mod deliverer;
+mod diff;
 mod dispatcher;
 mod executor;
 pub mod forecast;
@@ -49,6 +50,7 @@ use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use diff::{Change, Diff, Side};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use forecast::next_fires;
 pub use handover::{Ask, Handover, NotReplaced, Successor};

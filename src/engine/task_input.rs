@@ -150,6 +150,9 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         gate: hook("gate", agent, agent.policies.gate.as_ref(), &context)?,
         verify: hook("verify", agent, agent.policies.success_when.verify.as_ref(), &context)?,
     };
+    if spec.gate.is_some() && was_let_through(&dirs, attempt).await {
+        spec.gate = None;
+    }
     spec.total_ms = time_left(core, agent, claimed).await?;
     Ok(Job {
         attempt,
@@ -224,6 +227,17 @@ fn shared_session(agent: &Agent, overrides: &Overrides, context: &Value) -> Resu
     let name = template::render(session, context)
         .map_err(|e| launch_error(format!("the session cannot be rendered: {e}")))?;
     Ok(Some(name.trim().to_owned()))
+}
+
+/// Whether the gate has let an attempt before this one through: then the run goes on, it does not begin. The
+/// launcher makes the log when the gate is open; a program that removes it is only asked once more.
+async fn was_let_through(dirs: &RunDirs, attempt: u32) -> bool {
+    for before in 1..attempt {
+        if tokio::fs::try_exists(dirs.attempt(before).stdout()).await.unwrap_or(false) {
+            return true;
+        }
+    }
+    false
 }
 
 /// What is left of the time of all attempts, milliseconds.

@@ -33,7 +33,7 @@ pub use layout::{AttemptDir, RunDirs};
 pub use leave::{Left, end_launchers};
 pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Step, Steps, read_steps};
 pub use outcome::{Judging, RESULT_MAX, read_outcome};
-pub use prepare::{Preparation, check_session, prepare};
+pub use prepare::{Given, Preparation, check_session, prepare, read_given};
 pub use report::{ExitReport, HookEnd, Hooks, REPORT_VERSION, Reason};
 pub use skills::{SKILL_BYTES_MAX, SKILL_DEPTH_MAX, SKILL_FILES_MAX};
 pub use spec::{DEFAULT_PATH, HookSpec, SPEC_VERSION, Spec, World, environment};

@@ -160,6 +160,9 @@ fn exit_codes_and_signals_quote_the_last_line_of_stderr() {
     failed(&ended(None, Some(9)), "runtime_error", "ended by SIGKILL: connection refused");
     failed(&ended(None, None), "runtime_error", "could not be observed");
     assert_eq!(ended(Some(3), None).exit_code, Some(3));
+    let cut = ExitReport { log_error: Some("stdout.log is incomplete".into()), ..left.report() };
+    let cut = read(&left.dirs, &cut, Protocol::Plain, None);
+    assert_eq!((cut.failure, cut.log_error.as_deref()), (None, Some("stdout.log is incomplete")));
     let left = Left::new().with(AttemptDir::stderr, "é".repeat(10_000));
     let report = ExitReport { exit_code: Some(1), ..left.report() };
     let outcome = read(&left.dirs, &report, Protocol::Plain, None);

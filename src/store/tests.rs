@@ -331,7 +331,8 @@ async fn runs_are_found_by_prefix_and_by_last() {
     assert!(
         matches!(f.store.find_run(id[..8].to_owned()).await.unwrap(), Found::Many(two) if two.len() == 2)
     );
-    for name in ["abc", "zzzz", "b@last", "'; drop table runs"] {
+    assert_eq!(f.store.find_run("abc".to_owned()).await.unwrap(), Found::TooShort(4));
+    for name in ["zzzz", "b@last", "'; drop table runs"] {
         assert_eq!(f.store.find_run(name.to_owned()).await.unwrap(), Found::None, "{name}");
     }
 }

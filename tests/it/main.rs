@@ -17,6 +17,7 @@ mod overlap;
 mod reload;
 mod runs;
 mod schedules;
+mod sessions;
 mod support;
 mod systemd;
 mod tidy;

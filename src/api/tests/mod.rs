@@ -284,7 +284,9 @@ async fn events_are_listed_filtered_paged_and_named() {
     let (status, answer) = stand.get(&format!("/v1/events/{}", &runs[0][..4])).await;
     assert_eq!((status, code(&answer)), (409, "ambiguous"));
     assert!(answer["error"]["details"].as_array().unwrap().len() >= 2);
-    for name in ["none@last", "zzzz", "019", "%00", &"0".repeat(40)] {
+    let (status, answer) = stand.get("/v1/events/019").await;
+    assert_eq!((status, code(&answer)), (400, "prefix_too_short"));
+    for name in ["none@last", "zzzz", "%00", &"0".repeat(40)] {
         assert_eq!(stand.get(&format!("/v1/events/{name}")).await.0, 404, "{name}");
     }
 }
