@@ -88,6 +88,12 @@ impl ApiError {
             .detail(json!({ "parameter": name, "message": problem }))
     }
 
+    /// 403: the caller may not do this.
+    #[must_use]
+    pub fn forbidden(why: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", why)
+    }
+
     /// 404: there is no such route.
     #[must_use]
     pub fn no_route(method: &str, path: &str) -> Self {
@@ -274,6 +280,9 @@ impl From<PauseError> for ApiError {
             PauseError::UnknownAgent(id) => Self::no_agent(id.as_str()),
             PauseError::LongReason(_) => {
                 Self::fields(vec![FieldError { pointer: "/reason".to_owned(), message }])
+            }
+            PauseError::Moving(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry()
             }
             PauseError::Store(e) => e.into(),
         }
