@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{NotReplaced, PingError, Refused};
+use crate::engine::{NotReplaced, PauseError, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
 
@@ -68,6 +68,13 @@ impl ApiError {
         self
     }
 
+    /// Says when the caller may come again, if ever.
+    fn retry_in(mut self, ms: Option<i64>) -> Self {
+        let seconds = |ms: i64| u32::try_from(ms / 1000 + 1).unwrap_or(u32::MAX);
+        self.retry_after_s = ms.map(seconds);
+        self
+    }
+
     /// 400: the request cannot be read.
     pub fn malformed(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", message)
@@ -79,6 +86,12 @@ impl ApiError {
         let message = format!("the query parameter {name} cannot be used: {problem}");
         Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", message)
             .detail(json!({ "parameter": name, "message": problem }))
+    }
+
+    /// 403: the caller may not do this.
+    #[must_use]
+    pub fn forbidden(why: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", why)
     }
 
     /// 404: there is no such route.
@@ -104,6 +117,22 @@ impl ApiError {
     #[must_use]
     pub fn no_event(name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown_event", format!("run {name:?} does not exist"))
+    }
+
+    /// 400: too little of a run's id to find it by.
+    #[must_use]
+    pub fn short_prefix(name: &str, least: usize) -> Self {
+        let message = format!("{name:?} is too little of a run's id: give at least {least} characters");
+        Self::new(StatusCode::BAD_REQUEST, "prefix_too_short", message)
+    }
+
+    /// 409: a log that cannot be shown, because it is none any more.
+    #[must_use]
+    pub fn log_replaced(id: RunId) -> Self {
+        let message = format!(
+            "the log of run {id} cannot be shown: its program has put something else in the place of the file"
+        );
+        Self::new(StatusCode::CONFLICT, "log_replaced", message).detail(json!({ "eventId": id.to_string() }))
     }
 
     /// 404: no delivery of this id.
@@ -229,9 +258,33 @@ impl From<Refused> for ApiError {
             Refused::QueueFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry()
             }
+            Refused::Budget { in_ms, .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "budget", message).retry_in(in_ms)
+            }
+            Refused::KeyReused { run } => Self::new(StatusCode::CONFLICT, "idempotency_key_reused", message)
+                .detail(json!({ "eventId": run.to_string() })),
+            Refused::BadKey => Self::malformed(message),
+            Refused::NotEnded { run, state } => Self::new(StatusCode::CONFLICT, "not_ended", message)
+                .detail(json!({ "eventId": run, "status": state.as_str() })),
             Refused::Field { pointer, message } => Self::fields(vec![FieldError { pointer, message }]),
             Refused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
             Refused::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<PauseError> for ApiError {
+    fn from(error: PauseError) -> Self {
+        let message = error.to_string();
+        match error {
+            PauseError::UnknownAgent(id) => Self::no_agent(id.as_str()),
+            PauseError::LongReason(_) => {
+                Self::fields(vec![FieldError { pointer: "/reason".to_owned(), message }])
+            }
+            PauseError::Moving(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry()
+            }
+            PauseError::Store(e) => e.into(),
         }
     }
 }
@@ -279,12 +332,17 @@ mod tests {
     async fn every_refusal_has_its_status_and_code() {
         let run = RunId::generate(0, &SeededEntropy::new(1));
         let agent: crate::ids::AgentId = "a".parse().unwrap();
+        let budget =
+            Refused::Budget { whose: "x".into(), runs: 3, free_at_ms: Some(9_000), in_ms: Some(5_000) };
         let field = Refused::Field { pointer: "/prompt".into(), message: "too long".into() };
         for (refused, status, code, retry) in [
             (Refused::UnknownAgent("x".into()), 404, "unknown_agent", false),
             (Refused::InvalidAgent(agent.clone()), 409, "invalid_agent", false),
             (Refused::Overlap { agent: agent.clone(), run }, 409, "overlap", false),
             (Refused::QueueFull { agent }, 429, "queue_full", true),
+            (budget, 429, "budget", true),
+            (Refused::KeyReused { run }, 409, "idempotency_key_reused", false),
+            (Refused::BadKey, 400, "malformed", false),
             (field, 422, "invalid_field", false),
             (Refused::Draining, 503, "draining", true),
             (Refused::Store(store::Error::Full), 503, "unavailable", true),

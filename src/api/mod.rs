@@ -20,6 +20,7 @@ mod extract;
 mod logfile;
 mod logs;
 mod observe;
+mod pause;
 mod reexec;
 mod reload;
 mod slots;
@@ -39,7 +40,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::engine::Core;
 
 pub use alerting::{AlertingView, EndpointView, PingFailureView};
-pub use caller::{Caller, Users};
+pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
@@ -85,11 +86,15 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))
         .route("/v1/agents/{id}/execute", post(execute::execute))
+        .route("/v1/agents/{id}/pause", post(pause::pause))
+        .route("/v1/agents/{id}/resume", post(pause::resume))
         .route("/v1/agents/{id}/events", get(events::of_agent))
         .route("/v1/agents/{id}/slots", get(slots::of_agent))
         .route("/v1/events", get(events::list))
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
+        .route("/v1/events/{id}/diff/{other}", get(events::diff))
+        .route("/v1/events/{id}/retry", post(execute::retry))
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/slots", get(slots::list))
@@ -101,6 +106,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(caller::authorize))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))
         .with_state(app)

@@ -50,6 +50,11 @@ pub struct Global {
 /// A subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make settings, a first agent and, for systemd --user, a unit; nothing is overwritten
+    Init {
+        /// Where; by default the directory in which the daemon looks by itself
+        dir: Option<PathBuf>,
+    },
     /// Run the daemon in the foreground
     Serve {
         /// How the log is written: human, json or journal; by default as stderr leads to a terminal or the journal
@@ -69,8 +74,26 @@ pub enum Command {
         /// A settings file, a directory, or one agent file; the daemon's settings by default
         path: Option<PathBuf>,
         /// How problems are printed
-        #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+        #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
         format: CheckFormat,
+    },
+    /// Print the JSON Schema of a file, for editors
+    Schema {
+        /// Which file
+        #[arg(value_enum)]
+        of: SchemaOf,
+    },
+    /// Say what a key of a file, a failure code, a reason of the ledger or a warning means
+    Explain {
+        /// A key such as schedules.catch_up or listen.socket, or a code such as `idle_timeout`
+        #[arg(value_name = "KEY|CODE")]
+        what: String,
+    },
+    /// Look at the settings
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
     },
     /// Run an agent now
     Run(RunArgs),
@@ -112,10 +135,43 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         tail: Option<u64>,
     },
+    /// Show what differs between two runs
+    Diff {
+        /// The one: its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_name = "RUN")]
+        a: String,
+        /// The other
+        #[arg(value_name = "RUN")]
+        b: String,
+    },
     /// End a run; a second call kills it
     Cancel {
         /// Its id, a unique prefix of it, @last, or AGENT@last
         run: String,
+    },
+    /// Run an ended run again, with the same definition and input
+    Retry {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        run: String,
+        /// Print what it writes and exit with its outcome; Ctrl-C only detaches
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Keep an agent's schedules from running it; runs by hand still work
+    Pause {
+        /// The agent
+        agent: AgentId,
+        /// Why; shown to whoever looks
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let a paused agent's schedules run it again
+    Resume {
+        /// The agent
+        agent: AgentId,
+        /// Also run what its pause has left out, as its `catch_up` says
+        #[arg(long)]
+        catch_up: bool,
     },
     /// Show when agents fire next
     Next {
@@ -153,12 +209,25 @@ pub enum Command {
         /// The directory
         dir: PathBuf,
     },
+    /// Write the pages of keys and codes
+    #[command(name = "__definitions", hide = true)]
+    Definitions {
+        /// The directory
+        dir: PathBuf,
+    },
     /// Try out notifications
     Notify {
         /// What to try.
         #[command(subcommand)]
         command: NotifyCommand,
     },
+}
+
+/// A subcommand of `config`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the settings in force and where each is from: default, file, variable or flag
+    Show,
 }
 
 /// A subcommand of `notify`.
@@ -187,9 +256,18 @@ pub struct RunArgs {
     /// A file with the input as a JSON object; - is stdin. --input wins over it
     #[arg(long, value_name = "FILE")]
     pub input_file: Option<PathBuf>,
-    /// What to do when the agent is busy: skip, queue or allow
+    /// What to do when the agent is busy: skip, `queue_one`, queue, `cancel_previous`, replace or allow
     #[arg(long, value_parser = overlap)]
     pub overlap: Option<Overlap>,
+    /// Session whose workspace it shares with the other runs that name it
+    #[arg(long, value_name = "NAME")]
+    pub session: Option<String>,
+    /// Variant of the agent, an entry of its `executions:`
+    #[arg(long, value_name = "KEY")]
+    pub execution: Option<String>,
+    /// Your own name for this request: sent again within 24 hours it makes no second run
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
     /// Print what it writes and exit with its outcome; Ctrl-C only detaches
     #[arg(short, long)]
     pub follow: bool,
@@ -199,9 +277,19 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CheckFormat {
     /// For people, with snippets
-    Text,
-    /// For programs
+    #[value(alias = "text")]
+    Human,
+    /// For programs: a list of problems
     Json,
+}
+
+/// A file that has a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// An agent file
+    Agent,
+    /// The settings, matins.yaml
+    Daemon,
 }
 
 /// How a run is printed.

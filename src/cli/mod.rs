@@ -8,15 +8,21 @@
 pub mod args;
 mod check;
 mod client;
+mod config_show;
+mod diff;
+mod explain;
 pub mod failure;
+mod init;
 mod lists;
 mod logs;
 mod manual;
 mod notify;
 pub mod output;
+mod pause;
 mod reexec;
 mod reload;
 mod run;
+mod schema;
 mod serve;
 mod show;
 mod status;
@@ -28,7 +34,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::Env;
-use args::{Cli, Command, Global, NotifyCommand};
+use args::{Cli, Command, ConfigCommand, Global, NotifyCommand};
 use client::Client;
 use failure::Failure;
 use output::Output;
@@ -56,9 +62,14 @@ pub fn main() -> ExitCode {
     let env = Env::from_process();
     let done = match cli.command {
         Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
+        Command::Init { dir } => init::init(dir.as_deref(), &cli.global, &env),
         Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
+        Command::Schema { of } => schema::schema(of),
+        Command::Explain { what } => explain::explain(&what, cli.global.json),
+        Command::Config { command: ConfigCommand::Show } => config_show::show(&cli.global, &env),
+        Command::Definitions { dir } => explain::write_pages(&dir),
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
@@ -90,10 +101,15 @@ async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
         Command::Serve { .. }
+        | Command::Init { .. }
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
-        | Command::Manual { .. } => Ok(0),
+        | Command::Manual { .. }
+        | Command::Schema { .. }
+        | Command::Explain { .. }
+        | Command::Config { .. }
+        | Command::Definitions { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {
@@ -103,7 +119,11 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Logs { run, follow, stderr, tail } => {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
+        Command::Diff { a, b } => diff::diff(session, &a, &b).await,
         Command::Cancel { run } => run::cancel(session, &run).await,
+        Command::Retry { run, follow } => run::retry(session, &run, follow).await,
+        Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
+        Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,

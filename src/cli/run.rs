@@ -21,10 +21,21 @@ const INPUT_MAX: u64 = crate::api::BODY_MAX as u64;
 /// `matins run`.
 pub async fn run(session: &Session, args: RunArgs) -> Done {
     let body = body(&args)?;
-    let answer = session.client.post(&["v1", "agents", &args.agent, "execute"], &body).await?;
+    let path = ["v1", "agents", &args.agent, "execute"];
+    let answer = session.client.post_once(&path, &body, args.idempotency_key.as_deref()).await?;
+    admitted(session, answer, args.follow).await
+}
+
+/// `matins retry`.
+pub async fn retry(session: &Session, run: &str, follow: bool) -> Done {
+    let answer = session.client.post(&["v1", "events", run, "retry"], &json!({})).await?;
+    admitted(session, answer, follow).await
+}
+
+async fn admitted(session: &Session, answer: Value, following: bool) -> Done {
     let executed: Executed = data(answer.clone())?;
     let id = executed.event_id;
-    if args.follow {
+    if following {
         say(&format!("run {id}"));
         return follow(session, &id).await;
     }
@@ -46,6 +57,8 @@ fn body(args: &RunArgs) -> Result<Value, Failure> {
     }
     body.extend(input.map(|input| ("input".to_owned(), Value::Object(input))));
     body.extend(args.prompt.as_ref().map(|prompt| ("prompt".to_owned(), json!(prompt))));
+    body.extend(args.session.as_ref().map(|session| ("sessionId".to_owned(), json!(session))));
+    body.extend(args.execution.as_ref().map(|key| ("executionKey".to_owned(), json!(key))));
     body.extend(args.overlap.map(|overlap| ("overlap".to_owned(), json!(overlap.as_str()))));
     Ok(Value::Object(body))
 }
@@ -154,6 +167,9 @@ mod tests {
             input: Vec::new(),
             input_file: None,
             overlap: None,
+            session: None,
+            execution: None,
+            idempotency_key: None,
             follow: false,
         }
     }
@@ -169,9 +185,13 @@ mod tests {
             input: vec![("b".into(), json!(3)), ("c".into(), json!("x"))],
             input_file: Some(file),
             overlap: Some(crate::model::Overlap::Skip),
+            session: Some("s".into()),
+            execution: Some("k".into()),
             ..args()
         };
-        let expected = json!({"prompt": "p", "input": {"a": 1, "b": 3, "c": "x"}, "overlap": "skip"});
+        let expected = json!({
+            "prompt": "p", "input": {"a": 1, "b": 3, "c": "x"}, "overlap": "skip", "sessionId": "s", "executionKey": "k"
+        });
         assert_eq!(body(&full).unwrap(), expected);
     }
 

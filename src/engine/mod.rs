@@ -9,18 +9,23 @@
 
 mod alarm;
 mod alerting;
+mod breaker;
 pub mod catalog;
+mod concurrency;
 mod deliverer;
+mod diff;
 mod dispatcher;
 mod executor;
 pub mod forecast;
 mod handover;
+mod isolation;
 mod janitor;
 mod looping;
 mod message;
 pub mod metrics;
 mod monitor;
 mod overdue;
+pub mod pause;
 pub mod pulse;
 pub mod reload;
 mod retry;
@@ -46,12 +51,15 @@ use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use diff::{Change, Diff, Side};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use forecast::next_fires;
 pub use handover::{Ask, Handover, NotReplaced, Successor};
+pub use isolation::RunningAs;
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
+pub use pause::PauseError;
 pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
@@ -92,6 +100,8 @@ pub struct Core {
     feed: watch::Sender<u64>,
     /// Raised when no run is left and the deliverer may leave.
     drained: CancellationToken,
+    hidden: isolation::Hidden,
+    groups: std::sync::OnceLock<crate::proc::Delegated>,
 }
 
 impl std::fmt::Debug for Core {
@@ -132,6 +142,7 @@ struct Live {
     ending: watch::Sender<Ending>,
     /// Until its launcher is released, or known to be.
     starting: Option<handover::Entered>,
+    launched: Option<isolation::Launched>,
 }
 
 impl Core {
@@ -158,6 +169,8 @@ impl Core {
             live: Mutex::new(HashMap::new()),
             feed,
             drained: CancellationToken::new(),
+            hidden: isolation::Hidden::default(),
+            groups: std::sync::OnceLock::new(),
         })
     }
 
@@ -225,8 +238,18 @@ impl Core {
     fn register(&self, number: i64, id: RunId, catch_up: bool) -> watch::Receiver<Ending> {
         let (ending, asked) = watch::channel(Ending::No);
         let starting = Some(self.handover.enter_start());
-        self.live().insert(number, Live { id, catch_up, ending, starting });
+        self.live().insert(number, Live { id, catch_up, ending, launched: None, starting });
         asked
+    }
+
+    /// Asks runs of this process to end at least as hard as `how`.
+    fn end_live(&self, ids: &[RunId], how: Ending) {
+        if ids.is_empty() {
+            return;
+        }
+        for live in self.live().values().filter(|live| ids.contains(&live.id)) {
+            live.ending.send_modify(|e| *e = (*e).max(how));
+        }
     }
 
     /// Its launcher needs this process no more.

@@ -29,8 +29,8 @@ impl Core {
     /// Those of the store.
     pub async fn settle(self: &Arc<Self>) -> Result<Settled, store::Error> {
         let now_ms = self.clock.now_ms();
-        for (number, id, epoch, by) in self.store.release_claims(now_ms).await? {
-            run::finish_unstarted(self, number, id, epoch, run::cancelled_by(&by)).await?;
+        for (claim, gone) in self.store.release_claims(now_ms).await? {
+            run::finish_gone(self, claim, gone).await?;
         }
         let mut found = Settled::default();
         let mut ended = Vec::new();
@@ -44,6 +44,7 @@ impl Core {
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
             self.released(unsettled.number);
             if matches!(attached, Attached::Alive(_)) {
+                self.launched(unsettled.number, &unsettled.launcher, unsettled.id, &agent);
                 tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);
                 found.reattached += 1;
                 let task = run::resume(Arc::clone(self), unsettled, agent, attached, ending);

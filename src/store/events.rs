@@ -39,6 +39,8 @@ pub enum Found {
     One(i64, RunId),
     /// No run.
     None,
+    /// Too few characters; so many are needed.
+    TooShort(usize),
     /// Several; the first few of them.
     Many(Vec<RunId>),
 }
@@ -56,6 +58,8 @@ pub struct EventDetail {
     pub definition: i64,
     /// Who asked for its end.
     pub cancel_by: Option<String>,
+    /// The run that it repeats.
+    pub retry_of: Option<RunId>,
     /// Its attempts, oldest first.
     pub attempts: Vec<RunAttempt>,
     /// Why its logs are not whole.
@@ -71,8 +75,8 @@ pub struct AgentSummary {
     pub id: String,
     /// `ACTIVE`, `PAUSED` or `INVALID`.
     pub status: &'static str,
-    /// Why it is paused.
-    pub pause_reason: Option<String>,
+    /// Since when, by whom and why it is paused.
+    pub pause: Option<super::Pause>,
     /// When it was first seen, Unix ms.
     pub created_at_ms: i64,
     /// When its record last changed, Unix ms.
@@ -141,6 +145,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
     };
     let id = run_id(row, "id")?.to_string();
     let explanation: Option<String> = row.get("explanation")?;
+    let ended = time("completed_at")?;
     Ok(Event {
         request_id: id.clone(),
         session_id: row.get::<_, Option<String>>("session")?.unwrap_or_else(|| id.clone()),
@@ -149,7 +154,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         user_id: row.get("user")?,
         status: word(row, "state")?,
         started_at: time("started_at")?,
-        completed_at: time("completed_at")?,
+        completed_at: ended.clone(),
         error: explanation.clone(),
         final_model: row.get("final_model")?,
         browser_step_count: None,
@@ -167,7 +172,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         exit_code: row.get("exit_code")?,
         signal: row.get("signal")?,
         execution_key: row.get("execution_key")?,
-        not_before: time("not_before")?,
+        not_before: if ended.is_none() { time("not_before")? } else { None },
         gated: row.get("gated")?,
         changed: row.get("changed")?,
         usage: None,
@@ -228,7 +233,8 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
 
 fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result, x.log_error
+        "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result, x.log_error,
+                (SELECT o.id FROM runs o WHERE o.number = r.retry_of) AS retry_of
          FROM runs r JOIN agents a ON a.number = r.agent LEFT JOIN run_details x ON x.run = r.number
          WHERE r.number = ?1"
     );
@@ -245,6 +251,7 @@ fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
             deliveries: Vec::new(),
             definition: row.get("definition")?,
             cancel_by: row.get("cancel_by")?,
+            retry_of: row.get::<_, Option<Vec<u8>>>("retry_of")?.and_then(|id| RunId::from_slice(&id)),
             attempts: Vec::new(),
             log_error: row.get("log_error")?,
         })
@@ -271,8 +278,11 @@ fn find(db: &Connection, name: &str) -> Result<Found, Error> {
         return Ok(found.map_or(Found::None, |(number, id)| Found::One(number, id)));
     }
     let digits: String = name.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
-    if digits.len() < PREFIX_MIN || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(Found::None);
+    }
+    if digits.len() < PREFIX_MIN {
+        return Ok(Found::TooShort(PREFIX_MIN));
     }
     let (low, high) = (pad(&digits, '0'), pad(&digits, 'f'));
     let sql = "SELECT number, id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
@@ -295,30 +305,30 @@ fn pad(digits: &str, fill: char) -> Vec<u8> {
 }
 
 fn agents(db: &Connection, only: Option<&AgentId>) -> Result<Vec<AgentSummary>, Error> {
-    let sql = "SELECT number, id, status, paused_at IS NOT NULL, pause_reason, created_at, updated_at,
+    let sql = "SELECT paused_at, paused_by, pause_reason, number, id, status, created_at, updated_at,
                       (SELECT max(r.number) FROM runs r WHERE r.agent = agents.number) AS last_run
                FROM agents WHERE status <> 'REMOVED' AND (?1 IS NULL OR id = ?1) ORDER BY id";
     let mut statement = db.prepare_cached(sql)?;
     let found = statement
         .query_map([only.map(AgentId::as_str)], |row| {
-            let invalid = row.get_ref(2)?.as_str()? == "INVALID";
-            let paused: bool = row.get(3)?;
+            let invalid = row.get_ref(5)?.as_str()? == "INVALID";
+            let pause = super::pause::pause(row)?;
             let summary = AgentSummary {
-                number: row.get(0)?,
-                id: row.get(1)?,
+                number: row.get(3)?,
+                id: row.get(4)?,
                 status: if invalid {
                     "INVALID"
-                } else if paused {
+                } else if pause.is_some() {
                     "PAUSED"
                 } else {
                     "ACTIVE"
                 },
-                pause_reason: row.get(4)?,
-                created_at_ms: row.get(5)?,
-                updated_at_ms: row.get(6)?,
+                pause,
+                created_at_ms: row.get(6)?,
+                updated_at_ms: row.get(7)?,
                 last_run: None,
             };
-            Ok((summary, row.get::<_, Option<i64>>(7)?))
+            Ok((summary, row.get::<_, Option<i64>>(8)?))
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let sql = format!("SELECT {COLUMNS} FROM runs r JOIN agents a ON a.number = r.agent WHERE r.number = ?1");

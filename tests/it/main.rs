@@ -6,14 +6,19 @@
 
 mod attempts;
 mod blackbox;
+mod breaker;
+mod definitions;
 mod examples;
 mod gate;
+mod isolation;
 mod launcher;
 mod mistakes;
 mod notify;
+mod overlap;
 mod reload;
 mod runs;
 mod schedules;
+mod sessions;
 mod support;
 mod systemd;
 mod tidy;
