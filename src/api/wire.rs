@@ -4,6 +4,8 @@
 //! Where nothing is known a field is null, never left out and never 0, so that a reader can rely on
 //! its being there. Keys are only ever added.
 
+mod plan;
+
 use serde::{Deserialize, Serialize};
 
 use super::AlertingView;
@@ -15,6 +17,8 @@ use crate::model::{
 };
 use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, SlotRow};
 use crate::time::rfc3339_ms;
+
+pub use plan::{PlanView, WhyView};
 
 /// The envelope of everything that is not a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ mod logs;
 mod manual;
 mod notify;
 pub mod output;
+mod plan;
 mod reexec;
 mod run;
 mod serve;
@@ -103,7 +104,9 @@ async fn dispatch(command: Command, session: &Session) -> Done {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
         Command::Cancel { run } => run::cancel(session, &run).await,
-        Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
+        Command::Next { agent, n } => plan::next(session, agent, usize::from(n)).await,
+        Command::Plan { agent, from, to } => plan::plan(session, agent, from.as_deref(), to.as_deref()).await,
+        Command::Why { agent, time } => plan::why(session, &agent, &time).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
         Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,

@@ -26,6 +26,7 @@ mod scheduler;
 mod settle;
 pub mod submit;
 mod task_input;
+pub mod why;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
