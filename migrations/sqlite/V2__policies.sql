@@ -95,6 +95,7 @@ CREATE INDEX runs_queue ON runs (priority, number) WHERE completed_at IS NULL AN
 CREATE INDEX runs_ended ON runs (state, number) WHERE completed_at IS NOT NULL;
 -- Only what is under way and asks for one has a place in these.
 CREATE INDEX runs_by_key ON runs (concurrency) WHERE completed_at IS NULL AND concurrency IS NOT NULL;
+CREATE INDEX runs_waiting ON runs (not_before) WHERE completed_at IS NULL AND claimed_at IS NULL AND not_before IS NOT NULL;
 CREATE INDEX runs_by_pool ON runs (pool) WHERE completed_at IS NULL AND claimed_at IS NOT NULL AND pool IS NOT NULL;
 
 UPDATE agents SET
@@ -115,6 +116,8 @@ CREATE TABLE attempts (
     explanation  TEXT    NOT NULL,
     PRIMARY KEY (run, attempt)
 ) STRICT, WITHOUT ROWID;
+
+ALTER TABLE run_details ADD COLUMN log_error TEXT;   -- why the logs of the last attempt are not whole
 
 -- A caller's own name for a request, so that a repeated one makes no second run.
 CREATE TABLE idempotency_keys (

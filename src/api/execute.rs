@@ -41,6 +41,8 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
         result_schema: body.take("resultSchema", Ok),
         timeout_ms: body.take("timeout", duration_ms),
         webhook_url: body.take("webhookUrl", text),
+        session_id: body.take("sessionId", text),
+        execution_key: body.take("executionKey", text),
     };
     let overlap = body.take("overlap", |v| word(v, Overlap::ALL));
     body.finish()?;

@@ -15,7 +15,7 @@ use crate::ids::RunId;
 use crate::model::{
     CatchUp, DeliveryState, Event, Format, NotRun, Overlap, Overrides, Schedule, WebhookEvent,
 };
-use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, SlotRow};
+use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, RunAttempt, SlotRow};
 use crate::time::rfc3339_ms;
 
 pub use plan::{PlanView, WhyView};
@@ -164,6 +164,24 @@ pub struct AttemptView {
     pub attempt: i64,
     /// Its directory on the daemon's machine.
     pub directory: String,
+    /// When it began.
+    #[serde(default)]
+    pub started_at: Option<String>,
+    /// When it ended; null while it goes on.
+    #[serde(default)]
+    pub ended_at: Option<String>,
+    /// Exit code of its program.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// The signal that ended its program.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// Code of its failure.
+    #[serde(default)]
+    pub failure_code: Option<String>,
+    /// Its failure's sentence.
+    #[serde(default)]
+    pub failure_explanation: Option<String>,
     /// What the program wrote on stdout.
     pub stdout_log: String,
     /// What the program wrote on stderr.
@@ -183,6 +201,9 @@ pub struct EventView {
     pub cancel_requested_by: Option<String>,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptView>,
+    /// Why the logs of the last one are not whole.
+    #[serde(default)]
+    pub log_error: Option<String>,
     /// The messages that tell of it.
     pub deliveries: Vec<DeliveryView>,
 }
@@ -191,17 +212,25 @@ impl EventView {
     /// The view of a run whose files lie in `dirs`.
     #[must_use]
     pub fn of(detail: EventDetail, dirs: &RunDirs) -> Self {
-        let attempt = |n: i64| {
-            let dir = dirs.attempt(u32::try_from(n).unwrap_or(u32::MAX));
+        let attempt = |row: RunAttempt| {
+            let dir = dirs.attempt(u32::try_from(row.attempt).unwrap_or(u32::MAX));
+            let (code, explanation) = row.failure.map(|f| (f.code, f.explanation)).unzip();
             AttemptView {
-                attempt: n,
+                attempt: row.attempt,
+                started_at: Some(rfc3339_ms(row.started_at_ms)),
+                ended_at: row.ended_at_ms.map(rfc3339_ms),
+                exit_code: row.exit_code,
+                signal: row.signal,
+                failure_code: code,
+                failure_explanation: explanation,
                 directory: dir.path().display().to_string(),
                 stdout_log: dir.stdout().display().to_string(),
                 stderr_log: dir.stderr().display().to_string(),
             }
         };
         Self {
-            attempts: (1..=detail.event.attempt).map(attempt).collect(),
+            attempts: detail.attempts.into_iter().map(attempt).collect(),
+            log_error: detail.log_error,
             event: detail.event,
             overrides: detail.overrides,
             cancel_requested_by: detail.cancel_by,

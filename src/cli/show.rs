@@ -6,7 +6,7 @@ use super::args::ShowFormat;
 use super::client::data;
 use super::output::{Cell, instant, relative};
 use super::{Done, Session, lists};
-use crate::api::wire::EventView;
+use crate::api::wire::{AttemptView, EventView};
 use crate::time::rfc3339_ms;
 
 /// `matins show`.
@@ -32,10 +32,16 @@ fn fields(view: &EventView, session: &Session) -> Vec<(&'static str, Cell)> {
         ("agent", Cell::text(&event.agent_id)),
         ("status", Cell::text(event.status.as_str())),
     ];
+    if event.gated {
+        fields.push(("gate", Cell::text("closed: there was nothing to do")));
+    }
     if let Some(code) = &event.failure_code {
         fields.push(("failure", Cell::text(code)));
         fields.push(("why", Cell::maybe(event.failure_explanation.as_ref())));
     }
+    fields.extend(event.exit_code.map(|code| ("exit code", Cell::text(code.to_string()))));
+    fields.extend(event.signal.map(|signal| ("signal", Cell::text(signal.to_string()))));
+    fields.extend(view.log_error.as_ref().map(|why| ("log error", Cell::text(why))));
     fields.push(("trigger", Cell::text(trigger(view))));
     if event.scheduled_for.is_some() {
         fields.push(("scheduled", when(event.scheduled_for.as_deref())));
@@ -45,7 +51,17 @@ fn fields(view: &EventView, session: &Session) -> Vec<(&'static str, Cell)> {
     fields.push(("started", when(event.started_at.as_deref())));
     fields.push(("ended", when(event.completed_at.as_deref())));
     fields.push(("took", lists::took(event, session.out.now_ms)));
+    if event.not_before.is_some() && !event.status.is_terminal() {
+        let waits = if event.started_at.is_some() { "next attempt" } else { "starts" };
+        fields.push((waits, when(event.not_before.as_deref())));
+    }
     fields.extend(view.cancel_requested_by.as_ref().map(|by| ("cancelled by", Cell::text(by))));
+    if event.session_id != event.id {
+        fields.push(("session", Cell::text(&event.session_id)));
+    }
+    fields.extend(event.execution_key.as_ref().map(|key| ("execution", Cell::text(key))));
+    fields.extend(event.changed.map(|changed| ("changed", Cell::text(if changed { "yes" } else { "no" }))));
+    fields.extend(event.cost_usd.map(|usd| ("cost", Cell::text(format!("${usd:.4}")))));
     fields.extend(event.final_model.as_ref().map(|model| ("model", Cell::text(model))));
     fields.push(("definition", Cell::text(&event.definition_sha256)));
     fields.extend(bodies(view));
@@ -69,8 +85,9 @@ fn bodies(view: &EventView) -> Vec<(&'static str, Cell)> {
         fields.push(("skill", Cell::text(format!("{} sha256:{}", skill.id, skill.sha256))));
     }
     for attempt in &view.attempts {
-        let number =
-            if view.attempts.len() > 1 { format!("attempt {}: ", attempt.attempt) } else { String::new() };
+        let several = view.attempts.len() > 1;
+        let number = if several { format!("attempt {}: ", attempt.attempt) } else { String::new() };
+        fields.extend(several.then(|| ("attempt", Cell::text(how_it_went(attempt)))));
         fields.push(("stdout", Cell::text(format!("{number}{}", attempt.stdout_log))));
         fields.push(("stderr", Cell::text(format!("{number}{}", attempt.stderr_log))));
     }
@@ -82,6 +99,20 @@ fn bodies(view: &EventView) -> Vec<(&'static str, Cell)> {
         fields.push(("delivery", Cell::text(text)));
     }
     fields
+}
+
+/// One attempt in a line.
+fn how_it_went(attempt: &AttemptView) -> String {
+    let begun = attempt.started_at.as_deref().unwrap_or("-");
+    let outcome = match (&attempt.failure_code, &attempt.ended_at) {
+        (Some(code), _) => {
+            let why = attempt.failure_explanation.as_deref().unwrap_or_default();
+            format!("{code}: {why}")
+        }
+        (None, Some(_)) => "it went well".to_owned(),
+        (None, None) => "under way".to_owned(),
+    };
+    format!("{} from {begun}: {outcome}", attempt.attempt)
 }
 
 fn overrides(view: &EventView) -> Vec<(&'static str, String)> {

@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 
 use super::Core;
 use super::task_input;
-use crate::exec::{self, Ended, Preparation, Release, RunDirs, SPEC_VERSION, Spec};
+use crate::exec::{self, Ended, Judging, Preparation, Release, RunDirs, SPEC_VERSION, Spec};
 use crate::ids::{AgentId, Epoch, RunId};
-use crate::model::{Agent, Hook, Protocol};
+use crate::model::{Agent, Hook};
 use crate::secret::ExposeSecret as _;
 use crate::store::{DAEMON_COMMAND, DueDelivery};
 use crate::time::millis;
@@ -142,7 +142,7 @@ async fn watch(
         return Err("its launcher was killed".to_owned());
     };
     let folders = dirs.clone();
-    let read = move || exec::read_outcome(&folders, 1, &report, Protocol::Plain, None);
+    let read = move || exec::read_outcome(&folders, 1, &report, &Judging::plainly());
     let outcome = blocking(read).await?;
     outcome.failure.map_or(Ok(()), |failure| Err(failure.explanation))
 }
@@ -168,6 +168,9 @@ fn spec(core: &Core, delivery: &DueDelivery, command: &Command, dirs: &RunDirs) 
         kill_grace_ms: milliseconds(core.settings().kill_grace),
         orphan_grace_ms: milliseconds(command.hook.timeout),
         state_lock: Some(core.state_dir().join("lock")),
+        total_ms: None,
+        gate: None,
+        verify: None,
     })
 }
 

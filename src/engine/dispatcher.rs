@@ -11,6 +11,7 @@ use super::looping::{Next, Tick};
 use super::{Core, run};
 use crate::store;
 use crate::task::OnEnd;
+use crate::time::from_ms;
 
 /// Catch-ups that run at once.
 const CATCH_UP_LANE: usize = 1;
@@ -54,6 +55,7 @@ impl Tick for Dispatcher {
         if full {
             core.changed();
         }
-        Ok(Next::Hint)
+        let next_ms = core.store.next_not_before(now_ms).await?;
+        Ok(next_ms.map_or(Next::Hint, |at| Next::At(from_ms(at))))
     }
 }

@@ -12,6 +12,7 @@ mod alerting;
 pub mod catalog;
 mod deliverer;
 mod dispatcher;
+mod executor;
 pub mod forecast;
 mod handover;
 mod janitor;
@@ -21,11 +22,13 @@ pub mod metrics;
 mod monitor;
 mod overdue;
 pub mod pulse;
+mod retry;
 mod run;
 mod scheduler;
 mod settle;
 pub mod submit;
 mod task_input;
+mod terms;
 pub mod why;
 
 use std::collections::HashMap;
@@ -43,13 +46,12 @@ use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use forecast::next_fires;
 pub use handover::{Ask, Handover, NotReplaced, Successor};
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
-pub use run::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
-
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;

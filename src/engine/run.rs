@@ -7,24 +7,23 @@
 //! `interrupted`, whatever it may have done.
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::executor::{Attached, OutcomeRequest, Watched};
 use super::message::Told;
-use super::task_input::{self, Job};
-use super::{Core, Ending};
-use crate::exec::{self, Attach, Ended, ExitReport, Reason};
+use super::retry::{self, Failed};
+use super::terms::{self, Terms};
+use super::{Core, Ending, task_input};
+use crate::exec::{self, Ended, Reason};
 use crate::ids::{Epoch, RunId};
-use crate::model::{Agent, Failure, FailureCode, Outcome, Overrides, Protocol, SeededSkill};
-use crate::proc::Identity;
-use crate::store::{self, Claimed, Finish};
-use crate::time::rfc3339_ms;
+use crate::model::{Agent, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage};
+use crate::store::{self, Claimed, Finish, Retried, Retry};
+use crate::time::{millis, rfc3339_ms};
 
 /// How long after its timeout and grace a launcher may take to end its run.
 const LATE: Duration = Duration::from_secs(30);
@@ -32,184 +31,6 @@ const LATE: Duration = Duration::from_secs(30);
 const KILL_LATE: Duration = Duration::from_secs(5);
 /// Rest between two tries of a write that must come to be.
 const WRITE_REST: Duration = Duration::from_secs(1);
-
-/// How attempts are carried out: the launcher, or a no-op where only the engine is measured.
-pub trait Executor: Send + Sync + 'static {
-    /// Prepares the attempt and starts its launcher, which waits for its release.
-    fn hold(&self, job: Arc<Job>) -> BoxFuture<'static, Result<Box<dyn Held>, Failure>>;
-
-    /// Finds the launcher of an attempt of a daemon before.
-    fn reattach(
-        &self,
-        launcher: Identity,
-        run: RunId,
-        attempt: u32,
-        epoch: Epoch,
-    ) -> BoxFuture<'static, Attached>;
-
-    /// The program that is the launcher, where there is one: commands beside runs are started by it too.
-    fn exe(&self) -> Option<&std::path::Path> {
-        None
-    }
-
-    /// Reads what an ended attempt left.
-    fn outcome(&self, request: OutcomeRequest, report: ExitReport) -> BoxFuture<'static, Outcome>;
-}
-
-/// A launcher that waits for its release. Dropping it makes the launcher leave.
-pub trait Held: Send {
-    /// The launcher.
-    fn identity(&self) -> &Identity;
-    /// The skills that were seeded.
-    fn skills(&self) -> &[SeededSkill];
-    /// Lets the program start.
-    fn release(self: Box<Self>, epoch: Epoch) -> BoxFuture<'static, Result<Box<dyn Watched>, Failure>>;
-}
-
-/// A released launcher.
-pub trait Watched: Send + Sync {
-    /// Waits for its end; may be dropped and called again.
-    fn ended(&mut self) -> BoxFuture<'_, Ended>;
-    /// Asks it to end its run as hard as `how` says.
-    fn end(&self, how: Ending);
-}
-
-/// What is read when an attempt has ended.
-#[derive(Debug, Clone)]
-pub struct OutcomeRequest {
-    /// The run's directories.
-    pub dirs: exec::RunDirs,
-    /// The attempt.
-    pub attempt: u32,
-    /// How the program speaks.
-    pub protocol: Protocol,
-    /// What its result must be.
-    pub result_schema: Option<Value>,
-}
-
-/// What became of an attempt of a daemon before.
-pub enum Attached {
-    /// Its launcher lives.
-    Alive(Box<dyn Watched>),
-    /// It was never released: nothing of it has happened.
-    NeverStarted,
-    /// It ended.
-    Ended(Ended),
-}
-
-/// The real executor.
-#[derive(Debug, Clone)]
-pub struct Launcher {
-    /// The binary that is the launcher: this program.
-    pub exe: PathBuf,
-    /// Where runs have their directories.
-    pub state_dir: PathBuf,
-}
-
-struct HeldLauncher {
-    held: exec::Held,
-    skills: Vec<SeededSkill>,
-    job: Arc<Job>,
-}
-
-impl Held for HeldLauncher {
-    fn identity(&self) -> &Identity {
-        self.held.identity()
-    }
-
-    fn skills(&self) -> &[SeededSkill] {
-        &self.skills
-    }
-
-    fn release(self: Box<Self>, epoch: Epoch) -> BoxFuture<'static, Result<Box<dyn Watched>, Failure>> {
-        Box::pin(async move {
-            let live = self.job.release(self.held, epoch).await.map_err(|e| launch_error(&e))?;
-            Ok(Box::new(live) as Box<dyn Watched>)
-        })
-    }
-}
-
-impl Watched for exec::Live {
-    fn ended(&mut self) -> BoxFuture<'_, Ended> {
-        Box::pin(exec::Live::ended(self))
-    }
-
-    fn end(&self, how: Ending) {
-        let asked = match how {
-            Ending::No => return,
-            Ending::Asked => self.canceller().cancel(),
-            Ending::Killed => self.canceller().kill(),
-            Ending::Forced => self.canceller().force(),
-        };
-        if let Err(e) = asked {
-            tracing::error!(error = %e, "a launcher could not be signalled: {e}");
-        }
-    }
-}
-
-impl Executor for Launcher {
-    fn exe(&self) -> Option<&std::path::Path> {
-        Some(&self.exe)
-    }
-
-    fn hold(&self, job: Arc<Job>) -> BoxFuture<'static, Result<Box<dyn Held>, Failure>> {
-        let exe = self.exe.clone();
-        Box::pin(async move {
-            let preparing = Arc::clone(&job);
-            let skills = blocking(move || preparing.prepare()).await?.map_err(|e| launch_error(&e))?;
-            let held = exec::hold(&exe, &job.attempt_dir()).map_err(|e| launch_error(&e))?;
-            Ok(Box::new(HeldLauncher { held, skills, job }) as Box<dyn Held>)
-        })
-    }
-
-    fn reattach(
-        &self,
-        launcher: Identity,
-        run: RunId,
-        attempt: u32,
-        epoch: Epoch,
-    ) -> BoxFuture<'static, Attached> {
-        let dirs = exec::RunDirs::new(&self.state_dir, run);
-        Box::pin(async move {
-            match exec::reattach(&launcher, &dirs.attempt(attempt), run, attempt, epoch).await {
-                Ok(Attach::Alive(live)) => Attached::Alive(Box::new(live)),
-                Ok(Attach::Ended(report)) => Attached::Ended(Ended::Report(report)),
-                Ok(Attach::NeverStarted) => Attached::NeverStarted,
-                Ok(Attach::Vanished) => Attached::Ended(Ended::Vanished),
-                Err(e) => {
-                    tracing::error!(run.id = %run, error = %e, "the launcher of run {run} cannot be watched: {e}");
-                    Attached::Ended(Ended::Vanished)
-                }
-            }
-        })
-    }
-
-    fn outcome(&self, request: OutcomeRequest, report: ExitReport) -> BoxFuture<'static, Outcome> {
-        Box::pin(async move {
-            let read = move || {
-                let OutcomeRequest { dirs, attempt, protocol, result_schema } = &request;
-                exec::read_outcome(dirs, *attempt, &report, *protocol, result_schema.as_ref())
-            };
-            blocking(read).await.unwrap_or_else(Outcome::failed)
-        })
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| {
-        Failure::new(FailureCode::RuntimeError, "something inside matins broke; the daemon's log says more")
-    })
-}
-
-fn launch_error(e: &exec::Error) -> Failure {
-    let mut sentence = e.to_string();
-    let mut source = std::error::Error::source(e);
-    while let Some(cause) = source {
-        sentence = format!("{sentence}: {cause}");
-        source = cause.source();
-    }
-    Failure::new(FailureCode::LaunchError, sentence)
-}
 
 /// A run under this process's watch.
 struct Watch {
@@ -219,6 +40,7 @@ struct Watch {
     attempt: u32,
     agent: Arc<Agent>,
     overrides: Overrides,
+    terms: Terms,
     skills: Vec<SeededSkill>,
 }
 
@@ -255,6 +77,13 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
         Ok(job) => Arc::new(job),
         Err(failure) => return unstarted(failure).await,
     };
+    let terms = job.terms().clone();
+    if let Some(session) = job.shared_session() {
+        let used = core.store.use_session(number, id, epoch, session.to_owned(), core.clock.now_ms()).await;
+        if let Err(e) = used {
+            return give_back(core, number, id, epoch, &e).await;
+        }
+    }
     let held = match core.executor.hold(job).await {
         Ok(held) => held,
         Err(failure) => return unstarted(failure).await,
@@ -272,7 +101,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     core.changed();
     core.monitor.started(&agent, id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
-    let watch = Watch { number, id, epoch, attempt, agent, overrides: claimed.overrides, skills };
+    let watch = Watch { number, id, epoch, attempt, agent, overrides: claimed.overrides, terms, skills };
     let released = held.release(epoch).await;
     core.released(number);
     match released {
@@ -295,16 +124,7 @@ pub(super) async fn resume(
     attached: Attached,
     ending: watch::Receiver<Ending>,
 ) {
-    let detail = core.store.event(unsettled.number).await.ok().flatten();
-    let watch = Watch {
-        number: unsettled.number,
-        id: unsettled.id,
-        epoch: unsettled.epoch,
-        attempt: u32::try_from(unsettled.attempt).unwrap_or(u32::MAX),
-        agent,
-        skills: detail.as_ref().and_then(|d| d.event.skills.clone()).unwrap_or_default(),
-        overrides: detail.map(|d| d.overrides).unwrap_or_default(),
-    };
+    let watch = taken_up(&core, &unsettled, agent).await;
     match attached {
         Attached::Alive(watched) => {
             if unsettled.cancel_by.is_some() {
@@ -318,6 +138,26 @@ pub(super) async fn resume(
     core.unregister(unsettled.number);
 }
 
+async fn taken_up(core: &Core, unsettled: &store::Unsettled, agent: Arc<Agent>) -> Watch {
+    let detail = core.store.event(unsettled.number).await.ok().flatten();
+    let (event, overrides) = detail.map(|d| (d.event, d.overrides)).unzip();
+    let overrides = overrides.unwrap_or_default();
+    let dirs = exec::RunDirs::new(core.state_dir(), unsettled.id);
+    let session = event.as_ref().map_or_else(|| unsettled.id.to_string(), |e| e.session_id.clone());
+    let trigger = event.as_ref().map_or(crate::model::Trigger::Manual, |e| e.trigger);
+    let slot = terms::slot(core, &agent, unsettled.number, trigger).await.unwrap_or_default();
+    Watch {
+        number: unsettled.number,
+        id: unsettled.id,
+        epoch: unsettled.epoch,
+        attempt: u32::try_from(unsettled.attempt).unwrap_or(u32::MAX),
+        terms: Terms::of(&agent, &overrides, slot, &dirs, &session),
+        skills: event.and_then(|e| e.skills).unwrap_or_default(),
+        overrides,
+        agent,
+    }
+}
+
 impl Watch {
     async fn watch_until_end(
         self,
@@ -327,7 +167,8 @@ impl Watch {
     ) {
         let mut sent = Ending::No;
         // The launcher keeps the limits; this is for one that is stopped or stuck.
-        let mut patience = self.timeout().map(|t| deadline(t + self.grace(core) + LATE));
+        let longest = self.terms.longest(&self.agent);
+        let mut patience = longest.map(|t| deadline(t.saturating_add(self.grace(core) * 3 + LATE)));
         let ended = loop {
             let wanted = (*ending.borrow_and_update()).min(Ending::Killed);
             if sent < wanted {
@@ -348,10 +189,6 @@ impl Watch {
             }
         };
         self.settle(core, ended).await;
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        self.overrides.timeout_ms.map(Duration::from_millis).or(self.agent.timeout)
     }
 
     fn grace(&self, core: &Core) -> Duration {
@@ -379,7 +216,10 @@ impl Watch {
             dirs: exec::RunDirs::new(core.state_dir(), self.id),
             attempt: self.attempt,
             protocol: task_input::protocol(&self.agent),
-            result_schema: self.overrides.result_schema.clone().or_else(|| self.agent.result_schema.clone()),
+            result_schema: self.terms.result_schema.clone(),
+            success_when: self.agent.policies.success_when.clone(),
+            failure_codes: self.agent.policies.failure_codes.clone(),
+            cwd: self.terms.cwd.clone(),
         };
         if let Some(why) = &report.log_error {
             tracing::warn!(run.id = %self.id, "the logs of run {} are not whole: {why}", self.id);
@@ -398,10 +238,78 @@ impl Watch {
         persist(core, id, || core.store.unstart(number, id, epoch, core.clock.now_ms())).await;
     }
 
+    /// Ends the attempt: the run goes on with another one, or ends with it.
     async fn finish(self, core: &Core, mut outcome: Outcome) {
         outcome.skills.clone_from(&self.skills);
+        if self.attempt > 1 {
+            self.add_spent(core, &mut outcome).await;
+        }
+        if let Some(failure) = outcome.failure.clone()
+            && let Some(delay) = self.next_attempt(core, &failure).await
+        {
+            match self.wait_for_next(core, &outcome, failure, delay).await {
+                Some(Retried::Cancelled) => outcome.failure = Some(ended_early(core, self.number).await),
+                Some(Retried::Waits) | None => return,
+            }
+        }
         let known = Known { agent: self.agent, overrides: self.overrides };
         finish(core, self.number, self.id, self.epoch, outcome, &known).await;
+    }
+}
+
+/// Between two attempts.
+impl Watch {
+    /// The wait before another attempt, if there is to be one.
+    async fn next_attempt(&self, core: &Core, failure: &Failure) -> Option<Duration> {
+        let policies = &self.agent.policies;
+        let mut failed =
+            Failed { failure, attempt: self.attempt, elapsed: Duration::ZERO, random: core.entropy.unit() };
+        retry::next(policies, &failed)?;
+        if policies.total_timeout.is_some() {
+            let now_ms = core.clock.now_ms();
+            let first_ms = core.store.first_start(self.number).await.ok().flatten().unwrap_or(now_ms);
+            let elapsed_ms = u64::try_from(now_ms.saturating_sub(first_ms)).unwrap_or(0);
+            failed.elapsed = Duration::from_millis(elapsed_ms);
+        }
+        retry::next(policies, &failed)
+    }
+
+    async fn wait_for_next(
+        &self,
+        core: &Core,
+        outcome: &Outcome,
+        failure: Failure,
+        delay: Duration,
+    ) -> Option<Retried> {
+        let at_ms = core.clock.now_ms();
+        tracing::warn!(
+            run.id = %self.id, agent.id = %self.agent.id, failure.code = %failure.code, run.attempt = self.attempt,
+            delay_ms = millis(delay), "attempt {} of run {} failed, it is tried again: {} ({})",
+            self.attempt, self.id, failure.explanation, failure.code
+        );
+        let retry = Retry {
+            number: self.number,
+            id: self.id,
+            epoch: self.epoch,
+            outcome: outcome.clone(),
+            failure,
+            at_ms,
+            not_before_ms: at_ms.saturating_add(millis(delay)),
+        };
+        let written = persist(core, self.id, || core.store.retry(retry.clone())).await;
+        core.changed();
+        written
+    }
+
+    /// What a run consumes is what all its attempts did.
+    async fn add_spent(&self, core: &Core, outcome: &mut Outcome) {
+        let spent = core.store.spent(self.number).await.unwrap_or_default();
+        outcome.usage = match (outcome.usage, spent.usage) {
+            (Some(now), Some(before)) => Some(Usage::sum(now, before)),
+            (now, before) => now.or(before),
+        };
+        let costs = [outcome.cost_usd, spent.cost_usd];
+        outcome.cost_usd = costs.into_iter().flatten().reduce(|a, b| a + b);
     }
 }
 
@@ -463,7 +371,9 @@ pub(super) async fn finish_unstarted(
 
 async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outcome, known: &Known) {
     let at_ms = core.clock.now_ms();
-    let Told { deliveries, changed } = if core.has_endpoints(&known.agent, &known.overrides) {
+    // Whether a result has changed is kept even where nobody hears of it.
+    let compares = known.agent.policies.notify == NotifyWhen::Changed;
+    let Told { deliveries, changed } = if compares || core.has_endpoints(&known.agent, &known.overrides) {
         told(core, number, &outcome, known, at_ms).await
     } else {
         Told::default()
@@ -491,6 +401,9 @@ async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms:
     event.error.clone_from(&event.failure_explanation);
     event.final_model.clone_from(&outcome.final_model);
     event.usage = outcome.usage;
+    event.cost_usd = outcome.cost_usd.or(event.cost_usd);
+    (event.exit_code, event.signal) = (outcome.exit_code, outcome.signal);
+    event.gated = outcome.gated;
     event.result = Some(outcome.result.clone().unwrap_or(Value::Null));
     core.run_messages(number, &known.agent, &known.overrides, &event, at_ms).await
 }
@@ -505,24 +418,24 @@ fn log_end(agent: &Agent, id: RunId, outcome: &Outcome) {
     }
 }
 
-/// Repeats a write until it is on disk. It gives up only where the run has moved on, the storage has
+/// Repeats a write until it is on disk; what it answered. It gives up only where the run has moved on, the storage has
 /// failed for good, or the daemon may no longer wait: the next start settles it then.
-async fn persist<F, Fut>(core: &Core, id: RunId, write: F)
+async fn persist<T, F, Fut>(core: &Core, id: RunId, write: F) -> Option<T>
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = Result<(), store::Error>>,
+    Fut: Future<Output = Result<T, store::Error>>,
 {
     let mut told = false;
     loop {
         match write().await {
-            Ok(()) => return,
+            Ok(written) => return Some(written),
             Err(e @ store::Error::Stale { .. }) => {
                 tracing::warn!(run.id = %id, "a late write was refused: {e}");
-                return;
+                return None;
             }
             Err(e) if e.is_fatal() || matches!(e, store::Error::Closed | store::Error::Statement(_)) => {
                 tracing::error!(run.id = %id, error = %e, "run {id} is left to the next start: {e}");
-                return;
+                return None;
             }
             Err(e) => {
                 if !told {
@@ -532,7 +445,7 @@ where
             }
         }
         tokio::select! {
-            () = core.tasks.stop().hardened() => return,
+            () = core.tasks.stop().hardened() => return None,
             () = core.clock.sleep_until(core.clock.now() + WRITE_REST) => {}
         }
     }

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use super::Core;
-use super::run::{self, Attached};
+use super::executor::Attached;
+use super::run;
 use crate::store;
 use crate::task::OnEnd;
 

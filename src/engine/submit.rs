@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Core;
 use super::catalog::{Entry, ScheduleEntry};
 use crate::ids::{AgentId, RunId};
-use crate::model::{CatchUp, NotRun, Overlap, Overrides, Schedule, Skill, Trigger};
+use crate::model::{CatchUp, NotRun, Overlap, Overrides, Schedule, Skill, Trigger, Variant};
 use crate::plan::{self, Decision, Event, Policy};
 use crate::schema::Schema;
 use crate::store::{self, Admission, Choice, Manual, ManualRefusal, NewRun, SlotRun};
@@ -238,6 +238,10 @@ impl Core {
         for id in overrides.skills.iter().flatten() {
             self.skill(id).ok_or_else(|| field("/skills", format!("unknown skill {id:?}")))?;
         }
+        if let Some(session) = &overrides.session_id {
+            crate::exec::check_session(session).map_err(|e| field("/sessionId", e.to_string()))?;
+        }
+        let variant = check_variant(entry, overrides)?;
         if overrides.timeout_ms == Some(0) {
             return Err(field("/timeout", "a timeout is longer than 0".to_owned()));
         }
@@ -245,7 +249,11 @@ impl Core {
             let reach = self.caller_reach();
             crate::net::check_url(url, reach).map_err(|e| field("/webhookUrl", e.to_string()))?;
         }
-        check_input(entry.agent.input_schema.as_ref(), overrides.input.as_ref(), &field)
+        let schema = variant.and_then(|v| v.input_schema.as_ref());
+        // The agent's own input was checked against its schema when its file was read, not against this one.
+        let own = schema.and(Some(&entry.agent.input));
+        let schema = schema.or(entry.agent.input_schema.as_ref());
+        check_input(schema, overrides.input.as_ref().or(own), &field)
     }
 
     /// The folder of a skill by id, where there is one.
@@ -263,6 +271,22 @@ impl Core {
             crate::net::Reach::PublicOnly
         }
     }
+}
+
+/// The variant that a run is to be of.
+fn check_variant<'a>(entry: &'a Entry, overrides: &Overrides) -> Result<Option<&'a Variant>, Refused> {
+    let Some(key) = &overrides.execution_key else { return Ok(None) };
+    let known = &entry.agent.policies.executions;
+    let found = known.get(key).map(Some);
+    found.ok_or_else(|| {
+        let message = if known.is_empty() {
+            format!("agent {} has no `executions:`; leave the key out", entry.agent.id)
+        } else {
+            let names: Vec<&str> = known.keys().map(String::as_str).collect();
+            format!("unknown execution {key:?}; the agent has {}", names.join(", "))
+        };
+        Refused::Field { pointer: "/executionKey".to_owned(), message }
+    })
 }
 
 fn check_input(

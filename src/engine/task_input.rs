@@ -9,14 +9,16 @@ use crate::secret::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::Core;
-use crate::exec::{self, AttemptDir, Preparation, Release, RunDirs, SPEC_VERSION, Spec, World};
+use super::terms::{self, Terms};
+use crate::exec::{self, AttemptDir, HookSpec, Preparation, Release, RunDirs, SPEC_VERSION, Spec, World};
 use crate::ids::{Epoch, RunId};
 use crate::model::{
-    Agent, Executor, Failure, FailureCode, Protocol, RunState, SecretSource, SeededSkill, Skill,
+    Agent, Executor, Failure, FailureCode, Hook, Overrides, Protocol, SecretSource, SeededSkill, Skill,
+    SlotOverrides,
 };
-use crate::store::{Claimed, EventFilter};
+use crate::store::Claimed;
 use crate::template;
-use crate::time::{millis, rfc3339_ms};
+use crate::time::{human_duration, millis, rfc3339_ms};
 
 /// Everything of one attempt, ready to be prepared and released.
 #[derive(Debug)]
@@ -24,9 +26,10 @@ pub struct Job {
     dirs: RunDirs,
     attempt: u32,
     session: String,
+    shared: bool,
     prompt: String,
     input: Value,
-    result_schema: Option<Value>,
+    terms: Terms,
     definition_yaml: std::sync::Arc<str>,
     skills: Vec<Skill>,
     spec: Spec,
@@ -40,6 +43,16 @@ impl Job {
         self.dirs.attempt(self.attempt)
     }
 
+    /// What bounds and judges the run.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// The session that the run shares with others.
+    pub(super) fn shared_session(&self) -> Option<&str> {
+        self.shared.then_some(self.session.as_str())
+    }
+
     /// Writes the run directory. Blocks.
     ///
     /// # Errors
@@ -48,7 +61,7 @@ impl Job {
         let preparation = Preparation {
             prompt: &self.prompt,
             input: &self.input,
-            result_schema: self.result_schema.as_ref(),
+            result_schema: self.terms.result_schema.as_ref(),
             definition_yaml: &self.definition_yaml,
             skills: &self.skills,
             session: &self.session,
@@ -88,63 +101,141 @@ fn launch_error(sentence: impl Into<String>) -> Failure {
 pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, Failure> {
     let overrides = &claimed.overrides;
     let dirs = RunDirs::new(core.state_dir(), claimed.id);
-    let session = claimed.id.to_string();
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
-    let input = overrides.input.clone().unwrap_or_else(|| agent.input.clone());
-    let context = context(core, agent, claimed, &input).await;
-    let prompt = match &overrides.prompt {
-        Some(verbatim) => verbatim.clone(),
-        None if !agent.prompt.contains('{') => agent.prompt.clone(),
-        None => template::render(&agent.prompt, &context)
+    let slot = terms::slot(core, agent, claimed.number, claimed.trigger).await;
+    let slot = slot.map_err(|e| terms::unread(&e))?;
+    let said = Said::of(agent, overrides, slot);
+    let input = said.input.clone();
+    let context = context(core, agent, &said, claimed).await;
+    let prompt = match said.prompt {
+        Prompt::Verbatim(text) => text.to_owned(),
+        Prompt::Template(text) if plain(text) => text.to_owned(),
+        Prompt::Template(text) => template::render(text, &context)
             .map_err(|e| launch_error(format!("the prompt cannot be rendered: {e}")))?,
     };
     let Executor::Command { command, .. } = &agent.executor else {
         return Err(launch_error("this version has no built-in agent; use an executor of type command"));
     };
-    let argv = command
-        .iter()
-        .map(
-            |word| {
-                if word.contains('{') { template::render_command(word, &context) } else { Ok(word.clone()) }
-            },
-        )
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| launch_error(format!("the command cannot be rendered: {e}")))?;
-    let secrets = secrets(core, agent)?;
-    let skills = skills(core, agent, overrides.skills.as_deref())?;
-    let schema = overrides.result_schema.clone().or_else(|| agent.result_schema.clone());
-    let env = environment(core, agent, claimed, &dirs, schema.is_some());
-    let timeout = overrides.timeout_ms.map(Duration::from_millis).or(agent.timeout);
-    let cwd = agent.cwd.clone().unwrap_or_else(|| dirs.workspace(&session));
-    let spec = Spec {
+    let argv = argv("command", agent, command, &context)?;
+    let shared = shared_session(agent, overrides, &context)?;
+    let session = shared.clone().unwrap_or_else(|| claimed.id.to_string());
+    let terms = Terms::of(agent, overrides, slot, &dirs, &session);
+    let mut spec = Spec {
         version: SPEC_VERSION,
         run: claimed.id,
         attempt,
         agent: agent.id.clone(),
-        argv: resolve_program(agent.dir(), argv),
-        cwd,
-        env,
+        argv,
+        cwd: terms.cwd.clone(),
+        env: environment(core, agent, claimed, &dirs, terms.result_schema.is_some()),
         stdin: dirs.prompt(),
-        timeout_ms: timeout.map(millis_u64),
-        idle_timeout_ms: None,
+        timeout_ms: terms.timeout.map(millis_u64),
+        idle_timeout_ms: agent.policies.idle_timeout.map(millis_u64),
         output_limit: agent.limits.output,
-        kill_signal: signal_hook::consts::SIGTERM,
+        kill_signal: agent.policies.kill_signal.unwrap_or(signal_hook::consts::SIGTERM),
         kill_grace_ms: millis_u64(agent.kill_grace.unwrap_or(core.settings().kill_grace)),
         orphan_grace_ms: millis_u64(core.settings().orphan_grace),
         state_lock: Some(core.state_dir().join("lock")),
+        total_ms: None,
+        gate: hook("gate", agent, agent.policies.gate.as_ref(), &context)?,
+        verify: hook("verify", agent, agent.policies.success_when.verify.as_ref(), &context)?,
     };
+    spec.total_ms = time_left(core, agent, claimed).await?;
     Ok(Job {
         attempt,
         session,
+        shared: shared.is_some(),
         prompt,
         input,
-        result_schema: schema,
+        terms,
         definition_yaml: core.catalog.yaml(claimed.definition, agent),
-        skills,
+        skills: skills(core, said.skills, overrides.skills.as_deref())?,
         spec,
-        secrets,
+        secrets: secrets(core, agent)?,
         dirs,
     })
+}
+
+/// What a run is given, wherever it was said.
+struct Said<'a> {
+    prompt: Prompt<'a>,
+    input: &'a Value,
+    skills: &'a [Skill],
+}
+
+/// Text from callers is never a template.
+enum Prompt<'a> {
+    Verbatim(&'a str),
+    Template(&'a str),
+}
+
+impl<'a> Said<'a> {
+    fn of(agent: &'a Agent, overrides: &'a Overrides, slot: Option<&'a SlotOverrides>) -> Self {
+        let variant = terms::variant(agent, overrides).and_then(|v| v.prompt.as_deref());
+        let template = variant.or_else(|| slot?.prompt.as_deref()).unwrap_or(&agent.prompt);
+        Self {
+            prompt: overrides.prompt.as_deref().map_or(Prompt::Template(template), Prompt::Verbatim),
+            input: overrides.input.as_ref().or_else(|| slot?.input.as_ref()).unwrap_or(&agent.input),
+            skills: slot.and_then(|s| s.skills.as_deref()).unwrap_or(&agent.skills),
+        }
+    }
+}
+
+/// The program and its arguments, rendered.
+fn argv(what: &str, agent: &Agent, command: &[String], context: &Value) -> Result<Vec<String>, Failure> {
+    let render = |word: &String| {
+        if plain(word) { Ok(word.clone()) } else { template::render_command(word, context) }
+    };
+    let argv = command.iter().map(render).collect::<Result<Vec<_>, _>>();
+    let argv = argv.map_err(|e| launch_error(format!("the {what} cannot be rendered: {e}")))?;
+    Ok(resolve_program(agent.dir(), argv))
+}
+
+fn hook(
+    what: &str,
+    agent: &Agent,
+    hook: Option<&Hook>,
+    context: &Value,
+) -> Result<Option<HookSpec>, Failure> {
+    let Some(hook) = hook else { return Ok(None) };
+    let argv = argv(what, agent, &hook.command, context)?;
+    Ok(Some(HookSpec { argv, timeout_ms: millis_u64(hook.timeout) }))
+}
+
+/// The session that the run shares with others; `None`: it has one of its own.
+fn shared_session(agent: &Agent, overrides: &Overrides, context: &Value) -> Result<Option<String>, Failure> {
+    if let Some(named) = &overrides.session_id {
+        return Ok(Some(named.clone()));
+    }
+    let Some(session) = &agent.policies.session else { return Ok(None) };
+    if plain(session) {
+        return Ok(Some(session.clone()));
+    }
+    let name = template::render(session, context)
+        .map_err(|e| launch_error(format!("the session cannot be rendered: {e}")))?;
+    Ok(Some(name.trim().to_owned()))
+}
+
+/// What is left of the time of all attempts, milliseconds.
+async fn time_left(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Option<u64>, Failure> {
+    let Some(total) = agent.policies.total_timeout else { return Ok(None) };
+    let now_ms = core.clock.now_ms();
+    let first_ms = if claimed.attempt > 1 {
+        core.store.first_start(claimed.number).await.map_err(|e| terms::unread(&e))?.unwrap_or(now_ms)
+    } else {
+        now_ms
+    };
+    let left = millis(total).saturating_sub(now_ms.saturating_sub(first_ms));
+    if left <= 0 {
+        let why = format!("its total_timeout of {} was over", human_duration(total));
+        return Err(Failure::new(FailureCode::Timeout, why));
+    }
+    Ok(Some(u64::try_from(left).unwrap_or(0)))
+}
+
+/// Whether text holds nothing that a template would replace.
+fn plain(text: &str) -> bool {
+    !text.contains('{')
 }
 
 fn millis_u64(d: Duration) -> u64 {
@@ -173,33 +264,36 @@ fn secrets(core: &Core, agent: &Agent) -> Result<BTreeMap<String, SecretString>,
         .collect()
 }
 
-fn skills(core: &Core, agent: &Agent, overridden: Option<&[String]>) -> Result<Vec<Skill>, Failure> {
+fn skills(core: &Core, said: &[Skill], overridden: Option<&[String]>) -> Result<Vec<Skill>, Failure> {
+    let gone = |id: &String| launch_error(format!("skill {id:?} does not exist any more"));
     match overridden {
-        None => Ok(agent.skills.clone()),
-        Some(ids) => ids
-            .iter()
-            .map(|id| {
-                core.skill(id).ok_or_else(|| launch_error(format!("skill {id:?} does not exist any more")))
-            })
-            .collect(),
+        None => Ok(said.to_vec()),
+        Some(ids) => ids.iter().map(|id| core.skill(id).ok_or_else(|| gone(id))).collect(),
     }
 }
 
-/// What a template sees.
-async fn context(core: &Core, agent: &Agent, claimed: &Claimed, input: &Value) -> Value {
-    let plain = |text: &String| !text.contains('{');
-    let plain_command = match &agent.executor {
-        Executor::Command { command, .. } => command.iter().all(plain),
-        Executor::Llm(_) => true,
+/// What a template sees; nothing where there is none.
+async fn context(core: &Core, agent: &Agent, said: &Said<'_>, claimed: &Claimed) -> Value {
+    let policies = &agent.policies;
+    let prompt = match said.prompt {
+        Prompt::Template(text) => text,
+        Prompt::Verbatim(_) => "",
     };
-    if plain(&agent.prompt) && plain_command {
-        // Nothing looks at it.
+    let command: &[String] = match &agent.executor {
+        Executor::Command { command, .. } => command,
+        Executor::Llm(_) => &[],
+    };
+    let hooks = [policies.gate.as_ref(), policies.success_when.verify.as_ref()];
+    let hooks = hooks.into_iter().flatten().flat_map(|hook| &hook.command);
+    let mut words = command.iter().chain(hooks).chain(&policies.session);
+    if plain(prompt) && words.all(|word| plain(word)) {
         return Value::Null;
     }
     let instant = |ms: Option<i64>| ms.map(rfc3339_ms);
-    let last_run = if agent.prompt.contains("last_run") { last_run(core, agent).await } else { Value::Null };
+    let last_run =
+        if prompt.contains("last_run") { last_run(core, claimed.agent).await } else { Value::Null };
     json!({
-        "input": input,
+        "input": said.input,
         "env": agent.env,
         "run": {
             "id": claimed.id.to_string(),
@@ -219,26 +313,17 @@ async fn context(core: &Core, agent: &Agent, claimed: &Claimed, input: &Value) -
     })
 }
 
-/// The newest completed run of the agent, for templates.
-async fn last_run(core: &Core, agent: &Agent) -> Value {
-    let filter = EventFilter {
-        agent: Some(agent.id.clone()),
-        status: Some(RunState::Completed),
-        limit: 1,
-        ..EventFilter::default()
-    };
-    let Ok(events) = core.store.events(filter).await else {
+/// The newest success of the agent that its gate let through, for templates.
+async fn last_run(core: &Core, agent: i64) -> Value {
+    let Ok(Some(number)) = core.store.last_success(agent).await else { return Value::Null };
+    let Some(newest) = core.store.event(number).await.ok().flatten().map(|d| d.event) else {
         return Value::Null;
     };
-    let Some(newest) = events.first() else {
-        return Value::Null;
-    };
-    let result = core.store.event(newest.number).await.ok().flatten().and_then(|d| d.event.result);
     json!({
         "id": newest.id,
         "status": newest.status.as_str(),
         "completed_at": newest.completed_at,
-        "result": result.unwrap_or(Value::Null),
+        "result": newest.result.unwrap_or(Value::Null),
     })
 }
 

@@ -133,6 +133,18 @@ impl AttemptDir {
         self.0.join("stderr.log")
     }
 
+    /// What the gate wrote; absent where there is none.
+    #[must_use]
+    pub fn gate_log(&self) -> PathBuf {
+        self.0.join("gate.log")
+    }
+
+    /// What the verifier wrote; absent where there is none.
+    #[must_use]
+    pub fn verify_log(&self) -> PathBuf {
+        self.0.join("verify.log")
+    }
+
     /// NDJSON lines of the program.
     #[must_use]
     pub fn events(&self) -> PathBuf {
@@ -213,6 +225,12 @@ pub(super) fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
         }
         made => made,
     }
+}
+
+/// Makes a file anew for writing at its end, so that two writers do not write over each other.
+pub(super) fn append_anew(path: &Path) -> io::Result<File> {
+    remove_any(path)?;
+    OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Writes a file anew.

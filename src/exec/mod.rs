@@ -21,6 +21,7 @@ mod prepare;
 mod report;
 mod skills;
 mod spec;
+mod success;
 mod sweep;
 mod wire;
 
@@ -31,11 +32,11 @@ pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
 pub use layout::{AttemptDir, RunDirs};
 pub use leave::{Left, end_launchers};
 pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Step, Steps, read_steps};
-pub use outcome::{RESULT_MAX, read_outcome};
-pub use prepare::{Preparation, prepare};
-pub use report::{ExitReport, REPORT_VERSION, Reason};
+pub use outcome::{Judging, RESULT_MAX, read_outcome};
+pub use prepare::{Preparation, check_session, prepare};
+pub use report::{ExitReport, HookEnd, Hooks, REPORT_VERSION, Reason};
 pub use skills::{SKILL_BYTES_MAX, SKILL_DEPTH_MAX, SKILL_FILES_MAX};
-pub use spec::{DEFAULT_PATH, SPEC_VERSION, Spec, World, environment};
+pub use spec::{DEFAULT_PATH, HookSpec, SPEC_VERSION, Spec, World, environment};
 pub use wire::{RELEASE_MAX, RELEASE_VERSION, Release};
 
 use crate::proc;
@@ -54,7 +55,9 @@ pub enum Error {
         source: io::Error,
     },
     /// A name that would leave the state directory.
-    #[error("{0:?} is not the name of a session: write letters, digits, - and _")]
+    #[error(
+        "{0:?} is not the name of a session: write 1 to 64 letters, digits, `-`, `_` and `.`, not `.` first"
+    )]
     BadSession(String),
     /// A skill that cannot be seeded.
     #[error("skill {skill}: {problem}")]

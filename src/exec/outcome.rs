@@ -1,12 +1,15 @@
 //! From what an attempt left behind to how the run ends.
 //!
-//! The order of the questions: did it start; did we end it, and why; did the program itself say that it
-//! failed; how did it exit; and only then, is there the result that was promised. So a limit or a cancel is never
-//! hidden by an exit code, and exit code 0 is not enough where a result was promised.
+//! The order of the questions: did it start; did we end it, and why; what did its gate say; did the program
+//! itself say that it failed; how did it exit; is there the result that was promised; and does `success_when`
+//! hold. So a limit or a cancel is never hidden by an exit code, and exit code 0 is not enough where a result was
+//! promised. Where `success_when` is given it decides in the place of the exit code: agents exit 0 having done
+//! nothing and exit 1 having done everything.
 //!
 //! A result is taken from a `result` line, else from the result file, else, where a schema promises one, from
 //! stdout as a whole. A failed run has no result.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
@@ -15,54 +18,145 @@ use serde_json::{Map, Value};
 
 use super::layout::{open_regular, read_regular};
 use super::lines::Lines;
-use super::{AttemptDir, ExitReport, Reason, RunDirs};
-use crate::model::{Failure, FailureCode, Outcome, Protocol, Usage};
+use super::{AttemptDir, ExitReport, HookEnd, Reason, RunDirs, success};
+use crate::model::{Failure, FailureCode, Outcome, Protocol, SuccessWhen, Usage};
 use crate::schema::Schema;
 use crate::time::human_duration;
 
 /// Largest result, bytes.
 pub const RESULT_MAX: u64 = 1 << 20;
-/// Of stderr, the last bytes that are searched for a line to quote.
-const STDERR_TAIL: u64 = 8 << 10;
+/// Of a log, the last bytes that are searched for a line to quote.
+const LINES_TAIL: u64 = 8 << 10;
 /// Longest quotation of the program in a failure's sentence, characters.
 const QUOTE_MAX: usize = 300;
 /// Most violations of the schema that are listed.
 const VIOLATIONS_MAX: usize = 5;
-/// Longest failure code of a program, bytes.
-const CODE_MAX: usize = 64;
 /// Codes that say "not by its own doing"; a program cannot say that of itself.
 const NOT_ITS_OWN: [FailureCode; 4] =
     [FailureCode::Cancelled, FailureCode::Interrupted, FailureCode::Deadline, FailureCode::Superseded];
 
+/// By what an attempt is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Judging<'a> {
+    /// How the program speaks.
+    pub protocol: Protocol,
+    /// What its result must be.
+    pub result_schema: Option<&'a Value>,
+    /// What must hold in the place of the exit code.
+    pub success_when: &'a SuccessWhen,
+    /// Failure codes of the agent's own, with a sentence each.
+    pub failure_codes: &'a BTreeMap<String, String>,
+    /// The program's working directory.
+    pub cwd: &'a Path,
+}
+
+impl Judging<'static> {
+    /// By its exit code alone.
+    #[must_use]
+    pub fn plainly() -> Self {
+        static ANYTHING: SuccessWhen = SuccessWhen { result: false, file: None, output: None, verify: None };
+        static NO_CODES: BTreeMap<String, String> = BTreeMap::new();
+        Self {
+            protocol: Protocol::Plain,
+            result_schema: None,
+            success_when: &ANYTHING,
+            failure_codes: &NO_CODES,
+            cwd: Path::new("/"),
+        }
+    }
+}
+
 /// How the run ends, judged by this attempt. Blocking. `skills` of the outcome is left empty: who prepared
 /// the run knows them.
 #[must_use]
-pub fn read_outcome(
-    dirs: &RunDirs,
-    attempt: u32,
-    report: &ExitReport,
-    protocol: Protocol,
-    result_schema: Option<&Value>,
-) -> Outcome {
+pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judging<'_>) -> Outcome {
     let dir = dirs.attempt(attempt);
-    let told = match protocol {
-        Protocol::Plain => Told::default(),
-        Protocol::Matins => Told::read(&dir),
-    };
     let mut outcome = Outcome {
         exit_code: report.exit_code,
         signal: report.signal,
-        usage: told.usage,
-        final_model: told.final_model.clone(),
-        steps: (protocol == Protocol::Matins).then_some(told.steps),
+        log_error: report.log_error.clone(),
         ..Outcome::default()
     };
-    let failed = imposed(report).or_else(|| told.failure.clone()).or_else(|| exit_failure(&dir, report));
-    match failed.map_or_else(|| result(&dir, told, result_schema), Err) {
-        Ok(result) => outcome.result = result,
-        Err(failure) => outcome.failure = Some(failure),
+    if let Some(failure) = imposed(report).or_else(|| gate_failure(&dir, report)) {
+        outcome.failure = Some(failure);
+    } else if report.hooks.gated {
+        outcome.gated = true;
+        return outcome;
+    }
+    let told = match by.protocol {
+        Protocol::Plain => Told::default(),
+        Protocol::Matins => Told::read(&dir, by.failure_codes),
+    };
+    (outcome.usage, outcome.cost_usd) = (told.usage, told.cost_usd);
+    outcome.final_model.clone_from(&told.final_model);
+    outcome.steps = (by.protocol == Protocol::Matins).then_some(told.steps);
+    if outcome.failure.is_none() {
+        match judge(dirs, &dir, report, told, by) {
+            Ok(result) => outcome.result = result,
+            Err(failure) => outcome.failure = Some(failure),
+        }
     }
     outcome
+}
+
+/// The result of a program that nothing ended, or why there is none.
+fn judge(
+    dirs: &RunDirs,
+    dir: &AttemptDir,
+    report: &ExitReport,
+    mut told: Told,
+    by: &Judging<'_>,
+) -> Result<Option<Value>, Failure> {
+    if let Some(failure) = told.failure.take() {
+        return Err(failure);
+    }
+    let exit = exit_failure(dir, report);
+    // A crash is no answer: only of a program that exited may something else than its code decide.
+    let decides = !by.success_when.is_empty() && report.exit_code.is_some();
+    if let Some(failure) = exit.clone().filter(|_| !decides) {
+        return Err(failure);
+    }
+    let judged = result(dir, told, by).and_then(|result| {
+        success::check(dirs, dir, report, by)?;
+        Ok(result)
+    });
+    // What failed by its exit code too is told as such, so that `retry` sees it as one.
+    judged.map_err(|missed| match exit {
+        Some(exit) => {
+            Failure { explanation: format!("{}; {}", missed.explanation, exit.explanation), ..exit }
+        }
+        None => missed,
+    })
+}
+
+/// How a gate ended that kept the program from starting and did not say that there is nothing to do.
+fn gate_failure(dir: &AttemptDir, report: &ExitReport) -> Option<Failure> {
+    let gate = report.hooks.gate.as_ref().filter(|gate| !gate.passed() && !report.hooks.gated)?;
+    let code = if gate.reason == Reason::Timeout { FailureCode::Timeout } else { FailureCode::RuntimeError };
+    Some(Failure::new(code, format!("the gate {}{}", how_ended(gate), said(&dir.gate_log(), 1))))
+}
+
+/// How a gate or a verifier ended, as the end of a sentence.
+pub(super) fn how_ended(hook: &HookEnd) -> String {
+    let limit = hook.limit.unwrap_or_default();
+    match (&hook.launch_error, hook.reason) {
+        (Some(why), _) => format!("could not be started: {why}"),
+        (None, Reason::Timeout) => {
+            format!("ran longer than its timeout of {}", human_duration(Duration::from_millis(limit)))
+        }
+        (None, Reason::OutputLimit) => format!("wrote more than {limit} bytes"),
+        (None, _) => match (hook.exit_code, hook.signal) {
+            (Some(code), _) => format!("exited with code {code}"),
+            (None, Some(signal)) => format!("was ended by {}", signal_name(signal)),
+            (None, None) => "ended in a way that could not be observed".to_owned(),
+        },
+    }
+}
+
+/// The last `n` lines of a log that say something, as the end of a sentence; empty where it says nothing.
+pub(super) fn said(log: &Path, n: usize) -> String {
+    let lines = last_lines(log, n);
+    if lines.is_empty() { String::new() } else { format!(": {}", lines.join(" / ")) }
 }
 
 /// What the program said in its events file.
@@ -70,6 +164,7 @@ pub fn read_outcome(
 struct Told {
     steps: u64,
     usage: Option<Usage>,
+    cost_usd: Option<f64>,
     final_model: Option<String>,
     result: Option<Value>,
     result_too_long: bool,
@@ -77,7 +172,7 @@ struct Told {
 }
 
 impl Told {
-    fn read(dir: &AttemptDir) -> Self {
+    fn read(dir: &AttemptDir, own: &BTreeMap<String, String>) -> Self {
         let mut told = Self::default();
         let mut lines = match Lines::open(dir) {
             Ok(lines) => lines,
@@ -87,7 +182,7 @@ impl Told {
             }
         };
         while let Some((kind, fields)) = lines.next() {
-            told.take(&kind, fields);
+            told.take(&kind, fields, own);
         }
         told.result_too_long = lines.result_too_long;
         if lines.bad > 0 {
@@ -97,7 +192,7 @@ impl Told {
         told
     }
 
-    fn take(&mut self, kind: &str, mut fields: Map<String, Value>) {
+    fn take(&mut self, kind: &str, mut fields: Map<String, Value>, own: &BTreeMap<String, String>) {
         if let Some(model) = ["finalModel", "model"].iter().find_map(|name| fields.get(*name)?.as_str()) {
             self.final_model = Some(model.to_owned());
         }
@@ -105,45 +200,41 @@ impl Told {
             "step" => self.steps += 1,
             // Each line is what was used since the line before.
             "usage" => {
+                let cost = fields.get("costUsd").and_then(Value::as_f64).filter(|c| *c >= 0.0);
+                self.cost_usd = cost.map(|c| c + self.cost_usd.unwrap_or_default()).or(self.cost_usd);
                 if let Ok(more) = serde_json::from_value(Value::Object(fields)) {
-                    self.usage = Some(sum(self.usage.unwrap_or_default(), more));
+                    self.usage = Some(Usage::sum(self.usage.unwrap_or_default(), more));
                 }
             }
             "result" => self.result = fields.remove("result").or(Some(Value::Null)),
-            "error" => self.failure = Some(told_failure(&fields)),
+            "error" => self.failure = Some(told_failure(&fields, own)),
             _ => {}
         }
     }
 }
 
-fn sum(a: Usage, b: Usage) -> Usage {
-    let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
-        (Some(a), Some(b)) => Some(a.saturating_add(b)),
-        (known, None) | (None, known) => known,
-    };
-    Usage {
-        input_tokens: add(a.input_tokens, b.input_tokens),
-        cached_input_tokens: add(a.cached_input_tokens, b.cached_input_tokens),
-        cache_write_tokens: add(a.cache_write_tokens, b.cache_write_tokens),
-        output_tokens: add(a.output_tokens, b.output_tokens),
-        reasoning_tokens: add(a.reasoning_tokens, b.reasoning_tokens),
-        model_calls: add(a.model_calls, b.model_calls),
-    }
-}
-
-fn told_failure(fields: &Map<String, Value>) -> Failure {
+/// A code of the table or of the agent's own stands as it is; of another the text is kept.
+fn told_failure(fields: &Map<String, Value>, own: &BTreeMap<String, String>) -> Failure {
     let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-    let explanation = text("message").or_else(|| text("explanation"));
-    let code = text("code").filter(|code| is_code(code)).unwrap_or(FailureCode::Unknown.as_str());
-    Failure {
-        code: code.to_owned(),
-        explanation: explanation.map_or_else(|| "the program reported failure".to_owned(), quote),
+    let explanation = text("message").or_else(|| text("explanation")).map(quote);
+    let none = || "the program reported failure".to_owned();
+    match text("code") {
+        Some(code) if own.contains_key(code) || is_ours(code) => {
+            let registered = || own.get(code).filter(|text| !text.is_empty()).cloned();
+            let explanation = explanation.or_else(registered).unwrap_or_else(none);
+            Failure { code: code.to_owned(), explanation }
+        }
+        Some(other) => {
+            let explanation = format!("{}: {}", quote(other), explanation.unwrap_or_else(none));
+            Failure::new(FailureCode::Unknown, explanation)
+        }
+        None => Failure::new(FailureCode::Unknown, explanation.unwrap_or_else(none)),
     }
 }
 
-fn is_code(code: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    code.len() <= CODE_MAX && code.bytes().all(plain) && !NOT_ITS_OWN.iter().any(|own| own.as_str() == code)
+/// Whether a program may say this code of the closed table of itself.
+fn is_ours(code: &str) -> bool {
+    code.parse().is_ok_and(|code: FailureCode| !NOT_ITS_OWN.contains(&code))
 }
 
 /// A failure that is not the program's word: it never started, or it was ended.
@@ -158,6 +249,7 @@ fn imposed(report: &ExitReport) -> Option<Failure> {
     let time = || human_duration(Duration::from_millis(limit));
     let (code, explanation) = match report.reason {
         Reason::Exited => return None,
+        Reason::Timeout if report.total => (FailureCode::Timeout, "its total_timeout was over".to_owned()),
         Reason::Timeout => (FailureCode::Timeout, format!("it ran longer than its timeout of {}", time())),
         Reason::IdleTimeout => {
             (FailureCode::IdleTimeout, format!("it was silent for longer than {}", time()))
@@ -180,27 +272,35 @@ fn exit_failure(dir: &AttemptDir, report: &ExitReport) -> Option<Failure> {
         (None, Some(signal)) => format!("the program was ended by {}", signal_name(signal)),
         (None, None) => "the end of the program could not be observed".to_owned(),
     };
-    let said = last_line(&dir.stderr()).map(|line| format!(": {line}")).unwrap_or_default();
-    Some(Failure::new(FailureCode::RuntimeError, format!("{how}{said}")))
+    Some(Failure::new(FailureCode::RuntimeError, format!("{how}{}", said(&dir.stderr(), 1))))
 }
 
 fn signal_name(signal: i32) -> String {
     signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
 }
 
-/// The last line of a log that says something.
-fn last_line(path: &Path) -> Option<String> {
+/// The last `n` lines of a log that say something, oldest first.
+fn last_lines(path: &Path, n: usize) -> Vec<String> {
+    let tail = tail(path, LINES_TAIL).unwrap_or_default();
+    let text = String::from_utf8_lossy(&tail);
+    let mut lines: Vec<String> =
+        text.lines().rev().map(quote).filter(|line| !line.is_empty()).take(n).collect();
+    lines.reverse();
+    lines
+}
+
+/// The last `max` bytes of a file that a program may have made; `None` where there is none to read.
+pub(super) fn tail(path: &Path, max: u64) -> Option<Vec<u8>> {
     let mut file = open_regular(path).ok()??;
     let size = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(STDERR_TAIL))).ok()?;
+    file.seek(SeekFrom::Start(size.saturating_sub(max))).ok()?;
     let mut tail = Vec::new();
-    file.take(STDERR_TAIL).read_to_end(&mut tail).ok()?;
-    let text = String::from_utf8_lossy(&tail);
-    text.lines().rev().map(quote).find(|line| !line.is_empty())
+    file.take(max).read_to_end(&mut tail).ok()?;
+    Some(tail)
 }
 
 /// The program's words fit for one line of a sentence.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let plain = anstream::adapter::strip_str(text).to_string();
     let spaced: String = plain.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let trimmed = spaced.trim();
@@ -210,12 +310,18 @@ fn quote(text: &str) -> String {
     }
 }
 
-fn result(dir: &AttemptDir, told: Told, schema: Option<&Value>) -> Result<Option<Value>, Failure> {
-    let found = find_result(dir, told, schema.is_some())?;
-    let Some(schema) = schema else {
-        return Ok(found);
-    };
+fn result(dir: &AttemptDir, told: Told, by: &Judging<'_>) -> Result<Option<Value>, Failure> {
+    let wanted = by.success_when.result;
+    let found = find_result(dir, told, by.result_schema.is_some() || wanted)?;
     let refuse = |why: String| Failure::new(FailureCode::ValidationFailed, why);
+    let Some(schema) = by.result_schema else {
+        return match found {
+            None if wanted => {
+                Err(refuse("the program ended without the result that success_when asks for".to_owned()))
+            }
+            found => Ok(found),
+        };
+    };
     let Some(result) = found else {
         return Err(refuse("the program ended without the result that result_schema promises".to_owned()));
     };

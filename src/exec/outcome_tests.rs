@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
-use crate::exec::REPORT_VERSION;
+use crate::exec::{Hooks, REPORT_VERSION};
 use crate::ids::{Epoch, RunId, SeededEntropy};
 
 struct Left {
@@ -44,16 +44,35 @@ impl Left {
             stdout_bytes: 0,
             stderr_bytes: 0,
             log_error: None,
+            total: false,
+            hooks: Box::default(),
         }
     }
 
     fn plain(&self, schema: Option<&Value>) -> Outcome {
-        read_outcome(&self.dirs, 1, &self.report(), Protocol::Plain, schema)
+        read(&self.dirs, &self.report(), Protocol::Plain, schema)
     }
 
     fn matins(&self, schema: Option<&Value>) -> Outcome {
-        read_outcome(&self.dirs, 1, &self.report(), Protocol::Matins, schema)
+        read(&self.dirs, &self.report(), Protocol::Matins, schema)
     }
+}
+
+fn read(dirs: &RunDirs, report: &ExitReport, protocol: Protocol, schema: Option<&Value>) -> Outcome {
+    judged(dirs, report, protocol, schema, &SuccessWhen::default())
+}
+
+fn judged(
+    dirs: &RunDirs,
+    report: &ExitReport,
+    protocol: Protocol,
+    result_schema: Option<&Value>,
+    success_when: &SuccessWhen,
+) -> Outcome {
+    let failure_codes = BTreeMap::from([("shop_closed".to_owned(), "the shop is closed".to_owned())]);
+    let (failure_codes, cwd) = (&failure_codes, dirs.root());
+    let by = Judging { protocol, result_schema, success_when, failure_codes, cwd };
+    read_outcome(dirs, 1, report, &by)
 }
 
 #[track_caller]
@@ -135,7 +154,7 @@ fn exit_codes_and_signals_quote_the_last_line_of_stderr() {
     let left = Left::new().with(AttemptDir::stderr, "first\n\x1b[31mconnection refused\x1b[0m\n\n  \n");
     let ended = |code, signal| {
         let report = ExitReport { exit_code: code, signal, ..left.report() };
-        read_outcome(&left.dirs, 1, &report, Protocol::Plain, None)
+        read(&left.dirs, &report, Protocol::Plain, None)
     };
     failed(&ended(Some(3), None), "runtime_error", "exited with code 3: connection refused");
     failed(&ended(None, Some(9)), "runtime_error", "ended by SIGKILL: connection refused");
@@ -143,7 +162,7 @@ fn exit_codes_and_signals_quote_the_last_line_of_stderr() {
     assert_eq!(ended(Some(3), None).exit_code, Some(3));
     let left = Left::new().with(AttemptDir::stderr, "é".repeat(10_000));
     let report = ExitReport { exit_code: Some(1), ..left.report() };
-    let outcome = read_outcome(&left.dirs, 1, &report, Protocol::Plain, None);
+    let outcome = read(&left.dirs, &report, Protocol::Plain, None);
     assert!(outcome.failure.unwrap().explanation.chars().count() < 350);
 }
 
@@ -161,14 +180,14 @@ fn what_we_imposed_goes_before_what_the_program_said() {
         (Reason::Orphaned, Some(3_600_000), "interrupted", "1h"),
     ] {
         let report = ExitReport { reason, limit, ..left.report() };
-        failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), code, word);
+        failed(&read(&left.dirs, &report, Protocol::Matins, None), code, word);
     }
     let report = ExitReport { started: false, launch_error: Some("no such file".into()), ..left.report() };
-    failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), "launch_error", "no such file");
+    failed(&read(&left.dirs, &report, Protocol::Matins, None), "launch_error", "no such file");
     let report = ExitReport { started: false, ..left.report() };
-    failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), "interrupted", "never started");
+    failed(&read(&left.dirs, &report, Protocol::Matins, None), "interrupted", "never started");
     let report = ExitReport { reason: Reason::Cancelled, ..report };
-    failed(&read_outcome(&left.dirs, 1, &report, Protocol::Matins, None), "cancelled", "cancelled");
+    failed(&read(&left.dirs, &report, Protocol::Matins, None), "cancelled", "cancelled");
     failed(&left.matins(None), "rate_limited", "slow down");
 }
 
@@ -177,9 +196,11 @@ fn an_error_line_fails_the_run_whatever_the_exit_code() {
     for (line, code, word) in [
         (r#"{"type":"error"}"#, "unknown", "reported failure"),
         (r#"{"type":"error","message":"no luck"}"#, "unknown", "no luck"),
-        (r#"{"type":"error","code":"shop_closed","message":"closed"}"#, "shop_closed", "closed"),
+        (r#"{"type":"error","code":"shop_closed","message":"no luck"}"#, "shop_closed", "no luck"),
+        (r#"{"type":"error","code":"shop_closed"}"#, "shop_closed", "the shop is closed"),
+        (r#"{"type":"error","code":"no_stock","message":"sold"}"#, "unknown", "no_stock: sold"),
         (r#"{"type":"error","code":"step_limit"}"#, "step_limit", ""),
-        (r#"{"type":"error","code":"Not A Code"}"#, "unknown", ""),
+        (r#"{"type":"error","code":"Not A Code"}"#, "unknown", "Not A Code: the program"),
         (r#"{"type":"error","code":"cancelled","message":"x"}"#, "unknown", "x"),
         (r#"{"type":"error","code":7}"#, "unknown", ""),
     ] {
@@ -201,4 +222,110 @@ fn usage_adds_up_and_what_is_unknown_stays_unknown() {
     assert_eq!((outcome.failure, outcome.usage, outcome.steps), (None, Some(usage), Some(2)));
     assert_eq!(outcome.final_model.as_deref(), Some("b"));
     assert_eq!(Left::new().matins(None).usage, None);
+}
+
+#[test]
+fn success_when_decides_in_the_place_of_the_exit_code() {
+    let when = |yaml: Value| -> SuccessWhen { serde_json::from_value(yaml).unwrap() };
+    let left =
+        Left::new().with(AttemptDir::stdout, "step 1\nall 3 done\n").with(AttemptDir::stderr, "late\n");
+    std::fs::write(left.dirs.root().join("report.txt"), "x").unwrap();
+    std::fs::create_dir(left.dirs.files()).unwrap();
+    std::fs::write(left.dirs.files().join("kept.txt"), "x").unwrap();
+    std::fs::write(left.dirs.root().join("empty.txt"), "").unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", left.dirs.root().join("link.txt")).unwrap();
+    let judge = |code: i32, when: &SuccessWhen| {
+        let report = ExitReport { exit_code: Some(code), ..left.report() };
+        judged(&left.dirs, &report, Protocol::Plain, None, when)
+    };
+    for good in [
+        json!({"output": "^all [0-9]+ done$"}),
+        json!({"output": "(?i)ALL"}),
+        json!({"file": "report.txt"}),
+        json!({"file": "./report.txt"}),
+        json!({"file": "kept.txt"}),
+    ] {
+        for code in [0, 3] {
+            let outcome = judge(code, &when(good.clone()));
+            assert_eq!((outcome.failure, outcome.exit_code), (None, Some(code)), "{good}");
+        }
+    }
+    for (bad, word) in [
+        (json!({"output": "nothing"}), "does not match"),
+        (json!({"output": "("}), "no regular expression"),
+        (json!({"file": "none.txt"}), "none.txt does not exist"),
+        (json!({"file": "empty.txt"}), "is empty"),
+        (json!({"file": "link.txt"}), "a link"),
+        (json!({"file": "../../x"}), "outside"),
+        (json!({"file": "/etc/hostname"}), "outside"),
+        (json!({"file": "files"}), "not a file"),
+        (json!({"result": true, "file": "report.txt"}), "stdout is not JSON"),
+        (json!({"output": "done", "verify": {"command": ["x"]}}), "verifier did not run"),
+    ] {
+        failed(&judge(0, &when(bad.clone())), "validation_failed", word);
+        let both = judge(3, &when(bad));
+        failed(&both, "runtime_error", word);
+        failed(&both, "runtime_error", "exited with code 3: late");
+    }
+    let report = ExitReport { exit_code: None, signal: Some(11), ..left.report() };
+    let crash = judged(&left.dirs, &report, Protocol::Plain, None, &when(json!({"output": "done"})));
+    failed(&crash, "runtime_error", "SIGSEGV");
+}
+
+#[test]
+fn gates_and_verifiers_are_read_from_the_report() {
+    let end = |code: Option<i32>, reason| HookEnd {
+        exit_code: code,
+        signal: None,
+        reason,
+        limit: Some(2_000),
+        launch_error: None,
+    };
+    let left = Left::new().with(AttemptDir::gate_log, "cannot reach the shop\n");
+    let left = left.with(AttemptDir::verify_log, "one\n\ntwo\nthree\nfour\n");
+    let with = |hooks: Hooks| {
+        read(
+            &left.dirs,
+            &ExitReport { hooks: Box::new(hooks), ..left.report() },
+            Protocol::Matins,
+            Some(&object()),
+        )
+    };
+    let gated = with(Hooks { gated: true, gate: Some(end(Some(75), Reason::Exited)), verify: None });
+    assert_eq!((gated.failure, gated.gated, gated.result), (None, true, None), "no result is asked of it");
+    let gate = |gate| with(Hooks { gate: Some(gate), ..Hooks::default() });
+    failed(
+        &gate(end(Some(2), Reason::Exited)),
+        "runtime_error",
+        "the gate exited with code 2: cannot reach the shop",
+    );
+    failed(&gate(end(None, Reason::Timeout)), "timeout", "the gate ran longer than its timeout of 2s");
+    let when = SuccessWhen {
+        verify: Some(crate::model::Hook { command: vec![], timeout: Duration::ZERO }),
+        ..SuccessWhen::default()
+    };
+    let verified = |verify| {
+        let report = ExitReport {
+            hooks: Box::new(Hooks { verify: Some(verify), ..Hooks::default() }),
+            ..left.report()
+        };
+        judged(&left.dirs, &report, Protocol::Plain, None, &when)
+    };
+    assert_eq!(verified(end(Some(0), Reason::Exited)).failure, None);
+    failed(
+        &verified(end(Some(1), Reason::Exited)),
+        "validation_failed",
+        "exited with code 1: two / three / four",
+    );
+    failed(&verified(end(None, Reason::Timeout)), "validation_failed", "longer than its timeout");
+}
+
+#[test]
+fn costs_add_up() {
+    let left = Left::new().with(
+        AttemptDir::events,
+        "{\"type\":\"usage\",\"costUsd\":0.25}\n{\"type\":\"usage\"}\n{\"type\":\"usage\",\"costUsd\":0.5}\n{\"type\":\"usage\",\"costUsd\":-1}\n",
+    );
+    assert_eq!(left.matins(None).cost_usd, Some(0.75));
+    assert_eq!(Left::new().matins(None).cost_usd, None);
 }

@@ -13,7 +13,7 @@ use super::{Error, skills};
 use crate::model::{SeededSkill, Skill};
 
 /// Longest name of a session, bytes.
-const SESSION_MAX: usize = 128;
+const SESSION_MAX: usize = 64;
 
 /// What a run's folder is filled with.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +83,8 @@ fn make_attempt(attempt: &AttemptDir) -> Result<(), Error> {
             attempt.spec(),
             attempt.stdout(),
             attempt.stderr(),
+            attempt.gate_log(),
+            attempt.verify_log(),
             attempt.events(),
             attempt.result(),
             attempt.exit(),
@@ -98,7 +100,10 @@ fn make_attempt(attempt: &AttemptDir) -> Result<(), Error> {
 }
 
 /// A session's name is one path component, and no surprise in a shell either.
-fn check_session(name: &str) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::BadSession`].
+pub fn check_session(name: &str) -> Result<(), Error> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > SESSION_MAX || name.starts_with('.') || !name.bytes().all(plain) {
         return Err(Error::BadSession(name.to_owned()));
@@ -193,7 +198,7 @@ mod tests {
     fn a_session_cannot_leave_its_folder() {
         let (_state, dirs) = dirs();
         let input = json!({});
-        for session in ["", ".", "..", "a/b", "../x", "a\0b", ".hidden", &"x".repeat(129)] {
+        for session in ["", ".", "..", "a/b", "../x", "a\0b", ".hidden", &"x".repeat(65)] {
             let preparation = Preparation { session, ..what(&input, &[], 1) };
             assert!(matches!(prepare(&dirs, &preparation), Err(Error::BadSession(_))), "{session:?}");
         }

@@ -61,7 +61,7 @@ pub struct ExitReport {
     pub epoch: Option<Epoch>,
     /// Pid of the launcher that wrote this.
     pub launcher_pid: i32,
-    /// Whether the program was started.
+    /// Whether the program, or a gate before it, was started.
     pub started: bool,
     /// Why it could not be started; `None` with `started: false`: it was never released.
     pub launch_error: Option<String>,
@@ -83,6 +83,48 @@ pub struct ExitReport {
     pub stderr_bytes: u64,
     /// Why the logs are incomplete, or what of the tree could not be ended.
     pub log_error: Option<String>,
+    /// With `timeout`: it was the time of all attempts together that was over.
+    #[serde(default)]
+    pub total: bool,
+    /// What ran beside the program.
+    #[serde(default)]
+    pub hooks: Box<Hooks>,
+}
+
+/// How the programs ended that ran before and after the program. A launcher of a version without them
+/// says nothing of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// Whether the gate found nothing to do; the program was not started.
+    pub gated: bool,
+    /// How the gate ended, where there was one.
+    pub gate: Option<HookEnd>,
+    /// How the verifier ended, where there was one and it was its turn.
+    pub verify: Option<HookEnd>,
+}
+
+/// How a gate or a verifier ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookEnd {
+    /// Its exit code, where it ended by itself.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// What ended it.
+    pub reason: Reason,
+    /// The limit that ended it, as in [`ExitReport::limit`].
+    pub limit: Option<u64>,
+    /// Why it could not be started.
+    pub launch_error: Option<String>,
+}
+
+impl HookEnd {
+    /// Whether it ended by itself with code 0.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.exit_code == Some(0) && self.reason == Reason::Exited && self.launch_error.is_none()
+    }
 }
 
 impl ExitReport {
@@ -111,6 +153,8 @@ impl ExitReport {
             stdout_bytes: 0,
             stderr_bytes: 0,
             log_error: None,
+            total: false,
+            hooks: Box::default(),
         }
     }
 
@@ -183,7 +227,16 @@ mod tests {
             stdout_bytes: 0,
             stderr_bytes: 0,
             log_error: None,
+            total: false,
+            hooks: Box::default(),
         }
+    }
+
+    #[test]
+    fn the_report_of_the_version_before_is_read() {
+        let before = r#"{"version":1,"run":"019cadc6-9a80-7873-b70d-977a3b8316c7","attempt":1,"epoch":3,"launcher_pid":42,"started":true,"launch_error":null,"exit_code":3,"signal":null,"reason":"exited","limit":null,"started_at_ms":1,"ended_at_ms":2,"stdout_bytes":6,"stderr_bytes":0,"log_error":null}"#;
+        let report: ExitReport = serde_json::from_str(before).unwrap();
+        assert_eq!((report.exit_code, report.total, *report.hooks), (Some(3), false, Hooks::default()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A spec is complete: the launcher looks nothing up in the daemon's settings or environment, so it does the
 //! same whether the daemon lives, died or was replaced. It is written as `spec.json` for people and for a
-//! later daemon.
+//! later daemon. What a later version added has a default, so that a message of the version before is read.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,25 @@ pub struct Spec {
     pub orphan_grace_ms: u64,
     /// The state lock that a living daemon holds; `None`: the run does not depend on one.
     pub state_lock: Option<PathBuf>,
+    /// What is left of the time of all attempts together, milliseconds.
+    #[serde(default)]
+    pub total_ms: Option<u64>,
+    /// Asked first whether there is anything to do.
+    #[serde(default)]
+    pub gate: Option<HookSpec>,
+    /// Judges what the program did, where it ended by itself.
+    #[serde(default)]
+    pub verify: Option<HookSpec>,
+}
+
+/// A program that the launcher runs before or after the program, in its environment and directory and
+/// below the same limits, with nothing on stdin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookSpec {
+    /// Program and arguments, as in [`Spec::argv`].
+    pub argv: Vec<String>,
+    /// Longest time, milliseconds.
+    pub timeout_ms: u64,
 }
 
 /// What the program's environment is made of.

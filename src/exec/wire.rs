@@ -152,6 +152,9 @@ mod tests {
                 kill_grace_ms: 1,
                 orphan_grace_ms: 1,
                 state_lock: None,
+                total_ms: None,
+                gate: None,
+                verify: None,
             },
             secrets: BTreeMap::from([("KEY".to_owned(), "hunter2".to_owned())]),
         }
@@ -175,6 +178,37 @@ mod tests {
             panic!("a whole message");
         };
         assert_eq!(*got, sent);
+    }
+
+    /// A message as version 0.1.0 wrote it. It is never edited: launchers outlive the daemon that sent it.
+    const OF_0_1_0: &str = r#"{"version":1,"epoch":7,"spec":{"version":1,"run":"019cadc6-9a80-7873-b70d-977a3b8316c7","attempt":1,"agent":"a","argv":["true"],"cwd":"/","env":{"MATINS_ATTEMPT":"1"},"stdin":"/dev/null","timeout_ms":3600000,"idle_timeout_ms":null,"output_limit":67108864,"kill_signal":15,"kill_grace_ms":10000,"orphan_grace_ms":3600000,"state_lock":"/s/lock"},"secrets":{"KEY":"hunter2"}}"#;
+
+    #[test]
+    fn the_message_of_the_version_before_is_read() {
+        let message = format!("matins-release 1 {}\n{OF_0_1_0}", OF_0_1_0.len());
+        let Received::Release(got) = receive(&mut message.as_bytes()) else {
+            panic!("it is a release");
+        };
+        assert_eq!((got.epoch, got.spec.timeout_ms, got.spec.argv.len()), (Epoch(7), Some(3_600_000), 1));
+        assert_eq!((got.spec.gate, got.spec.verify, got.spec.total_ms), (None, None, None));
+    }
+
+    #[test]
+    fn the_version_before_finds_all_it_needs_in_a_message_of_now() {
+        let before: serde_json::Value = serde_json::from_str(OF_0_1_0).unwrap();
+        let now = serde_json::to_value(release()).unwrap();
+        let names = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        for (before, now) in [(&before, &now), (&before["spec"], &now["spec"])] {
+            let missing: Vec<_> = names(before).into_iter().filter(|name| now.get(name).is_none()).collect();
+            assert!(missing.is_empty(), "{missing:?}");
+        }
+        let hooked = release();
+        let hook = super::super::HookSpec { argv: vec!["g".to_owned()], timeout_ms: 1 };
+        let spec = Spec { gate: Some(hook), ..hooked.spec };
+        let bytes = Release { spec, ..hooked }.encode().unwrap();
+        assert!(bytes.starts_with(b"matins-release 1 "), "the version is still the one that both know");
     }
 
     #[test]

@@ -33,6 +33,25 @@ pub struct Usage {
     pub model_calls: Option<u64>,
 }
 
+impl Usage {
+    /// Both together; what only one knows stands as it is.
+    #[must_use]
+    pub fn sum(a: Self, b: Self) -> Self {
+        let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.saturating_add(b)),
+            (known, None) | (None, known) => known,
+        };
+        Self {
+            input_tokens: add(a.input_tokens, b.input_tokens),
+            cached_input_tokens: add(a.cached_input_tokens, b.cached_input_tokens),
+            cache_write_tokens: add(a.cache_write_tokens, b.cache_write_tokens),
+            output_tokens: add(a.output_tokens, b.output_tokens),
+            reasoning_tokens: add(a.reasoning_tokens, b.reasoning_tokens),
+            model_calls: add(a.model_calls, b.model_calls),
+        }
+    }
+}
+
 /// One run as others see it. Times are RFC 3339 with milliseconds, UTC.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -81,8 +100,23 @@ pub struct Event {
     pub failure_code: Option<String>,
     /// The failure's sentence; equal to `error`.
     pub failure_explanation: Option<String>,
+    /// Exit code of its last attempt's program; `None` where it ended by a signal or never ran.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// The signal that ended its last attempt's program.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// The variant of the agent that it is of.
+    #[serde(default)]
+    pub execution_key: Option<String>,
+    /// When it may start, or go on with its next attempt, where it waits for a time.
+    #[serde(default)]
+    pub not_before: Option<String>,
     /// Whether its gate found nothing to do.
     pub gated: bool,
+    /// Whether its result differs from that of the success before; `None`: nobody asked, or there is none.
+    #[serde(default)]
+    pub changed: Option<bool>,
     /// What the model cost in tokens.
     pub usage: Option<Usage>,
     /// What the model cost in US dollars.

@@ -85,6 +85,12 @@ pub struct Overrides {
     /// One more endpoint, for this run only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<String>,
+    /// Session whose workspace it shares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// The variant of the agent that it is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_key: Option<String>,
 }
 
 impl Overrides {
@@ -112,6 +118,12 @@ pub struct Outcome {
     pub exit_code: Option<i32>,
     /// Signal that ended the program.
     pub signal: Option<i32>,
+    /// Whether its gate found nothing to do; only of a run that is COMPLETED.
+    pub gated: bool,
+    /// What the model cost in US dollars, where that is known.
+    pub cost_usd: Option<f64>,
+    /// Why its logs are not whole.
+    pub log_error: Option<String>,
     /// The skills that were seeded, with their digests.
     pub skills: Vec<SeededSkill>,
 }

@@ -385,6 +385,11 @@ fn admit_manual(db: &Connection, manual: &Manual, now_ms: i64) -> Result<Result<
         return Ok(Err(ManualRefusal::QueueFull));
     }
     let number = insert_run(db, &manual.run, None, manual.user.as_deref(), now_ms)?;
+    let Overrides { session_id, execution_key, .. } = &manual.overrides;
+    if session_id.is_some() || execution_key.is_some() {
+        let sql = "UPDATE runs SET session = ?2, execution_key = ?3 WHERE number = ?1";
+        db.prepare_cached(sql)?.execute(params![number, session_id, execution_key])?;
+    }
     if !manual.overrides.is_empty() {
         let body = to_json("run_details", &manual.overrides)?;
         let sql = "INSERT INTO run_details (run, overrides) VALUES (?1, ?2)";

@@ -5,6 +5,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::Value;
 
+use super::attempts::{self, RunAttempt};
 use super::{DeliveryFilter, DeliveryRow, Error, Store, json, run_id, word};
 use crate::ids::{AgentId, RunId};
 use crate::model::{Event, Overrides, RunState, Trigger};
@@ -55,6 +56,10 @@ pub struct EventDetail {
     pub definition: i64,
     /// Who asked for its end.
     pub cancel_by: Option<String>,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<RunAttempt>,
+    /// Why its logs are not whole.
+    pub log_error: Option<String>,
 }
 
 /// An agent with its last run.
@@ -78,7 +83,7 @@ pub struct AgentSummary {
 
 const COLUMNS: &str = "r.number, r.id, a.id AS agent_id, r.user, r.state, r.started_at, r.completed_at, r.explanation,
     r.final_model, r.created_at, r.updated_at, r.session, r.trigger, r.nominal, r.lateness_ms, r.attempt, r.failure_code,
-    r.steps, (SELECT c.id FROM schedules c WHERE c.number = r.schedule) AS schedule_id,
+    r.steps, r.execution_key, r.exit_code, r.signal, r.gated, r.changed, r.cost_usd, r.not_before, (SELECT c.id FROM schedules c WHERE c.number = r.schedule) AS schedule_id,
     (SELECT lower(hex(d.sha256)) FROM definitions d WHERE d.number = r.definition) AS sha256";
 
 impl Store {
@@ -159,9 +164,14 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         attempt: row.get("attempt")?,
         failure_code: row.get("failure_code")?,
         failure_explanation: explanation,
-        gated: false,
+        exit_code: row.get("exit_code")?,
+        signal: row.get("signal")?,
+        execution_key: row.get("execution_key")?,
+        not_before: time("not_before")?,
+        gated: row.get("gated")?,
+        changed: row.get("changed")?,
         usage: None,
-        cost_usd: None,
+        cost_usd: row.get("cost_usd")?,
         definition_sha256: row.get::<_, Option<String>>("sha256")?.unwrap_or_default(),
         skills: None,
         input: None,
@@ -218,7 +228,7 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
 
 fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result
+        "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result, x.log_error
          FROM runs r JOIN agents a ON a.number = r.agent LEFT JOIN run_details x ON x.run = r.number
          WHERE r.number = ?1"
     );
@@ -235,9 +245,13 @@ fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
             deliveries: Vec::new(),
             definition: row.get("definition")?,
             cancel_by: row.get("cancel_by")?,
+            attempts: Vec::new(),
+            log_error: row.get("log_error")?,
         })
     });
-    Ok(found.optional()?)
+    let Some(mut detail) = found.optional()? else { return Ok(None) };
+    detail.attempts = attempts::of_run(db, number)?;
+    Ok(Some(detail))
 }
 
 /// Fewest digits of a prefix that may name a run.

@@ -14,6 +14,7 @@
 
 mod activity;
 mod admit;
+mod attempts;
 mod checkpoint;
 mod definitions;
 mod endpoints;
@@ -27,6 +28,7 @@ mod overdue;
 mod previous;
 mod reader;
 mod run;
+mod sessions;
 mod settle;
 mod writer;
 
@@ -40,6 +42,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use activity::Activity;
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;

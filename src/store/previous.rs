@@ -34,10 +34,9 @@ impl Store {
 }
 
 fn previous_result(db: &Connection, run: i64) -> Result<Option<Value>, Error> {
-    let sql = "SELECT (SELECT d.result FROM run_details d WHERE d.run = runs.number) AS result FROM runs
-               WHERE agent = (SELECT agent FROM runs WHERE number = ?1) AND number <> ?1
-                 AND state = 'COMPLETED' AND gated = 0
-               ORDER BY number DESC LIMIT 1";
+    let sql = "SELECT d.result FROM runs r JOIN agents a ON a.number = r.agent
+               LEFT JOIN run_details d ON d.run = a.last_success
+               WHERE r.number = ?1 AND a.last_success IS NOT NULL AND a.last_success <> ?1";
     let found = db.prepare_cached(sql)?.query_row([run], |row| json(row, "result")).optional()?;
     Ok(found.map(Option::unwrap_or_default))
 }

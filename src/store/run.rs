@@ -94,18 +94,20 @@ impl Store {
         self.writer.write(move |db| claim_next(db, limit, catch_ups, now_ms)).await
     }
 
-    /// Gives a claim back that came to nothing: the run is PENDING again.
+    /// Gives a claim back that came to nothing: the run waits again.
     pub async fn unclaim(&self, number: i64, id: RunId, epoch: Epoch, now_ms: i64) -> Result<(), Error> {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET claimed_at = NULL, updated_at = ?3
-                           WHERE number = ?1 AND epoch = ?2 AND state = 'PENDING' AND claimed_at IS NOT NULL";
+                           WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL
+                             AND (state = 'PENDING' OR (state = 'RUNNING' AND not_before IS NOT NULL))";
                 changed_one(db.prepare_cached(sql)?.execute(params![number, epoch.0, now_ms])?, id, epoch)
             })
             .await
     }
 
-    /// PENDING -> RUNNING: stores the launcher's identity. Only then may the launcher be released.
+    /// PENDING -> RUNNING, or the next attempt of a run between two: stores the launcher's identity. Only
+    /// then may the launcher be released.
     pub async fn start(
         &self,
         number: i64,
@@ -118,8 +120,9 @@ impl Store {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET state = 'RUNNING', started_at = coalesce(started_at, ?3), attempt = attempt + 1, attempt_at = ?3,
-                                  boot_id = ?4, pid = ?5, start_ticks = ?6, pidfd_inode = ?7, updated_at = ?3
-                           WHERE number = ?1 AND epoch = ?2 AND state = 'PENDING' AND claimed_at IS NOT NULL";
+                                  boot_id = ?4, pid = ?5, start_ticks = ?6, pidfd_inode = ?7, not_before = NULL, updated_at = ?3
+                           WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL
+                             AND (state = 'PENDING' OR (state = 'RUNNING' AND not_before IS NOT NULL))";
                 let changed = db.prepare_cached(sql)?.execute(params![
                     number,
                     epoch.0,
@@ -140,15 +143,20 @@ impl Store {
             .await
     }
 
-    /// RUNNING -> PENDING: the launcher was never released, so nothing of the run has happened.
+    /// RUNNING -> PENDING: the launcher was never released, so nothing of the run has happened. A later
+    /// attempt waits again as one.
     pub async fn unstart(&self, number: i64, id: RunId, epoch: Epoch, now_ms: i64) -> Result<(), Error> {
         self.writer
             .write(move |db| {
-                let sql = "UPDATE runs SET state = 'PENDING', started_at = NULL, claimed_at = NULL,
-                                  attempt = attempt - 1, updated_at = ?3
-                           WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING'";
+                let sql = "UPDATE runs SET state = iif(attempt > 1, 'RUNNING', 'PENDING'),
+                                  started_at = iif(attempt > 1, started_at, NULL), claimed_at = NULL,
+                                  not_before = iif(attempt > 1, ?3, NULL), attempt = attempt - 1, updated_at = ?3
+                           WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING' AND not_before IS NULL";
                 changed_one(db.prepare_cached(sql)?.execute(params![number, epoch.0, now_ms])?, id, epoch)?;
-                transition(db, number, RunState::Pending, epoch.0, now_ms)
+                let state: RunState = db
+                    .prepare_cached("SELECT state FROM runs WHERE number = ?1")?
+                    .query_row([number], |row| word(row, "state"))?;
+                transition(db, number, state, epoch.0, now_ms)
             })
             .await
     }
@@ -169,7 +177,7 @@ impl Store {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET claimed_at = ?1, epoch = epoch + 1, updated_at = ?1
-                           WHERE completed_at IS NULL AND claimed_at IS NULL AND start_deadline < ?1
+                           WHERE completed_at IS NULL AND claimed_at IS NULL AND state = 'PENDING' AND start_deadline < ?1
                            RETURNING number, id, epoch";
                 let mut statement = db.prepare_cached(sql)?;
                 let rows = statement.query_map([now_ms], |row| {
@@ -182,7 +190,8 @@ impl Store {
 
     /// The earliest start deadline of a waiting run, Unix ms.
     pub async fn next_deadline(&self) -> Result<Option<i64>, Error> {
-        let sql = "SELECT min(start_deadline) FROM runs WHERE completed_at IS NULL AND claimed_at IS NULL";
+        let sql = "SELECT min(start_deadline) FROM runs
+                   WHERE completed_at IS NULL AND claimed_at IS NULL AND state = 'PENDING'";
         self.readers.read(move |db| Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?)).await
     }
 
@@ -197,7 +206,7 @@ impl Store {
     }
 }
 
-fn changed_one(changed: usize, run: RunId, epoch: Epoch) -> Result<(), Error> {
+pub(super) fn changed_one(changed: usize, run: RunId, epoch: Epoch) -> Result<(), Error> {
     if changed == 1 { Ok(()) } else { Err(Error::Stale { run, epoch }) }
 }
 
@@ -225,7 +234,8 @@ fn claim_next(db: &Connection, limit: usize, catch_ups: usize, now_ms: i64) -> R
                       window_slots, created_at, overlap, max_concurrent
                FROM runs INDEXED BY runs_queue
                WHERE completed_at IS NULL AND claimed_at IS NULL
-                 AND (start_deadline IS NULL OR start_deadline >= ?1)
+                 AND (start_deadline IS NULL OR start_deadline >= ?1 OR state = 'RUNNING')
+                 AND (not_before IS NULL OR not_before <= ?1)
                ORDER BY priority, number";
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query([now_ms])?;
@@ -297,7 +307,7 @@ impl Rooms {
 /// Takes one waiting run. No RETURNING: it costs a table of its own each time.
 fn claim(db: &Connection, claimed: &mut Claimed, now_ms: i64) -> Result<(), Error> {
     let sql = "UPDATE runs SET claimed_at = ?3, epoch = ?2, updated_at = ?3
-               WHERE number = ?1 AND epoch = ?2 - 1 AND state = 'PENDING' AND claimed_at IS NULL";
+               WHERE number = ?1 AND epoch = ?2 - 1 AND state IN ('PENDING', 'RUNNING') AND claimed_at IS NULL";
     let changed = db.prepare_cached(sql)?.execute(params![claimed.number, claimed.epoch.0, now_ms])?;
     changed_one(changed, claimed.id, claimed.epoch)?;
     if claimed.trigger == Trigger::Manual {
@@ -322,11 +332,13 @@ fn window(row: &rusqlite::Row<'_>) -> Result<Option<Window>, rusqlite::Error> {
 
 const COMPLETE: &str =
     "UPDATE runs SET state = ?3, failure_code = ?4, explanation = ?5, final_model = ?6, steps = ?7,
-        completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10
+        completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10, gated = ?11, changed = ?12,
+        cost_usd = coalesce(?13, cost_usd)
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state = 'RUNNING'";
 const FAIL: &str =
     "UPDATE runs SET state = ?3, failure_code = ?4, explanation = ?5, final_model = ?6, steps = ?7,
-        completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10
+        completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10, gated = ?11, changed = ?12,
+        cost_usd = coalesce(?13, cost_usd)
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state IN ('PENDING', 'RUNNING')";
 
 fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
@@ -344,26 +356,34 @@ fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
         at_ms,
         outcome.exit_code,
         outcome.signal,
+        outcome.gated,
+        finish.changed,
+        outcome.cost_usd,
     ])?;
     changed_one(changed, *id, *epoch)?;
     transition(db, *number, outcome.state(), epoch.0, *at_ms)?;
-    let sql =
-        "UPDATE agents SET last_ended_at = ?2 WHERE number = (SELECT agent FROM runs WHERE number = ?1)";
-    db.prepare_cached(sql)?.execute(params![number, at_ms])?;
-    if outcome.result.is_some() || outcome.usage.is_some() {
+    note_end(db, *number, outcome, *at_ms)?;
+    if outcome.result.is_some() || outcome.usage.is_some() || outcome.log_error.is_some() {
         let result = outcome.result.as_ref().map(|r| to_json("run_details", r)).transpose()?;
         let usage = outcome.usage.as_ref().map(|u| to_json("run_details", u)).transpose()?;
-        let sql = "INSERT INTO run_details (run, result, usage) VALUES (?1, ?2, ?3)
-                   ON CONFLICT (run) DO UPDATE SET result = excluded.result, usage = excluded.usage";
-        db.prepare_cached(sql)?.execute(params![number, result, usage])?;
-    }
-    if finish.changed.is_some() {
-        let sql = "UPDATE runs SET changed = ?2 WHERE number = ?1";
-        db.prepare_cached(sql)?.execute(params![number, finish.changed])?;
+        let sql = "INSERT INTO run_details (run, result, usage, log_error) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT (run) DO UPDATE SET result = excluded.result, log_error = excluded.log_error,
+                                                   usage = coalesce(excluded.usage, usage)";
+        db.prepare_cached(sql)?.execute(params![number, result, usage, outcome.log_error])?;
     }
     for delivery in &finish.deliveries {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;
     }
+    Ok(())
+}
+
+/// What the agent remembers of its runs.
+fn note_end(db: &Connection, run: i64, outcome: &Outcome, at_ms: i64) -> Result<(), Error> {
+    let success = outcome.failure.is_none() && !outcome.gated;
+    let sql = "UPDATE agents SET last_ended_at = ?2, last_success = iif(?3, ?1, last_success),
+                      last_success_at = iif(?3, ?2, last_success_at)
+               WHERE number = (SELECT agent FROM runs WHERE number = ?1)";
+    db.prepare_cached(sql)?.execute(params![run, at_ms, success])?;
     Ok(())
 }
 

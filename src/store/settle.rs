@@ -29,16 +29,18 @@ pub struct Unsettled {
 }
 
 impl Store {
-    /// Gives back every claim that had not become a start, except cancelled ones, which are returned
-    /// to be ended: (number, id, epoch, who cancelled).
+    /// Gives back every claim that had not become a start, of a first or a later attempt, except
+    /// cancelled ones, which are returned to be ended: (number, id, epoch, who cancelled).
     pub async fn release_claims(&self, now_ms: i64) -> Result<Vec<(i64, RunId, Epoch, String)>, Error> {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET claimed_at = NULL, updated_at = ?1
-                           WHERE completed_at IS NULL AND claimed_at IS NOT NULL AND state = 'PENDING' AND cancel_by IS NULL";
+                           WHERE completed_at IS NULL AND claimed_at IS NOT NULL AND cancel_by IS NULL
+                             AND (state = 'PENDING' OR not_before IS NOT NULL)";
                 db.prepare_cached(sql)?.execute([now_ms])?;
                 let sql = "SELECT number, id, epoch, cancel_by FROM runs
-                           WHERE completed_at IS NULL AND state = 'PENDING' AND claimed_at IS NOT NULL AND cancel_by IS NOT NULL";
+                           WHERE completed_at IS NULL AND claimed_at IS NOT NULL AND cancel_by IS NOT NULL
+                             AND (state = 'PENDING' OR not_before IS NOT NULL)";
                 let mut statement = db.prepare_cached(sql)?;
                 let rows = statement.query_map([], |row| {
                     Ok((row.get(0)?, run_id(row, "id")?, Epoch(row.get(2)?), row.get(3)?))
@@ -48,13 +50,13 @@ impl Store {
             .await
     }
 
-    /// Every run that is RUNNING.
+    /// Every run that is RUNNING; one between two attempts is not under way.
     pub async fn unsettled(&self) -> Result<Vec<Unsettled>, Error> {
         self.readers
             .read(|db| {
                 let sql = "SELECT number, id, agent, definition, epoch, attempt, boot_id, pid, start_ticks, pidfd_inode,
                                   cancel_by, trigger = 'catch_up'
-                           FROM runs WHERE completed_at IS NULL AND state = 'RUNNING' ORDER BY number";
+                           FROM runs WHERE completed_at IS NULL AND state = 'RUNNING' AND not_before IS NULL ORDER BY number";
                 let mut statement = db.prepare_cached(sql)?;
                 let rows = statement.query_map([], |row| {
                     Ok(Unsettled {

@@ -80,6 +80,8 @@ fn report() -> ExitReport {
         stdout_bytes: 0,
         stderr_bytes: 0,
         log_error: None,
+        total: false,
+        hooks: Box::default(),
     }
 }
 

@@ -88,6 +88,9 @@ impl Attempt {
             kill_grace_ms: 600_000,
             orphan_grace_ms: 600_000,
             state_lock: None,
+            total_ms: None,
+            gate: None,
+            verify: None,
         };
         let release = Release { version: RELEASE_VERSION, epoch: Epoch(7), spec, secrets: BTreeMap::new() };
         let dir = dirs.attempt(1);

@@ -4,8 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod attempts;
 mod blackbox;
 mod examples;
+mod gate;
 mod launcher;
 mod mistakes;
 mod notify;

@@ -1,9 +1,10 @@
 //! The launcher's end: `matins __exec ATTEMPT_DIR`.
 //!
 //! A single-threaded process without a runtime that starts, limits and outlives one attempt. It becomes
-//! non-dumpable, session leader and sub-reaper; waits for its release; starts the program in a group of its
-//! own; pumps the output to files, enforces the limits, forwards an end that was asked for; and when the last
-//! process of the tree has ended and is reaped, and only then, writes `exit.json`.
+//! non-dumpable, session leader and sub-reaper; waits for its release; starts the program (a gate before it, a
+//! verifier after it) in a group of its own; pumps the output to files, enforces the limits, forwards an end
+//! that was asked for; and when the last process of the tree has ended and is reaped, and only then, writes
+//! `exit.json`.
 //!
 //! The invariant: a report is the truth about a finished tree. Whatever goes wrong before the program starts is
 //! a report too (`started: false`), so silence means one thing only: the launcher was killed. A launcher that
@@ -11,6 +12,7 @@
 //!
 //! Single-threaded because it may then wait for any child, and because nothing can be locked while it spawns.
 
+mod phases;
 mod scrub;
 mod signals;
 mod start;
@@ -30,8 +32,7 @@ use super::layout::make_dir;
 use super::report::{ExitReport, REPORT_VERSION, Reason};
 use super::wire::{Received, Release, receive};
 use super::{AttemptDir, SPEC_VERSION};
-use crate::proc::{self, LockHolder, Reaped, Status};
-use crate::secret::Redactor;
+use crate::proc::{self, LockHolder, Reaped};
 use crate::time::{Clock as _, SystemClock};
 
 /// How long SIGKILL may take to empty a tree; a process that the kernel cannot end must not keep a run for ever.
@@ -80,6 +81,8 @@ fn launch(dir: &AttemptDir) -> Result<(), String> {
         stdout_bytes: 0,
         stderr_bytes: 0,
         log_error: None,
+        total: false,
+        hooks: Box::default(),
     };
     let mut state_lock = None;
     match stand_alone() {
@@ -120,29 +123,7 @@ fn carry_out(dir: &AttemptDir, signals: &Signals, release: &Release, report: &mu
         report.launch_error = Some("the launcher was released for another attempt or version".to_owned());
         return;
     }
-    let secrets = release.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let redactor = Redactor::new(secrets);
-    let started = match start::start(dir, release, &redactor) {
-        Ok(started) => started,
-        Err(why) => {
-            report.launch_error = Some(why);
-            return;
-        }
-    };
-    report.started = true;
-    report.started_at_ms = SystemClock.now_ms();
-    let seen = watch::Watch::new(spec, dir, signals, started).run();
-    report.reason = seen.reason;
-    report.limit = seen.limit;
-    match seen.status {
-        Some(Status::Code(code)) => report.exit_code = Some(code),
-        Some(Status::Signal(signal)) => report.signal = Some(signal),
-        None => {}
-    }
-    (report.stdout_bytes, report.stderr_bytes) = (seen.stdout_bytes, seen.stderr_bytes);
-    let scrubbed = scrub::scrub(dir, &redactor).err();
-    let errors: Vec<String> = seen.errors.into_iter().chain(scrubbed).collect();
-    report.log_error = (!errors.is_empty()).then(|| errors.join("; "));
+    phases::Phases::new(dir, signals, release).run(report);
 }
 
 fn write(report: &ExitReport, dir: &AttemptDir, durable: bool) -> Result<(), String> {

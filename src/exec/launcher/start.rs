@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::super::layout::{create_anew, write_anew};
+use super::super::layout::{append_anew, create_anew, write_anew};
 use super::super::spec::RESERVED;
 use super::super::{AttemptDir, Release, Spec};
 use super::streams::Stream;
@@ -23,34 +23,73 @@ pub(super) struct Started {
     pub(super) streams: [Stream; 2],
 }
 
-/// Starts the program of the release; why it cannot be started, in one sentence.
-pub(super) fn start(dir: &AttemptDir, release: &Release, redactor: &Redactor) -> Result<Started, String> {
-    let spec = &release.spec;
+/// One program of an attempt: the gate, the program itself, the verifier.
+#[derive(Debug)]
+pub(super) struct Order<'a> {
+    /// Program and arguments.
+    pub(super) argv: &'a [String],
+    /// The file that is its stdin.
+    pub(super) stdin: &'a Path,
+    /// Where its output goes.
+    pub(super) output: Output<'a>,
+}
+
+/// Where output goes.
+#[derive(Debug)]
+pub(super) enum Output<'a> {
+    /// Each stream into a file of its own.
+    Apart { stdout: &'a Path, stderr: &'a Path },
+    /// Both into one; the end of stdout is kept in memory besides.
+    Together { log: &'a Path },
+}
+
+/// Writes down what will be done, before anything of it is, and takes the limits of this process.
+pub(super) fn begin(dir: &AttemptDir, spec: &Spec) -> Result<(), String> {
     let json = serde_json::to_vec(spec).map_err(|e| e.to_string())?;
     write_anew(&dir.spec(), &json).map_err(|e| cannot("write", &dir.spec(), &e))?;
-    set_core_limit_zero().map_err(|e| with_cause(&e))?;
-    let log = |path: &Path| create_anew(path, 0o600).map_err(|e| cannot("write", path, &e));
-    let files = [log(&dir.stdout())?, log(&dir.stderr())?];
-    let stdin = File::open(&spec.stdin).map_err(|e| cannot("read", &spec.stdin, &e))?;
+    set_core_limit_zero().map_err(|e| with_cause(&e))
+}
+
+/// Starts a program of the release; why it cannot be started, in one sentence.
+pub(super) fn start(order: &Order<'_>, release: &Release, redactor: &Redactor) -> Result<Started, String> {
+    let (spec, argv) = (&release.spec, order.argv);
+    let files = files(&order.output)?;
+    let stdin = File::open(order.stdin).map_err(|e| cannot("read", order.stdin, &e))?;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|e| format!("cannot make a pipe: {e}"));
     let ((out_read, stdout), (err_read, stderr)) = (pipe()?, pipe()?);
 
     let mut env = spec.env.clone();
     let secrets = release.secrets.iter().filter(|(name, _)| !name.starts_with(RESERVED));
     env.extend(secrets.map(|(name, value)| (name.clone(), value.clone())));
-    let name = spec.argv.first().map_or("", String::as_str);
+    let name = argv.first().map_or("", String::as_str);
     let path = env.get("PATH").map_or("", String::as_str);
-    let file = find_program(name, path, &spec.cwd).map_err(|e| launch_error(spec, path, None, &e))?;
-    let program = Program { file: &file, argv: &spec.argv, env: &env, cwd: &spec.cwd, stdin, stdout, stderr };
-    let pid = crate::proc::start(program).map_err(|e| launch_error(spec, path, Some(&file), &e))?;
-    let [out_file, err_file] = files;
-    Ok(Started {
-        pid,
-        streams: [
-            Stream::new("stdout.log", out_read, out_file, redactor.clone()),
-            Stream::new("stderr.log", err_read, err_file, redactor.clone()),
-        ],
-    })
+    let fail = |file: Option<&Path>, e: &io::Error| launch_error(name, &spec.cwd, path, file, e);
+    let file = find_program(name, path, &spec.cwd).map_err(|e| fail(None, &e))?;
+    let program = Program { file: &file, argv, env: &env, cwd: &spec.cwd, stdin, stdout, stderr };
+    let pid = crate::proc::start(program).map_err(|e| fail(Some(&file), &e))?;
+    let [(out_name, out_file), (err_name, err_file)] = files;
+    let stdout = Stream::new(out_name, out_read, out_file, redactor.clone());
+    let stderr = Stream::new(err_name, err_read, err_file, redactor.clone());
+    let stdout = if matches!(order.output, Output::Together { .. }) { stdout.with_tail() } else { stdout };
+    Ok(Started { pid, streams: [stdout, stderr] })
+}
+
+/// The files of stdout and stderr, with their names.
+fn files(output: &Output<'_>) -> Result<[(String, File); 2], String> {
+    let named = |path: &Path, file: io::Result<File>| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        file.map(|file| (name, file)).map_err(|e| cannot("write", path, &e))
+    };
+    match *output {
+        Output::Apart { stdout, stderr } => {
+            Ok([named(stdout, create_anew(stdout, 0o600))?, named(stderr, create_anew(stderr, 0o600))?])
+        }
+        Output::Together { log } => {
+            let (name, file) = named(log, append_anew(log))?;
+            let again = file.try_clone().map_err(|e| cannot("write", log, &e))?;
+            Ok([(name.clone(), file), (name, again)])
+        }
+    }
 }
 
 fn cannot(what: &str, path: &Path, e: &io::Error) -> String {
@@ -58,14 +97,13 @@ fn cannot(what: &str, path: &Path, e: &io::Error) -> String {
 }
 
 /// `file` is what the name was found to mean, where it was found.
-fn launch_error(spec: &Spec, path: &str, file: Option<&Path>, e: &io::Error) -> String {
-    let name = spec.argv.first().map_or("", String::as_str);
-    let cwd = spec.cwd.display();
+fn launch_error(name: &str, dir: &Path, path: &str, file: Option<&Path>, e: &io::Error) -> String {
+    let cwd = dir.display();
     let why = match (e.kind(), file) {
-        _ if !spec.cwd.exists() => {
+        _ if !dir.exists() => {
             return format!("cannot start {name:?}: its working directory {cwd} does not exist");
         }
-        _ if !spec.cwd.is_dir() => {
+        _ if !dir.is_dir() => {
             return format!("cannot start {name:?}: its working directory {cwd} is no directory");
         }
         (io::ErrorKind::NotFound, Some(file)) if file.exists() => {

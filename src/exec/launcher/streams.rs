@@ -14,11 +14,13 @@ use crate::secret::Redactor;
 
 /// Bytes per read: the size of a pipe.
 pub(super) const CHUNK: usize = 64 << 10;
+/// Bytes of the end of a stream that are kept in memory where they are asked for.
+const TAIL: usize = 8 << 10;
 
 /// stdout or stderr.
 #[derive(Debug)]
 pub(super) struct Stream {
-    name: &'static str,
+    name: String,
     pipe: Option<OwnedFd>,
     file: Option<File>,
     redactor: Redactor,
@@ -27,6 +29,7 @@ pub(super) struct Stream {
     /// Why the file is incomplete.
     pub(super) error: Option<String>,
     out: Vec<u8>,
+    tail: Option<Vec<u8>>,
 }
 
 /// The bytes that both streams may still keep.
@@ -38,8 +41,28 @@ pub(super) struct Budget {
 }
 
 impl Stream {
-    pub(super) fn new(name: &'static str, pipe: OwnedFd, file: File, redactor: Redactor) -> Self {
-        Self { name, pipe: Some(pipe), file: Some(file), redactor, seen: 0, error: None, out: Vec::new() }
+    pub(super) fn new(name: impl Into<String>, pipe: OwnedFd, file: File, redactor: Redactor) -> Self {
+        Self {
+            name: name.into(),
+            pipe: Some(pipe),
+            file: Some(file),
+            redactor,
+            seen: 0,
+            error: None,
+            out: Vec::new(),
+            tail: None,
+        }
+    }
+
+    /// Keeps its end in memory too.
+    pub(super) fn with_tail(mut self) -> Self {
+        self.tail = Some(Vec::new());
+        self
+    }
+
+    /// Its end, as far as it was kept.
+    pub(super) fn into_tail(self) -> Vec<u8> {
+        self.tail.unwrap_or_default()
     }
 
     /// The pipe while it is open.
@@ -81,6 +104,11 @@ impl Stream {
     }
 
     fn write(&mut self, bytes: &[u8]) {
+        if let Some(tail) = &mut self.tail {
+            tail.extend_from_slice(bytes);
+            let excess = tail.len().saturating_sub(TAIL);
+            tail.drain(..excess);
+        }
         let Some(file) = &mut self.file else {
             return;
         };

@@ -30,9 +30,21 @@ pub(super) struct Seen {
     pub(super) status: Option<Status>,
     pub(super) reason: Reason,
     pub(super) limit: Option<u64>,
+    /// Whether the timeout was that of all attempts together.
+    pub(super) total: bool,
     pub(super) stdout_bytes: u64,
     pub(super) stderr_bytes: u64,
+    /// The end of stdout, where it was kept.
+    pub(super) stdout_tail: Vec<u8>,
     pub(super) errors: Vec<String>,
+}
+
+/// The bounds of one program.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) idle_timeout_ms: Option<u64>,
+    pub(super) output_limit: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +63,7 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     spec: &'a Spec,
+    bounds: &'a Bounds,
     signals: &'a Signals,
     program: i32,
     streams: [Stream; 2],
@@ -59,6 +72,8 @@ pub(super) struct Watch<'a> {
     cause: Option<Reason>,
     stage: Stage,
     timeout: Option<Instant>,
+    /// When the time of all attempts is over.
+    total: Option<Instant>,
     idle: Option<Idle>,
     orphan: Option<Orphan<'a>>,
     buffer: Vec<u8>,
@@ -66,9 +81,16 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(spec: &'a Spec, dir: &AttemptDir, signals: &'a Signals, started: Started) -> Self {
+    pub(super) fn new(
+        spec: &'a Spec,
+        bounds: &'a Bounds,
+        total: Option<Instant>,
+        dir: &AttemptDir,
+        signals: &'a Signals,
+        started: Started,
+    ) -> Self {
         let now = Instant::now();
-        let idle = spec.idle_timeout_ms.map(|ms| Idle {
+        let idle = bounds.idle_timeout_ms.map(|ms| Idle {
             limit: Duration::from_millis(ms),
             last: now,
             events: dir.events(),
@@ -77,15 +99,17 @@ impl<'a> Watch<'a> {
         let orphan = spec.state_lock.as_deref().map(|lock| Orphan::new(lock, spec.orphan_grace_ms, now));
         Self {
             spec,
+            bounds,
             signals,
             program: started.pid,
             streams: started.streams,
-            budget: Budget { left: spec.output_limit, exceeded: false },
+            budget: Budget { left: bounds.output_limit, exceeded: false },
             status: None,
             cause: None,
             stage: Stage::Running,
             // A timeout beyond the end of time is none.
-            timeout: spec.timeout_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms))),
+            timeout: bounds.timeout_ms.and_then(|ms| now.checked_add(Duration::from_millis(ms))),
+            total,
             idle,
             orphan,
             buffer: vec![0; CHUNK],
@@ -114,10 +138,12 @@ impl<'a> Watch<'a> {
 
     fn seen(self) -> Seen {
         let reason = self.cause.unwrap_or(Reason::Exited);
+        let total = reason == Reason::Timeout && self.is_total();
         let limit = match reason {
-            Reason::Timeout => self.spec.timeout_ms,
-            Reason::IdleTimeout => self.spec.idle_timeout_ms,
-            Reason::OutputLimit => Some(self.spec.output_limit),
+            Reason::Timeout if total => self.spec.total_ms,
+            Reason::Timeout => self.bounds.timeout_ms,
+            Reason::IdleTimeout => self.bounds.idle_timeout_ms,
+            Reason::OutputLimit => Some(self.bounds.output_limit),
             Reason::Orphaned => Some(self.spec.orphan_grace_ms),
             Reason::Exited | Reason::Cancelled => None,
         };
@@ -127,10 +153,22 @@ impl<'a> Watch<'a> {
             status: self.status,
             reason,
             limit,
+            total,
             stdout_bytes,
             stderr_bytes,
-            errors: self.errors.into_iter().chain(out.error).chain(err.error).collect(),
+            errors: self.errors.into_iter().chain(out.error.clone()).chain(err.error).collect(),
+            stdout_tail: out.into_tail(),
         }
+    }
+
+    /// Whether the time of all attempts is over before that of this program.
+    fn is_total(&self) -> bool {
+        self.total.is_some_and(|total| self.timeout.is_none_or(|own| total <= own))
+    }
+
+    /// When its time is over.
+    fn out_of_time(&self) -> Option<Instant> {
+        self.timeout.into_iter().chain(self.total).min()
     }
 
     /// Reaps who has ended; whether there is no child any more.
@@ -164,7 +202,7 @@ impl<'a> Watch<'a> {
         }
         let reason = if self.budget.exceeded {
             Reason::OutputLimit
-        } else if self.timeout.is_some_and(|at| now >= at) {
+        } else if self.out_of_time().is_some_and(|at| now >= at) {
             Reason::Timeout
         } else if self.idle.as_mut().is_some_and(|idle| idle.is_over(now)) {
             Reason::IdleTimeout
@@ -257,7 +295,7 @@ impl<'a> Watch<'a> {
             Stage::Running => {
                 let idle = self.idle.as_ref().and_then(Idle::deadline);
                 let probe = self.orphan.as_ref().map(|orphan| orphan.next);
-                [self.timeout, idle, probe].into_iter().flatten().min()
+                [self.out_of_time(), idle, probe].into_iter().flatten().min()
             }
             Stage::Asked { until, .. } => Some(until),
             Stage::Killing { until } => Some(until.min(now + KILL_EVERY)),

@@ -11,7 +11,7 @@ use matins::config::{self, Env};
 use matins::daemon::Daemon;
 use matins::engine::{Core, Launcher, Parts, TriggerRequest};
 use matins::ids::{RunId, SystemEntropy};
-use matins::model::{Event, Overrides, RunState};
+use matins::model::{Agent, Event, Overrides, RunState};
 use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
 use matins::task::{Stop, Tasks};
 use matins::time::{Clock as _, TestClock, from_ms};
@@ -28,6 +28,8 @@ pub struct TestDaemon {
     /// Its clock.
     pub clock: TestClock,
     up: Option<Up>,
+    /// What is changed of every agent that is loaded.
+    tweak: fn(&mut Agent),
     /// What the end of the test may find.
     pub allow_leftovers: bool,
 }
@@ -42,8 +44,13 @@ struct Up {
 impl TestDaemon {
     /// A daemon on `home`, settled and with its loops running.
     pub fn start(home: Home) -> Self {
+        Self::start_with(home, |_| {})
+    }
+
+    /// As [`Self::start`], with agents that are changed when they have been read.
+    pub fn start_with(home: Home, tweak: fn(&mut Agent)) -> Self {
         let clock = TestClock::new(from_ms(START_MS));
-        let mut daemon = Self { home, clock, up: None, allow_leftovers: false };
+        let mut daemon = Self { home, clock, up: None, tweak, allow_leftovers: false };
         daemon.restart();
         daemon
     }
@@ -51,7 +58,7 @@ impl TestDaemon {
     /// A daemon whose loops do not run, as if each of them hung.
     pub fn without_loops(home: Home) -> Self {
         let clock = TestClock::new(from_ms(START_MS));
-        let mut daemon = Self { home, clock, up: None, allow_leftovers: false };
+        let mut daemon = Self { home, clock, up: None, tweak: |_| {}, allow_leftovers: false };
         daemon.open();
         daemon
     }
@@ -70,7 +77,8 @@ impl TestDaemon {
         let location = config::locate(Some(self.home.path()), &env);
         let (settings, problems) = config::load_settings(&location, &env);
         assert!(!problems.has_errors(), "{}", problems.render(false));
-        let loaded = config::load_agents(&settings, &env, self.clock.now());
+        let mut loaded = config::load_agents(&settings, &env, self.clock.now());
+        loaded.agents.iter_mut().for_each(|agent| (self.tweak)(Arc::make_mut(agent)));
         let launcher =
             Launcher { exe: env!("CARGO_BIN_EXE_matins").into(), state_dir: settings.state_dir.clone() };
         let state_dir = settings.state_dir.clone();
