@@ -251,7 +251,12 @@ fn schedules_of_one_instant_are_one_run_only_where_they_ask_for_the_same() {
     let mut reasons: Vec<_> = rows.iter().map(|s| s.reason).collect();
     reasons.sort_by_key(Option::is_some);
     assert_eq!(reasons, [None, None, Some(NotRun::Coalesced)]);
-    ended(&daemon, 2);
+    let log =
+        |e: &Event| std::fs::read_to_string(daemon.home.run_file(&e.id, "attempts/1/stdout.log")).unwrap();
+    let mut inputs: Vec<String> =
+        ended(&daemon, 2).iter().map(|e| log(e).split_whitespace().collect()).collect();
+    inputs.sort();
+    assert_eq!(inputs, ["{\"n\":1}", "{\"n\":2}"]);
 }
 
 #[test]

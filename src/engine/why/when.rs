@@ -34,25 +34,21 @@ fn instant(text: &str, now: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
         return at.round(jiff::Unit::Second).ok();
     }
     let local = |at: DateTime| tz.to_ambiguous_timestamp(at).compatible().ok();
+    let local_text = |text: &str| text.parse::<DateTime>().ok().and_then(local);
     let (day, time) = match text.split_once(' ') {
         Some((day, time)) => (day, time.trim()),
+        // A bare date would be its midnight, which nobody means.
+        None if text.contains('-') => return local_text(text).filter(|_| text.contains(':')),
         None => ("today", text),
     };
     let days = match day.to_ascii_lowercase().as_str() {
         "today" => 0,
         "yesterday" => -1,
         "tomorrow" => 1,
-        _ => return text.replace(' ', "T").parse::<DateTime>().ok().and_then(local),
+        _ => return local_text(&format!("{day}T{time}")),
     };
-    match time.parse::<Time>() {
-        Ok(time) => {
-            let today = tz.to_datetime(now).date();
-            local(today.checked_add(days.days()).ok()?.to_datetime(time))
-        }
-        // A bare `2026-03-02T09:00` has no space; a bare date is no instant.
-        Err(_) if text.contains(':') => text.parse::<DateTime>().ok().and_then(local),
-        Err(_) => None,
-    }
+    let today = tz.to_datetime(now).date();
+    local(today.checked_add(days.days()).ok()?.to_datetime(time.parse::<Time>().ok()?))
 }
 
 /// Whether a time has a third part after its hour and minute.
