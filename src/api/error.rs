@@ -58,7 +58,7 @@ impl ApiError {
         Self { status, body, retry_after_s: None }
     }
 
-    fn detail(mut self, detail: Value) -> Self {
+    pub(super) fn detail(mut self, detail: Value) -> Self {
         self.body.details.push(detail);
         self
     }
@@ -132,6 +132,12 @@ impl ApiError {
     pub fn ended(id: RunId, state: crate::model::RunState) -> Self {
         Self::new(StatusCode::CONFLICT, "already_ended", format!("run {id} has ended already: it is {state}"))
             .detail(json!({ "eventId": id.to_string(), "status": state.as_str() }))
+    }
+
+    /// 422: the files that were to be put in force have errors.
+    #[must_use]
+    pub fn invalid_configuration(message: String) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", message)
     }
 
     /// 408: the body did not come in time.

@@ -22,6 +22,7 @@ mod logs;
 mod observe;
 mod plan;
 mod reexec;
+mod reload;
 mod slots;
 mod status;
 pub mod wire;
@@ -81,6 +82,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/v1/status", get(status::status))
+        .route("/v1/reload", post(reload::reload))
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))
         .route("/v1/agents/{id}/execute", post(execute::execute))

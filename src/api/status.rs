@@ -65,6 +65,7 @@ fn view(
             jobs: counts.jobs.load(Ordering::Relaxed),
         },
         draining: core.tasks.stop().is_soft(),
+        last_reload: core.reloads.last().map(|reload| (&*reload).into()),
     }
 }
 

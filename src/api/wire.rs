@@ -9,7 +9,7 @@ mod plan;
 use serde::{Deserialize, Serialize};
 
 use super::AlertingView;
-use crate::engine::Entry;
+use crate::engine::{Changes, Entry, Mistake, Reload};
 use crate::exec::RunDirs;
 use crate::ids::RunId;
 use crate::model::{
@@ -478,6 +478,39 @@ pub struct StatusView {
     pub store: StoreCounts,
     /// Whether it is stopping.
     pub draining: bool,
+    /// The last time that the files were read anew; null: they are in force as they were at the start.
+    pub last_reload: Option<ReloadView>,
+}
+
+/// How reading the files anew went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReloadView {
+    /// When.
+    pub at: String,
+    /// Who asked for it.
+    pub by: String,
+    /// Whether the files are in force; else nothing has changed.
+    pub ok: bool,
+    /// What is wrong with the files: errors and warnings, the first of them.
+    pub problems: Vec<Mistake>,
+    /// How many more there were.
+    pub omitted: usize,
+    /// What has changed.
+    pub changes: Changes,
+}
+
+impl From<&Reload> for ReloadView {
+    fn from(reload: &Reload) -> Self {
+        Self {
+            at: rfc3339_ms(reload.at_ms),
+            by: reload.by.clone(),
+            ok: reload.ok,
+            problems: reload.problems.clone(),
+            omitted: reload.omitted,
+            changes: reload.changes.clone(),
+        }
+    }
 }
 
 /// A life of the daemon, or the program that is to begin the next one.

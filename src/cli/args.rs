@@ -146,6 +146,8 @@ pub enum Command {
     },
     /// Show how the daemon is
     Status,
+    /// Read settings and agents anew; with an error anywhere nothing changes
+    Reload,
     /// List webhook deliveries, newest first, or show one with every attempt
     Deliveries {
         /// Only this one, with every attempt and what came back

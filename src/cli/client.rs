@@ -175,9 +175,14 @@ fn translate(error: &ErrorBody) -> Failure {
         "unknown_event" => (FAILED, Some("`matins events` lists the runs")),
         "unknown_delivery" => (FAILED, Some("`matins deliveries` lists them")),
         "invalid_agent" => (FAILED, Some("`matins check` shows what is wrong with its file")),
+        "invalid_configuration" => (
+            CONFIG,
+            Some("what was in force stays in force; `matins check` reads the files as the daemon does"),
+        ),
         _ => (FAILED, None),
     };
     let mut failure = Failure::new(code, error.message.clone());
+    failure.details.clone_from(&error.details);
     if notes.len() > 1 {
         failure.notes = notes;
     }

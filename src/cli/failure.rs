@@ -33,12 +33,14 @@ pub struct Failure {
     pub notes: Vec<String>,
     /// What helps.
     pub hint: Option<String>,
+    /// The details of the daemon's refusal, for a command that knows them.
+    pub details: Vec<serde_json::Value>,
 }
 
 impl Failure {
     /// A failure with a message.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), notes: Vec::new(), hint: None }
+        Self { code, message: message.into(), notes: Vec::new(), hint: None, details: Vec::new() }
     }
 
     /// An end that says nothing, such as that of a reader who had enough.

@@ -21,7 +21,7 @@ pub async fn agents(session: &Session) -> Done {
     let table: Vec<Vec<Cell>> = agents.iter().map(agent_row).collect();
     session.out.table(&["AGENT", "STATUS", "LAST", "WHEN", "NEXT", "NAME"], &table)?;
     if agents.is_empty() {
-        session.out.aside("hint: no agents yet; put a first file into the directory of agents and restart");
+        session.out.aside("hint: no agents yet; put a first file into the directory of agents");
     }
     Ok(0)
 }

@@ -16,6 +16,7 @@ mod notify;
 pub mod output;
 mod plan;
 mod reexec;
+mod reload;
 mod run;
 mod serve;
 mod show;
@@ -109,6 +110,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Why { agent, time } => plan::why(session, &agent, &time).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
+        Command::Reload => reload::reload(session).await,
         Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
         Command::Deliveries { enable: Some(url), .. } => notify::enable(session, &url).await,

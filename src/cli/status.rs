@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::data;
 use super::output::{Cell, length};
 use super::{Done, Session};
-use crate::api::wire::StatusView;
+use crate::api::wire::{ReloadView, StatusView};
 
 /// `matins status`.
 pub async fn status(session: &Session) -> Done {
@@ -17,6 +17,9 @@ pub async fn status(session: &Session) -> Done {
     session.out.record(&fields(&status))?;
     for problem in status.alerting.problems() {
         session.out.print(&format!("alerting: {problem}\n"))?;
+    }
+    if status.last_reload.as_ref().is_some_and(|r| !r.ok) {
+        session.out.aside("hint: `matins reload` shows what is wrong with the files");
     }
     if status.agents.invalid > 0 {
         session.out.aside("hint: `matins check` shows what is wrong with the invalid agents");
@@ -34,7 +37,7 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
     let agents =
         format!("{} active, {} paused, {} invalid", s.agents.active, s.agents.paused, s.agents.invalid);
     let runs = format!("{} pending, {} running of at most {}", s.runs.pending, s.runs.running, s.max_running);
-    vec![
+    let mut fields = vec![
         ("daemon", Cell::text(format!("matins {}, pid {}, {state}", s.version, s.pid))),
         ("up", Cell::text(up)),
         ("settings", Cell::text(&s.settings_file)),
@@ -47,5 +50,17 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
         ),
         ("lateness", Cell::text(late)),
         ("store", Cell::text(format!("{} writes in {} commits", s.store.jobs, s.store.commits))),
-    ]
+    ];
+    if let Some(reload) = &s.last_reload {
+        fields.push(("reloaded", Cell::text(reloaded(reload))));
+    }
+    fields
+}
+
+fn reloaded(reload: &ReloadView) -> String {
+    if reload.ok {
+        return format!("{} by {}: {}", reload.at, reload.by, reload.changes.sentence());
+    }
+    let errors = reload.problems.len() + reload.omitted;
+    format!("{} by {}: refused, {errors} problems; the last good files are in force", reload.at, reload.by)
 }

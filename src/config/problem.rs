@@ -78,7 +78,8 @@ impl Problem {
     }
 
     /// An error of a whole file or directory.
-    pub(super) fn of_file(file: &Path, message: String, help: Option<String>) -> Self {
+    #[must_use]
+    pub fn of_file(file: &Path, message: String, help: Option<String>) -> Self {
         Self {
             file: file.to_owned(),
             line: 1,
@@ -101,6 +102,12 @@ impl Problem {
             "message": self.message,
             "help": self.help,
         })
+    }
+
+    /// For people, with its snippet, uncoloured.
+    #[must_use]
+    pub fn rendered(&self) -> String {
+        self.render(&Renderer::plain().decor_style(DecorStyle::Ascii))
     }
 
     /// The lines of the snippet: their text, the number of the first, and the range to underline.
@@ -235,6 +242,12 @@ impl Problems {
             "warnings": self.warnings(),
             "problems": self.0.iter().map(Problem::to_json).collect::<Vec<_>>(),
         })
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
     }
 }
 

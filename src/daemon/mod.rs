@@ -15,7 +15,9 @@ pub mod listen;
 pub mod logging;
 pub mod notify;
 pub mod reexec;
+pub mod reload;
 mod signals;
+pub mod watch;
 mod watchdog;
 
 use std::path::{Path, PathBuf};
@@ -130,6 +132,7 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     // An orphan of a run comes to us, and no process of the same user reads our memory.
     proc::set_subreaper().context("cannot become the reaper of orphaned processes")?;
     proc::set_non_dumpable().context("cannot protect the daemon's memory")?;
+    let seen = watch::Print::of(&settings);
     let loaded = config::load_agents(&settings, &env, SystemClock.now());
     log(&loaded.problems);
     let launcher = Launcher { exe: PathBuf::from(OWN_EXE), state_dir: settings.state_dir.clone() };
@@ -152,9 +155,11 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     let (socket, kept) = listen(&core, &mut birth.inherited).await?;
     core.start();
     let told_to_stop = caught.told_to_stop();
+    core.reloads.locate(location);
     signals::watch(&core, caught);
     guard::watch_store(&core);
     guard::watch_lock(&core, &daemon.lock);
+    watch::start(&core, seen);
     notify::watch(&core);
     watchdog::watch(&core);
     reexec::watch(&core, invocation);

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 
+use super::reload;
 use crate::engine::Core;
 use crate::task::OnEnd;
 
@@ -80,9 +81,7 @@ pub fn watch(core: &Arc<Core>, caught: Caught) {
 fn act(core: &Arc<Core>, signal: i32) {
     let stop = core.tasks.stop();
     match signal {
-        SIGHUP => {
-            tracing::warn!("reloading is not available in this version; restart to read the files again");
-        }
+        SIGHUP => reload::on_hangup(core),
         SIGUSR2 => {
             let asking = Arc::clone(core);
             core.tasks.spawn("replacement by signal", OnEnd::Logged, async move {

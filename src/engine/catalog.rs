@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 
+use super::reload::{Changed, Changes, differing_keys};
 use crate::config::LoadedAgents;
 use crate::ids::AgentId;
 use crate::model::{Agent, Schedule};
@@ -128,6 +129,18 @@ impl Catalog {
         self.maps.read().unwrap_or_else(std::sync::PoisonError::into_inner).generation
     }
 
+    /// How many agents there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.maps.read().unwrap_or_else(std::sync::PoisonError::into_inner).by_id.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Brings the stored agents in line with `loaded` and replaces the catalog.
     ///
     /// # Errors
@@ -138,22 +151,56 @@ impl Catalog {
         loaded: &LoadedAgents,
         now_ms: i64,
     ) -> Result<(), store::Error> {
-        let mut wanted = Vec::new();
-        let mut good: HashMap<AgentId, (Arc<Agent>, [u8; 32])> = HashMap::new();
+        self.apply(store, self.plan(loaded)?, now_ms).await
+    }
+
+    /// What `loaded` changes. Agents whose definition is the same keep their entry.
+    ///
+    /// # Errors
+    /// [`store::Error::Inconsistent`] for a definition that JSON cannot hold.
+    pub fn plan(&self, loaded: &LoadedAgents) -> Result<Update, store::Error> {
+        let mut update = Update::default();
+        let before = self.all();
+        let mut gone: HashMap<&AgentId, &Arc<Entry>> = before.iter().map(|e| (&e.agent.id, e)).collect();
         for agent in &loaded.agents {
-            let (body, sha256) =
-                agent.snapshot().map_err(|e| store::inconsistent("definitions", 0, e.to_string()))?;
-            good.insert(agent.id.clone(), (Arc::clone(agent), sha256));
+            let (body, sha256) = snapshot(agent)?;
+            match gone.remove(&agent.id) {
+                Some(entry) if entry.valid && entry.sha256 == sha256 => {
+                    update.changes.unchanged += 1;
+                    update.kept.push(Arc::clone(entry));
+                    continue;
+                }
+                Some(entry) => update.changes.changed.push(changed(entry, &body)?),
+                None => update.changes.added.push(agent.id.to_string()),
+            }
+            update.good.insert(agent.id.clone(), (Arc::clone(agent), sha256));
             let schedules = agent.schedules.iter().map(|s| s.id.clone()).collect();
-            wanted.push(AgentSync { id: agent.id.clone(), definition: Some((body, sha256)), schedules });
+            update.wanted.push(AgentSync {
+                id: agent.id.clone(),
+                definition: Some((body, sha256)),
+                schedules,
+            });
         }
         for broken in loaded.invalid.iter().filter_map(|broken| broken.id.clone()) {
-            if !good.contains_key(&broken) {
-                wanted.push(AgentSync { id: broken, definition: None, schedules: Vec::new() });
+            gone.remove(&broken);
+            if !update.good.contains_key(&broken) {
+                update.wanted.push(AgentSync { id: broken, definition: None, schedules: Vec::new() });
             }
         }
-        let rows = store.sync_definitions(wanted, now_ms).await?;
-        let mut entries = Vec::with_capacity(rows.len());
+        update.changes.removed = gone.keys().map(ToString::to_string).collect();
+        update.changes.removed.sort();
+        Ok(update)
+    }
+
+    /// Writes what has changed and replaces the catalog.
+    ///
+    /// # Errors
+    /// Those of the store; then the catalog is as before.
+    pub async fn apply(&self, store: &Store, update: Update, now_ms: i64) -> Result<(), store::Error> {
+        let Update { wanted, mut good, kept, .. } = update;
+        let numbers = kept.iter().map(|e| e.number).collect();
+        let rows = store.change_definitions(wanted, numbers, now_ms).await?;
+        let mut entries = kept;
         for row in rows {
             let Some(definition) = row.definition else {
                 continue;
@@ -212,6 +259,30 @@ impl Catalog {
         old.insert(number, Arc::clone(&agent));
         Ok(agent)
     }
+}
+
+/// What a reading of the files changes in the catalog.
+#[derive(Debug, Default)]
+pub struct Update {
+    /// Agents to be written.
+    wanted: Vec<AgentSync>,
+    /// Those of them that can be read.
+    good: HashMap<AgentId, (Arc<Agent>, [u8; 32])>,
+    /// Entries that stay.
+    kept: Vec<Arc<Entry>>,
+    /// The difference, for people.
+    pub(super) changes: Changes,
+}
+
+fn snapshot(agent: &Agent) -> Result<(String, [u8; 32]), store::Error> {
+    agent.snapshot().map_err(|e| store::inconsistent("definitions", 0, e.to_string()))
+}
+
+/// The keys in which an agent's new definition differs from its entry.
+fn changed(entry: &Entry, body: &str) -> Result<Changed, store::Error> {
+    let (old, _) = snapshot(&entry.agent)?;
+    let tree = |body: &str| serde_json::from_str(body).unwrap_or_default();
+    Ok(Changed { id: entry.agent.id.to_string(), keys: differing_keys(&tree(&old), &tree(body)) })
 }
 
 async fn stored(store: &Store, number: i64) -> Result<(Arc<Agent>, [u8; 32]), store::Error> {

@@ -79,6 +79,10 @@ pub struct Metrics {
     pub clock_steps: AtomicU64,
     /// Heap entries that had to be put back by the periodic check.
     pub repairs: AtomicU64,
+    /// Reloads that put new files in force.
+    pub reloads_done: AtomicU64,
+    /// Reloads that were refused for errors in the files.
+    pub reloads_refused: AtomicU64,
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod metrics;
 mod monitor;
 mod overdue;
 pub mod pulse;
+pub mod reload;
 mod retry;
 mod run;
 mod scheduler;
@@ -52,6 +53,7 @@ pub use handover::{Ask, Handover, NotReplaced, Successor};
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
+pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
@@ -66,6 +68,8 @@ pub struct Core {
     pub entropy: Arc<dyn Entropy>,
     /// The daemon's settings; a reload replaces them as a whole.
     settings: RwLock<Arc<Settings>>,
+    /// Reloading.
+    pub reloads: reload::Reloads,
     state_dir: PathBuf,
     /// The environment that the daemon was started with.
     pub env: Env,
@@ -142,6 +146,7 @@ impl Core {
             entropy: parts.entropy,
             state_dir: parts.settings.state_dir.clone(),
             settings: RwLock::new(Arc::new(parts.settings)),
+            reloads: reload::Reloads::default(),
             env: parts.env,
             catalog: Catalog::default(),
             executor: parts.executor,
@@ -315,6 +320,10 @@ impl Core {
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_settings(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 }
 

@@ -112,6 +112,12 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
 
 /// A start that could not be written: nothing has happened, so the run waits again.
 async fn give_back(core: &Core, number: i64, id: RunId, epoch: Epoch, error: &store::Error) {
+    if core.store.cancel_requested(number).await.is_ok_and(|by| by.is_some()) {
+        let failure = ended_early(core, number).await;
+        if finish_unstarted(core, number, id, epoch, failure).await.is_ok() {
+            return;
+        }
+    }
     tracing::error!(run.id = %id, error = %error, "the start of run {id} could not be written; it waits again: {error}");
     persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
 }
@@ -232,8 +238,13 @@ impl Watch {
         self.finish(core, outcome).await;
     }
 
-    /// Never released: nothing of it has happened, so it waits again.
+    /// Never released: nothing of it has happened, so it waits again, unless somebody cancelled it: the
+    /// next claim would know nothing of that.
     async fn wait_again(self, core: &Core) {
+        if core.store.cancel_requested(self.number).await.is_ok_and(|by| by.is_some()) {
+            let failure = ended_early(core, self.number).await;
+            return self.finish(core, Outcome::failed(failure)).await;
+        }
         let (number, id, epoch) = (self.number, self.id, self.epoch);
         persist(core, id, || core.store.unstart(number, id, epoch, core.clock.now_ms())).await;
     }

@@ -106,19 +106,15 @@ impl Tick for Scheduler {
 }
 
 impl Scheduler {
+    /// Decides what is due, then lets a new set of agents take over, if one waits.
     async fn pass(&mut self) -> Result<Next, store::Error> {
-        self.load();
-        let now_ms = self.core.clock.now_ms();
-        self.watch_clock(now_ms).await?;
-        let due = self.due(now_ms).await?;
-        if !due.is_empty() {
-            self.admit(&due, now_ms).await?;
-            // What was decided just now may be due again after runs that others made.
-            for index in self.follow_runs(now_ms).await? {
-                self.push(index);
-            }
+        let swap = self.core.reloads.take();
+        let decided = self.decide().await;
+        if let Some(swap) = swap {
+            swap.carry_out(&self.core, decided.clone()).await;
+            self.load();
         }
-        self.reconcile(now_ms);
+        self.reconcile(decided?);
         Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
     }
 
@@ -135,6 +131,22 @@ impl Scheduler {
             last_ms,
             checked_ms: last_ms,
         }
+    }
+
+    /// Admits everything that is due, and says up to when every slot is decided now.
+    async fn decide(&mut self) -> Result<i64, store::Error> {
+        self.load();
+        let now_ms = self.core.clock.now_ms();
+        self.watch_clock(now_ms).await?;
+        let due = self.due(now_ms).await?;
+        if !due.is_empty() {
+            self.admit(&due, now_ms).await?;
+            // What was decided just now may be due again after runs that others made.
+            for index in self.follow_runs(now_ms).await? {
+                self.push(index);
+            }
+        }
+        Ok(now_ms)
     }
 
     /// Takes the catalog over if it was replaced.

@@ -56,7 +56,18 @@ impl Store {
     /// Makes the stored agents those of `agents`; an agent without a file becomes REMOVED and its
     /// schedules end.
     pub async fn sync_definitions(&self, agents: Vec<AgentSync>, now_ms: i64) -> Result<Synced, Error> {
-        self.writer.write(move |db| sync(db, &agents, now_ms)).await
+        self.change_definitions(agents, Vec::new(), now_ms).await
+    }
+
+    /// As [`Self::sync_definitions`], leaving the agents with the numbers `kept` as they are: only the
+    /// others are written and answered.
+    pub async fn change_definitions(
+        &self,
+        agents: Vec<AgentSync>,
+        kept: Vec<i64>,
+        now_ms: i64,
+    ) -> Result<Synced, Error> {
+        self.writer.write(move |db| sync(db, &agents, &kept, now_ms)).await
     }
 
     /// The watermark of an active schedule, Unix ms.
@@ -81,12 +92,13 @@ impl Store {
     }
 }
 
-fn sync(db: &Connection, agents: &[AgentSync], now_ms: i64) -> Result<Synced, Error> {
+fn sync(db: &Connection, agents: &[AgentSync], kept: &[i64], now_ms: i64) -> Result<Synced, Error> {
     let mut rows = Vec::with_capacity(agents.len());
     for agent in agents {
         rows.push(sync_agent(db, agent, now_ms)?);
     }
-    let kept: std::collections::HashSet<i64> = rows.iter().map(|row| row.number).collect();
+    let kept: std::collections::HashSet<i64> =
+        rows.iter().map(|row| row.number).chain(kept.iter().copied()).collect();
     let mut statement = db.prepare_cached("SELECT number FROM agents WHERE status <> 'REMOVED'")?;
     let stored = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     for gone in stored.into_iter().filter(|number| !kept.contains(number)) {

@@ -49,7 +49,7 @@ fn launchers_of(home: &Path) -> Vec<i32> {
 
 /// Every slot once: no schedule has two rows for an instant, nor lacks a second between its first
 /// and its last row.
-fn assert_every_second_once(slots: &[Value], agents: usize) -> usize {
+pub fn assert_every_second_once(slots: &[Value], agents: usize) -> usize {
     let mut of: HashMap<&str, Vec<(i64, i64)>> = HashMap::new();
     for slot in slots {
         let second = |key: &str| {

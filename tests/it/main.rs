@@ -12,6 +12,7 @@ mod gate;
 mod launcher;
 mod mistakes;
 mod notify;
+mod reload;
 mod runs;
 mod schedules;
 mod support;

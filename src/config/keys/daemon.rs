@@ -151,6 +151,13 @@ pub static SETTINGS: Shape = Shape {
             "/etc/matins/skills",
         ),
         or(
+            "watch",
+            Kind::Flag,
+            "true",
+            "Whether a change of these files is put in force by itself, half a second after the last one; else only `matins reload` and SIGHUP do",
+            "false",
+        ),
+        or(
             "state_dir",
             Kind::Path,
             "var",

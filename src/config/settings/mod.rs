@@ -145,6 +145,8 @@ pub struct Settings {
     pub agents_dir: PathBuf,
     /// Directory of skills.
     pub skills_dir: PathBuf,
+    /// Whether changes of the files are put in force by themselves.
+    pub watch: bool,
     /// Directory of the database, the runs and the files.
     pub state_dir: PathBuf,
     /// Listeners.
@@ -201,6 +203,7 @@ impl Settings {
             file: at.file.clone(),
             agents_dir: dir.join("agents"),
             skills_dir: dir.join("skills"),
+            watch: true,
             state_dir,
             listen: Listen { socket, http: None, tls: None, allowed_hosts: Vec::new() },
             timezone: "UTC".to_owned(),

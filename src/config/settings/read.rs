@@ -114,6 +114,7 @@ fn read_dirs(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path, a
     let path = |key: &'static str| move |r: &mut Reader, node: &Spanned<Node>| parts::path(r, key, node, dir);
     take(r, f, &mut s.sources, "agents_dir", &mut s.agents_dir, path("agents_dir"));
     take(r, f, &mut s.sources, "skills_dir", &mut s.skills_dir, path("skills_dir"));
+    take(r, f, &mut s.sources, "watch", &mut s.watch, |r, node| r.flag("watch", node));
     let state = take(r, f, &mut s.sources, "state_dir", &mut s.state_dir, path("state_dir"));
     if state.is_some() && at.runtime_dir.is_none() {
         s.listen.socket = s.state_dir.join("matins.sock");

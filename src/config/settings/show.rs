@@ -24,6 +24,7 @@ impl Settings {
         match key {
             "agents_dir" => json!(self.agents_dir.display().to_string()),
             "skills_dir" => json!(self.skills_dir.display().to_string()),
+            "watch" => json!(self.watch),
             "state_dir" => json!(self.state_dir.display().to_string()),
             "listen.socket" => json!(self.listen.socket.display().to_string()),
             "listen.http" => json!(self.listen.http),

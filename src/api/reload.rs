@@ -1,0 +1,29 @@
+//! Reading settings and agents anew.
+
+use axum::Extension;
+use axum::extract::State;
+
+use super::wire::ReloadView;
+use super::{Answer, ApiError, App, Caller, data};
+use crate::engine::{By, ReloadError};
+
+/// Puts the files in force, all or nothing.
+pub async fn reload(State(app): State<App>, caller: Option<Extension<Caller>>) -> Answer<ReloadView> {
+    let who = caller.map_or_else(|| "somebody".to_owned(), |Extension(caller)| caller.name.to_string());
+    let done = app.core.reload(By::Somebody(who)).await?;
+    Ok(data(done.as_ref().into()))
+}
+
+impl From<ReloadError> for ApiError {
+    fn from(error: ReloadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReloadError::Problems(_, reload) => {
+                let details = reload.problems.iter().filter_map(|p| serde_json::to_value(p).ok());
+                details.fold(Self::invalid_configuration(message), Self::detail)
+            }
+            ReloadError::Stopping => crate::engine::Refused::Draining.into(),
+            ReloadError::Store(e) => e.into(),
+        }
+    }
+}
