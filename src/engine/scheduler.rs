@@ -113,6 +113,11 @@ impl Scheduler {
         if let Some(swap) = swap {
             swap.carry_out(&self.core, decided.clone()).await;
             self.load();
+            if let Ok(now_ms) = &decided {
+                for index in self.follow_runs(*now_ms).await? {
+                    self.push(index);
+                }
+            }
         }
         self.reconcile(decided?);
         Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
