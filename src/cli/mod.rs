@@ -14,6 +14,7 @@ mod logs;
 mod manual;
 mod notify;
 pub mod output;
+mod pause;
 mod plan;
 mod reexec;
 mod reload;
@@ -105,6 +106,9 @@ async fn dispatch(command: Command, session: &Session) -> Done {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
         Command::Cancel { run } => run::cancel(session, &run).await,
+        Command::Retry { run, follow } => run::retry(session, &run, follow).await,
+        Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
+        Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Next { agent, n } => plan::next(session, agent, usize::from(n)).await,
         Command::Plan { agent, from, to } => plan::plan(session, agent, from.as_deref(), to.as_deref()).await,
         Command::Why { agent, time } => plan::why(session, &agent, &time).await,

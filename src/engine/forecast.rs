@@ -144,8 +144,7 @@ fn outlook(source: &Source, paused: &HashSet<i64>) -> Outlook {
     } else {
         runs_with_another(agent, source.position, coming.at_ms).then_some(NotRun::Coalesced)
     };
-    let next_ms = entry.calendar.next_after(coming.at_ms);
-    let delay_ms = plan::start_delay_ms(agent.agent.id.as_str(), &entry.schedule, coming.at_ms, next_ms);
+    let starts_ms = super::submit::starts(agent, entry, coming.at_ms);
     Outlook {
         agent: agent.agent.id.clone(),
         schedule: entry.schedule.id.clone(),
@@ -153,7 +152,7 @@ fn outlook(source: &Source, paused: &HashSet<i64>) -> Outlook {
         timing: entry.schedule.timing.describe(),
         timezone: entry.schedule.timing.timezone().to_owned(),
         coming: coming.clone(),
-        starts_ms: coming.at_ms.saturating_add(if reason.is_none() { delay_ms } else { 0 }),
+        starts_ms: if reason.is_none() { starts_ms } else { coming.at_ms },
         reason,
     }
 }

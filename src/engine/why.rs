@@ -14,7 +14,7 @@ use super::Core;
 use super::catalog::{Entry, ScheduleEntry};
 use super::forecast::next_fires;
 use crate::ids::AgentId;
-use crate::model::Event;
+use crate::model::{Event, RunState};
 use crate::plan;
 use crate::store::{self, AgentSummary, SlotFilter, SlotRow};
 use crate::time::from_ms;
@@ -80,6 +80,11 @@ impl Core {
             let run = self.run_of(slot).await?;
             let schedule = entry.schedules.iter().find(|s| s.number == slot.schedule_number);
             why.sentences.extend(sentence::slot(slot, schedule, run.as_ref(), &zone, now_ms));
+            let waits = run.as_ref().is_some_and(|r| r.status == RunState::Pending && slot.reason.is_none());
+            let starts_ms = schedule.map_or(0, |s| super::submit::starts(&entry, s, slot.nominal_ms));
+            if waits && starts_ms > now_ms {
+                why.sentences.push(sentence::delayed(starts_ms, &zone, now_ms));
+            }
             why.runs.extend(run);
         }
         if let (Some(when), true) = (when, slots.is_empty()) {
@@ -87,7 +92,7 @@ impl Core {
         } else if slots.is_empty() {
             why.sentences.push("No slot of this agent was due up to now.".to_owned());
         }
-        why.sentences.extend(sentence::state(&entry, &summary));
+        why.sentences.extend(sentence::state(&entry, &summary, &zone, now_ms));
         why.next = next_fires(&entry, now_ms, FIRES);
         why.sentences.push(sentence::next(&entry, &why.next, &zone, now_ms));
         why.slots = slots;

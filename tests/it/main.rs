@@ -7,11 +7,13 @@
 mod answers;
 mod attempts;
 mod blackbox;
+mod breaker;
 mod examples;
 mod gate;
 mod launcher;
 mod mistakes;
 mod notify;
+mod overlap;
 mod reload;
 mod runs;
 mod schedules;

@@ -62,6 +62,15 @@ fn ran(which: &str, run: Option<&Event>, zone: &str, now_ms: i64) -> Vec<String>
     vec![format!("{which} ran{trigger}{late}: {}.", outcome(run, zone, now_ms))]
 }
 
+/// Why a run that was admitted does not start yet.
+pub(super) fn delayed(starts_ms: i64, zone: &str, now_ms: i64) -> String {
+    format!(
+        "Its `jitter` and `spread` let it start {}, {}.",
+        distance(starts_ms, now_ms),
+        told(starts_ms, zone)
+    )
+}
+
 /// Where a run stands.
 fn outcome(run: &Event, zone: &str, now_ms: i64) -> String {
     let id = &run.id;
@@ -222,7 +231,7 @@ pub(super) fn no_row(
 }
 
 /// What keeps the agent from running at all.
-pub(super) fn state(entry: &Entry, summary: &AgentSummary) -> Vec<String> {
+pub(super) fn state(entry: &Entry, summary: &AgentSummary, zone: &str, now_ms: i64) -> Vec<String> {
     let mut sentences = Vec::new();
     if !entry.valid {
         sentences.push(
@@ -231,10 +240,13 @@ pub(super) fn state(entry: &Entry, summary: &AgentSummary) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if summary.status == "PAUSED" {
-        let reason = summary.pause_reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
+    if let Some(pause) = &summary.pause {
+        let reason = pause.reason.as_ref().map_or_else(String::new, |r| format!(": {r}"));
         sentences.push(format!(
-            "The agent is paused{reason}; `matins resume {}` lets it run again.",
+            "The agent is paused since {}, {}, by {}{reason}; `matins resume {}` lets it run again.",
+            told(pause.since_ms, zone),
+            distance(pause.since_ms, now_ms),
+            pause.by,
             entry.agent.id
         ));
     }
