@@ -31,6 +31,8 @@ pub enum Kind {
     Slots,
     /// Deliveries, by number.
     Deliveries,
+    /// Future slots, by nominal instant and schedule.
+    Plan,
 }
 
 impl Kind {
@@ -40,6 +42,7 @@ impl Kind {
             Self::Agents => "a1:",
             Self::Slots => "s1:",
             Self::Deliveries => "d1:",
+            Self::Plan => "p1:",
         }
     }
 

@@ -21,6 +21,7 @@ mod logfile;
 mod logs;
 mod observe;
 mod pause;
+mod plan;
 mod reexec;
 mod reload;
 mod slots;
@@ -90,6 +91,8 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/agents/{id}/resume", post(pause::resume))
         .route("/v1/agents/{id}/events", get(events::of_agent))
         .route("/v1/agents/{id}/slots", get(slots::of_agent))
+        .route("/v1/agents/{id}/plan", get(plan::of_agent))
+        .route("/v1/agents/{id}/why", get(plan::why))
         .route("/v1/events", get(events::list))
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
@@ -98,6 +101,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/slots", get(slots::list))
+        .route("/v1/plan", get(plan::all))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{id}", get(deliveries::get))
         .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))

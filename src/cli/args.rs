@@ -173,13 +173,32 @@ pub enum Command {
         #[arg(long)]
         catch_up: bool,
     },
-    /// Show when agents fire next
+    /// Show the next runs of agents
     Next {
-        /// Only this agent
+        /// Only those of this agent
         agent: Option<AgentId>,
-        /// How many fires are shown
-        #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+        /// How many are shown
+        #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
         n: u16,
+    },
+    /// Show everything that is due in a time: runs, what is excluded, what a pause leaves out
+    Plan {
+        /// Only that of this agent
+        agent: Option<AgentId>,
+        /// Where it begins: a duration from now such as 2h, a date, or a time; by default now
+        #[arg(long, value_name = "DURATION|TIME")]
+        from: Option<String>,
+        /// Where it ends, by default seven days later
+        #[arg(long, value_name = "DURATION|TIME")]
+        to: Option<String>,
+    },
+    /// Tell why an agent ran or did not
+    Why {
+        /// The agent
+        agent: AgentId,
+        /// The time of the slot: 09:00, yesterday 09:00, 2026-03-02 09:00, RFC 3339; by default the newest
+        #[arg(num_args = 0..=2)]
+        time: Vec<String>,
     },
     /// Show how the daemon is
     Status,

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::client::rows;
 use super::failure::{Failure, USAGE};
 use super::output::{Cell, instant};
@@ -40,43 +38,6 @@ fn agent_row(agent: &AgentView) -> Vec<Cell> {
         Cell::time(agent.next_fires.first().map(|f| f.at.as_str())),
         Cell::text(&agent.name),
     ]
-}
-
-/// `matins next`: fires of all agents in one list, soonest first.
-pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
-    let query = [("fires", n.to_string())];
-    let found = match agent {
-        Some(id) => vec![session.client.get(&["v1", "agents", id.as_str()], &query).await?["data"].take()],
-        None => session.client.list(&["v1", "agents"], &query, usize::MAX).await?,
-    };
-    let agents: Vec<AgentView> = rows(&found)?;
-    let mut fires: Vec<(i64, &str, &AgentView)> = Vec::new();
-    for agent in &agents {
-        fires.extend(
-            agent.next_fires.iter().filter_map(|f| Some((instant(&f.at)?, f.timezone.as_str(), agent))),
-        );
-    }
-    fires.sort_by(|a, b| (a.0, &a.2.id).cmp(&(b.0, &b.2.id)));
-    fires.truncate(n);
-    if session.out.json {
-        let fire = |(at, zone, agent): &(i64, &str, &AgentView)| -> Value {
-            json!({ "at": rfc3339_ms(*at), "timezone": zone, "agentId": agent.id })
-        };
-        return session.out.document(&fires.iter().map(fire).collect::<Vec<_>>()).map(|()| 0);
-    }
-    let row = |(at, zone, agent): &(i64, &str, &AgentView)| {
-        let last = agent.last_run.as_ref().and_then(|e| e.started_at.as_deref());
-        // For people the first column tells the zone.
-        let second = if session.out.terminal { Cell::Time(*at) } else { Cell::text(*zone) };
-        let first = Cell::Fire(*at, (*zone).to_owned());
-        vec![first, second, Cell::time(last), Cell::text(&agent.id)]
-    };
-    let table: Vec<Vec<Cell>> = fires.iter().map(row).collect();
-    session.out.table(&["NEXT", "LEFT", "LAST", "AGENT"], &table)?;
-    if fires.is_empty() {
-        session.out.aside("hint: nothing is due; `matins agents` shows which agents are active");
-    }
-    Ok(0)
 }
 
 /// What `matins events` lists.

@@ -19,6 +19,7 @@ mod manual;
 mod notify;
 pub mod output;
 mod pause;
+mod plan;
 mod reexec;
 mod reload;
 mod run;
@@ -124,7 +125,9 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Retry { run, follow } => run::retry(session, &run, follow).await,
         Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
         Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
-        Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
+        Command::Next { agent, n } => plan::next(session, agent, usize::from(n)).await,
+        Command::Plan { agent, from, to } => plan::plan(session, agent, from.as_deref(), to.as_deref()).await,
+        Command::Why { agent, time } => plan::why(session, &agent, &time).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
         Command::Reload => reload::reload(session).await,

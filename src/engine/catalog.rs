@@ -4,6 +4,7 @@
 //! entry keeps that entry, so a change never reaches into a run that is under way.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock};
 
 use super::reload::{Changed, Changes, differing_keys};
@@ -12,6 +13,25 @@ use crate::ids::AgentId;
 use crate::model::{Agent, Schedule};
 use crate::plan::Calendar;
 use crate::store::{self, AgentRow, AgentSync, Store};
+
+/// What the scheduler tells of a schedule whose next instant no calendar gives.
+#[derive(Debug)]
+pub struct Live {
+    next_ms: AtomicI64,
+    runs: AtomicU32,
+}
+
+impl Live {
+    fn new(runs: u32) -> Self {
+        Self { next_ms: AtomicI64::new(i64::MAX), runs: AtomicU32::new(runs) }
+    }
+
+    /// Keeps what the scheduler has found.
+    pub(super) fn tell(&self, next_ms: Option<i64>, runs: u32) {
+        self.next_ms.store(next_ms.unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.runs.store(runs, Ordering::Relaxed);
+    }
+}
 
 /// One schedule, ready to be planned.
 #[derive(Debug, Clone)]
@@ -26,6 +46,25 @@ pub struct ScheduleEntry {
     pub schedule: Arc<Schedule>,
     /// Its compiled timing.
     pub calendar: Calendar,
+    /// What only the scheduler knows, where there is something of the kind.
+    pub live: Option<Arc<Live>>,
+}
+
+impl ScheduleEntry {
+    /// Runs that `max_runs` leaves it.
+    #[must_use]
+    pub fn runs_left(&self) -> u64 {
+        let Some(max) = self.schedule.bounds.max_runs else { return u64::MAX };
+        let runs = self.live.as_ref().map_or(self.runs, |live| live.runs.load(Ordering::Relaxed));
+        u64::from(max.saturating_sub(runs))
+    }
+
+    /// The next instant of a schedule that follows events, as the scheduler knows it, Unix ms.
+    #[must_use]
+    pub fn next_ms(&self) -> Option<i64> {
+        let next = self.live.as_ref()?.next_ms.load(Ordering::Relaxed);
+        (next != i64::MAX).then_some(next)
+    }
 }
 
 /// One agent that has a file.
@@ -271,6 +310,8 @@ fn entry(
             number: stored.number,
             watermark_ms: stored.watermark_ms,
             runs: stored.runs,
+            live: (calendar.event().is_some() || schedule.bounds.max_runs.is_some())
+                .then(|| Arc::new(Live::new(stored.runs))),
             schedule: Arc::new(schedule.clone()),
             calendar,
         });

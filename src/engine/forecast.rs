@@ -1,21 +1,184 @@
-//! What comes next: the future fires of agents.
+//! What comes next: the future slots of all agents in one order, each with what is known of its
+//! outcome already.
+//!
+//! Nothing is stored and nothing is promised: a forecast is the plan of now, with the words of the
+//! ledger. It is merged from the calendars slot by slot and stops at its limit, so a range of years
+//! costs no more than the rows that are shown.
 
-use super::catalog::Entry;
-use crate::plan;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
+
+use super::Core;
+use super::catalog::{Entry, ScheduleEntry};
+use crate::ids::{AgentId, ScheduleId};
+use crate::model::NotRun;
+use crate::plan::{self, Coming, Event};
+use crate::store;
+
+/// Most rows of one forecast.
+pub const ROWS_MAX: usize = 10_000;
+
+/// Which slots are asked for.
+#[derive(Debug, Clone)]
+pub struct Range {
+    /// Only those of this agent.
+    pub agent: Option<AgentId>,
+    /// From this instant on, Unix ms; what has passed is in the ledger and not here.
+    pub from_ms: i64,
+    /// Before this instant, Unix ms.
+    pub to_ms: i64,
+    /// Only what comes after this nominal instant and schedule number: where the page before ended.
+    pub after: Option<(i64, i64)>,
+    /// At most so many rows.
+    pub limit: usize,
+}
+
+/// One future slot, or a stretch of excluded ones.
+#[derive(Debug, Clone)]
+pub struct Outlook {
+    /// The agent.
+    pub agent: AgentId,
+    /// The schedule.
+    pub schedule: ScheduleId,
+    /// Its number.
+    pub number: i64,
+    /// Its timing as people read it.
+    pub timing: String,
+    /// The zone it is written in.
+    pub timezone: String,
+    /// The slots.
+    pub coming: Coming,
+    /// When its run may start: later than nominal by jitter and spread, Unix ms.
+    pub starts_ms: i64,
+    /// Why it will not run, as far as that is known; `None`: it will.
+    pub reason: Option<NotRun>,
+}
+
+/// One schedule in the merge.
+struct Source {
+    agent: Arc<Entry>,
+    position: usize,
+    coming: Coming,
+    /// Fires that `max_runs` leaves it.
+    left: u64,
+}
+
+impl Source {
+    fn entry(&self) -> &ScheduleEntry {
+        &self.agent.schedules[self.position]
+    }
+}
+
+impl Core {
+    /// The future slots in a range, by nominal instant and schedule.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn forecast(&self, range: &Range) -> Result<Vec<Outlook>, store::Error> {
+        let paused = self.store.paused_agents().await?;
+        let agents = match &range.agent {
+            Some(id) => self.catalog.get(id).into_iter().collect(),
+            None => self.catalog.all(),
+        };
+        Ok(merge(agents, range, self.clock.now_ms(), &paused))
+    }
+}
+
+fn merge(agents: Vec<Arc<Entry>>, range: &Range, now_ms: i64, paused: &HashSet<i64>) -> Vec<Outlook> {
+    let mut sources = Vec::new();
+    let mut heap = BinaryHeap::new();
+    for agent in agents {
+        for position in 0..agent.schedules.len() {
+            let entry = &agent.schedules[position];
+            let mut after_ms = range.from_ms.saturating_sub(1).max(now_ms);
+            if let Some((at, number)) = range.after {
+                after_ms = after_ms.max(if entry.number <= number { at } else { at.saturating_sub(1) });
+            }
+            let left = entry.runs_left();
+            if let Some(coming) = first(entry, after_ms, range.to_ms).filter(|_| left > 0) {
+                heap.push(Reverse((coming.at_ms, entry.number, sources.len())));
+                sources.push(Source { agent: Arc::clone(&agent), position, coming, left });
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    while let Some(Reverse((_, _, index))) = heap.pop().filter(|_| rows.len() < range.limit) {
+        let source = &mut sources[index];
+        let row = outlook(source, paused);
+        source.left -= u64::from(row.reason.is_none());
+        let entry = source.entry();
+        let calendar_goes_on = entry.calendar.event().is_none() && source.left > 0;
+        let next = calendar_goes_on
+            .then(|| plan::coming(&entry.calendar, row.coming.until_ms, range.to_ms.saturating_sub(1)))
+            .flatten();
+        if let Some(next) = next {
+            heap.push(Reverse((next.at_ms, entry.number, index)));
+            source.coming = next;
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn first(entry: &ScheduleEntry, after_ms: i64, to_ms: i64) -> Option<Coming> {
+    match entry.calendar.event() {
+        None => plan::coming(&entry.calendar, after_ms, to_ms.saturating_sub(1)),
+        Some(Event::Startup) => None,
+        Some(Event::RunEnd(_)) => {
+            let at_ms = entry.next_ms().filter(|at| *at > after_ms && *at < to_ms)?;
+            let excluded = entry.calendar.excludes(at_ms);
+            Some(Coming { at_ms, until_ms: at_ms, count: 1, excluded, note: None })
+        }
+    }
+}
+
+fn outlook(source: &Source, paused: &HashSet<i64>) -> Outlook {
+    let (agent, entry, coming) = (&source.agent, source.entry(), &source.coming);
+    let reason = if coming.excluded {
+        Some(NotRun::Excluded)
+    } else if !agent.valid {
+        Some(NotRun::ConfigError)
+    } else if paused.contains(&agent.number) {
+        Some(NotRun::Paused)
+    } else {
+        runs_with_another(agent, source.position, coming.at_ms).then_some(NotRun::Coalesced)
+    };
+    let starts_ms = super::submit::starts(agent, entry, coming.at_ms);
+    Outlook {
+        agent: agent.agent.id.clone(),
+        schedule: entry.schedule.id.clone(),
+        number: entry.number,
+        timing: entry.schedule.timing.describe(),
+        timezone: entry.schedule.timing.timezone().to_owned(),
+        coming: coming.clone(),
+        starts_ms: if reason.is_none() { starts_ms } else { coming.at_ms },
+        reason,
+    }
+}
+
+/// Whether an earlier schedule of the file runs at this instant and asks for the same run.
+fn runs_with_another(agent: &Entry, position: usize, at_ms: i64) -> bool {
+    let own = &agent.schedules[position].schedule.overrides;
+    agent.schedules[..position].iter().any(|other| {
+        other.schedule.overrides == *own
+            && other.runs_left() > 0
+            && other.calendar.next_after(at_ms - 1) == Some(at_ms)
+            && !other.calendar.excludes(at_ms)
+    })
+}
 
 /// When the schedules of an agent fire next, soonest first, with the schedule's zone: (Unix ms, zone).
 #[must_use]
 pub fn next_fires(agent: &Entry, after_ms: i64, n: usize) -> Vec<(i64, String)> {
-    let over = |s: &&super::ScheduleEntry| s.schedule.bounds.max_runs.is_none_or(|max| s.runs < max);
-    let mut fires: Vec<(i64, String)> = agent
-        .schedules
-        .iter()
-        .filter(over)
-        .flat_map(|s| {
-            let zone = s.schedule.timing.timezone().to_owned();
-            plan::fires(&s.calendar, after_ms, n).into_iter().map(move |at| (at, zone.clone()))
-        })
-        .collect();
+    let mut fires = Vec::new();
+    for entry in &agent.schedules {
+        let zone = entry.schedule.timing.timezone();
+        let left = usize::try_from(entry.runs_left()).unwrap_or(usize::MAX).min(n);
+        let of_calendar = plan::fires(&entry.calendar, after_ms, left);
+        let of_event = entry.calendar.event().and(entry.next_ms()).filter(|at| *at > after_ms && left > 0);
+        fires.extend(of_calendar.into_iter().chain(of_event).map(|at| (at, zone.to_owned())));
+    }
     fires.sort();
     fires.dedup_by_key(|(at, _)| *at);
     fires.truncate(n);

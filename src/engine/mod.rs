@@ -35,6 +35,7 @@ mod settle;
 pub mod submit;
 mod task_input;
 mod terms;
+pub mod why;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -35,11 +35,20 @@ struct Planned {
     watermark_ms: i64,
     /// The nominal instant for which it stands in the heap; `None`: it never comes due again.
     next_ms: Option<i64>,
-    /// Whether the last run of its `max_runs` is admitted.
+    /// Runs of it that `max_runs` counts.
+    runs: u32,
+    /// Whether the last of them is admitted.
     ended: bool,
 }
 
 impl Planned {
+    /// Tells the catalog what no calendar does.
+    fn tell(&self) {
+        if let Some(live) = &self.schedule.live {
+            live.tell(self.next_ms, self.runs);
+        }
+    }
+
     /// The next nominal instant that a calendar gives.
     fn calendar_instant(&self) -> Option<i64> {
         if self.ended { None } else { self.schedule.calendar.next_after(self.watermark_ms) }
@@ -49,15 +58,17 @@ impl Planned {
 /// A schedule of the catalog as it is planned, with what is known of it already.
 fn planned(agent: &Arc<Entry>, schedule: &ScheduleEntry, before: Option<&Planned>) -> Planned {
     let stored = schedule.watermark_ms;
-    let max_runs = schedule.schedule.bounds.max_runs;
+    // The catalog may be older than what was counted here, and newer where the schedule came back.
+    let runs = before
+        .filter(|b| Arc::ptr_eq(&b.schedule.schedule, &schedule.schedule))
+        .map_or(schedule.runs, |b| b.runs);
     Planned {
         agent: Arc::clone(agent),
         schedule: schedule.clone(),
         watermark_ms: before.map_or(stored, |b| b.watermark_ms.max(stored)),
         next_ms: None,
-        // More runs may have been allowed meanwhile; the entry was read from the store then.
-        ended: max_runs.is_some_and(|max| schedule.runs >= max)
-            || before.is_some_and(|b| b.ended && b.schedule.schedule.bounds.max_runs == max_runs),
+        runs,
+        ended: schedule.schedule.bounds.max_runs.is_some_and(|max| runs >= max),
     }
 }
 
@@ -102,6 +113,11 @@ impl Scheduler {
         if let Some(swap) = swap {
             swap.carry_out(&self.core, decided.clone()).await;
             self.load();
+            if let Ok(now_ms) = &decided {
+                for index in self.follow_runs(*now_ms).await? {
+                    self.push(index);
+                }
+            }
         }
         self.reconcile(decided?);
         Ok(self.heap.peek().map_or(Next::Hint, |Reverse((at, _))| Next::At(from_ms(*at))))
@@ -205,7 +221,15 @@ impl Scheduler {
         Ok(due)
     }
 
+    /// Puts a schedule among those that wait for the end of a run.
+    fn wait(&mut self, index: usize) {
+        self.planned[index].next_ms = None;
+        self.waiting.push(index);
+        self.planned[index].tell();
+    }
+
     fn push(&mut self, index: usize) {
+        self.planned[index].tell();
         if let Some(at) = self.planned[index].next_ms {
             self.heap.push(Reverse((at, index)));
         }
@@ -250,8 +274,8 @@ impl Scheduler {
             match planned.schedule.calendar.event() {
                 None => planned.next_ms = planned.calendar_instant(),
                 Some(Event::RunEnd(_)) if !planned.ended => {
-                    planned.next_ms = None;
-                    self.waiting.push(index);
+                    self.wait(index);
+                    continue;
                 }
                 Some(_) => {}
             }
@@ -362,9 +386,13 @@ impl Scheduler {
         let mut void = Vec::new();
         for (moved, outcome) in moves.iter().zip(admitted) {
             let planned = &mut self.planned[moved.index];
-            let ran = match outcome {
+            let ran = match *outcome {
                 Admitted::Done(run) => run.is_some(),
-                Admitted::Last(_) => true,
+                Admitted::Counted { runs, .. } => {
+                    planned.runs = runs;
+                    planned.ended = planned.schedule.schedule.bounds.max_runs.is_some_and(|max| runs >= max);
+                    true
+                }
                 Admitted::Void => {
                     void.push(moved.index);
                     continue;
@@ -375,12 +403,12 @@ impl Scheduler {
                 self.core.metrics.lateness.record(Duration::try_from(late).unwrap_or_default());
             }
             planned.watermark_ms = moved.watermark_ms;
-            planned.ended |= matches!(outcome, Admitted::Last(_));
             planned.next_ms = moved.next_ms.filter(|_| !planned.ended);
             if let (Some(Event::RunEnd(_)), false) = (planned.schedule.calendar.event(), planned.ended) {
-                self.waiting.push(moved.index);
+                self.wait(moved.index);
+            } else {
+                self.push(moved.index);
             }
-            self.push(moved.index);
         }
         self.reread(&void).await
     }
@@ -398,7 +426,8 @@ impl Scheduler {
                     planned.watermark_ms = watermark_ms;
                     planned.next_ms = planned.calendar_instant();
                     if planned.schedule.calendar.event().is_some() {
-                        self.waiting.push(index);
+                        self.wait(index);
+                        continue;
                     }
                 }
                 // It is over.

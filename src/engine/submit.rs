@@ -168,17 +168,28 @@ pub fn pass(
     let choices = due.decisions.into_iter().map(choose).collect();
     let all_not_run = (!agent.valid).then_some(NotRun::ConfigError);
     let max_runs = entry.schedule.bounds.max_runs;
-    let pass = Admission {
+    let of_schedule = admission(core, agent, entry, choices, now_ms);
+    (Admission { from_ms, to_ms, all_not_run, max_runs, ..of_schedule }, next_ms)
+}
+
+/// An admission of these choices that moves no watermark and counts no runs.
+pub(super) fn admission(
+    core: &Core,
+    agent: &Arc<Entry>,
+    entry: &ScheduleEntry,
+    choices: Vec<Choice>,
+    now_ms: i64,
+) -> Admission {
+    Admission {
         schedule: entry.number,
         agent: agent.number,
-        from_ms,
-        to_ms,
+        from_ms: 0,
+        to_ms: 0,
         choices,
-        all_not_run,
-        max_runs,
+        all_not_run: None,
+        max_runs: None,
         tell: core.tell_lost(agent, entry, now_ms),
-    };
-    (pass, next_ms)
+    }
 }
 
 /// What a decision asks of the store.
@@ -196,9 +207,11 @@ pub(super) fn choice(
             let input = schedule.overrides.input.as_ref();
             let asked = Asked { trigger, window: Some(window), user: None, input };
             let of = (agent.number, agent.definition);
+            let starts_ms = starts(agent, entry, window.end_ms).max(now_ms);
             let run = NewRun {
                 max_concurrent: schedule.max_concurrent,
-                start_deadline_ms: start_deadline(schedule, trigger, now_ms, next_ms),
+                start_deadline_ms: start_deadline(schedule, trigger, starts_ms, next_ms),
+                not_before_ms: (starts_ms > now_ms).then_some(starts_ms),
                 ..core.new_run(&agent.agent, of, overlap(schedule, trigger), &asked, now_ms)
             };
             Choice::Run(Box::new(SlotRun { run, trigger, window }))
@@ -212,6 +225,20 @@ pub(super) fn choice(
             into_pass: None,
         },
     }
+}
+
+/// When the run of a slot may start: at its nominal instant, or later by jitter and spread.
+///
+/// The slot is admitted at its nominal instant all the same and only its run waits: so it is on disk
+/// before the delay begins, pause and overlap are decided when the slot is due, and its lateness is
+/// that of the daemon and not of the wanted delay.
+pub(super) fn starts(agent: &Entry, entry: &ScheduleEntry, nominal_ms: i64) -> i64 {
+    let schedule = entry.schedule.as_ref();
+    if schedule.jitter.is_none() && schedule.spread.is_none() {
+        return nominal_ms;
+    }
+    let next_ms = entry.calendar.next_after(nominal_ms);
+    nominal_ms.saturating_add(plan::start_delay_ms(agent.agent.id.as_str(), schedule, nominal_ms, next_ms))
 }
 
 /// Catch-ups of `catch_up: all` wait for each other: under another policy the first would displace
@@ -239,9 +266,14 @@ pub fn coalesced_into(nominal_ms: i64, pass: usize) -> Choice {
 
 /// Until when a slot's run may wait: its own setting, else until the next slot under `skip` and
 /// `allow`; under the other policies, and as a catch-up, it waits as long as it takes.
-fn start_deadline(schedule: &Schedule, trigger: Trigger, now_ms: i64, next_ms: Option<i64>) -> Option<i64> {
+fn start_deadline(
+    schedule: &Schedule,
+    trigger: Trigger,
+    starts_ms: i64,
+    next_ms: Option<i64>,
+) -> Option<i64> {
     if let Some(deadline) = schedule.start_deadline {
-        return Some(now_ms.saturating_add(crate::time::millis(deadline)));
+        return Some(starts_ms.saturating_add(crate::time::millis(deadline)));
     }
     let bounded = matches!(schedule.overlap, Overlap::Skip | Overlap::Allow);
     next_ms.filter(|_| bounded && trigger != Trigger::CatchUp)

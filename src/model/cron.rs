@@ -26,6 +26,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use count::Days;
+pub use dst::ClockNote;
 
 /// Why a text is not a cron pattern. The display is a sentence for whoever wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,7 @@ mod schedule;
 mod slot;
 
 pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
-pub use cron::{Cron, CronError, CronPool};
+pub use cron::{ClockNote, Cron, CronError, CronPool};
 pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, SeededSkill, Usage};
 pub use failure::{Failure, FailureCode};

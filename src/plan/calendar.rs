@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::{Error, Exclusions};
-use crate::model::{Bounds, Cron, Dst, Schedule, Timing};
+use crate::model::{Bounds, ClockNote, Cron, Dst, Schedule, Timing};
 use crate::time::{from_ms, millis, zone};
 
 /// The nominal instants of one timing. A clone shares the pattern, the zone and the exclusions.
@@ -102,6 +102,15 @@ impl Calendar {
     pub fn bounded(&self, at_ms: i64) -> Option<i64> {
         let Some(limits) = &self.limits else { return Some(at_ms) };
         Some(at_ms.max(limits.start_ms)).filter(|at| *at < limits.end_ms)
+    }
+
+    /// What a clock change does to the fire of `at_ms`, where one does.
+    #[must_use]
+    pub fn clock_note(&self, at_ms: i64) -> Option<ClockNote> {
+        let (Kind::Cron { cron, tz } | Kind::CronBy { cron, tz, .. }) = &self.kind else {
+            return None;
+        };
+        cron.clock_note(from_ms(at_ms), tz)
     }
 
     /// The stretches in which it is not due, where there are any.

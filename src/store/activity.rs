@@ -1,5 +1,7 @@
-//! What schedules that follow runs need to know of an agent: when its newest run ended, and whether
-//! one is under way.
+//! What the plan needs to know of agents: when the newest run ended, whether one is under way, and who
+//! is paused.
+
+use std::collections::HashSet;
 
 use rusqlite::OptionalExtension as _;
 
@@ -15,6 +17,18 @@ pub struct Activity {
 }
 
 impl Store {
+    /// Numbers of the agents that are paused.
+    pub async fn paused_agents(&self) -> Result<HashSet<i64>, Error> {
+        self.readers
+            .read(|db| {
+                let mut statement =
+                    db.prepare_cached("SELECT number FROM agents WHERE paused_at IS NOT NULL")?;
+                let numbers = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                Ok(numbers)
+            })
+            .await
+    }
+
     /// The activity of agents by number, in their order.
     pub async fn activity(&self, agents: Vec<i64>) -> Result<Vec<Activity>, Error> {
         self.readers

@@ -147,8 +147,14 @@ pub struct Admission {
 pub enum Admitted {
     /// It was written; the number of its run, where it made one.
     Done(Option<i64>),
-    /// As `Done`, and it was the last run of the schedule: later slots of the pass do not exist.
-    Last(i64),
+    /// As `Done`, of a schedule that counts its runs: it made at least one, and they are so many now.
+    /// Where these are all, later slots of the pass do not exist.
+    Counted {
+        /// The number of its last run.
+        run: i64,
+        /// Runs of the schedule.
+        runs: u32,
+    },
     /// The watermark was no longer where the pass began; nothing was written.
     Void,
 }
@@ -266,7 +272,7 @@ pub(super) fn decide(
     let forced = pass.all_not_run.or(gate.closed);
     // The run first: coalesced slots name it.
     let mut own_run = None;
-    let mut last_ms = None;
+    let (mut last_ms, mut counted) = (None, None);
     for choice in &pass.choices {
         if let Choice::Run(slot) = choice {
             // Behind a probe the breaker is open again.
@@ -276,9 +282,13 @@ pub(super) fn decide(
                 gate.closed = Some(NotRun::Breaker);
                 breaker::probe(db, pass.agent)?;
             }
-            if own_run.is_some() && is_last_run(db, pass)? {
-                last_ms = Some(slot.window.end_ms);
-                break;
+            if let (Some(run), Some(max)) = (own_run, pass.max_runs) {
+                let runs = count_run(db, pass.schedule)?;
+                counted = Some(Admitted::Counted { run, runs });
+                if runs >= max {
+                    last_ms = Some(slot.window.end_ms);
+                    break;
+                }
             }
         }
     }
@@ -288,7 +298,7 @@ pub(super) fn decide(
             let other = into_pass.and_then(|index| done.each.get(index));
             let into = match other {
                 Some(Admitted::Done(run)) => *run,
-                Some(Admitted::Last(run)) => Some(*run),
+                Some(Admitted::Counted { run, .. }) => Some(*run),
                 _ if *into_own_run => own_run,
                 _ => None,
             };
@@ -301,21 +311,14 @@ pub(super) fn decide(
     if forced.is_none() {
         tell_missed(db, pass, now_ms)?;
     }
-    done.each.push(match (last_ms, own_run) {
-        (Some(_), Some(run)) => Admitted::Last(run),
-        _ => Admitted::Done(own_run),
-    });
+    done.each.push(counted.unwrap_or(Admitted::Done(own_run)));
     Ok(())
 }
 
-/// Counts a run of a schedule that says how many it has; whether this was the last one.
-fn is_last_run(db: &Connection, pass: &Admission) -> Result<bool, Error> {
-    let Some(max_runs) = pass.max_runs else {
-        return Ok(false);
-    };
+/// Counts a run of a schedule that says how many it has.
+fn count_run(db: &Connection, schedule: i64) -> Result<u32, Error> {
     let sql = "UPDATE schedules SET runs = runs + 1 WHERE number = ?1 RETURNING runs";
-    let runs: u32 = db.prepare_cached(sql)?.query_row([pass.schedule], |row| row.get(0))?;
-    Ok(runs >= max_runs)
+    Ok(db.prepare_cached(sql)?.query_row([schedule], |row| row.get(0))?)
 }
 
 /// What a pass finds lost is told of as one stretch.

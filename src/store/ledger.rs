@@ -41,6 +41,8 @@ pub struct SlotRow {
     pub run: Option<RunId>,
     /// Admission minus nominal instant of its own run, ms.
     pub lateness_ms: Option<i64>,
+    /// When it was decided, Unix ms.
+    pub decided_at_ms: i64,
 }
 
 impl Store {
@@ -50,9 +52,38 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The rows of an agent's schedules, those that have ended too, that touch `[from_ms, to_ms)`;
+    /// newest first, the newest few of each schedule.
+    pub async fn slots_within(&self, agent: i64, from_ms: i64, to_ms: i64) -> Result<Vec<SlotRow>, Error> {
+        self.readers.read(move |db| within(db, agent, from_ms, to_ms)).await
+    }
+}
+
+/// Rows of each schedule that [`Store::slots_within`] reads.
+const WITHIN_MAX: usize = 20;
+
+fn within(db: &Connection, agent: i64, from_ms: i64, to_ms: i64) -> Result<Vec<SlotRow>, Error> {
+    let mut statement = db.prepare_cached("SELECT number FROM schedules WHERE agent = ?1")?;
+    let numbers = statement.query_map([agent], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    // Rows never overlap, so the newest ones before the end are the only ones that can reach into it.
+    let sql = format!(
+        "{SELECT} {JOINED}
+         WHERE s.schedule = ?5 AND s.nominal < ?1 AND s.nominal > ?2 AND s.nominal >= ?3
+         ORDER BY s.nominal DESC LIMIT ?4"
+    );
+    let filter = SlotFilter { before: Some((to_ms, i64::MIN)), limit: WITHIN_MAX, ..SlotFilter::default() };
+    let mut rows = Vec::new();
+    for number in numbers {
+        rows.extend(page(db, &sql, &filter, Some(number))?.into_iter().filter(|row| row.until_ms >= from_ms));
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse((row.nominal_ms, row.schedule_number)));
+    Ok(rows)
+}
+
 /// Each statement reads along one index and stops at the page's end.
 const SELECT: &str = "SELECT a.id AS agent, s.schedule, c.id AS schedule_id, s.nominal, s.until, s.count,
-       s.outcome, s.reason, r.id AS run_id, r.lateness_ms
+       s.outcome, s.reason, r.id AS run_id, r.lateness_ms, s.decided_at
     FROM slots s";
 const JOINED: &str = "JOIN schedules c ON c.number = s.schedule
     JOIN agents a ON a.number = c.agent
@@ -117,5 +148,6 @@ fn row(row: &rusqlite::Row<'_>) -> Result<SlotRow, rusqlite::Error> {
         reason: if ran { None } else { Some(word(row, "reason")?) },
         run: row.get::<_, Option<Vec<u8>>>(8)?.and_then(|b| RunId::from_slice(&b)),
         lateness_ms: if ran { row.get(9)? } else { None },
+        decided_at_ms: row.get(10)?,
     })
 }

@@ -251,7 +251,12 @@ fn schedules_of_one_instant_are_one_run_only_where_they_ask_for_the_same() {
     let mut reasons: Vec<_> = rows.iter().map(|s| s.reason).collect();
     reasons.sort_by_key(Option::is_some);
     assert_eq!(reasons, [None, None, Some(NotRun::Coalesced)]);
-    ended(&daemon, 2);
+    let log =
+        |e: &Event| std::fs::read_to_string(daemon.home.run_file(&e.id, "attempts/1/stdout.log")).unwrap();
+    let mut inputs: Vec<String> =
+        ended(&daemon, 2).iter().map(|e| log(e).split_whitespace().collect()).collect();
+    inputs.sort();
+    assert_eq!(inputs, ["{\"n\":1}", "{\"n\":2}"]);
 }
 
 #[test]
@@ -288,4 +293,79 @@ fn a_hashed_pattern_is_stable_and_differs_between_agents() {
     assert!(different.len() > 3, "{before:?}");
     daemon.restart();
     assert_eq!(texts(&daemon), before);
+}
+
+#[test]
+fn a_jittered_slot_is_admitted_at_its_instant_and_starts_later() {
+    let home = Home::new();
+    home.agent("a", "true", "schedules: [ { cron: '0 * * * *', jitter: 30m, catch_up: none } ]\n");
+    let mut daemon = TestDaemon::start(home);
+    daemon.advance(HOUR);
+    let slot = ledger(&daemon, 1).remove(0);
+    assert_eq!((slot.reason, slot.lateness_ms), (None, Some(0)));
+    let range = matins::engine::forecast::Range {
+        agent: None,
+        from_ms: START_MS,
+        to_ms: START_MS + 3 * 3_600_000,
+        after: None,
+        limit: 10,
+    };
+    let next = daemon.block_on(daemon.core().forecast(&range)).unwrap().remove(0);
+    assert_eq!(next.coming.at_ms, minutes(120));
+    let calendar = &daemon.core().catalog.get(&"a".parse().unwrap()).unwrap().schedules[0];
+    let delay =
+        matins::plan::start_delay_ms("a", &calendar.schedule, minutes(60), Some(minutes(120))).unsigned_abs();
+    assert!(delay > 0 && delay < 30 * 60_000, "{delay}");
+    assert_eq!(daemon.events()[0].status, RunState::Pending);
+    let why = daemon.block_on(daemon.core().why(&"a".parse().unwrap(), None)).unwrap().sentences.join("\n");
+    assert!(why.contains("`jitter` and `spread` let it start in"), "{why}");
+    // It outlives a restart, and starts when its time has come.
+    daemon.restart();
+    daemon.advance(Duration::from_millis(delay - 1));
+    assert_eq!(daemon.events()[0].status, RunState::Pending);
+    daemon.advance(Duration::from_millis(1));
+    let events = ended(&daemon, 1);
+    let started: jiff::Timestamp = events[0].started_at.as_ref().unwrap().parse().unwrap();
+    assert!(started.as_millisecond() >= minutes(60) + i64::try_from(delay).unwrap());
+}
+
+/// A daemon whose agent was paused for slots at 10:00 to 13:00; it is 13:10.
+fn paused(catch_up: &str) -> TestDaemon {
+    let home = Home::new();
+    let schedule = format!("{{ cron: '0 * * * *', catch_up: {catch_up}, catch_up_window: 150m }}");
+    home.agent("a", "true", &format!("schedules: [ {schedule} ]\n"));
+    let daemon = TestDaemon::start(home);
+    daemon.block_on(daemon.core().pause(&"a".parse().unwrap(), "ann", None)).unwrap();
+    for hour in 1..=4 {
+        daemon.advance(HOUR);
+        ledger(&daemon, hour);
+    }
+    daemon.advance(10 * MINUTE);
+    daemon
+}
+
+fn resume(daemon: &TestDaemon) -> Vec<Option<NotRun>> {
+    daemon.block_on(daemon.core().resume(&"a".parse().unwrap(), "ann", true)).unwrap();
+    daemon.settle();
+    ledger(daemon, 4).iter().map(|s| s.reason).collect()
+}
+
+#[test]
+fn a_resume_with_catch_up_replays_what_the_pause_left_out() {
+    let pause = Some(NotRun::Paused);
+    let daemon = paused("latest");
+    assert_eq!(resume(&daemon), [pause, Some(NotRun::Coalesced), Some(NotRun::Coalesced), None]);
+    let events = ended(&daemon, 1);
+    assert_eq!((events[0].trigger, events[0].status), (Trigger::CatchUp, RunState::Completed));
+    // Asking again replays nothing.
+    resume(&daemon);
+    ended(&daemon, 1);
+    drop(daemon);
+    let daemon = paused("all");
+    assert_eq!(resume(&daemon), [pause, None, None, None]);
+    ended(&daemon, 3);
+    drop(daemon);
+    let daemon = paused("none");
+    assert_eq!(resume(&daemon), [pause; 4]);
+    assert!(daemon.events().is_empty());
 }

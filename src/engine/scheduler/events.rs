@@ -34,7 +34,7 @@ impl Scheduler {
         let planned = &self.planned[index];
         match event {
             Event::RunEnd(_) => {
-                self.waiting.push(index);
+                self.wait(index);
                 None
             }
             // Not at or before what is decided, as after a clock that was set back: it is waited out.
@@ -48,13 +48,11 @@ impl Scheduler {
     /// Of what has come due, keeps what needs no second look; the rest waits for it.
     pub(super) fn set_aside(&mut self, due: &mut Vec<usize>) {
         due.retain(|&index| {
-            let planned = &mut self.planned[index];
-            if !matches!(planned.schedule.calendar.event(), Some(Event::RunEnd(_))) {
-                return true;
+            let follows = matches!(self.planned[index].schedule.calendar.event(), Some(Event::RunEnd(_)));
+            if follows {
+                self.wait(index);
             }
-            planned.next_ms = None;
-            self.waiting.push(index);
-            false
+            !follows
         });
     }
 

@@ -7,6 +7,7 @@
 //! Patterns that follow real time have no fixed times: no rule changes them.
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use super::count::{Change, changes};
@@ -14,7 +15,51 @@ use super::zoned::{SECOND, floor};
 use super::{Cron, Pattern};
 use crate::model::{Dst, DstGap, DstOverlap};
 
+/// What a clock change does to one fire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockNote {
+    /// The time written is skipped; this is the end of the gap between these wall-clock times.
+    Gap(DateTime, DateTime),
+    /// This wall-clock time comes twice on this day; this is the first time.
+    First(DateTime),
+    /// This is the second time.
+    Second(DateTime),
+}
+
+impl std::fmt::Display for ClockNote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let clock = |wall: &DateTime| wall.strftime("%H:%M").to_string();
+        match self {
+            Self::Gap(old, new) => {
+                let (old, new) = (clock(old), clock(new));
+                write!(f, "the clock goes from {old} to {new}, which skips the time written")
+            }
+            Self::First(wall) => write!(f, "{} comes twice on this day; this is the first time", clock(wall)),
+            Self::Second(wall) => {
+                write!(f, "{} comes twice on this day; this is the second time", clock(wall))
+            }
+        }
+    }
+}
+
 impl Cron {
+    /// What a clock change does to the fire at `at`, where one does.
+    #[must_use]
+    pub fn clock_note(&self, at: Timestamp, tz: &TimeZone) -> Option<ClockNote> {
+        if self.0.fixed && self.0.only_gap_end(at, tz) {
+            let before = tz.to_offset(at.checked_sub(SECOND).ok()?);
+            return Some(ClockNote::Gap(before.to_datetime(at), tz.to_datetime(at)));
+        }
+        let wall = tz.to_datetime(at);
+        match tz.to_ambiguous_timestamp(wall).offset() {
+            AmbiguousOffset::Fold { before, .. } if tz.to_offset(at) == before => {
+                Some(ClockNote::First(wall))
+            }
+            AmbiguousOffset::Fold { .. } => Some(ClockNote::Second(wall)),
+            _ => None,
+        }
+    }
+
     /// Whether `dst` changes anything for this pattern.
     #[must_use]
     pub fn heeds(&self, dst: Dst) -> bool {
@@ -91,7 +136,7 @@ impl Pattern {
         old.seconds() < new.seconds() && !self.matches_wall(new.to_datetime(at))
     }
 
-    fn matches_wall(&self, wall: jiff::civil::DateTime) -> bool {
+    fn matches_wall(&self, wall: DateTime) -> bool {
         self.parsed.is_time_matching(&wall).unwrap_or(false)
     }
 

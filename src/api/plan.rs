@@ -1,0 +1,84 @@
+//! What comes next, and why something did or did not run.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::cursor::{Kind, limit, page};
+use super::extract::Params;
+use super::wire::{PlanView, WhyView};
+use super::{Answer, ApiError, App, Listed, Page, ROWS_DEFAULT, data, events};
+use crate::engine::forecast::{Outlook, ROWS_MAX, Range};
+use crate::engine::why::WhyError;
+use crate::ids::AgentId;
+
+/// How far a plan reaches where its end is not given, ms.
+const REACH_MS: i64 = 7 * 86_400_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanQuery {
+    from: Option<String>,
+    to: Option<String>,
+    limit: Option<usize>,
+    next_token: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WhyQuery {
+    time: Option<String>,
+}
+
+/// Future slots of every agent, soonest first.
+pub async fn all(State(app): State<App>, Params(query): Params<PlanQuery>) -> Listed<PlanView> {
+    Ok(Json(planned(&app, &query, None).await?))
+}
+
+/// Future slots of one agent, soonest first.
+pub async fn of_agent(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Params(query): Params<PlanQuery>,
+) -> Listed<PlanView> {
+    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let page = planned(&app, &query, Some(agent.clone())).await?;
+    if page.data.is_empty() {
+        events::known(&app, agent).await?;
+    }
+    Ok(Json(page))
+}
+
+async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result<Page<PlanView>, ApiError> {
+    let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
+    let after = query.next_token.as_deref().map(|t| Kind::Plan.decode_pair(t)).transpose()?;
+    let from_ms = instant("from", query.from.as_deref())?.unwrap_or_else(|| app.core.clock.now_ms());
+    let to_ms = instant("to", query.to.as_deref())?.unwrap_or_else(|| from_ms.saturating_add(REACH_MS));
+    let range = Range { agent, from_ms, to_ms, after, limit: limit + 1 };
+    let rows = app.core.forecast(&range).await?;
+    let key = |row: &Outlook| Kind::Plan.encode(&format!("{}:{}", row.coming.at_ms, row.number));
+    Ok(page(rows, limit, key, Into::into))
+}
+
+fn instant(name: &str, text: Option<&str>) -> Result<Option<i64>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    let at = text.parse::<Timestamp>();
+    let at = at.map_err(|_| ApiError::parameter(name, &format!("{text:?} is not an RFC 3339 time")))?;
+    Ok(Some(at.as_millisecond()))
+}
+
+/// One explanation.
+pub async fn why(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Params(query): Params<WhyQuery>,
+) -> Answer<WhyView> {
+    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let why = app.core.why(&agent, query.time.as_deref()).await.map_err(|e| match e {
+        WhyError::UnknownAgent(id) => ApiError::no_agent(id.as_str()),
+        WhyError::Time(sentence) => ApiError::parameter("time", &sentence),
+        WhyError::Store(e) => e.into(),
+    })?;
+    Ok(data(WhyView::of(&agent, why)))
+}
