@@ -6,9 +6,12 @@
 //! command ends with an exit code and, where it failed, a [`Failure`] with a hint.
 
 pub mod args;
+mod backup;
 mod check;
 mod client;
+mod crontab;
 pub mod failure;
+mod import;
 mod lists;
 mod logs;
 mod manual;
@@ -25,10 +28,10 @@ mod sweep;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::config::Env;
-use args::{Cli, Command, Global, NotifyCommand};
+use args::{Cli, Command, Global, ImportCommand, NotifyCommand};
 use client::Client;
 use failure::Failure;
 use output::Output;
@@ -58,6 +61,11 @@ pub fn main() -> ExitCode {
         Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
         Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
+        Command::Restore { file } => backup::restore(&file, &cli.global, &env),
+        Command::Import { command: ImportCommand::Crontab { file, to, system } } => {
+            import::crontab(&import::Import { file, to, system }, cli.global.json, &env)
+        }
+        Command::Completions { shell } => completions(shell),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
@@ -78,6 +86,9 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
     let done = runtime.block_on(async {
+        if let Command::Backup { file } = &command {
+            return backup::backup(file, global, env).await;
+        }
         let client = Client::connect(global, env).await?;
         dispatch(command, &Session { client, out: Output::of_process(global.json) }).await
     });
@@ -93,6 +104,10 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
+        | Command::Backup { .. }
+        | Command::Restore { .. }
+        | Command::Import { .. }
+        | Command::Completions { .. }
         | Command::Manual { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
@@ -107,6 +122,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
+        Command::Metrics => metrics(session).await,
         Command::Reload => reload::reload(session).await,
         Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
@@ -114,4 +130,18 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
         Command::Notify { command: NotifyCommand::Test { target } } => notify::test(session, target).await,
     }
+}
+
+/// `matins completions`.
+fn completions(shell: clap_complete::Shell) -> Done {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "matins", &mut script);
+    Output::of_process(false).print(&String::from_utf8_lossy(&script)).map(|()| 0)
+}
+
+/// `matins metrics`.
+async fn metrics(session: &Session) -> Done {
+    let answer = session.client.stream(&["metrics"], &[]).await?;
+    let text = answer.text().await.map_err(anyhow::Error::from)?;
+    session.out.print(&text).map(|()| 0)
 }

@@ -10,7 +10,9 @@
 //! handed on from life to life is the same in both cases: the socket and the lock.
 
 pub mod activation;
+pub mod backup;
 mod guard;
+pub mod housekeeping;
 pub mod listen;
 pub mod logging;
 pub mod notify;
@@ -160,6 +162,7 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     guard::watch_store(&core);
     guard::watch_lock(&core, &daemon.lock);
     watch::start(&core, seen);
+    housekeeping::start(&core);
     notify::watch(&core);
     watchdog::watch(&core);
     reexec::watch(&core, invocation);

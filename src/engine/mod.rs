@@ -23,6 +23,7 @@ mod monitor;
 mod overdue;
 pub mod pulse;
 pub mod reload;
+pub mod retention;
 mod retry;
 mod run;
 mod scheduler;

@@ -298,6 +298,7 @@ fn admit_slot(
     let sql = "INSERT INTO slots (schedule, nominal, until, count, outcome, run, decided_at)
                VALUES (?1, ?2, ?2, 1, 'run', ?3, ?4)";
     db.prepare_cached(sql)?.execute(params![schedule, nominal_ms, run, now_ms])?;
+    super::tally::slots(None, 1);
     Ok(Some(run))
 }
 
@@ -328,6 +329,7 @@ fn insert_not_run(
         evidence,
         now_ms
     ])?;
+    super::tally::slots(Some(reason), stretch.count);
     Ok(())
 }
 

@@ -15,6 +15,7 @@
 mod activity;
 mod admit;
 mod attempts;
+mod backup;
 mod checkpoint;
 mod definitions;
 mod endpoints;
@@ -27,9 +28,11 @@ mod outbox;
 mod overdue;
 mod previous;
 mod reader;
+mod retention;
 mod run;
 mod sessions;
 mod settle;
+mod tally;
 mod writer;
 
 #[cfg(test)]
@@ -43,6 +46,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use activity::Activity;
 pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
+pub use backup::{backup, check_backup, restore, settle as settle_backup};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
@@ -54,6 +58,7 @@ pub use outbox::{
 };
 pub use overdue::LastSuccess;
 pub use reader::READERS;
+pub use retention::{EndedRun, Garbage, KEY_AGE_MS, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Claim, Claimed, Finish};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};

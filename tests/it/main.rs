@@ -5,13 +5,17 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 mod attempts;
+mod backup;
 mod blackbox;
+mod disk;
 mod examples;
 mod gate;
+mod import;
 mod launcher;
 mod mistakes;
 mod notify;
 mod reload;
+mod retention;
 mod runs;
 mod schedules;
 mod support;
