@@ -121,7 +121,7 @@ fn backups_come_by_their_pattern_and_the_oldest_go() {
     home.settings("housekeeping: { backup: \"0 3 * * *\", keep_backups: 2 }\n");
     let mut daemon = TestDaemon::start(home);
     let mut backups = Backups::new(daemon.core().clock.now_ms());
-    let mut look = |daemon: &TestDaemon, backups: &mut Backups| daemon.block_on(backups.look(daemon.core()));
+    let look = |daemon: &TestDaemon, backups: &mut Backups| daemon.block_on(backups.look(daemon.core()));
     assert_eq!(look(&daemon, &mut backups), None, "nothing is due at the start");
     let mut made = Vec::new();
     for _ in 0..3 {

@@ -17,6 +17,7 @@ use super::support::{Binary, Home, eventually_sync};
 const INSIDE: &str = "MATINS_TEST_MOUNTS";
 
 /// Whether this process may mount what it likes; else the test `name` was carried out in one that may.
+#[expect(clippy::print_stdout, reason = "a test that is left out says why")]
 fn may_mount(name: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
