@@ -283,6 +283,9 @@ fn free_id(command: &str, taken: &dyn Fn(&str) -> bool) -> String {
     let mut stage = false;
     let mut found = None;
     for word in words {
+        if stage && word.starts_with('-') {
+            continue;
+        }
         if STAGE.contains(&word) {
             stage = matches!(word, "cd" | "test" | "[" | "-x");
         } else if stage || word == "]" {
