@@ -23,10 +23,10 @@ CREATE TABLE runs (
     trigger        TEXT    NOT NULL CHECK (trigger IN ('schedule', 'catch_up', 'manual')),
     state          TEXT    NOT NULL CHECK (state IN ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED')),
     overlap        TEXT    NOT NULL CHECK (overlap IN ('skip', 'queue_one', 'queue', 'cancel_previous', 'replace', 'allow')),
-    max_concurrent INTEGER CHECK (max_concurrent >= 1),
+    max_concurrent INTEGER CHECK (max_concurrent >= 1),   -- runs under way at once; NULL: unbounded
     concurrency    TEXT,                           -- the rendered concurrency key; NULL: the agent
     pool           TEXT,
-    priority       INTEGER NOT NULL DEFAULT 1 CHECK (priority BETWEEN 0 AND 2),   -- 0 first
+    priority       INTEGER NOT NULL DEFAULT 1 CHECK (priority BETWEEN 0 AND 3),   -- 0 first; 3: catch-ups
     user           TEXT,                           -- who triggered it
     session        TEXT,                           -- NULL: the run's own
     execution_key  TEXT,                           -- the variant that it is of
@@ -39,6 +39,7 @@ CREATE TABLE runs (
     lateness_ms    INTEGER,
     start_deadline INTEGER,
     not_before     INTEGER,                        -- jitter, or the wait before the next attempt
+    parked         INTEGER NOT NULL DEFAULT 0 CHECK (parked IN (0, 1)),   -- 1: not_before is to come, no claim looks at it
     -- the claim: an epoch grows with every claim and guards every later write
     epoch          INTEGER NOT NULL DEFAULT 0 CHECK (epoch >= 0),
     claimed_at     INTEGER,
@@ -52,6 +53,7 @@ CREATE TABLE runs (
     -- a cancel that was asked for
     cancel_by      TEXT,
     cancel_at      INTEGER,
+    displaced_by   INTEGER,                        -- the newer run that took its place in the queue
     -- the end
     failure_code   TEXT,
     explanation    TEXT,
@@ -82,7 +84,9 @@ INSERT INTO runs (number, id, agent, definition, trigger, state, overlap, max_co
                   schedule, nominal, window_start, window_slots, lateness_ms, start_deadline, epoch, claimed_at,
                   attempt, boot_id, pid, start_ticks, pidfd_inode, cancel_by, cancel_at, failure_code, explanation,
                   final_model, steps, exit_code, signal, created_at, started_at, completed_at, updated_at)
-SELECT number, id, agent, definition, trigger, state, overlap, max_concurrent, priority, user, session,
+SELECT number, id, agent, definition, trigger, state, overlap,
+       coalesce(max_concurrent, CASE overlap WHEN 'allow' THEN NULL ELSE 1 END),
+       CASE trigger WHEN 'catch_up' THEN 3 ELSE priority END, user, session,
        schedule, nominal, window_start, window_slots, lateness_ms, start_deadline, epoch, claimed_at,
        attempt, boot_id, pid, start_ticks, pidfd_inode, cancel_by, cancel_at, failure_code, explanation,
        final_model, steps, exit_code, signal, created_at, started_at, completed_at, updated_at
@@ -91,11 +95,13 @@ DROP TABLE runs_before;
 
 CREATE INDEX runs_of_agent ON runs (agent, number);
 CREATE INDEX runs_active ON runs (agent, claimed_at) WHERE completed_at IS NULL;
-CREATE INDEX runs_queue ON runs (priority, number) WHERE completed_at IS NULL AND claimed_at IS NULL;
+-- Everything by which a claim passes a run over, so that it reads the rows of those only that it takes.
+CREATE INDEX runs_queue ON runs (priority, number, agent, max_concurrent, concurrency, pool, created_at, not_before)
+    WHERE completed_at IS NULL AND claimed_at IS NULL AND parked = 0;
+CREATE INDEX runs_parked ON runs (not_before) WHERE completed_at IS NULL AND claimed_at IS NULL AND parked = 1;
 CREATE INDEX runs_ended ON runs (state, number) WHERE completed_at IS NOT NULL;
 -- Only what is under way and asks for one has a place in these.
-CREATE INDEX runs_by_key ON runs (concurrency) WHERE completed_at IS NULL AND concurrency IS NOT NULL;
-CREATE INDEX runs_waiting ON runs (not_before) WHERE completed_at IS NULL AND claimed_at IS NULL AND not_before IS NOT NULL;
+CREATE INDEX runs_by_key ON runs (concurrency, claimed_at) WHERE completed_at IS NULL AND concurrency IS NOT NULL;
 CREATE INDEX runs_by_pool ON runs (pool) WHERE completed_at IS NULL AND claimed_at IS NOT NULL AND pool IS NOT NULL;
 
 UPDATE agents SET

@@ -9,6 +9,7 @@ use super::extract::Params;
 use super::wire::AgentView;
 use super::{AGENTS_DEFAULT, Answer, ApiError, App, Listed, ROWS_MAX, data};
 use crate::engine::Entry;
+use crate::ids::AgentId;
 use crate::store::AgentSummary;
 
 /// Future fires shown of each agent where none are asked for.
@@ -54,9 +55,18 @@ pub async fn get(
 ) -> Answer<AgentView> {
     let fires = fires(query.fires)?;
     let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    let summary = app.core.store.agent(agent).await?.ok_or_else(|| ApiError::no_agent(&id))?;
-    let (summary, entry) = with_entry(&app, summary);
-    Ok(data(AgentView::of(summary, entry.as_deref(), app.core.clock.now_ms(), fires)))
+    Ok(data(with_fires(&app, agent, fires).await?))
+}
+
+/// One agent as it is now, for calls that change it.
+pub(super) async fn one(app: &App, agent: AgentId) -> Result<AgentView, ApiError> {
+    with_fires(app, agent, FIRES_DEFAULT).await
+}
+
+async fn with_fires(app: &App, agent: AgentId, fires: usize) -> Result<AgentView, ApiError> {
+    let found = app.core.store.agent(agent.clone()).await?;
+    let (summary, entry) = with_entry(app, found.ok_or_else(|| ApiError::no_agent(agent.as_str()))?);
+    Ok(AgentView::of(summary, entry.as_deref(), app.core.clock.now_ms(), fires))
 }
 
 /// An agent as the store and, unless its file was never readable, the catalog have it.

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{NotReplaced, PingError, Refused};
+use crate::engine::{NotReplaced, PauseError, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
 
@@ -65,6 +65,13 @@ impl ApiError {
 
     fn retry(mut self) -> Self {
         self.retry_after_s = Some(RETRY_AFTER_S);
+        self
+    }
+
+    /// Says when the caller may come again, if ever.
+    fn retry_in(mut self, ms: Option<i64>) -> Self {
+        let seconds = |ms: i64| u32::try_from(ms / 1000 + 1).unwrap_or(u32::MAX);
+        self.retry_after_s = ms.map(seconds);
         self
     }
 
@@ -238,9 +245,30 @@ impl From<Refused> for ApiError {
             Refused::QueueFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry()
             }
+            Refused::Budget { in_ms, .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "budget", message).retry_in(in_ms)
+            }
+            Refused::KeyReused { run } => Self::new(StatusCode::CONFLICT, "idempotency_key_reused", message)
+                .detail(json!({ "eventId": run.to_string() })),
+            Refused::BadKey => Self::malformed(message),
+            Refused::NotEnded { run, state } => Self::new(StatusCode::CONFLICT, "not_ended", message)
+                .detail(json!({ "eventId": run, "status": state.as_str() })),
             Refused::Field { pointer, message } => Self::fields(vec![FieldError { pointer, message }]),
             Refused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
             Refused::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<PauseError> for ApiError {
+    fn from(error: PauseError) -> Self {
+        let message = error.to_string();
+        match error {
+            PauseError::UnknownAgent(id) => Self::no_agent(id.as_str()),
+            PauseError::LongReason(_) => {
+                Self::fields(vec![FieldError { pointer: "/reason".to_owned(), message }])
+            }
+            PauseError::Store(e) => e.into(),
         }
     }
 }
@@ -288,12 +316,17 @@ mod tests {
     async fn every_refusal_has_its_status_and_code() {
         let run = RunId::generate(0, &SeededEntropy::new(1));
         let agent: crate::ids::AgentId = "a".parse().unwrap();
+        let budget =
+            Refused::Budget { whose: "x".into(), runs: 3, free_at_ms: Some(9_000), in_ms: Some(5_000) };
         let field = Refused::Field { pointer: "/prompt".into(), message: "too long".into() };
         for (refused, status, code, retry) in [
             (Refused::UnknownAgent("x".into()), 404, "unknown_agent", false),
             (Refused::InvalidAgent(agent.clone()), 409, "invalid_agent", false),
             (Refused::Overlap { agent: agent.clone(), run }, 409, "overlap", false),
             (Refused::QueueFull { agent }, 429, "queue_full", true),
+            (budget, 429, "budget", true),
+            (Refused::KeyReused { run }, 409, "idempotency_key_reused", false),
+            (Refused::BadKey, 400, "malformed", false),
             (field, 422, "invalid_field", false),
             (Refused::Draining, 503, "draining", true),
             (Refused::Store(store::Error::Full), 503, "unavailable", true),

@@ -1,14 +1,15 @@
-//! Triggers: a run by hand, on the same path as a scheduled one.
+//! Triggers: a run by hand, on the same path as a scheduled one, and a run that is run again.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use serde_json::Value;
 
+use super::events::find;
 use super::extract::{Fields, duration_ms, text, texts, word};
 use super::wire::{Data, Executed};
 use super::{ApiError, App, Caller, data};
-use crate::engine::TriggerRequest;
+use crate::engine::{TriggerRequest, Triggered};
 use crate::model::{Overlap, Overrides};
 
 /// Admits a run; its PENDING row is on disk when this answers.
@@ -19,18 +20,42 @@ pub async fn execute(
     headers: HeaderMap,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
-    not_idempotent(&headers)?;
     let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
     let (overrides, overlap) = read(body)?;
     let user = caller.map(|Extension(caller)| caller.name.to_string());
-    let run = app.core.trigger(TriggerRequest { agent, overrides, overlap, user }).await?;
-    let executed = Executed {
-        message: "Execution started. Poll events for status.".to_owned(),
-        request_id: run.id.to_string(),
-        agent_id: id,
-        event_id: run.id.to_string(),
+    let key = idempotency_key(&headers)?;
+    let request = TriggerRequest { agent, overrides, overlap, user };
+    let run = app.core.trigger_once(request, key).await?;
+    Ok((StatusCode::ACCEPTED, data(executed(&run, id))))
+}
+
+/// Runs an ended run again.
+pub async fn retry(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    caller: Option<Extension<Caller>>,
+    body: Fields,
+) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
+    body.finish()?;
+    let (number, _) = find(&app, &name).await?;
+    let user = caller.map(|Extension(caller)| caller.name.to_string());
+    let run = app.core.retry(number, user).await?;
+    let agent = run.agent.to_string();
+    Ok((StatusCode::ACCEPTED, data(executed(&run, agent))))
+}
+
+fn executed(run: &Triggered, agent_id: String) -> Executed {
+    let message = if run.repeated {
+        "This key has been used for this request already. Poll events for its status."
+    } else {
+        "Execution started. Poll events for status."
     };
-    Ok((StatusCode::ACCEPTED, data(executed)))
+    Executed {
+        message: message.to_owned(),
+        request_id: run.id.to_string(),
+        agent_id,
+        event_id: run.id.to_string(),
+    }
 }
 
 fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
@@ -53,12 +78,10 @@ fn object(value: Value) -> Result<Value, String> {
     if value.is_object() { Ok(value) } else { Err("the input is a JSON object".to_owned()) }
 }
 
-/// A key that is ignored would run twice what its caller wants once.
-fn not_idempotent(headers: &HeaderMap) -> Result<(), ApiError> {
-    if headers.contains_key("idempotency-key") {
-        return Err(ApiError::malformed(
-            "the header Idempotency-Key is not available in this version; leave it out",
-        ));
-    }
-    Ok(())
+/// The caller's own name for this request.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key =
+        key.to_str().map_err(|_| ApiError::malformed("the header Idempotency-Key is not plain text"))?;
+    Ok(Some(key.trim().to_owned()))
 }

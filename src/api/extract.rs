@@ -180,6 +180,17 @@ pub fn text(value: Value) -> Result<String, String> {
     }
 }
 
+/// Reads true or false.
+///
+/// # Errors
+/// A sentence.
+pub fn flag(value: Value) -> Result<bool, String> {
+    match value {
+        Value::Bool(flag) => Ok(flag),
+        other => Err(format!("it is {}, true or false is wanted", kind(&other))),
+    }
+}
+
 /// Reads a list of texts.
 ///
 /// # Errors

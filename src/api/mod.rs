@@ -22,6 +22,7 @@ mod logfile;
 mod logs;
 mod metrics;
 mod observe;
+mod pause;
 mod reexec;
 mod reload;
 mod slots;
@@ -89,11 +90,14 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))
         .route("/v1/agents/{id}/execute", post(execute::execute))
+        .route("/v1/agents/{id}/pause", post(pause::pause))
+        .route("/v1/agents/{id}/resume", post(pause::resume))
         .route("/v1/agents/{id}/events", get(events::of_agent))
         .route("/v1/agents/{id}/slots", get(slots::of_agent))
         .route("/v1/events", get(events::list))
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
+        .route("/v1/events/{id}/retry", post(execute::retry))
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/slots", get(slots::list))

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::wire::{AgentCounts, DeliveryCounts, Lateness, RunCounts, StatusView, StoreCounts};
+use super::wire::{AgentCounts, DeliveryCounts, Lateness, PausedView, RunCounts, StatusView, StoreCounts};
 use super::{AlertingView, Answer, App, Data, data};
 use crate::engine::{Core, Refused};
 use crate::store::AgentSummary;
@@ -30,12 +30,13 @@ pub async fn readyz(State(app): State<App>) -> Answer<Value> {
 pub async fn status(State(app): State<App>) -> Answer<StatusView> {
     let core = app.core.as_ref();
     let [pending, running, waiting, exhausted] = core.store.gauges().await?;
-    let agents = count(&core.store.agents().await?);
+    let summaries = core.store.agents().await?;
+    let agents = count(&summaries);
     let runs = RunCounts { pending, running };
     let deliveries = DeliveryCounts { pending: waiting, exhausted };
     let alerting = AlertingView::of(core.alerting().await?, core.clock.now_ms());
     let status = view(core, app.started_ms, agents, runs, deliveries);
-    Ok(data(StatusView { alerting, ..status }))
+    Ok(data(StatusView { alerting, paused: paused(summaries), ..status }))
 }
 
 fn view(
@@ -55,6 +56,7 @@ fn view(
         state_dir: settings.state_dir.display().to_string(),
         settings_file: settings.file.display().to_string(),
         agents,
+        paused: Vec::new(),
         runs,
         max_running: settings.max_running,
         deliveries,
@@ -67,6 +69,18 @@ fn view(
         draining: core.tasks.stop().is_soft(),
         last_reload: core.reloads.last().map(|reload| (&*reload).into()),
     }
+}
+
+/// Paused agents that the status names.
+const PAUSED_MAX: usize = 100;
+
+fn paused(agents: Vec<AgentSummary>) -> Vec<PausedView> {
+    let view = |agent: AgentSummary| {
+        let pause = agent.pause?;
+        let at = rfc3339_ms(pause.since_ms);
+        Some(PausedView { agent_id: agent.id, at, by: pause.by, reason: pause.reason })
+    };
+    agents.into_iter().filter_map(view).take(PAUSED_MAX).collect()
 }
 
 fn lateness(core: &Core) -> Lateness {

@@ -76,6 +76,10 @@ pub struct AgentView {
     pub status: String,
     /// Why it is paused.
     pub pause_reason: Option<String>,
+    /// Since when it is paused.
+    pub paused_at: Option<String>,
+    /// Who paused it; `breaker` where its circuit breaker did.
+    pub paused_by: Option<String>,
     /// When it is due.
     pub schedules: Vec<ScheduleView>,
     /// When it fires next; empty while it does not fire.
@@ -101,13 +105,18 @@ impl AgentView {
             entry.filter(|_| summary.status == "ACTIVE").map(|e| crate::engine::next_fires(e, now_ms, fires));
         let fire = |(at, timezone)| FireView { at: rfc3339_ms(at), timezone };
         let agent = entry.map(|e| e.agent.as_ref());
+        let (paused_at, paused_by, pause_reason) = summary
+            .pause
+            .map_or((None, None, None), |p| (Some(rfc3339_ms(p.since_ms)), Some(p.by), p.reason));
         Self {
             name: agent.map_or_else(|| summary.id.clone(), |a| a.name.clone()),
             id: summary.id,
             number: summary.number,
             description: agent.and_then(|a| a.description.clone()),
             status: summary.status.to_owned(),
-            pause_reason: summary.pause_reason,
+            pause_reason,
+            paused_at,
+            paused_by,
             schedules: agent.map(|a| a.schedules.iter().map(Into::into).collect()).unwrap_or_default(),
             next_fires: next.unwrap_or_default().into_iter().map(fire).collect(),
             last_run: summary.last_run,
@@ -195,6 +204,8 @@ pub struct EventView {
     pub overrides: Overrides,
     /// Who asked for its end.
     pub cancel_requested_by: Option<String>,
+    /// The run that it repeats.
+    pub retry_of: Option<String>,
     /// Its tries, oldest first.
     pub attempts: Vec<AttemptView>,
     /// Why the logs of the last one are not whole.
@@ -230,6 +241,7 @@ impl EventView {
             event: detail.event,
             overrides: detail.overrides,
             cancel_requested_by: detail.cancel_by,
+            retry_of: detail.retry_of.map(|id| id.to_string()),
             deliveries: detail.deliveries.into_iter().map(Into::into).collect(),
         }
     }
@@ -402,6 +414,20 @@ pub struct AgentCounts {
     pub invalid: usize,
 }
 
+/// An agent that is paused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PausedView {
+    /// The agent.
+    pub agent_id: String,
+    /// Since when.
+    pub at: String,
+    /// By whom; `breaker`: by its circuit breaker.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
 /// Runs that have not ended, by state.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct RunCounts {
@@ -459,6 +485,8 @@ pub struct StatusView {
     pub settings_file: String,
     /// Agents.
     pub agents: AgentCounts,
+    /// The agents that are paused, by id; at most 100.
+    pub paused: Vec<PausedView>,
     /// Runs.
     pub runs: RunCounts,
     /// Most runs at once.

@@ -117,6 +117,30 @@ pub enum Command {
         /// Its id, a unique prefix of it, @last, or AGENT@last
         run: String,
     },
+    /// Run an ended run again, with the same definition and input
+    Retry {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        run: String,
+        /// Print what it writes and exit with its outcome; Ctrl-C only detaches
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Keep an agent's schedules from running it; runs by hand still work
+    Pause {
+        /// The agent
+        agent: AgentId,
+        /// Why; shown to whoever looks
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Let a paused agent's schedules run it again
+    Resume {
+        /// The agent
+        agent: AgentId,
+        /// Also run what its pause has left out, as its `catch_up` says
+        #[arg(long)]
+        catch_up: bool,
+    },
     /// Show when agents fire next
     Next {
         /// Only this agent
@@ -227,9 +251,12 @@ pub struct RunArgs {
     /// A file with the input as a JSON object; - is stdin. --input wins over it
     #[arg(long, value_name = "FILE")]
     pub input_file: Option<PathBuf>,
-    /// What to do when the agent is busy: skip, queue or allow
+    /// What to do when the agent is busy: skip, `queue_one`, queue, `cancel_previous`, replace or allow
     #[arg(long, value_parser = overlap)]
     pub overlap: Option<Overlap>,
+    /// Your own name for this request: sent again within 24 hours it makes no second run
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
     /// Print what it writes and exit with its outcome; Ctrl-C only detaches
     #[arg(short, long)]
     pub follow: bool,

@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::args::Global;
-use super::failure::{CONFIG, FAILED, Failure, NO_DAEMON, NOT_ALLOWED, NOT_RUN, TRY_AGAIN};
+use super::failure::{CONFIG, FAILED, Failure, NO_DAEMON, NOT_ALLOWED, NOT_RUN, TRY_AGAIN, USAGE};
 use crate::api::{ErrorBody, ErrorEnvelope};
 use crate::config::{self, Env, nearest};
 
@@ -74,7 +74,20 @@ impl Client {
     /// # Errors
     /// What the daemon says is wrong.
     pub async fn post(&self, path: &[&str], body: &Value) -> Result<Value, Failure> {
-        let request = self.request(Method::POST, path, &[])?.timeout(ANSWER_TIMEOUT).json(body);
+        self.post_once(path, body, None).await
+    }
+
+    /// As [`Client::post`], with the caller's own name for what he asks.
+    ///
+    /// # Errors
+    /// What the daemon says is wrong.
+    pub async fn post_once(&self, path: &[&str], body: &Value, key: Option<&str>) -> Result<Value, Failure> {
+        let mut request = self.request(Method::POST, path, &[])?.timeout(ANSWER_TIMEOUT).json(body);
+        if let Some(key) = key {
+            let key = reqwest::header::HeaderValue::from_str(key)
+                .map_err(|_| Failure::new(USAGE, "an idempotency key is plain text on one line"))?;
+            request = request.header("idempotency-key", key);
+        }
         self.read(self.send(request).await?).await
     }
 
@@ -171,6 +184,8 @@ fn translate(error: &ErrorBody) -> Failure {
     let (code, hint) = match error.code.as_str() {
         "overlap" => (NOT_RUN, Some("--overlap queue waits for it, --overlap allow runs beside it")),
         "queue_full" => (TRY_AGAIN, Some("`matins events --status pending` shows what waits")),
+        "budget" => (TRY_AGAIN, Some("raise `budget: { runs_per_day }`, or wait")),
+        "not_ended" => (FAILED, Some("`matins cancel` ends it")),
         "draining" | "unavailable" => (TRY_AGAIN, Some("`matins status` shows when it is back")),
         "unknown_event" => (FAILED, Some("`matins events` lists the runs")),
         "unknown_delivery" => (FAILED, Some("`matins deliveries` lists them")),

@@ -17,6 +17,7 @@ mod logs;
 mod manual;
 mod notify;
 pub mod output;
+mod pause;
 mod reexec;
 mod reload;
 mod run;
@@ -119,6 +120,9 @@ async fn dispatch(command: Command, session: &Session) -> Done {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
         Command::Cancel { run } => run::cancel(session, &run).await,
+        Command::Retry { run, follow } => run::retry(session, &run, follow).await,
+        Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
+        Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Next { agent, n } => lists::next(session, agent, usize::from(n)).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,

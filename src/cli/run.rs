@@ -21,10 +21,21 @@ const INPUT_MAX: u64 = crate::api::BODY_MAX as u64;
 /// `matins run`.
 pub async fn run(session: &Session, args: RunArgs) -> Done {
     let body = body(&args)?;
-    let answer = session.client.post(&["v1", "agents", &args.agent, "execute"], &body).await?;
+    let path = ["v1", "agents", &args.agent, "execute"];
+    let answer = session.client.post_once(&path, &body, args.idempotency_key.as_deref()).await?;
+    admitted(session, answer, args.follow).await
+}
+
+/// `matins retry`.
+pub async fn retry(session: &Session, run: &str, follow: bool) -> Done {
+    let answer = session.client.post(&["v1", "events", run, "retry"], &json!({})).await?;
+    admitted(session, answer, follow).await
+}
+
+async fn admitted(session: &Session, answer: Value, following: bool) -> Done {
     let executed: Executed = data(answer.clone())?;
     let id = executed.event_id;
-    if args.follow {
+    if following {
         say(&format!("run {id}"));
         return follow(session, &id).await;
     }
@@ -154,6 +165,7 @@ mod tests {
             input: Vec::new(),
             input_file: None,
             overlap: None,
+            idempotency_key: None,
             follow: false,
         }
     }

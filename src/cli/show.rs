@@ -56,6 +56,7 @@ fn fields(view: &EventView, session: &Session) -> Vec<(&'static str, Cell)> {
         fields.push((waits, when(event.not_before.as_deref())));
     }
     fields.extend(view.cancel_requested_by.as_ref().map(|by| ("cancelled by", Cell::text(by))));
+    fields.extend(view.retry_of.as_ref().map(|run| ("retry of", Cell::text(run))));
     if event.session_id != event.id {
         fields.push(("session", Cell::text(&event.session_id)));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::data;
 use super::output::{Cell, length};
 use super::{Done, Session};
-use crate::api::wire::{ReloadView, StatusView};
+use crate::api::wire::{PausedView, ReloadView, StatusView};
 
 /// `matins status`.
 pub async fn status(session: &Session) -> Done {
@@ -54,7 +54,13 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
     if let Some(reload) = &s.last_reload {
         fields.push(("reloaded", Cell::text(reloaded(reload))));
     }
+    fields.extend(s.paused.iter().map(|p| ("paused", Cell::text(paused(p)))));
     fields
+}
+
+fn paused(p: &PausedView) -> String {
+    let reason = p.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{} by {} since {}{reason}", p.agent_id, p.by, p.at)
 }
 
 fn reloaded(reload: &ReloadView) -> String {

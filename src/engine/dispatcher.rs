@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::looping::{Next, Tick};
 use super::{Core, run};
-use crate::store;
+use crate::store::{self, Room};
 use crate::task::OnEnd;
 use crate::time::from_ms;
 
@@ -37,14 +37,17 @@ impl Tick for Dispatcher {
             let live = core.live();
             (live.len(), live.values().filter(|l| l.catch_up).count())
         };
-        let room = usize::try_from(core.settings().max_running).unwrap_or(usize::MAX).saturating_sub(running);
-        if room == 0 {
+        let settings = core.settings();
+        let runs = usize::try_from(settings.max_running).unwrap_or(usize::MAX).saturating_sub(running);
+        if runs == 0 {
             return Ok(Next::Hint);
         }
         let now_ms = core.clock.now_ms();
-        let claimed = core.store.claim_next(room, CATCH_UP_LANE.saturating_sub(catch_ups), now_ms).await?;
-        let full = claimed.len() == room;
-        for claimed in claimed {
+        let room =
+            Room { runs, catch_ups: CATCH_UP_LANE.saturating_sub(catch_ups), pools: settings.pools.clone() };
+        let claims = core.store.claim_next(room, now_ms).await?;
+        let full = claims.runs.len() == runs;
+        for claimed in claims.runs {
             let waited = claimed.created_ms.map_or(0, |created| now_ms.saturating_sub(created));
             core.metrics.queue_wait.record(Duration::from_millis(u64::try_from(waited).unwrap_or(0)));
             let ending =
@@ -55,7 +58,6 @@ impl Tick for Dispatcher {
         if full {
             core.changed();
         }
-        let next_ms = core.store.next_not_before(now_ms).await?;
-        Ok(next_ms.map_or(Next::Hint, |at| Next::At(from_ms(at))))
+        Ok(claims.next_ms.map_or(Next::Hint, |at| Next::At(from_ms(at))))
     }
 }

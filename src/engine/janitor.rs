@@ -1,4 +1,5 @@
-//! The janitor: ends runs that waited beyond their start deadline.
+//! The janitor: ends runs that waited beyond their start deadline, and those that somebody else had
+//! to end and did not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +12,22 @@ use crate::store;
 /// How late a deadline may be noticed while runs with one wait.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// The state of the janitor's loop: none.
+/// How often it looks for runs that somebody else had to end.
+const UNFINISHED_EVERY_MS: i64 = 30_000;
+/// How long these may take, ms.
+const UNFINISHED_AFTER_MS: i64 = 10_000;
+
+/// The state of the janitor's loop.
 pub struct Janitor {
     core: Arc<Core>,
+    looked_ms: i64,
 }
 
 impl Janitor {
     /// A janitor for the runs of `core`.
     pub fn new(core: Arc<Core>) -> Self {
-        Self { core }
+        let looked_ms = core.clock.now_ms();
+        Self { core, looked_ms }
     }
 }
 
@@ -27,6 +35,7 @@ impl Tick for Janitor {
     const NAME: &'static str = "janitor";
 
     async fn tick(&mut self) -> Result<Next, store::Error> {
+        self.end_unfinished().await?;
         let core = &self.core;
         let Some(deadline_ms) = core.store.next_deadline().await? else {
             return Ok(Next::At(core.clock.now() + SWEEP));
@@ -41,5 +50,20 @@ impl Tick for Janitor {
             }
         }
         Ok(Next::At(core.clock.now() + SWEEP))
+    }
+}
+
+impl Janitor {
+    async fn end_unfinished(&mut self) -> Result<(), store::Error> {
+        let core = &self.core;
+        let now_ms = core.clock.now_ms();
+        if (now_ms - self.looked_ms).abs() < UNFINISHED_EVERY_MS {
+            return Ok(());
+        }
+        self.looked_ms = now_ms;
+        for (claim, gone) in core.store.unfinished(now_ms - UNFINISHED_AFTER_MS).await? {
+            run::finish_gone(core, claim, gone).await?;
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,9 @@
 
 mod alarm;
 mod alerting;
+mod breaker;
 pub mod catalog;
+mod concurrency;
 mod deliverer;
 mod dispatcher;
 mod executor;
@@ -21,6 +23,7 @@ mod message;
 pub mod metrics;
 mod monitor;
 mod overdue;
+pub mod pause;
 pub mod pulse;
 pub mod reload;
 pub mod retention;
@@ -53,6 +56,7 @@ pub use handover::{Ask, Handover, NotReplaced, Successor};
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
+pub use pause::PauseError;
 pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
@@ -228,6 +232,16 @@ impl Core {
         let starting = Some(self.handover.enter_start());
         self.live().insert(number, Live { id, catch_up, ending, starting });
         asked
+    }
+
+    /// Asks runs of this process to end at least as hard as `how`.
+    fn end_live(&self, ids: &[RunId], how: Ending) {
+        if ids.is_empty() {
+            return;
+        }
+        for live in self.live().values().filter(|live| ids.contains(&live.id)) {
+            live.ending.send_modify(|e| *e = (*e).max(how));
+        }
     }
 
     /// Its launcher needs this process no more.

@@ -22,7 +22,7 @@ use super::{Core, Ending, task_input};
 use crate::exec::{self, Ended, Reason};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Agent, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage};
-use crate::store::{self, Claimed, Finish, Retried, Retry};
+use crate::store::{self, Claim, Claimed, Finish, Gone, Retried, Retry, Wanted};
 use crate::time::{millis, rfc3339_ms};
 
 /// How long after its timeout and grace a launcher may take to end its run.
@@ -94,9 +94,16 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     let skills = held.skills().to_vec();
     let identity = held.identity().clone();
     let now_ms = core.clock.now_ms();
-    if let Err(e) = core.store.start(number, id, epoch, identity, skills.clone(), now_ms).await {
-        drop(held);
-        return give_back(core, number, id, epoch, &e).await;
+    match core.store.start(number, id, epoch, identity, skills.clone(), now_ms).await {
+        Ok(Wanted::Yes) => {}
+        Ok(Wanted::No) => {
+            drop(held);
+            return unstarted(ended_early(core, number).await).await;
+        }
+        Err(e) => {
+            drop(held);
+            return give_back(core, number, id, epoch, &e).await;
+        }
     }
     core.changed();
     core.monitor.started(&agent, id);
@@ -113,7 +120,12 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
 /// A start that could not be written: nothing has happened, so the run waits again.
 async fn give_back(core: &Core, number: i64, id: RunId, epoch: Epoch, error: &store::Error) {
     tracing::error!(run.id = %id, error = %error, "the start of run {id} could not be written; it waits again: {error}");
-    persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
+    let given = persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
+    if given == Some(Wanted::No)
+        && let Err(e) = finish_unstarted(core, number, id, epoch, ended_early(core, number).await).await
+    {
+        tracing::error!(run.id = %id, error = %e, "the end of run {id} could not be written: {e}");
+    }
 }
 
 /// Takes up the watch of a run that a daemon before had started.
@@ -232,10 +244,15 @@ impl Watch {
         self.finish(core, outcome).await;
     }
 
-    /// Never released: nothing of it has happened, so it waits again.
+    /// Never released: nothing of it has happened, so it waits again, unless somebody cancelled it: the
+    /// next claim would know nothing of that.
     async fn wait_again(self, core: &Core) {
         let (number, id, epoch) = (self.number, self.id, self.epoch);
-        persist(core, id, || core.store.unstart(number, id, epoch, core.clock.now_ms())).await;
+        let waits = persist(core, id, || core.store.unstart(number, id, epoch, core.clock.now_ms())).await;
+        if waits == Some(Wanted::No) {
+            let failure = ended_early(core, number).await;
+            self.finish(core, Outcome::failed(failure)).await;
+        }
     }
 
     /// Ends the attempt: the run goes on with another one, or ends with it.
@@ -369,6 +386,21 @@ pub(super) async fn finish_unstarted(
     Ok(())
 }
 
+/// Ends a waiting run that was claimed for its end.
+///
+/// # Errors
+/// Those of the store while the run is read.
+pub(super) async fn finish_gone(core: &Core, claim: Claim, gone: Gone) -> Result<(), store::Error> {
+    let failure = match gone {
+        Gone::Cancelled(by) => cancelled_by(&by),
+        Gone::Displaced(newer) => {
+            let why = format!("the newer run {newer} took its place in the queue");
+            Failure::new(FailureCode::Superseded, why)
+        }
+    };
+    finish_unstarted(core, claim.number, claim.id, claim.epoch, failure).await
+}
+
 async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outcome, known: &Known) {
     let at_ms = core.clock.now_ms();
     // Whether a result has changed is kept even where nobody hears of it.
@@ -380,11 +412,17 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     };
     log_end(&known.agent, id, &outcome);
     core.monitor.ended(&known.agent, id, &outcome);
-    let finish = Finish { number, id, epoch, outcome, deliveries, changed, at_ms };
-    persist(core, id, || core.store.finish(finish.clone())).await;
+    let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
+    let finish = Finish { number, id, epoch, outcome, deliveries, changed, breaker, at_ms };
+    if persist(core, id, || core.store.finish(finish.clone())).await == Some(true) {
+        let (agent, reason) = (&known.agent.id, &finish.breaker.reason);
+        tracing::warn!(agent.id = %agent, "the circuit breaker of agent {agent} has opened: {reason}");
+    }
     core.changed();
     core.tell_followers(&known.agent);
     core.wake.deliverer.notify_one();
+    // Who waited behind a run that never started may go on.
+    core.wake.dispatcher.notify_one();
 }
 
 /// The messages that tell of the end, with the event as it will stand.
@@ -428,7 +466,7 @@ where
     let mut told = false;
     loop {
         match write().await {
-            Ok(written) => return Some(written),
+            Ok(done) => return Some(done),
             Err(e @ store::Error::Stale { .. }) => {
                 tracing::warn!(run.id = %id, "a late write was refused: {e}");
                 return None;

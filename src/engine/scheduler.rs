@@ -270,10 +270,11 @@ impl Scheduler {
         }
         // All batches are handed in at once and in order; the writer commits them as they come.
         let answers = futures_util::future::join_all(writes.into_iter().map(|write| async {
-            let answer = write.await;
-            if answer.is_ok() {
+            let answer = write.await.map(|done| {
+                self.core.clear_the_way(done.way);
                 self.core.wake.dispatcher.notify_one();
-            }
+                done.each
+            });
             (answer, self.core.clock.now())
         }))
         .await;

@@ -29,8 +29,8 @@ impl Core {
     /// Those of the store.
     pub async fn settle(self: &Arc<Self>) -> Result<Settled, store::Error> {
         let now_ms = self.clock.now_ms();
-        for (number, id, epoch, by) in self.store.release_claims(now_ms).await? {
-            run::finish_unstarted(self, number, id, epoch, run::cancelled_by(&by)).await?;
+        for (claim, gone) in self.store.release_claims(now_ms).await? {
+            run::finish_gone(self, claim, gone).await?;
         }
         let mut found = Settled::default();
         let mut ended = Vec::new();

@@ -4,14 +4,21 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
-use super::Core;
 use super::catalog::{Entry, ScheduleEntry};
+use super::concurrency::{self, Facts};
+use super::{Core, Ending, run};
 use crate::ids::{AgentId, RunId};
-use crate::model::{CatchUp, NotRun, Overlap, Overrides, Schedule, Skill, Trigger, Variant};
+use crate::model::{
+    Agent, CatchUp, NotRun, Overlap, Overrides, RunState, Schedule, Skill, Trigger, Variant, Window,
+};
 use crate::plan::{self, Decision, Event, Policy};
 use crate::schema::Schema;
-use crate::store::{self, Admission, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+use crate::store::{
+    self, Admission, Budgets, Choice, IdempotencyKey, Manual, ManualRefusal, NewRun, SlotRun, Way,
+};
+use crate::task::OnEnd;
 
 /// Longest prompt of a run, bytes.
 pub const PROMPT_MAX: usize = 16 << 20;
@@ -30,12 +37,16 @@ pub struct TriggerRequest {
 }
 
 /// A run that a trigger made. Its row is on disk.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Triggered {
     /// Its id.
     pub id: RunId,
     /// Its number.
     pub number: i64,
+    /// Its agent.
+    pub agent: AgentId,
+    /// Whether an earlier request of the same key made it.
+    pub repeated: bool,
 }
 
 /// Why a trigger made no run.
@@ -61,6 +72,35 @@ pub enum Refused {
         /// The agent.
         agent: AgentId,
     },
+    /// A budget of runs is used up.
+    #[error("{whose} has had the {runs} runs of its budget in the last 24 hours{}", free_again(*.free_at_ms))]
+    Budget {
+        /// Whose budget it is.
+        whose: String,
+        /// Runs in 24 hours.
+        runs: u64,
+        /// When there is one again, Unix ms; `None`: never.
+        free_at_ms: Option<i64>,
+        /// How long until then, ms.
+        in_ms: Option<i64>,
+    },
+    /// The idempotency key was used for something else.
+    #[error("the idempotency key was used for another request in the last 24 hours; it made run {run}")]
+    KeyReused {
+        /// The run of that request.
+        run: RunId,
+    },
+    /// The idempotency key cannot be used.
+    #[error("an idempotency key has 1 to {} characters", KEY_MAX)]
+    BadKey,
+    /// A run that has not ended is not repeated.
+    #[error("run {run} has not ended: it is {state}")]
+    NotEnded {
+        /// The run.
+        run: String,
+        /// Its state.
+        state: RunState,
+    },
     /// A field of the request does not fit; `pointer` names it.
     #[error("{message}")]
     Field {
@@ -75,6 +115,31 @@ pub enum Refused {
     /// The store failed; nothing was admitted.
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+/// Longest idempotency key, characters.
+pub const KEY_MAX: usize = 255;
+
+fn free_again(at_ms: Option<i64>) -> String {
+    at_ms.map_or_else(String::new, |at| format!("; the next one is free at {}", crate::time::rfc3339_ms(at)))
+}
+
+/// A caller's key with the digest of what he asks for.
+fn idempotency_key(key: String, request: &TriggerRequest) -> Result<IdempotencyKey, Refused> {
+    if key.is_empty() || key.chars().count() > KEY_MAX {
+        return Err(Refused::BadKey);
+    }
+    let asked = serde_json::to_vec(&(&request.overrides, request.overlap))
+        .map_err(|e| store::inconsistent("idempotency_keys", 0, e.to_string()))?;
+    Ok(IdempotencyKey { key, body: Sha256::digest(&asked).into() })
+}
+
+/// What is asked for beside the definition, as far as it decides who is in the way.
+struct Asked<'a> {
+    trigger: Trigger,
+    window: Option<Window>,
+    user: Option<&'a str>,
+    input: Option<&'a Value>,
 }
 
 /// The pass of one schedule from its watermark to now, and when it is due next. `first_ms` is its
@@ -127,18 +192,17 @@ fn choice(
 ) -> Choice {
     let schedule = &entry.schedule;
     match decision {
-        Decision::Run { trigger, window, .. } => Choice::Run(Box::new(SlotRun {
-            run: NewRun {
-                id: RunId::generate(now_ms, core.entropy.as_ref()),
-                agent: agent.number,
-                definition: agent.definition,
-                overlap: overlap(schedule, trigger),
+        Decision::Run { trigger, window, .. } => {
+            let input = schedule.overrides.input.as_ref();
+            let asked = Asked { trigger, window: Some(window), user: None, input };
+            let of = (agent.number, agent.definition);
+            let run = NewRun {
                 max_concurrent: schedule.max_concurrent,
                 start_deadline_ms: start_deadline(schedule, trigger, now_ms, next_ms),
-            },
-            trigger,
-            window,
-        })),
+                ..core.new_run(&agent.agent, of, overlap(schedule, trigger), &asked, now_ms)
+            };
+            Choice::Run(Box::new(SlotRun { run, trigger, window }))
+        }
         Decision::NotRun { nominal_ms, until_ms, count, reason, into } => Choice::NotRun {
             nominal_ms,
             until_ms,
@@ -174,15 +238,13 @@ pub fn coalesced_into(nominal_ms: i64, pass: usize) -> Choice {
 }
 
 /// Until when a slot's run may wait: its own setting, else until the next slot under `skip` and
-/// `allow`; a queue and a catch-up wait as long as it takes.
+/// `allow`; under the other policies, and as a catch-up, it waits as long as it takes.
 fn start_deadline(schedule: &Schedule, trigger: Trigger, now_ms: i64, next_ms: Option<i64>) -> Option<i64> {
     if let Some(deadline) = schedule.start_deadline {
         return Some(now_ms.saturating_add(crate::time::millis(deadline)));
     }
-    if trigger == Trigger::CatchUp || schedule.overlap == Overlap::Queue {
-        return None;
-    }
-    next_ms
+    let bounded = matches!(schedule.overlap, Overlap::Skip | Overlap::Allow);
+    next_ms.filter(|_| bounded && trigger != Trigger::CatchUp)
 }
 
 impl Core {
@@ -190,7 +252,20 @@ impl Core {
     ///
     /// # Errors
     /// [`Refused`] says why there is no run.
-    pub async fn trigger(&self, request: TriggerRequest) -> Result<Triggered, Refused> {
+    pub async fn trigger(self: &Arc<Self>, request: TriggerRequest) -> Result<Triggered, Refused> {
+        self.trigger_once(request, None).await
+    }
+
+    /// As [`Core::trigger`]; a request that comes again with the same key is answered with the run
+    /// that the first one made.
+    ///
+    /// # Errors
+    /// [`Refused`] says why there is no run.
+    pub async fn trigger_once(
+        self: &Arc<Self>,
+        request: TriggerRequest,
+        key: Option<String>,
+    ) -> Result<Triggered, Refused> {
         if self.tasks.stop().is_soft() {
             return Err(Refused::Draining);
         }
@@ -201,24 +276,120 @@ impl Core {
         }
         self.check_overrides(&entry, &request.overrides)?;
         let now_ms = self.clock.now_ms();
-        let id = RunId::generate(now_ms, self.entropy.as_ref());
-        let run = NewRun {
-            id,
-            agent: entry.number,
-            definition: entry.definition,
-            overlap: request.overlap.unwrap_or(Overlap::Queue),
-            max_concurrent: entry.agent.max_concurrent,
-            start_deadline_ms: None,
+        let asked = Asked {
+            trigger: Trigger::Manual,
+            window: None,
+            user: request.user.as_deref(),
+            input: request.overrides.input.as_ref(),
         };
-        let manual = Manual { run, user: request.user, overrides: request.overrides };
+        let overlap = request.overlap.unwrap_or(Overlap::Queue);
+        let of = (entry.number, entry.definition);
+        let key = key.map(|key| idempotency_key(key, &request)).transpose()?;
+        let run = NewRun {
+            max_concurrent: entry.agent.max_concurrent,
+            ..self.new_run(&entry.agent, of, overlap, &asked, now_ms)
+        };
+        let manual = Manual { run, user: request.user, overrides: request.overrides, key };
+        self.admit(manual, agent, now_ms).await
+    }
+
+    /// Runs an ended run again: with the same definition, and what its trigger had changed.
+    ///
+    /// # Errors
+    /// [`Refused`] says why there is no run.
+    pub async fn retry(self: &Arc<Self>, number: i64, user: Option<String>) -> Result<Triggered, Refused> {
+        if self.tasks.stop().is_soft() {
+            return Err(Refused::Draining);
+        }
+        let detail = self.store.event(number).await?;
+        let detail = detail.ok_or_else(|| store::inconsistent("runs", number, "it is gone"))?;
+        let event = &detail.event;
+        if !event.status.is_terminal() {
+            return Err(Refused::NotEnded { run: event.id.clone(), state: event.status });
+        }
+        let unknown = || Refused::UnknownAgent(event.agent_id.clone());
+        let id: AgentId = event.agent_id.parse().map_err(|_| unknown())?;
+        let entry = self.catalog.get(&id).ok_or_else(unknown)?;
+        let definition = self.catalog.definition(&self.store, entry.number, detail.definition).await?;
+        let now_ms = self.clock.now_ms();
+        let input = detail.overrides.input.as_ref();
+        let asked = Asked { trigger: Trigger::Manual, window: None, user: user.as_deref(), input };
+        let of = (entry.number, detail.definition);
+        let run = NewRun {
+            max_concurrent: definition.max_concurrent,
+            retry_of: Some(number),
+            ..self.new_run(&definition, of, Overlap::Queue, &asked, now_ms)
+        };
+        let manual = Manual { run, user, overrides: detail.overrides, key: None };
+        self.admit(manual, &id, now_ms).await
+    }
+
+    async fn admit(
+        self: &Arc<Self>,
+        manual: Manual,
+        agent: &AgentId,
+        now_ms: i64,
+    ) -> Result<Triggered, Refused> {
         match self.store.admit_manual(manual, now_ms).await? {
-            Ok(number) => {
+            Ok(admitted) => {
+                self.clear_the_way(admitted.way);
                 self.wake.dispatcher.notify_one();
                 self.changed();
-                Ok(Triggered { id, number })
+                let store::ManualRun { id, number, repeated, .. } = admitted;
+                Ok(Triggered { id, number, agent: agent.clone(), repeated })
             }
             Err(ManualRefusal::Overlap(run)) => Err(Refused::Overlap { agent: agent.clone(), run }),
             Err(ManualRefusal::QueueFull) => Err(Refused::QueueFull { agent: agent.clone() }),
+            Err(ManualRefusal::Budget(used_up)) => Err(Refused::Budget {
+                whose: if used_up.daemon { "the daemon".to_owned() } else { format!("agent {agent}") },
+                runs: used_up.runs,
+                free_at_ms: used_up.free_at_ms,
+                in_ms: used_up.free_at_ms.map(|at| at.saturating_sub(now_ms).max(0)),
+            }),
+            Err(ManualRefusal::KeyReused(run)) => Err(Refused::KeyReused { run }),
+        }
+    }
+
+    /// A run of an agent as its definition asks for.
+    fn new_run(
+        &self,
+        agent: &Agent,
+        (number, definition): (i64, i64),
+        overlap: Overlap,
+        asked: &Asked<'_>,
+        now_ms: i64,
+    ) -> NewRun {
+        let policies = &agent.policies;
+        let id = RunId::generate(now_ms, self.entropy.as_ref());
+        let Asked { trigger, window, user, input } = *asked;
+        let facts = Facts { id, trigger, window, user, input: input.unwrap_or(&agent.input) };
+        NewRun {
+            // A key that cannot be rendered is told of when the run's turn has come.
+            concurrency: concurrency::key(agent, &facts).unwrap_or_default(),
+            pool: policies.pool.clone(),
+            priority: policies.priority,
+            budgets: Budgets {
+                agent: policies.budget.runs_per_day,
+                daemon: self.settings().budget.runs_per_day,
+            },
+            ..NewRun::plain(id, number, definition, overlap)
+        }
+    }
+
+    /// Carries out what an admission has decided about the runs in its way.
+    pub(super) fn clear_the_way(self: &Arc<Self>, way: Way) {
+        if way.is_empty() {
+            return;
+        }
+        self.end_live(&way.asked, Ending::Asked);
+        self.end_live(&way.killed, Ending::Killed);
+        for (claim, gone) in way.gone {
+            let core = Arc::clone(self);
+            self.tasks.spawn("clear the way", OnEnd::Logged, async move {
+                if let Err(e) = run::finish_gone(&core, claim, gone).await {
+                    tracing::error!(error = %e, "a run that gave up its place is ended later: {e}");
+                }
+            });
         }
     }
 

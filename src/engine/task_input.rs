@@ -9,6 +9,7 @@ use crate::secret::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::Core;
+use super::concurrency::{self, Facts};
 use super::terms::{self, Terms};
 use crate::exec::{self, AttemptDir, HookSpec, Preparation, Release, RunDirs, SPEC_VERSION, Spec, World};
 use crate::ids::{Epoch, RunId};
@@ -90,6 +91,14 @@ pub fn protocol(agent: &Agent) -> Protocol {
     }
 }
 
+/// A key that could not be rendered at admission is told of here.
+fn check_key(agent: &Agent, claimed: &Claimed, input: &Value) -> Result<(), Failure> {
+    let Claimed { id, trigger, window, user, .. } = claimed;
+    let facts = Facts { id: *id, trigger: *trigger, window: *window, user: user.as_deref(), input };
+    let said = |e| launch_error(format!("the concurrency key cannot be rendered: {e}"));
+    concurrency::key(agent, &facts).map(drop).map_err(said)
+}
+
 fn launch_error(sentence: impl Into<String>) -> Failure {
     Failure::new(FailureCode::LaunchError, sentence)
 }
@@ -106,6 +115,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
     let slot = slot.map_err(|e| terms::unread(&e))?;
     let said = Said::of(agent, overrides, slot);
     let input = said.input.clone();
+    check_key(agent, claimed, &input)?;
     let context = context(core, agent, &said, claimed).await;
     let prompt = match said.prompt {
         Prompt::Verbatim(text) => text.to_owned(),

@@ -10,9 +10,13 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, LostSlots, Store, TellLost, outbox, to_json};
+use super::idempotency::{self, Used};
+use super::overlap::{Scope, clear};
+use super::{
+    Budgets, Error, IdempotencyKey, LostSlots, Store, TellLost, UsedUp, Way, breaker, budget, outbox, to_json,
+};
 use crate::ids::RunId;
-use crate::model::{NotRun, Overlap, Overrides, Trigger, Window};
+use crate::model::{NotRun, Overlap, Overrides, Priority, Trigger, Window};
 
 /// What a run needs to be born.
 #[derive(Debug, Clone)]
@@ -25,10 +29,52 @@ pub struct NewRun {
     pub definition: i64,
     /// What it does when the agent is busy.
     pub overlap: Overlap,
-    /// Runs of the agent at once; `None` is one under `queue`, unbounded under `allow`.
+    /// Runs at once under `queue` and `allow`; `None` is one under `queue`, unbounded under `allow`.
     pub max_concurrent: Option<u32>,
+    /// Runs of this key stand in its way, of whichever agent; `None`: those of its agent.
+    pub concurrency: Option<String>,
+    /// Pool in which it takes a place.
+    pub pool: Option<String>,
+    /// Its order among those that wait; that of a catch-up is the last.
+    pub priority: Priority,
     /// Unix ms after which it may no longer start.
     pub start_deadline_ms: Option<i64>,
+    /// Unix ms before which it may not start.
+    pub not_before_ms: Option<i64>,
+    /// The run that it repeats.
+    pub retry_of: Option<i64>,
+    /// What may be admitted in a day; nothing is counted where both are `None`.
+    pub budgets: Budgets,
+}
+
+impl NewRun {
+    /// A run that asks for nothing but its place in the queue of its agent.
+    #[must_use]
+    pub fn plain(id: RunId, agent: i64, definition: i64, overlap: Overlap) -> Self {
+        Self {
+            id,
+            agent,
+            definition,
+            overlap,
+            max_concurrent: None,
+            concurrency: None,
+            pool: None,
+            priority: Priority::Normal,
+            start_deadline_ms: None,
+            not_before_ms: None,
+            retry_of: None,
+            budgets: Budgets::default(),
+        }
+    }
+
+    /// Runs that may be under way in its scope, itself included; `None`: any number.
+    fn most(&self) -> Option<u32> {
+        match self.overlap {
+            Overlap::Allow => self.max_concurrent,
+            Overlap::Queue => Some(self.max_concurrent.unwrap_or(1)),
+            Overlap::Skip | Overlap::QueueOne | Overlap::CancelPrevious | Overlap::Replace => Some(1),
+        }
+    }
 }
 
 /// What the plan wants done with one slot, or one stretch of slots.
@@ -107,6 +153,15 @@ pub enum Admitted {
     Void,
 }
 
+/// What became of a list of passes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admissions {
+    /// One answer for each.
+    pub each: Vec<Admitted>,
+    /// What they have to clear away.
+    pub way: Way,
+}
+
 /// A manual trigger.
 #[derive(Debug, Clone)]
 pub struct Manual {
@@ -116,6 +171,21 @@ pub struct Manual {
     pub user: Option<String>,
     /// What is changed for this run.
     pub overrides: Overrides,
+    /// The caller's own name for what he asks.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// A run that a manual trigger made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManualRun {
+    /// Its number.
+    pub number: i64,
+    /// Its id.
+    pub id: RunId,
+    /// Whether it was made by an earlier request of the same key.
+    pub repeated: bool,
+    /// What it has to clear away.
+    pub way: Way,
 }
 
 /// Why a manual trigger made no run.
@@ -125,72 +195,77 @@ pub enum ManualRefusal {
     Overlap(RunId),
     /// As many runs wait as may wait.
     QueueFull,
+    /// A budget is used up.
+    Budget(UsedUp),
+    /// The key was used for something else, of which this run came.
+    KeyReused(RunId),
 }
 
 impl Store {
-    /// Admits passes in their order; one answer for each.
-    pub async fn admit_passes(&self, passes: Vec<Admission>, now_ms: i64) -> Result<Vec<Admitted>, Error> {
+    /// Admits passes in their order.
+    pub async fn admit_passes(&self, passes: Vec<Admission>, now_ms: i64) -> Result<Admissions, Error> {
         self.writer
             .write(move |db| {
-                let mut done = Vec::with_capacity(passes.len());
+                let mut done = Admissions { each: Vec::with_capacity(passes.len()), way: Way::default() };
                 for pass in &passes {
-                    done.push(admit_pass(db, pass, &done, now_ms)?);
+                    admit_pass(db, pass, &mut done, now_ms)?;
                 }
                 Ok(done)
             })
             .await
     }
 
-    /// Admits a manual run; the number of the run.
+    /// Admits a manual run.
     pub async fn admit_manual(
         &self,
         manual: Manual,
         now_ms: i64,
-    ) -> Result<Result<i64, ManualRefusal>, Error> {
+    ) -> Result<Result<ManualRun, ManualRefusal>, Error> {
         self.writer.write(move |db| admit_manual(db, &manual, now_ms)).await
     }
 }
 
-/// What stands in the way of a new run of an agent.
-struct Agent {
-    paused: bool,
+/// What an agent's slots meet.
+struct Gate {
+    /// Why none of them runs.
+    closed: Option<NotRun>,
+    /// Whether the next one that runs is the probe of an open breaker.
+    probe: bool,
+    /// A run of the agent that has not ended.
     active: Option<i64>,
 }
 
-fn agent(db: &Connection, number: i64) -> Result<Agent, Error> {
-    let sql = "SELECT paused_at IS NOT NULL,
+fn gate(db: &Connection, agent: i64, now_ms: i64) -> Result<Gate, Error> {
+    let sql = "SELECT paused_by, probe_at,
                       (SELECT number FROM runs WHERE agent = ?1 AND completed_at IS NULL LIMIT 1)
                FROM agents WHERE number = ?1";
-    let row = db
-        .prepare_cached(sql)?
-        .query_row([number], |row| Ok(Agent { paused: row.get(0)?, active: row.get(1)? }))?;
-    Ok(row)
+    let gate = db.prepare_cached(sql)?.query_row([agent], |row| {
+        let (closed, probe) = breaker::gate(row.get_ref(0)?.as_str_or_null()?, row.get(1)?, now_ms);
+        Ok(Gate { closed, probe, active: row.get(2)? })
+    })?;
+    Ok(gate)
 }
 
-fn queue_is_full(db: &Connection, agent: i64) -> Result<bool, Error> {
-    let sql = "SELECT count(*) FROM runs WHERE agent = ?1 AND completed_at IS NULL AND claimed_at IS NULL";
-    let waiting: i64 = db.prepare_cached(sql)?.query_row([agent], |row| row.get(0))?;
-    Ok(waiting >= Overlap::QUEUE_CAP)
-}
-
-fn admit_pass(
-    db: &Connection,
-    pass: &Admission,
-    before: &[Admitted],
-    now_ms: i64,
-) -> Result<Admitted, Error> {
+fn admit_pass(db: &Connection, pass: &Admission, done: &mut Admissions, now_ms: i64) -> Result<(), Error> {
     let sql = "UPDATE schedules SET watermark = ?3 WHERE number = ?1 AND watermark = ?2 AND active = 1";
     if db.prepare_cached(sql)?.execute(params![pass.schedule, pass.from_ms, pass.to_ms])? != 1 {
-        return Ok(Admitted::Void);
+        done.each.push(Admitted::Void);
+        return Ok(());
     }
-    let agent = agent(db, pass.agent)?;
-    let forced = pass.all_not_run.or(agent.paused.then_some(NotRun::Paused));
+    let mut gate = gate(db, pass.agent, now_ms)?;
+    let forced = pass.all_not_run.or(gate.closed);
     // The run first: coalesced slots name it.
     let mut own_run = None;
     let mut last_ms = None;
     for choice in &pass.choices {
         if let Choice::Run(slot) = choice {
-            own_run = admit_slot(db, pass, slot, forced, &agent, now_ms)?;
+            // Behind a probe the breaker is open again.
+            let forced = pass.all_not_run.or(gate.closed);
+            own_run = admit_slot(db, pass, slot, forced, &gate, &mut done.way, now_ms)?;
+            if own_run.is_some() && std::mem::take(&mut gate.probe) {
+                gate.closed = Some(NotRun::Breaker);
+                breaker::probe(db, pass.agent)?;
+            }
             if own_run.is_some() && is_last_run(db, pass)? {
                 last_ms = Some(slot.window.end_ms);
                 break;
@@ -200,7 +275,7 @@ fn admit_pass(
     let exists = |choice: &&Choice| last_ms.is_none_or(|last| choice.nominal_ms() < last);
     for choice in pass.choices.iter().filter(exists) {
         if let Choice::NotRun { nominal_ms, until_ms, count, reason, into_own_run, into_pass } = choice {
-            let other = into_pass.and_then(|index| before.get(index));
+            let other = into_pass.and_then(|index| done.each.get(index));
             let into = match other {
                 Some(Admitted::Done(run)) => *run,
                 Some(Admitted::Last(run)) => Some(*run),
@@ -216,10 +291,11 @@ fn admit_pass(
     if forced.is_none() {
         tell_missed(db, pass, now_ms)?;
     }
-    Ok(match (last_ms, own_run) {
+    done.each.push(match (last_ms, own_run) {
         (Some(_), Some(run)) => Admitted::Last(run),
         _ => Admitted::Done(own_run),
-    })
+    });
+    Ok(())
 }
 
 /// Counts a run of a schedule that says how many it has; whether this was the last one.
@@ -274,15 +350,25 @@ fn admit_slot(
     pass: &Admission,
     slot: &SlotRun,
     forced: Option<NotRun>,
-    agent: &Agent,
+    gate: &Gate,
+    way: &mut Way,
     now_ms: i64,
 ) -> Result<Option<i64>, Error> {
     let (schedule, nominal_ms) = (pass.schedule, slot.window.end_ms);
+    let scope = Scope::of(&slot.run);
+    let active = match scope {
+        Scope::Agent(_) => gate.active,
+        Scope::Key(_) if forced.is_none() => scope.active(db)?,
+        Scope::Key(_) => None,
+    };
     let refused = match (forced, slot.run.overlap) {
         (Some(reason), _) => Some((reason, None)),
-        (None, Overlap::Skip) if agent.active.is_some() => Some((NotRun::Overlap, agent.active)),
-        (None, Overlap::Queue | Overlap::Allow) if queue_is_full(db, slot.run.agent)? => {
-            Some((NotRun::QueueFull, agent.active))
+        (None, Overlap::Skip) if active.is_some() => Some((NotRun::Overlap, active)),
+        (None, Overlap::QueueOne | Overlap::Queue | Overlap::Allow) if scope.is_full(db)? => {
+            Some((NotRun::QueueFull, active))
+        }
+        _ if budget::used_up(db, slot.run.agent, slot.run.budgets, now_ms)?.is_some() => {
+            Some((NotRun::Budget, None))
         }
         _ => None,
     };
@@ -299,6 +385,9 @@ fn admit_slot(
                VALUES (?1, ?2, ?2, 1, 'run', ?3, ?4)";
     db.prepare_cached(sql)?.execute(params![schedule, nominal_ms, run, now_ms])?;
     super::tally::slots(None, 1);
+    if active.is_some() {
+        clear(db, &slot.run, run, now_ms, way)?;
+    }
     Ok(Some(run))
 }
 
@@ -342,27 +431,31 @@ fn insert_run(
 ) -> Result<i64, Error> {
     let trigger = slot.map_or(Trigger::Manual, |(_, slot)| slot.trigger);
     let window = slot.map(|(_, slot)| slot.window);
-    let sql =
-        "INSERT INTO runs (id, agent, definition, trigger, state, overlap, max_concurrent, priority, user,
-                                 schedule, nominal, window_start, window_slots, lateness_ms, start_deadline,
-                                 created_at, updated_at)
-               VALUES (?1, ?2, ?3, ?4, 'PENDING', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)";
+    let sql = "INSERT INTO runs (id, agent, definition, trigger, state, overlap, max_concurrent, concurrency, pool,
+                                 priority, user, retry_of, schedule, nominal, window_start, window_slots, lateness_ms,
+                                 start_deadline, not_before, parked, created_at, updated_at)
+               VALUES (?1, ?2, ?3, ?4, 'PENDING', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+                       ?20, ?20)";
     db.prepare_cached(sql)?.execute(params![
         run.id.as_bytes().as_slice(),
         run.agent,
         run.definition,
         trigger.as_str(),
         run.overlap.as_str(),
-        run.max_concurrent,
-        // Catch-ups go last: making up for the past must not delay the present.
-        if trigger == Trigger::CatchUp { 2 } else { 1 },
+        run.most(),
+        run.concurrency,
+        run.pool,
+        class(run.priority, trigger),
         user,
+        run.retry_of,
         slot.map(|(schedule, _)| schedule),
         window.map(|w| w.end_ms),
         window.map(|w| w.start_ms),
         window.map(|w| i64::try_from(w.slots).unwrap_or(i64::MAX)),
         window.map(|w| now_ms.saturating_sub(w.end_ms)),
         run.start_deadline_ms,
+        run.not_before_ms,
+        run.not_before_ms.is_some_and(|at| at > now_ms),
         now_ms,
     ])?;
     let number = db.last_insert_rowid();
@@ -370,20 +463,67 @@ fn insert_run(
     Ok(number)
 }
 
-fn admit_manual(db: &Connection, manual: &Manual, now_ms: i64) -> Result<Result<i64, ManualRefusal>, Error> {
-    if manual.run.overlap == Overlap::Skip {
-        let sql = "SELECT id FROM runs WHERE agent = ?1 AND completed_at IS NULL LIMIT 1";
-        let busy = db
-            .prepare_cached(sql)?
-            .query_row([manual.run.agent], |row| super::run_id(row, "id"))
-            .optional()?;
-        if let Some(run) = busy {
-            return Ok(Err(ManualRefusal::Overlap(run)));
-        }
-    } else if queue_is_full(db, manual.run.agent)? {
-        return Ok(Err(ManualRefusal::QueueFull));
+/// The class in which it waits. Catch-ups go last: making up for the past must not delay the present.
+fn class(priority: Priority, trigger: Trigger) -> i64 {
+    match (trigger, priority) {
+        (Trigger::CatchUp, _) => 3,
+        (_, Priority::High) => 0,
+        (_, Priority::Normal) => 1,
+        (_, Priority::Low) => 2,
     }
-    let number = insert_run(db, &manual.run, None, manual.user.as_deref(), now_ms)?;
+}
+
+fn admit_manual(
+    db: &Connection,
+    manual: &Manual,
+    now_ms: i64,
+) -> Result<Result<ManualRun, ManualRefusal>, Error> {
+    let run = &manual.run;
+    if let Some(key) = &manual.key {
+        match idempotency::used(db, run.agent, key, now_ms)? {
+            Some(Used::Same(number, id)) => {
+                return Ok(Ok(ManualRun { number, id, repeated: true, way: Way::default() }));
+            }
+            Some(Used::Other(id)) => return Ok(Err(ManualRefusal::KeyReused(id))),
+            None => {}
+        }
+    }
+    let (number, way) = match admit_new(db, manual, now_ms)? {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if let Some(key) = &manual.key {
+        idempotency::keep(db, run.agent, key, number, now_ms)?;
+    }
+    Ok(Ok(ManualRun { number, id: run.id, repeated: false, way }))
+}
+
+fn admit_new(
+    db: &Connection,
+    manual: &Manual,
+    now_ms: i64,
+) -> Result<Result<(i64, Way), ManualRefusal>, Error> {
+    let run = &manual.run;
+    let scope = Scope::of(run);
+    let active = match run.overlap {
+        Overlap::Queue | Overlap::Allow => None,
+        _ => scope.active(db)?,
+    };
+    match (run.overlap, active) {
+        (Overlap::Skip, Some(number)) => {
+            let sql = "SELECT id FROM runs WHERE number = ?1";
+            let id = db.prepare_cached(sql)?.query_row([number], |row| super::run_id(row, "id"))?;
+            return Ok(Err(ManualRefusal::Overlap(id)));
+        }
+        (Overlap::Queue | Overlap::QueueOne | Overlap::Allow, _) if scope.is_full(db)? => {
+            return Ok(Err(ManualRefusal::QueueFull));
+        }
+        _ => {}
+    }
+    if let Some(used_up) = budget::used_up(db, run.agent, run.budgets, now_ms)? {
+        return Ok(Err(ManualRefusal::Budget(used_up)));
+    }
+    let number = insert_run(db, run, None, manual.user.as_deref(), now_ms)?;
     let Overrides { session_id, execution_key, .. } = &manual.overrides;
     if session_id.is_some() || execution_key.is_some() {
         let sql = "UPDATE runs SET session = ?2, execution_key = ?3 WHERE number = ?1";
@@ -394,5 +534,9 @@ fn admit_manual(db: &Connection, manual: &Manual, now_ms: i64) -> Result<Result<
         let sql = "INSERT INTO run_details (run, overrides) VALUES (?1, ?2)";
         db.prepare_cached(sql)?.execute(params![number, body])?;
     }
-    Ok(Ok(number))
+    let mut way = Way::default();
+    if active.is_some() {
+        clear(db, run, number, now_ms, &mut way)?;
+    }
+    Ok(Ok((number, way)))
 }

@@ -94,13 +94,6 @@ impl Store {
             .await
     }
 
-    /// When the next run that waits for its time may be claimed, Unix ms.
-    pub async fn next_not_before(&self, now_ms: i64) -> Result<Option<i64>, Error> {
-        let sql = "SELECT min(not_before) FROM runs INDEXED BY runs_waiting
-                   WHERE completed_at IS NULL AND claimed_at IS NULL AND not_before > ?1";
-        self.readers.read(move |db| Ok(db.prepare_cached(sql)?.query_row([now_ms], |row| row.get(0))?)).await
-    }
-
     /// The id of the schedule that a run is a slot of.
     pub async fn schedule_of(&self, number: i64) -> Result<Option<String>, Error> {
         let sql = "SELECT s.id FROM runs r JOIN schedules s ON s.number = r.schedule WHERE r.number = ?1";
@@ -122,7 +115,7 @@ impl Store {
 
 fn wait(db: &Connection, retry: &Retry) -> Result<Retried, Error> {
     let Retry { number, id, epoch, outcome, failure, at_ms, not_before_ms } = retry;
-    let sql = "UPDATE runs SET claimed_at = NULL, not_before = ?3, updated_at = ?4,
+    let sql = "UPDATE runs SET claimed_at = NULL, not_before = ?3, parked = 1, updated_at = ?4,
                       cost_usd = coalesce(?5, cost_usd)
                WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING' AND claimed_at IS NOT NULL AND cancel_by IS NULL";
     let changed =

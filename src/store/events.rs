@@ -56,6 +56,8 @@ pub struct EventDetail {
     pub definition: i64,
     /// Who asked for its end.
     pub cancel_by: Option<String>,
+    /// The run that it repeats.
+    pub retry_of: Option<RunId>,
     /// Its attempts, oldest first.
     pub attempts: Vec<RunAttempt>,
     /// Why its logs are not whole.
@@ -71,8 +73,8 @@ pub struct AgentSummary {
     pub id: String,
     /// `ACTIVE`, `PAUSED` or `INVALID`.
     pub status: &'static str,
-    /// Why it is paused.
-    pub pause_reason: Option<String>,
+    /// Since when, by whom and why it is paused.
+    pub pause: Option<super::Pause>,
     /// When it was first seen, Unix ms.
     pub created_at_ms: i64,
     /// When its record last changed, Unix ms.
@@ -230,7 +232,8 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
 
 fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
     let sql = format!(
-        "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result, x.log_error
+        "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result, x.log_error,
+                (SELECT o.id FROM runs o WHERE o.number = r.retry_of) AS retry_of
          FROM runs r JOIN agents a ON a.number = r.agent LEFT JOIN run_details x ON x.run = r.number
          WHERE r.number = ?1"
     );
@@ -247,6 +250,7 @@ fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
             deliveries: Vec::new(),
             definition: row.get("definition")?,
             cancel_by: row.get("cancel_by")?,
+            retry_of: row.get::<_, Option<Vec<u8>>>("retry_of")?.and_then(|id| RunId::from_slice(&id)),
             attempts: Vec::new(),
             log_error: row.get("log_error")?,
         })
@@ -297,30 +301,30 @@ fn pad(digits: &str, fill: char) -> Vec<u8> {
 }
 
 fn agents(db: &Connection, only: Option<&AgentId>) -> Result<Vec<AgentSummary>, Error> {
-    let sql = "SELECT number, id, status, paused_at IS NOT NULL, pause_reason, created_at, updated_at,
+    let sql = "SELECT paused_at, paused_by, pause_reason, number, id, status, created_at, updated_at,
                       (SELECT max(r.number) FROM runs r WHERE r.agent = agents.number) AS last_run
                FROM agents WHERE status <> 'REMOVED' AND (?1 IS NULL OR id = ?1) ORDER BY id";
     let mut statement = db.prepare_cached(sql)?;
     let found = statement
         .query_map([only.map(AgentId::as_str)], |row| {
-            let invalid = row.get_ref(2)?.as_str()? == "INVALID";
-            let paused: bool = row.get(3)?;
+            let invalid = row.get_ref(5)?.as_str()? == "INVALID";
+            let pause = super::pause::pause(row)?;
             let summary = AgentSummary {
-                number: row.get(0)?,
-                id: row.get(1)?,
+                number: row.get(3)?,
+                id: row.get(4)?,
                 status: if invalid {
                     "INVALID"
-                } else if paused {
+                } else if pause.is_some() {
                     "PAUSED"
                 } else {
                     "ACTIVE"
                 },
-                pause_reason: row.get(4)?,
-                created_at_ms: row.get(5)?,
-                updated_at_ms: row.get(6)?,
+                pause,
+                created_at_ms: row.get(6)?,
+                updated_at_ms: row.get(7)?,
                 last_run: None,
             };
-            Ok((summary, row.get::<_, Option<i64>>(7)?))
+            Ok((summary, row.get::<_, Option<i64>>(8)?))
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let sql = format!("SELECT {COLUMNS} FROM runs r JOIN agents a ON a.number = r.agent WHERE r.number = ?1");

@@ -16,16 +16,22 @@ mod activity;
 mod admit;
 mod attempts;
 mod backup;
+mod breaker;
+mod budget;
 mod checkpoint;
+mod claim;
 mod definitions;
 mod endpoints;
 mod error;
 mod events;
+mod idempotency;
 mod ledger;
 mod migrate;
 mod notices;
 mod outbox;
 mod overdue;
+mod overlap;
+mod pause;
 mod previous;
 mod reader;
 mod retention;
@@ -36,6 +42,8 @@ mod tally;
 mod writer;
 
 #[cfg(test)]
+mod claim_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;
@@ -44,22 +52,28 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 pub use activity::Activity;
-pub use admit::{Admission, Admitted, Choice, Manual, ManualRefusal, NewRun, SlotRun};
+pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use backup::{backup, check_backup, restore, settle as settle_backup};
+pub use breaker::{BREAKER, BreakerStep, Verdict};
+pub use budget::{Budgets, UsedUp};
+pub use claim::{AGEING, Claimed, Claims, Room};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
 pub use outbox::{
     AGENT_COMMAND, AttemptRecord, AttemptRow, DAEMON_COMMAND, DeliveryFilter, DeliveryRow, DueDelivery,
     LostSlots, NewDelivery, TellLost, UnderWay,
 };
 pub use overdue::LastSuccess;
+pub use overlap::{Claim, Gone, Way};
+pub use pause::Pause;
 pub use reader::READERS;
 pub use retention::{EndedRun, Garbage, KEY_AGE_MS, LOOK_BATCH, LogRow, REMOVE_BATCH};
-pub use run::{Cancelled, Claim, Claimed, Finish};
+pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};
 

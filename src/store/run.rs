@@ -1,43 +1,12 @@
-//! The life of a run in statements: claim, start, cancel, finish. Each names the state and the
+//! The life of a run in statements, from its claim on: start, cancel, finish. Each names the state and the
 //! epoch it moves from; zero changed rows is [`Error::Stale`], never silence.
-
-use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, NewDelivery, Store, json, outbox, run_id, to_json, word};
+use super::{BreakerStep, Claim, Error, NewDelivery, Store, breaker, outbox, run_id, to_json, word};
 use crate::ids::{Epoch, RunId};
-use crate::model::{Outcome, Overlap, Overrides, RunState, SeededSkill, Trigger, Window};
+use crate::model::{Outcome, RunState, SeededSkill};
 use crate::proc::Identity;
-
-/// A run that was claimed for execution.
-#[derive(Debug, Clone)]
-pub struct Claimed {
-    /// Its number.
-    pub number: i64,
-    /// Its id.
-    pub id: RunId,
-    /// The agent's number.
-    pub agent: i64,
-    /// The definition's number.
-    pub definition: i64,
-    /// The epoch of this claim; every later write names it.
-    pub epoch: Epoch,
-    /// Number of the attempt that now begins, from 1.
-    pub attempt: i64,
-    /// What made it.
-    pub trigger: Trigger,
-    /// Who triggered it.
-    pub user: Option<String>,
-    /// Nominal instant, Unix ms.
-    pub nominal_ms: Option<i64>,
-    /// The slots it stands for.
-    pub window: Option<Window>,
-    /// When it was admitted, Unix ms.
-    pub created_ms: Option<i64>,
-    /// What the trigger changed.
-    pub overrides: Overrides,
-}
 
 /// The end of a run.
 #[derive(Debug, Clone)]
@@ -52,6 +21,8 @@ pub struct Finish {
     pub outcome: Outcome,
     /// The messages that tell of it.
     pub deliveries: Vec<NewDelivery>,
+    /// What it does to the breaker of its agent.
+    pub breaker: BreakerStep,
     /// Whether its result differs from that of the success before, where somebody asked.
     pub changed: Option<bool>,
     /// When it ended, Unix ms.
@@ -71,43 +42,33 @@ pub enum Cancelled {
     Unknown,
 }
 
-/// A claim that was taken to end a run that never started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The run's number.
-    pub number: i64,
-    /// Its id.
-    pub id: RunId,
-    /// The epoch of the claim.
-    pub epoch: Epoch,
+/// Whether a run is still to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Wanted {
+    /// It is, and was moved.
+    Yes,
+    /// Somebody asked for its end; it was not moved and is to be ended.
+    No,
 }
 
 impl Store {
-    /// Claims up to `limit` runs that may start now, in the order of priority and age. At most
-    /// `catch_ups` of them are catch-ups.
-    pub async fn claim_next(
-        &self,
-        limit: usize,
-        catch_ups: usize,
-        now_ms: i64,
-    ) -> Result<Vec<Claimed>, Error> {
-        self.writer.write(move |db| claim_next(db, limit, catch_ups, now_ms)).await
-    }
-
-    /// Gives a claim back that came to nothing: the run waits again.
-    pub async fn unclaim(&self, number: i64, id: RunId, epoch: Epoch, now_ms: i64) -> Result<(), Error> {
+    /// Gives a claim back that came to nothing: the run waits again, unless its end was asked for.
+    pub async fn unclaim(&self, number: i64, id: RunId, epoch: Epoch, now_ms: i64) -> Result<Wanted, Error> {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET claimed_at = NULL, updated_at = ?3
-                           WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL
+                           WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND cancel_by IS NULL
                              AND (state = 'PENDING' OR (state = 'RUNNING' AND not_before IS NOT NULL))";
-                changed_one(db.prepare_cached(sql)?.execute(params![number, epoch.0, now_ms])?, id, epoch)
+                let changed = db.prepare_cached(sql)?.execute(params![number, epoch.0, now_ms])?;
+                wanted(db, changed, number, id, epoch)
             })
             .await
     }
 
     /// PENDING -> RUNNING, or the next attempt of a run between two: stores the launcher's identity. Only
-    /// then may the launcher be released.
+    /// then may the launcher be released. A run whose end was asked for after its claim does not start:
+    /// the cancel may have come before there was anybody to tell.
     pub async fn start(
         &self,
         number: i64,
@@ -116,12 +77,12 @@ impl Store {
         identity: Identity,
         skills: Vec<SeededSkill>,
         now_ms: i64,
-    ) -> Result<(), Error> {
+    ) -> Result<Wanted, Error> {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET state = 'RUNNING', started_at = coalesce(started_at, ?3), attempt = attempt + 1, attempt_at = ?3,
                                   boot_id = ?4, pid = ?5, start_ticks = ?6, pidfd_inode = ?7, not_before = NULL, updated_at = ?3
-                           WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL
+                           WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND cancel_by IS NULL
                              AND (state = 'PENDING' OR (state = 'RUNNING' AND not_before IS NOT NULL))";
                 let changed = db.prepare_cached(sql)?.execute(params![
                     number,
@@ -132,38 +93,47 @@ impl Store {
                     identity.start_ticks.cast_signed(),
                     identity.pidfd_inode.cast_signed(),
                 ])?;
-                changed_one(changed, id, epoch)?;
+                if wanted(db, changed, number, id, epoch)? == Wanted::No {
+                    return Ok(Wanted::No);
+                }
                 if !skills.is_empty() {
                     let sql = "INSERT INTO run_details (run, skills) VALUES (?1, ?2)
                                ON CONFLICT (run) DO UPDATE SET skills = excluded.skills";
                     db.prepare_cached(sql)?.execute(params![number, to_json("run_details", &skills)?])?;
                 }
-                transition(db, number, RunState::Running, epoch.0, now_ms)
+                transition(db, number, RunState::Running, epoch.0, now_ms)?;
+                Ok(Wanted::Yes)
             })
             .await
     }
 
     /// RUNNING -> PENDING: the launcher was never released, so nothing of the run has happened. A later
-    /// attempt waits again as one.
-    pub async fn unstart(&self, number: i64, id: RunId, epoch: Epoch, now_ms: i64) -> Result<(), Error> {
+    /// attempt waits again as one. A run whose end was asked for stays as it is.
+    pub async fn unstart(&self, number: i64, id: RunId, epoch: Epoch, now_ms: i64) -> Result<Wanted, Error> {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET state = iif(attempt > 1, 'RUNNING', 'PENDING'),
                                   started_at = iif(attempt > 1, started_at, NULL), claimed_at = NULL,
                                   not_before = iif(attempt > 1, ?3, NULL), attempt = attempt - 1, updated_at = ?3
-                           WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING' AND not_before IS NULL";
-                changed_one(db.prepare_cached(sql)?.execute(params![number, epoch.0, now_ms])?, id, epoch)?;
+                           WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING' AND not_before IS NULL
+                             AND cancel_by IS NULL";
+                let changed = db.prepare_cached(sql)?.execute(params![number, epoch.0, now_ms])?;
+                if wanted(db, changed, number, id, epoch)? == Wanted::No {
+                    return Ok(Wanted::No);
+                }
                 let state: RunState = db
                     .prepare_cached("SELECT state FROM runs WHERE number = ?1")?
                     .query_row([number], |row| word(row, "state"))?;
-                transition(db, number, state, epoch.0, now_ms)
+                transition(db, number, state, epoch.0, now_ms)?;
+                Ok(Wanted::Yes)
             })
             .await
     }
 
     /// Ends a run: state, transition, attempt, result and outbox in one transaction. The only place
     /// where a run ends.
-    pub async fn finish(&self, finish: Finish) -> Result<(), Error> {
+    /// Whether the breaker of its agent has opened by it.
+    pub async fn finish(&self, finish: Finish) -> Result<bool, Error> {
         self.writer.write(move |db| end(db, &finish)).await
     }
 
@@ -206,6 +176,17 @@ impl Store {
     }
 }
 
+/// After a move that a cancel prevents: whether it was made.
+fn wanted(db: &Connection, changed: usize, number: i64, id: RunId, epoch: Epoch) -> Result<Wanted, Error> {
+    if changed == 1 {
+        return Ok(Wanted::Yes);
+    }
+    let sql = "SELECT 1 FROM runs WHERE number = ?1 AND epoch = ?2 AND completed_at IS NULL AND claimed_at IS NOT NULL
+                                    AND cancel_by IS NOT NULL";
+    let asked = db.prepare_cached(sql)?.exists(params![number, epoch.0])?;
+    if asked { Ok(Wanted::No) } else { Err(Error::Stale { run: id, epoch }) }
+}
+
 pub(super) fn changed_one(changed: usize, run: RunId, epoch: Epoch) -> Result<(), Error> {
     if changed == 1 { Ok(()) } else { Err(Error::Stale { run, epoch }) }
 }
@@ -222,114 +203,6 @@ pub(super) fn transition(
     Ok(())
 }
 
-struct Waiting {
-    claimed: Claimed,
-    overlap: Overlap,
-    max_concurrent: Option<i64>,
-}
-
-fn claim_next(db: &Connection, limit: usize, catch_ups: usize, now_ms: i64) -> Result<Vec<Claimed>, Error> {
-    let sql =
-        "SELECT number, id, agent, definition, epoch + 1, attempt + 1, trigger, user, nominal, window_start,
-                      window_slots, created_at, overlap, max_concurrent
-               FROM runs INDEXED BY runs_queue
-               WHERE completed_at IS NULL AND claimed_at IS NULL
-                 AND (start_deadline IS NULL OR start_deadline >= ?1 OR state = 'RUNNING')
-                 AND (not_before IS NULL OR not_before <= ?1)
-               ORDER BY priority, number";
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query([now_ms])?;
-    let mut room = Rooms::default();
-    let mut picked = Vec::new();
-    let mut left_catch_ups = catch_ups;
-    while picked.len() < limit {
-        let Some(row) = rows.next()? else { break };
-        let waiting = waiting(row)?;
-        let catch_up = waiting.claimed.trigger == Trigger::CatchUp;
-        if (!catch_up || left_catch_ups > 0) && room.take(db, &waiting)? {
-            left_catch_ups -= usize::from(catch_up);
-            picked.push(waiting.claimed);
-        }
-    }
-    drop(rows);
-    for claimed in &mut picked {
-        claim(db, claimed, now_ms)?;
-    }
-    Ok(picked)
-}
-
-fn waiting(row: &rusqlite::Row<'_>) -> Result<Waiting, rusqlite::Error> {
-    let claimed = Claimed {
-        number: row.get(0)?,
-        id: run_id(row, "id")?,
-        agent: row.get(2)?,
-        definition: row.get(3)?,
-        epoch: Epoch(row.get(4)?),
-        attempt: row.get(5)?,
-        trigger: word(row, "trigger")?,
-        user: row.get(7)?,
-        nominal_ms: row.get(8)?,
-        window: window(row)?,
-        created_ms: row.get(11)?,
-        overrides: Overrides::default(),
-    };
-    Ok(Waiting { claimed, overlap: word(row, "overlap")?, max_concurrent: row.get(13)? })
-}
-
-/// Runs of each agent that are under way, counted once a pass.
-#[derive(Default)]
-struct Rooms(HashMap<i64, i64>);
-
-impl Rooms {
-    /// Whether one more run of the agent may start; if so it is counted.
-    fn take(&mut self, db: &Connection, waiting: &Waiting) -> Result<bool, Error> {
-        let most = match (waiting.max_concurrent, waiting.overlap) {
-            (Some(most), _) => most,
-            (None, Overlap::Allow) => return Ok(true),
-            (None, _) => 1,
-        };
-        let under_way = match self.0.entry(waiting.claimed.agent) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(unknown) => {
-                let sql = "SELECT count(*) FROM runs INDEXED BY runs_active
-                           WHERE agent = ?1 AND completed_at IS NULL AND claimed_at IS NOT NULL";
-                unknown.insert(db.prepare_cached(sql)?.query_row([waiting.claimed.agent], |row| row.get(0))?)
-            }
-        };
-        if *under_way >= most {
-            return Ok(false);
-        }
-        *under_way += 1;
-        Ok(true)
-    }
-}
-
-/// Takes one waiting run. No RETURNING: it costs a table of its own each time.
-fn claim(db: &Connection, claimed: &mut Claimed, now_ms: i64) -> Result<(), Error> {
-    let sql = "UPDATE runs SET claimed_at = ?3, epoch = ?2, updated_at = ?3
-               WHERE number = ?1 AND epoch = ?2 - 1 AND state IN ('PENDING', 'RUNNING') AND claimed_at IS NULL";
-    let changed = db.prepare_cached(sql)?.execute(params![claimed.number, claimed.epoch.0, now_ms])?;
-    changed_one(changed, claimed.id, claimed.epoch)?;
-    if claimed.trigger == Trigger::Manual {
-        let sql = "SELECT overrides FROM run_details WHERE run = ?1";
-        let kept =
-            db.prepare_cached(sql)?.query_row([claimed.number], |row| json(row, "overrides")).optional()?;
-        claimed.overrides = kept.flatten().unwrap_or_default();
-    }
-    Ok(())
-}
-
-fn window(row: &rusqlite::Row<'_>) -> Result<Option<Window>, rusqlite::Error> {
-    let (end, start, slots): (Option<i64>, Option<i64>, Option<i64>) =
-        (row.get(8)?, row.get(9)?, row.get(10)?);
-    Ok(match (start, end, slots) {
-        (Some(start_ms), Some(end_ms), Some(slots)) => {
-            Some(Window { start_ms, end_ms, slots: slots.cast_unsigned() })
-        }
-        _ => None,
-    })
-}
-
 const COMPLETE: &str =
     "UPDATE runs SET state = ?3, failure_code = ?4, explanation = ?5, final_model = ?6, steps = ?7,
         completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10, gated = ?11, changed = ?12,
@@ -341,7 +214,7 @@ const FAIL: &str =
         cost_usd = coalesce(?13, cost_usd)
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state IN ('PENDING', 'RUNNING')";
 
-fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
+fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
     let Finish { number, id, epoch, outcome, at_ms, .. } = finish;
     // A run that never started can only fail; one that is RUNNING can end either way.
     let sql = if outcome.failure.is_some() { FAIL } else { COMPLETE };
@@ -377,7 +250,7 @@ fn end(db: &Connection, finish: &Finish) -> Result<(), Error> {
     for delivery in &finish.deliveries {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;
     }
-    Ok(())
+    breaker::step(db, *number, &finish.breaker, *at_ms)
 }
 
 /// What the agent remembers of its runs.

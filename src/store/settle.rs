@@ -1,7 +1,7 @@
 //! What a start finds of the daemon before it: runs that were under way. Each is settled by the
 //! identity of its launcher, never by age and never by pid alone.
 
-use super::{Error, Store, run_id};
+use super::{Claim, Error, Gone, Store, run_id};
 use crate::ids::{BootId, Epoch, RunId};
 use crate::proc::Identity;
 
@@ -29,23 +29,17 @@ pub struct Unsettled {
 }
 
 impl Store {
-    /// Gives back every claim that had not become a start, of a first or a later attempt, except
-    /// cancelled ones, which are returned to be ended: (number, id, epoch, who cancelled).
-    pub async fn release_claims(&self, now_ms: i64) -> Result<Vec<(i64, RunId, Epoch, String)>, Error> {
+    /// Gives back every claim that had not become a start, of a first or a later attempt, except those
+    /// that were taken to end a run, which are returned.
+    pub async fn release_claims(&self, now_ms: i64) -> Result<Vec<(Claim, Gone)>, Error> {
         self.writer
             .write(move |db| {
                 let sql = "UPDATE runs SET claimed_at = NULL, updated_at = ?1
-                           WHERE completed_at IS NULL AND claimed_at IS NOT NULL AND cancel_by IS NULL
-                             AND (state = 'PENDING' OR not_before IS NOT NULL)";
+                           WHERE completed_at IS NULL AND claimed_at IS NOT NULL
+                             AND (state = 'PENDING' OR not_before IS NOT NULL)
+                             AND cancel_by IS NULL AND displaced_by IS NULL";
                 db.prepare_cached(sql)?.execute([now_ms])?;
-                let sql = "SELECT number, id, epoch, cancel_by FROM runs
-                           WHERE completed_at IS NULL AND claimed_at IS NOT NULL AND cancel_by IS NOT NULL
-                             AND (state = 'PENDING' OR not_before IS NOT NULL)";
-                let mut statement = db.prepare_cached(sql)?;
-                let rows = statement.query_map([], |row| {
-                    Ok((row.get(0)?, run_id(row, "id")?, Epoch(row.get(2)?), row.get(3)?))
-                })?;
-                Ok(rows.collect::<Result<_, _>>()?)
+                super::overlap::unfinished(db, i64::MAX)
             })
             .await
     }

@@ -31,20 +31,14 @@ async fn sync(store: &Store, schedules: &[&str], now_ms: i64) -> AgentRow {
 
 impl Fixture {
     fn new_run(&self, overlap: Overlap) -> NewRun {
-        NewRun {
-            id: RunId::generate(1, &self.entropy),
-            agent: self.agent.number,
-            definition: self.agent.definition.unwrap(),
-            overlap,
-            max_concurrent: None,
-            start_deadline_ms: None,
-        }
+        let id = RunId::generate(1, &self.entropy);
+        NewRun::plain(id, self.agent.number, self.agent.definition.unwrap(), overlap)
     }
 
     async fn manual(&self, overlap: Overlap) -> Result<i64, ManualRefusal> {
         let run = self.new_run(overlap);
-        let manual = Manual { run, user: Some("ann".to_owned()), overrides: Overrides::default() };
-        self.store.admit_manual(manual, 2_000).await.unwrap()
+        let manual = Manual { run, user: Some("ann".to_owned()), overrides: Overrides::default(), key: None };
+        self.store.admit_manual(manual, 2_000).await.unwrap().map(|run| run.number)
     }
 
     fn pass(&self, from_ms: i64, nominal_ms: i64, overlap: Overlap) -> Admission {
@@ -64,7 +58,7 @@ impl Fixture {
 
     async fn admit(&self, pass: Admission) -> Admitted {
         let now_ms = pass.to_ms;
-        self.store.admit_passes(vec![pass], now_ms).await.unwrap()[0]
+        self.store.admit_passes(vec![pass], now_ms).await.unwrap().each[0]
     }
 
     async fn slots(&self) -> Vec<(i64, i64, i64, Option<NotRun>)> {
@@ -72,7 +66,7 @@ impl Fixture {
         rows.into_iter().map(|r| (r.nominal_ms, r.until_ms, r.count, r.reason)).collect()
     }
 
-    async fn start(&self, claimed: &Claimed) -> Result<(), Error> {
+    async fn start(&self, claimed: &Claimed) -> Result<Wanted, Error> {
         let identity = crate::proc::Identity {
             boot_id: crate::ids::BootId::new("b"),
             pid: 7,
@@ -82,7 +76,7 @@ impl Fixture {
         self.store.start(claimed.number, claimed.id, claimed.epoch, identity, Vec::new(), 3_000).await
     }
 
-    async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<(), Error> {
+    async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<bool, Error> {
         let Claimed { number, id, epoch, .. } = *claimed;
         self.store
             .finish(Finish {
@@ -91,6 +85,7 @@ impl Fixture {
                 epoch,
                 outcome,
                 deliveries: Vec::new(),
+                breaker: BreakerStep::default(),
                 changed: None,
                 at_ms: 4_000,
             })
@@ -98,7 +93,12 @@ impl Fixture {
     }
 
     async fn claim_one(&self) -> Claimed {
-        self.store.claim_next(1, 1, 2_500).await.unwrap().pop().unwrap()
+        self.claim(1, 2_500).await.pop().unwrap()
+    }
+
+    async fn claim(&self, runs: usize, now_ms: i64) -> Vec<Claimed> {
+        let room = Room { runs, catch_ups: 1, ..Room::default() };
+        self.store.claim_next(room, now_ms).await.unwrap().runs
     }
 }
 
@@ -154,10 +154,10 @@ async fn a_queue_runs_one_at_a_time_in_order() {
     let f = fixture().await;
     let first = f.manual(Overlap::Queue).await.unwrap();
     let second = f.manual(Overlap::Queue).await.unwrap();
-    let claimed = f.store.claim_next(10, 1, 2_500).await.unwrap();
+    let claimed = f.claim(10, 2_500).await;
     assert_eq!(claimed.iter().map(|c| c.number).collect::<Vec<_>>(), [first]);
-    f.start(&claimed[0]).await.unwrap();
-    assert!(f.store.claim_next(10, 1, 2_500).await.unwrap().is_empty());
+    assert_eq!(f.start(&claimed[0]).await.unwrap(), Wanted::Yes);
+    assert!(f.claim(10, 2_500).await.is_empty());
     f.finish(&claimed[0], Outcome::default()).await.unwrap();
     assert_eq!(f.claim_one().await.number, second);
 }
@@ -168,8 +168,8 @@ async fn allow_runs_side_by_side() {
     for _ in 0..3 {
         f.manual(Overlap::Allow).await.unwrap();
     }
-    assert_eq!(f.store.claim_next(2, 1, 2_500).await.unwrap().len(), 2, "the caller's room");
-    assert_eq!(f.store.claim_next(9, 1, 2_500).await.unwrap().len(), 1);
+    assert_eq!(f.claim(2, 2_500).await.len(), 2, "the caller's room");
+    assert_eq!(f.claim(9, 2_500).await.len(), 1);
 }
 
 #[tokio::test]
@@ -177,11 +177,11 @@ async fn a_stale_epoch_changes_nothing() {
     let f = fixture().await;
     f.manual(Overlap::Queue).await.unwrap();
     let old = f.claim_one().await;
-    f.store.unclaim(old.number, old.id, old.epoch, 2_600).await.unwrap();
+    assert_eq!(f.store.unclaim(old.number, old.id, old.epoch, 2_600).await.unwrap(), Wanted::Yes);
     let new = f.claim_one().await;
     assert_eq!(new.epoch, Epoch(old.epoch.0 + 1));
     assert!(matches!(f.start(&old).await, Err(Error::Stale { .. })));
-    f.start(&new).await.unwrap();
+    assert_eq!(f.start(&new).await.unwrap(), Wanted::Yes);
     assert!(matches!(f.finish(&old, Outcome::default()).await, Err(Error::Stale { .. })));
     f.finish(&new, Outcome::default()).await.unwrap();
     assert!(matches!(f.finish(&new, Outcome::default()).await, Err(Error::Stale { .. })), "ends once");
@@ -211,13 +211,22 @@ async fn a_cancel_before_the_start_holds_the_claim() {
     let Cancelled::Pending(claim) = f.store.request_cancel(id, "ann".to_owned(), 2_100).await.unwrap() else {
         panic!("it had not started")
     };
-    assert!(f.store.claim_next(1, 1, 2_500).await.unwrap().is_empty(), "nobody else gets it");
+    assert!(f.claim(1, 2_500).await.is_empty(), "nobody else gets it");
     assert_eq!(f.store.release_claims(2_600).await.unwrap().len(), 1, "a restart ends it as cancelled");
     let failure = Failure::new(FailureCode::Cancelled, "cancelled by ann");
     let Claim { number, id, epoch } = *claim;
     let outcome = Outcome::failed(failure);
     f.store
-        .finish(Finish { number, id, epoch, outcome, deliveries: Vec::new(), changed: None, at_ms: 2_700 })
+        .finish(Finish {
+            number,
+            id,
+            epoch,
+            outcome,
+            deliveries: Vec::new(),
+            changed: None,
+            breaker: BreakerStep::default(),
+            at_ms: 2_700,
+        })
         .await
         .unwrap();
     let again = f.store.request_cancel(id, "bob".to_owned(), 2_800).await.unwrap();
@@ -229,11 +238,11 @@ async fn an_overdue_run_is_claimed_to_be_ended() {
     let f = fixture().await;
     let mut run = f.new_run(Overlap::Skip);
     run.start_deadline_ms = Some(3_000);
-    let manual = Manual { run, user: None, overrides: Overrides::default() };
+    let manual = Manual { run, user: None, overrides: Overrides::default(), key: None };
     f.store.admit_manual(manual, 2_000).await.unwrap().unwrap();
     assert_eq!(f.store.next_deadline().await.unwrap(), Some(3_000));
     assert!(f.store.claim_overdue(3_000).await.unwrap().is_empty());
-    assert!(f.store.claim_next(1, 1, 3_001).await.unwrap().is_empty(), "too late to start");
+    assert!(f.claim(1, 3_001).await.is_empty(), "too late to start");
     assert_eq!(f.store.claim_overdue(3_001).await.unwrap().len(), 1);
 }
 
@@ -242,7 +251,7 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
     let f = fixture().await;
     f.manual(Overlap::Queue).await.unwrap();
     let claimed = f.claim_one().await;
-    f.start(&claimed).await.unwrap();
+    assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
     let delivery = NewDelivery {
         id: crate::ids::DeliveryId::generate(1, &f.entropy),
         event: crate::model::WebhookEvent::RunCompleted,
@@ -261,6 +270,7 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         epoch,
         outcome: Outcome::default(),
         deliveries: vec![delivery.clone()],
+        breaker: BreakerStep::default(),
         changed: None,
         at_ms: 4_000,
     };
@@ -356,7 +366,7 @@ async fn a_job_that_fails_takes_nothing_with_it() {
     let worse = f.store.admit_passes(vec![wrong], 5_000);
     let (worse, good) = tokio::join!(worse, bad);
     assert!(matches!(worse, Err(Error::Statement(_))), "the foreign key holds");
-    assert!(matches!(good.unwrap()[0], Admitted::Done(Some(_))), "the other write is not touched");
+    assert!(matches!(good.unwrap().each[0], Admitted::Done(Some(_))), "the other write is not touched");
 }
 
 #[tokio::test]

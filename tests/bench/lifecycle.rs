@@ -1,6 +1,7 @@
 //! Target 3: whole runs through the engine with an executor that does nothing, against bare life
 //! cycles of 100 grouped in a commit.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use matins::engine::{Core, TriggerRequest};
@@ -56,7 +57,7 @@ async fn engine_rate() -> f64 {
 }
 
 /// Triggers an agent; where its queue is full, when it has room again.
-pub async fn trigger(core: &Core, agent: usize) {
+pub async fn trigger(core: &Arc<Core>, agent: usize) {
     loop {
         let request = TriggerRequest {
             agent: format!("a{agent}").parse().expect("an id"),

@@ -9,7 +9,8 @@ use matins::model::Overlap;
 
 use crate::{Better, bare, figure, median, stand};
 
-const AGENTS: usize = 64;
+/// Enough of them that no queue of 100 fills up: what is measured is a 202.
+const AGENTS: usize = 256;
 const ONE_CLIENT: usize = 1_000;
 const CLIENTS: usize = 64;
 const EACH: usize = 150;
@@ -54,10 +55,12 @@ fn serve(dir: &Path, name: &str, router: axum::Router) -> std::path::PathBuf {
     path
 }
 
-async fn p50(socket: &Path, url: &str, times: usize) -> f64 {
+/// Median seconds of `times` requests, to the given paths in turn.
+async fn p50(socket: &Path, paths: &[String], times: usize) -> f64 {
     let client = matins::net::unix_client(socket).expect("a client");
     let mut took = Vec::with_capacity(times);
-    for _ in 0..times {
+    for path in paths.iter().cycle().take(times) {
+        let url = format!("http://localhost{path}");
         let begun = Instant::now();
         let answer = client.post(url).send().await.expect("an answer");
         assert_eq!(answer.status().as_u16(), 202);
@@ -71,7 +74,7 @@ async fn bare_request(dir: &Path) -> f64 {
     let answer =
         || async { (axum::http::StatusCode::ACCEPTED, axum::Json(serde_json::json!({"data": {"id": "x"}}))) };
     let socket = serve(dir, "bare.sock", axum::Router::new().route("/", axum::routing::post(answer)));
-    p50(&socket, "http://localhost/", ONE_CLIENT).await
+    p50(&socket, &["/".to_owned()], ONE_CLIENT).await
 }
 
 async fn ours(dir: &Path) -> (f64, f64) {
@@ -80,18 +83,15 @@ async fn ours(dir: &Path) -> (f64, f64) {
     let core = stand::engine(dir, agents, 64, None).await;
     core.start();
     let socket = listen(dir, &core).await;
-    let one = p50(&socket, "http://localhost/v1/agents/a0/execute", ONE_CLIENT).await;
+    let path = |agent: usize| format!("/v1/agents/a{agent}/execute");
+    let all: Vec<String> = (0..AGENTS).map(path).collect();
+    let one = p50(&socket, &all, ONE_CLIENT).await;
     let begun = Instant::now();
     let clients = (0..CLIENTS).map(|i| {
         let socket = socket.clone();
-        async move {
-            p50(
-                &socket,
-                &format!("http://localhost/v1/agents/a{}/execute", i % AGENTS),
-                EACH,
-            )
-            .await
-        }
+        // Agents of its own, so that no client fills the queue of another.
+        let own: Vec<String> = (0..AGENTS).skip(i).step_by(CLIENTS).map(path).collect();
+        async move { p50(&socket, &own, EACH).await }
     });
     futures_util::future::join_all(clients).await;
     #[expect(clippy::cast_precision_loss, reason = "a count")]

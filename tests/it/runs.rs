@@ -215,6 +215,20 @@ fn a_caller_that_asks_for_skip_is_told_who_is_in_the_way() {
 }
 
 #[test]
+fn a_cancel_at_any_moment_ends_the_run() {
+    let home = Home::new();
+    home.agent("a", "exec sleep 60", "");
+    let daemon = TestDaemon::start(home);
+    for _ in 0..40 {
+        let run = daemon.trigger("a");
+        daemon.wait_for(run, RunState::Running);
+        // Its launcher may not have begun, may be reading its message, or may have started the program.
+        daemon.block_on(daemon.core().cancel(run, "ann".to_owned())).unwrap();
+        assert_eq!(daemon.wait_end(run).event.failure_code.as_deref(), Some("cancelled"));
+    }
+}
+
+#[test]
 fn a_cancel_kills_a_grandchild_in_a_session_of_its_own() {
     let home = Home::new();
     let script = "setsid sh -c 'echo $$ > $MATINS_FILES_DIR/pid; exec sleep 1000' & sleep 1000";

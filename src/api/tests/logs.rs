@@ -13,12 +13,15 @@ use crate::store::{Claimed, Finish};
 impl Stand {
     /// Moves the newest run to RUNNING, as the dispatcher would.
     async fn start(&self) -> (Claimed, RunDirs) {
-        let claimed = self.core.store.claim_next(1, 0, NOW).await.unwrap().remove(0);
+        let claimed = {
+            let room = crate::store::Room { runs: 1, ..Default::default() };
+            self.core.store.claim_next(room, NOW).await.unwrap().runs.remove(0)
+        };
         let launcher =
             Identity { boot_id: crate::ids::BootId::new("b"), pid: 1, start_ticks: 1, pidfd_inode: 1 };
         let start =
             self.core.store.start(claimed.number, claimed.id, claimed.epoch, launcher, Vec::new(), NOW);
-        start.await.unwrap();
+        assert_eq!(start.await.unwrap(), crate::store::Wanted::Yes);
         let dirs = RunDirs::new(self.core.state_dir(), claimed.id);
         std::fs::create_dir_all(dirs.attempt(1).path()).unwrap();
         (claimed, dirs)
@@ -31,6 +34,7 @@ impl Stand {
             epoch: claimed.epoch,
             outcome: Outcome::default(),
             deliveries: Vec::new(),
+            breaker: crate::store::BreakerStep::default(),
             changed: None,
             at_ms: NOW,
         };

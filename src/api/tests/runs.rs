@@ -54,8 +54,10 @@ async fn a_trigger_that_cannot_be_is_refused_with_its_reason() {
     let form =
         Request::post("/v1/agents/a/execute").header("content-type", "application/x-www-form-urlencoded");
     assert_eq!(stand.send(form.body("{}".into()).unwrap()).await.0, 415);
-    let key = Request::post("/v1/agents/a/execute").header("idempotency-key", "k");
-    assert_eq!(stand.send(key.body(Body::empty()).unwrap()).await.0, 400, "never ignored");
+    for bad in [" ".to_owned(), "k".repeat(256)] {
+        let key = Request::post("/v1/agents/a/execute").header("idempotency-key", &bad);
+        assert_eq!(stand.send(key.body(Body::empty()).unwrap()).await.0, 400, "{bad:?}");
+    }
     assert_eq!(stand.get("/v1/events").await.1["data"], json!([]), "nothing was admitted");
 }
 

@@ -1,0 +1,86 @@
+//! How many runs an agent, and all agents together, may begin in 24 hours.
+//!
+//! They are counted from the rows, in the transaction that admits the next one, so no counter can
+//! drift from what happened. A run counts from its admission, whatever becomes of it. With a budget
+//! of N the question is how old the N-th newest run is: a walk of at most N steps along an index.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::Error;
+
+/// The stretch of time that a budget is for, ms.
+pub const DAY_MS: i64 = 24 * 3_600_000;
+
+/// Runs that may be admitted in 24 hours; `None`: any number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budgets {
+    /// Of the agent.
+    pub agent: Option<u64>,
+    /// Of all agents together.
+    pub daemon: Option<u64>,
+}
+
+/// Whose budget is used up, and when there is a run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedUp {
+    /// Whether it is that of all agents together.
+    pub daemon: bool,
+    /// Runs of it in 24 hours.
+    pub runs: u64,
+    /// Unix ms; `None`: never, it is a budget of 0.
+    pub free_at_ms: Option<i64>,
+}
+
+/// The budget that leaves no run for `agent` now.
+pub(super) fn used_up(
+    db: &Connection,
+    agent: i64,
+    budgets: Budgets,
+    now_ms: i64,
+) -> Result<Option<UsedUp>, Error> {
+    if let Some(runs) = budgets.agent {
+        let nth = |runs: u64| nth_of_agent(db, agent, runs);
+        if let Some(free_at_ms) = full(runs, now_ms, nth)? {
+            return Ok(Some(UsedUp { daemon: false, runs, free_at_ms }));
+        }
+    }
+    if let Some(runs) = budgets.daemon
+        && let Some(free_at_ms) = full(runs, now_ms, |runs| nth_of_all(db, runs, now_ms))?
+    {
+        return Ok(Some(UsedUp { daemon: true, runs, free_at_ms }));
+    }
+    Ok(None)
+}
+
+/// `Some` where a budget of `runs` is used up: when one is free again. `nth` tells when the run of
+/// this rank, the newest being 1, was admitted.
+fn full(
+    runs: u64,
+    now_ms: i64,
+    nth: impl FnOnce(u64) -> Result<Option<i64>, Error>,
+) -> Result<Option<Option<i64>>, Error> {
+    if runs == 0 {
+        return Ok(Some(None));
+    }
+    let at_ms = nth(runs)?.map(|at| at.saturating_add(DAY_MS));
+    Ok(at_ms.filter(|free| *free > now_ms).map(Some))
+}
+
+fn nth_of_agent(db: &Connection, agent: i64, nth: u64) -> Result<Option<i64>, Error> {
+    let sql = "SELECT created_at FROM runs INDEXED BY runs_of_agent WHERE agent = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2";
+    let skipped = i64::try_from(nth - 1).unwrap_or(i64::MAX);
+    Ok(db.prepare_cached(sql)?.query_row([agent, skipped], |row| row.get(0)).optional()?)
+}
+
+/// Numbers are given one after the other: without gaps the N-th newest run is found by its number.
+/// Where it is old enough, the one behind gaps is older still.
+fn nth_of_all(db: &Connection, nth: u64, now_ms: i64) -> Result<Option<i64>, Error> {
+    let skipped = i64::try_from(nth - 1).unwrap_or(i64::MAX);
+    let sql = "SELECT created_at FROM runs WHERE number <= (SELECT max(number) FROM runs) - ?1 ORDER BY number DESC LIMIT 1";
+    let near: Option<i64> = db.prepare_cached(sql)?.query_row([skipped], |row| row.get(0)).optional()?;
+    if near.is_none_or(|at| at.saturating_add(DAY_MS) <= now_ms) {
+        return Ok(near);
+    }
+    let sql = "SELECT created_at FROM runs ORDER BY number DESC LIMIT 1 OFFSET ?1";
+    Ok(db.prepare_cached(sql)?.query_row(params![skipped], |row| row.get(0)).optional()?)
+}

@@ -1,0 +1,210 @@
+//! The claim and the overlap of runs, against a real file.
+
+use std::time::Instant;
+
+use super::*;
+use crate::ids::{AgentId, RunId, SeededEntropy};
+use crate::model::{Overlap, Overrides, Priority};
+use crate::time::millis;
+
+const NOW: i64 = 1_000_000;
+
+struct Stand {
+    store: Store,
+    entropy: SeededEntropy,
+    agents: Vec<AgentRow>,
+    _dir: tempfile::TempDir,
+}
+
+impl Stand {
+    async fn new(agents: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _threads) = Store::open(&dir.path().join("matins.db")).unwrap();
+        let wanted = (0..agents)
+            .map(|i| AgentSync {
+                id: format!("a{i}").parse::<AgentId>().unwrap(),
+                definition: Some(("{}".to_owned(), [7; 32])),
+                schedules: Vec::new(),
+            })
+            .collect();
+        let agents = store.sync_definitions(wanted, 0).await.unwrap();
+        Self { store, entropy: SeededEntropy::new(1), agents, _dir: dir }
+    }
+
+    fn run(&self, agent: usize, overlap: Overlap) -> NewRun {
+        let row = &self.agents[agent];
+        NewRun::plain(RunId::generate(1, &self.entropy), row.number, row.definition.unwrap(), overlap)
+    }
+
+    async fn admit_at(&self, run: NewRun, now_ms: i64) -> Result<ManualRun, ManualRefusal> {
+        let manual = Manual { run, user: None, overrides: Overrides::default(), key: None };
+        self.store.admit_manual(manual, now_ms).await.unwrap()
+    }
+
+    async fn admit(&self, run: NewRun) -> i64 {
+        self.admit_at(run, NOW).await.unwrap().number
+    }
+
+    async fn claim(&self, runs: usize, now_ms: i64) -> Vec<i64> {
+        self.claim_in(Room { runs, catch_ups: 1, ..Room::default() }, now_ms).await
+    }
+
+    async fn claim_in(&self, room: Room, now_ms: i64) -> Vec<i64> {
+        self.store.claim_next(room, now_ms).await.unwrap().runs.iter().map(|c| c.number).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_urgent_go_first_and_among_equals_the_oldest() {
+    let s = Stand::new(6).await;
+    let mut numbers = Vec::new();
+    for (agent, priority) in
+        [Priority::Low, Priority::Normal, Priority::High, Priority::Normal, Priority::High]
+            .into_iter()
+            .enumerate()
+    {
+        numbers.push(s.admit(NewRun { priority, ..s.run(agent, Overlap::Queue) }).await);
+    }
+    let expected: Vec<i64> = [2, 4, 1, 3, 0].map(|i| numbers[i]).to_vec();
+    assert_eq!(s.claim(9, NOW).await, expected);
+}
+
+#[tokio::test]
+async fn a_stream_of_urgent_runs_starves_nobody() {
+    let s = Stand::new(2).await;
+    let low = NewRun { priority: Priority::Low, ..s.run(0, Overlap::Allow) };
+    let low = s.admit(low).await;
+    let step = millis(AGEING) / 4;
+    let mut claimed_at = None;
+    for i in 0..40_i64 {
+        let now_ms = NOW + i * step;
+        // Two urgent ones come for each place that becomes free.
+        for _ in 0..2 {
+            let high = NewRun { priority: Priority::High, ..s.run(1, Overlap::Allow) };
+            let _ = s.admit_at(high, now_ms).await;
+        }
+        if s.claim(1, now_ms).await == [low] {
+            claimed_at = Some(i);
+            break;
+        }
+    }
+    assert_eq!(claimed_at, Some(8), "after two times AGEING it is as urgent as they are, and older");
+}
+
+#[tokio::test]
+async fn a_key_holds_runs_of_different_agents_apart() {
+    let s = Stand::new(3).await;
+    let keyed =
+        |agent, key: &str| NewRun { concurrency: Some(key.to_owned()), ..s.run(agent, Overlap::Queue) };
+    let first = s.admit(keyed(0, "shop")).await;
+    let second = s.admit(keyed(1, "shop")).await;
+    let other = s.admit(keyed(0, "bank")).await;
+    assert_eq!(s.claim(9, NOW).await, [first, other], "one of each key, whichever agent");
+    let skip = NewRun { overlap: Overlap::Skip, ..keyed(2, "shop") };
+    assert!(matches!(s.admit_at(skip, NOW).await, Err(ManualRefusal::Overlap(_))));
+    let free = NewRun { overlap: Overlap::Skip, ..keyed(0, "museum") };
+    assert!(s.admit_at(free, NOW).await.is_ok(), "another key of a busy agent is free");
+    let newest = NewRun { overlap: Overlap::CancelPrevious, ..keyed(2, "shop") };
+    let way = s.admit_at(newest, NOW).await.unwrap().way;
+    assert_eq!((way.gone.len(), way.asked.len()), (1, 1));
+    assert_eq!(way.gone[0].0.number, second);
+}
+
+#[tokio::test]
+async fn a_pool_has_so_many_places() {
+    let s = Stand::new(4).await;
+    let pooled = |agent| NewRun { pool: Some("browser".to_owned()), ..s.run(agent, Overlap::Queue) };
+    let mut numbers = Vec::new();
+    for agent in 0..3 {
+        numbers.push(s.admit(pooled(agent)).await);
+    }
+    let free = s.admit(s.run(3, Overlap::Queue)).await;
+    let room = Room { runs: 9, catch_ups: 1, pools: [("browser".to_owned(), 2)].into() };
+    assert_eq!(s.claim_in(room.clone(), NOW).await, [numbers[0], numbers[1], free]);
+    assert!(s.claim_in(room, NOW).await.is_empty(), "both places are taken");
+    assert_eq!(s.claim(9, NOW).await, [numbers[2]], "a pool that is gone bounds nothing");
+}
+
+#[tokio::test]
+async fn a_run_waits_for_its_time() {
+    let s = Stand::new(2).await;
+    let later = s.admit(NewRun { not_before_ms: Some(NOW + 500), ..s.run(0, Overlap::Queue) }).await;
+    let latest = s.admit(NewRun { not_before_ms: Some(NOW + 900), ..s.run(1, Overlap::Queue) }).await;
+    let room = Room { runs: 9, ..Room::default() };
+    let claims = s.store.claim_next(room.clone(), NOW).await.unwrap();
+    assert_eq!((claims.runs.len(), claims.next_ms), (0, Some(NOW + 500)));
+    let claims = s.store.claim_next(room.clone(), NOW + 500).await.unwrap();
+    assert_eq!((claims.runs[0].number, claims.next_ms), (later, Some(NOW + 900)));
+    assert_eq!(s.claim_in(room.clone(), NOW + 900).await, [latest]);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_parks_a_run_again() {
+    let s = Stand::new(2).await;
+    let first = s.admit(s.run(0, Overlap::Queue)).await;
+    let second = s.admit(NewRun { not_before_ms: Some(NOW + 500), ..s.run(1, Overlap::Queue) }).await;
+    assert_eq!(s.claim(1, NOW + 500).await, [first], "the other one is ready and has no place");
+    let claims = s.store.claim_next(Room { runs: 9, ..Room::default() }, NOW).await.unwrap();
+    assert_eq!((claims.runs.len(), claims.next_ms), (0, Some(NOW + 500)));
+    assert_eq!(s.claim(9, NOW + 500).await, [second]);
+}
+
+#[tokio::test]
+async fn queue_one_displaces_only_its_like() {
+    let s = Stand::new(1).await;
+    let busy = s.admit(s.run(0, Overlap::Queue)).await;
+    assert_eq!(s.claim(1, NOW).await, [busy]);
+    let by_hand = s.admit(s.run(0, Overlap::Queue)).await;
+    let first = s.admit(s.run(0, Overlap::QueueOne)).await;
+    let newest = s.run(0, Overlap::QueueOne);
+    let id = newest.id;
+    let way = s.admit_at(newest, NOW).await.unwrap().way;
+    assert_eq!(way.gone.len(), 1);
+    let (claim, gone) = &way.gone[0];
+    assert_eq!((claim.number, gone), (first, &Gone::Displaced(id)));
+    assert!(way.asked.is_empty() && way.killed.is_empty());
+    assert_eq!(s.store.unfinished(NOW).await.unwrap(), [], "its end is under way");
+    assert_eq!(s.store.unfinished(NOW + 1).await.unwrap(), way.gone);
+    assert_eq!(s.store.release_claims(NOW).await.unwrap(), way.gone, "a restart finds it");
+    assert!(by_hand < first);
+}
+
+#[tokio::test]
+async fn a_start_after_a_cancel_is_none() {
+    let s = Stand::new(1).await;
+    s.admit(s.run(0, Overlap::Queue)).await;
+    let claimed = s.store.claim_next(Room { runs: 1, ..Room::default() }, NOW).await.unwrap().runs.remove(0);
+    let asked = s.store.request_cancel(claimed.id, "ann".to_owned(), NOW).await.unwrap();
+    assert_eq!(asked, Cancelled::Running, "its claim is held: whoever holds it ends it");
+    let identity = crate::proc::Identity {
+        boot_id: crate::ids::BootId::new("b"),
+        pid: 7,
+        start_ticks: 8,
+        pidfd_inode: 9,
+    };
+    let Claimed { number, id, epoch, .. } = claimed;
+    let started = s.store.start(number, id, epoch, identity, Vec::new(), NOW).await.unwrap();
+    assert_eq!(started, Wanted::No);
+    assert_eq!(s.store.unclaim(number, id, epoch, NOW).await.unwrap(), Wanted::No, "nobody would end it");
+}
+
+/// 10 000 runs that may not start before one that may: what a claim costs then.
+#[tokio::test]
+async fn many_blocked_runs_cost_a_claim_little() {
+    let s = Stand::new(2).await;
+    let key = |i: i64| Some(format!("k{}", i % 100));
+    for i in 0..100 {
+        s.admit(NewRun { concurrency: key(i), ..s.run(0, Overlap::Queue) }).await;
+    }
+    assert_eq!(s.claim(100, NOW).await.len(), 100, "every key is busy");
+    let mut waiting = Vec::new();
+    for i in 0..10_000 {
+        waiting.push(s.admit_at(NewRun { concurrency: key(i), ..s.run(0, Overlap::Queue) }, NOW));
+    }
+    assert!(futures_util::future::join_all(waiting).await.iter().all(Result::is_ok));
+    let free = s.admit(s.run(1, Overlap::Queue)).await;
+    let begun = Instant::now();
+    assert_eq!(s.claim(1, NOW).await, [free]);
+    let took = begun.elapsed();
+    assert!(took.as_millis() < 500, "one claim behind 10 000 blocked runs took {took:?}");
+}
