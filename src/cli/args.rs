@@ -69,8 +69,26 @@ pub enum Command {
         /// A settings file, a directory, or one agent file; the daemon's settings by default
         path: Option<PathBuf>,
         /// How problems are printed
-        #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
+        #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
         format: CheckFormat,
+    },
+    /// Print the JSON Schema of a file, for editors
+    Schema {
+        /// Which file
+        #[arg(value_enum)]
+        of: SchemaOf,
+    },
+    /// Say what a key of a file, a failure code, a reason of the ledger or a warning means
+    Explain {
+        /// A key such as schedules.catch_up or listen.socket, or a code such as `idle_timeout`
+        #[arg(value_name = "KEY|CODE")]
+        what: String,
+    },
+    /// Look at the settings
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
     },
     /// Run an agent now
     Run(RunArgs),
@@ -201,6 +219,12 @@ pub enum Command {
         /// The directory
         dir: PathBuf,
     },
+    /// Write the pages of keys and codes
+    #[command(name = "__definitions", hide = true)]
+    Definitions {
+        /// The directory
+        dir: PathBuf,
+    },
     /// Try out notifications
     Notify {
         /// What to try.
@@ -209,6 +233,7 @@ pub enum Command {
     },
 }
 
+<<<<<<< HEAD
 /// A subcommand of `import`.
 #[derive(Debug, Subcommand)]
 pub enum ImportCommand {
@@ -223,6 +248,13 @@ pub enum ImportCommand {
         #[arg(long)]
         system: bool,
     },
+=======
+/// A subcommand of `config`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the settings in force and where each is from: default, file, variable or flag
+    Show,
+>>>>>>> next
 }
 
 /// A subcommand of `notify`.
@@ -266,9 +298,19 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CheckFormat {
     /// For people, with snippets
-    Text,
-    /// For programs
+    #[value(alias = "text")]
+    Human,
+    /// For programs: a list of problems
     Json,
+}
+
+/// A file that has a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// An agent file
+    Agent,
+    /// The settings, matins.yaml
+    Daemon,
 }
 
 /// How a run is printed.

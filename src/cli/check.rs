@@ -3,16 +3,14 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
-
 use super::Done;
 use super::args::{CheckFormat, Global};
 use super::failure::{CONFIG, Failure};
 use super::output::{Output, zoned};
 use crate::config::{self, Checked, Env};
-use crate::model::{Agent, Schedule};
+use crate::model::Schedule;
 use crate::plan::{self, Calendar};
-use crate::time::{Clock as _, SystemClock, rfc3339_ms};
+use crate::time::{Clock as _, SystemClock};
 
 /// Future fires shown of each schedule.
 const FIRES: usize = 5;
@@ -28,7 +26,7 @@ pub fn check(path: Option<PathBuf>, format: CheckFormat, global: &Global, env: &
     }
     let out = Output::of_process(global.json);
     if out.json || format == CheckFormat::Json {
-        out.document(&document(&checked, out.now_ms))?;
+        out.document(&checked.problems.to_json())?;
     } else {
         out.print(&report(&checked, &out))?;
     }
@@ -62,23 +60,6 @@ fn fires(schedule: &Schedule, now_ms: i64) -> Vec<i64> {
     Calendar::of(schedule).map(|calendar| plan::fires(&calendar, now_ms, FIRES)).unwrap_or_default()
 }
 
-fn document(checked: &Checked, now_ms: i64) -> Value {
-    let mut document = checked.problems.to_json();
-    let schedule = |s: &Schedule| {
-        let next: Vec<String> = fires(s, now_ms).into_iter().map(rfc3339_ms).collect();
-        json!({ "timing": s.timing.describe(), "timezone": s.timing.timezone(), "nextFires": next })
-    };
-    let agent = |a: &Agent| {
-        let schedules: Vec<Value> = a.schedules.iter().map(schedule).collect();
-        json!({ "id": a.id, "file": a.file, "schedules": schedules })
-    };
-    if let Value::Object(fields) = &mut document {
-        let agents = checked.agents.iter().map(|a| agent(a)).collect();
-        fields.insert("agents".to_owned(), Value::Array(agents));
-    }
-    document
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,9 +87,8 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("1 agent, 1 schedule\n"), "{text}");
-        let document = document(&checked, NOW);
-        assert_eq!(document["errors"], 0);
-        assert_eq!(document["agents"][0]["schedules"][0]["nextFires"][4], "2026-03-09T08:00:00.000Z");
+        assert!(text.contains("\n  Mon 2026-03-09 09:00:00 Europe/Berlin\n"), "five of them: {text}");
+        assert_eq!(checked.problems.to_json(), serde_json::json!([]));
     }
 
     #[test]
@@ -117,6 +97,7 @@ mod tests {
         let out = Output { terminal: false, json: false, width: 80, now_ms: NOW };
         let text = report(&checked, &out);
         assert!(text.contains("nonsense") && text.contains("1 more with errors"), "{text}");
-        assert_eq!(document(&checked, NOW)["errors"], 1);
+        let problem = &checked.problems.to_json()[0];
+        assert_eq!((&problem["line"], &problem["endColumn"]), (&2.into(), &9.into()), "{problem}");
     }
 }

@@ -9,7 +9,12 @@ pub mod args;
 mod backup;
 mod check;
 mod client;
+<<<<<<< HEAD
 mod crontab;
+=======
+mod config_show;
+mod explain;
+>>>>>>> next
 pub mod failure;
 mod import;
 mod lists;
@@ -21,6 +26,7 @@ mod pause;
 mod reexec;
 mod reload;
 mod run;
+mod schema;
 mod serve;
 mod show;
 mod status;
@@ -32,7 +38,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::config::Env;
+<<<<<<< HEAD
 use args::{Cli, Command, Global, ImportCommand, NotifyCommand};
+=======
+use args::{Cli, Command, ConfigCommand, Global, NotifyCommand};
+>>>>>>> next
 use client::Client;
 use failure::Failure;
 use output::Output;
@@ -68,6 +78,10 @@ pub fn main() -> ExitCode {
         }
         Command::Completions { shell } => completions(shell),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
+        Command::Schema { of } => schema::schema(of),
+        Command::Explain { what } => explain::explain(&what, cli.global.json),
+        Command::Config { command: ConfigCommand::Show } => config_show::show(&cli.global, &env),
+        Command::Definitions { dir } => explain::write_pages(&dir),
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
@@ -105,11 +119,19 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
+<<<<<<< HEAD
         | Command::Backup { .. }
         | Command::Restore { .. }
         | Command::Import { .. }
         | Command::Completions { .. }
         | Command::Manual { .. } => Ok(0),
+=======
+        | Command::Manual { .. }
+        | Command::Schema { .. }
+        | Command::Explain { .. }
+        | Command::Config { .. }
+        | Command::Definitions { .. } => Ok(0),
+>>>>>>> next
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {

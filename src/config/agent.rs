@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::codes::Warning;
 use super::context::Context;
 use super::problem::Severity;
 use super::reader::{Fields, Reader};
@@ -205,7 +206,12 @@ pub(super) fn skills(r: &mut Reader, cx: &mut Context, node: &Spanned<Node>) -> 
             continue;
         };
         if skills.iter().any(|s| s.id == id) {
-            r.warn(item.span, format!("skill `{id}` is listed twice"), "remove one of the two");
+            r.warn(
+                Warning::ListedTwice,
+                item.span,
+                format!("skill `{id}` is listed twice"),
+                "remove one of the two",
+            );
             continue;
         }
         match cx.skill(&id) {

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::codes::Warning;
 use super::context::{Context, is_program};
 use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
@@ -83,7 +84,12 @@ fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Kind> {
         "llm" => {
             let message =
                 "this version has no built-in agent: each run of this agent fails as `launch_error`";
-            r.warn(node.span, message, "write `type: command` and a `command: [..]` that calls the model");
+            r.warn(
+                Warning::NotInThisVersion,
+                node.span,
+                message,
+                "write `type: command` and a `command: [..]` that calls the model",
+            );
             Some(Kind::Llm)
         }
         other => {
@@ -249,7 +255,7 @@ fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path)
             } else {
                 "install it, or write its full path".to_owned()
             };
-            r.warn(span, message, help);
+            r.warn(Warning::MissingProgram, span, message, help);
         }
         return Some(text.to_owned());
     }
@@ -287,7 +293,12 @@ pub(super) fn cwd(r: &mut Reader, node: &Spanned<Node>, dir: &Path) -> Option<Pa
     let path = parts::path(r, "cwd", node, dir)?;
     if !path.is_dir() {
         let message = format!("the directory {} does not exist", path.display());
-        r.warn(node.span, message, "create it before the first run, or correct `cwd`");
+        r.warn(
+            Warning::MissingDirectory,
+            node.span,
+            message,
+            "create it before the first run, or correct `cwd`",
+        );
     }
     Some(path)
 }

@@ -21,6 +21,11 @@ use super::{Env, Problems};
 use crate::ids::AgentId;
 use crate::model::Agent;
 
+/// Most threads that read agent files.
+const MAX_THREADS: usize = 8;
+/// Fewest files for which one more thread is worth its start.
+const FILES_PER_THREAD: usize = 64;
+
 /// An agent whose file has errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidAgent {
@@ -143,17 +148,14 @@ fn agent_files(dir: &Path) -> Result<Vec<PathBuf>, Box<Problem>> {
 }
 
 fn load_files(files: &[PathBuf], settings: &Settings, env: &Env, now: Timestamp) -> LoadedAgents {
-    let mut cx = Context::new(settings, env, now);
     let mut problems = Vec::new();
     let mut read: Vec<(PathBuf, Read)> = Vec::with_capacity(files.len());
     let mut owners: HashMap<AgentId, Vec<usize>> = HashMap::new();
-    for file in files {
-        let mut r = Reader::default();
-        let one = read_file(&mut r, &mut cx, file);
+    for (file, (one, found)) in files.iter().zip(read_files(files, settings, env, now)) {
         if let Some(id) = &one.id {
             owners.entry(id.clone()).or_default().push(read.len());
         }
-        problems.extend(r.into_problems());
+        problems.extend(found);
         read.push((file.clone(), one));
     }
     for (id, at) in owners.iter().filter(|(_, at)| at.len() > 1) {
@@ -174,6 +176,39 @@ fn load_files(files: &[PathBuf], settings: &Settings, env: &Env, now: Timestamp)
     }
     loaded.problems.extend(problems);
     loaded
+}
+
+/// Reads files by several threads, each with answers of its own to what the files share; what comes
+/// back is in the order of the files.
+fn read_files(
+    files: &[PathBuf],
+    settings: &Settings,
+    env: &Env,
+    now: Timestamp,
+) -> Vec<(Read, Vec<Problem>)> {
+    let read = |part: &[PathBuf]| -> Vec<(Read, Vec<Problem>)> {
+        let mut cx = Context::new(settings, env, now);
+        let one = |file: &PathBuf| {
+            let mut r = Reader::default();
+            let read = read_file(&mut r, &mut cx, file);
+            (read, r.into_problems())
+        };
+        part.iter().map(one).collect()
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors.min(MAX_THREADS).min(files.len() / FILES_PER_THREAD);
+    if threads < 2 {
+        return read(files);
+    }
+    let read = &read;
+    std::thread::scope(|scope| {
+        let parts = files.chunks(files.len().div_ceil(threads));
+        let workers: Vec<_> = parts.map(|part| scope.spawn(move || read(part))).collect();
+        let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().flat_map(join).collect()
+    })
 }
 
 /// The problem of a file whose id another file has too. The file is read again for its snippet: this

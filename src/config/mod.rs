@@ -13,6 +13,7 @@
 //! schedules (`plan`).
 
 mod agent;
+pub mod codes;
 mod context;
 mod env;
 mod exclude;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::codes::Warning;
 use super::keys;
 use super::reader::{Fields, Reader};
 use super::source::Spanned;
@@ -156,7 +157,7 @@ fn format(r: &mut Reader, fields: &mut Fields<'_>) -> Format {
         && let Some(secret) = fields.key("secret")
     {
         let message = format!("`secret` has no effect under `format: {format}`, whose messages are unsigned");
-        r.warn(secret, message, "remove the key");
+        r.warn(Warning::NoEffect, secret, message, "remove the key");
     }
     format
 }
@@ -173,7 +174,12 @@ fn webhook_events(r: &mut Reader, node: &Spanned<Node>) -> Vec<WebhookEvent> {
     for item in items {
         if let Some(event) = r.choice("events", item, &known, &[]) {
             if events.contains(&event) {
-                r.warn(item.span, format!("`{event}` is listed twice"), "remove one of the two");
+                r.warn(
+                    Warning::ListedTwice,
+                    item.span,
+                    format!("`{event}` is listed twice"),
+                    "remove one of the two",
+                );
             } else {
                 events.push(event);
             }

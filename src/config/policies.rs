@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::codes::Warning;
 use super::context::Context;
 use super::reader::{Fields, Reader};
 use super::source::Spanned;
@@ -67,7 +68,12 @@ fn attempts(r: &mut Reader, f: &mut Fields<'_>, of: &Of<'_>, p: &mut Policies) {
             && total < one
         {
             let message = "`total_timeout` is shorter than `timeout`, which is then never reached";
-            r.warn(node.span, message, "it bounds all attempts together and the waits between them");
+            r.warn(
+                Warning::Unreachable,
+                node.span,
+                message,
+                "it bounds all attempts together and the waits between them",
+            );
         }
     }
     if let Some(node) = f.take("idle_timeout") {
@@ -77,7 +83,7 @@ fn attempts(r: &mut Reader, f: &mut Fields<'_>, of: &Of<'_>, p: &mut Policies) {
         {
             let one = crate::time::human_duration(one);
             let message = format!("`idle_timeout` is not shorter than `timeout`, {one}, and never reached");
-            r.warn(node.span, message, "write a shorter time");
+            r.warn(Warning::Unreachable, node.span, message, "write a shorter time");
         }
     }
     let idempotent = f.take("idempotent").and_then(|node| r.flag("idempotent", node));
@@ -145,6 +151,7 @@ fn retry(r: &mut Reader, node: &Spanned<Node>) -> Retry {
         r.error_help(span, "`retry` has no `max`", "write e.g. `retry: { max: 3 }`: attempts in all");
     } else if retry.max_delay < retry.initial {
         r.warn(
+            Warning::NoEffect,
             span,
             "`retry.max_delay` is shorter than `retry.initial` and cuts every wait",
             "write a longer one",
@@ -233,11 +240,12 @@ fn budget(r: &mut Reader, node: &Spanned<Node>) -> Budget {
     let Some(mut f) = r.map(&keys::BUDGET, "budget", node) else {
         return budget;
     };
-    budget.tokens_per_day =
-        f.take("tokens_per_day").and_then(|node| r.whole("tokens_per_day", node, 1, i64::MAX as u64));
-    budget.usd_per_day = f.take("usd_per_day").and_then(|node| usd(r, "usd_per_day", node));
-    budget.runs_per_day =
-        f.take("runs_per_day").and_then(|node| r.whole("runs_per_day", node, 1, i64::MAX as u64));
+    let most = i64::MAX.unsigned_abs();
+    let mut given = |key| f.take(key).filter(|node| node.value != Node::Null);
+    let (tokens, dollars, runs) = (given("tokens_per_day"), given("usd_per_day"), given("runs_per_day"));
+    budget.tokens_per_day = tokens.and_then(|node| r.whole("tokens_per_day", node, 1, most));
+    budget.usd_per_day = dollars.and_then(|node| usd(r, "usd_per_day", node));
+    budget.runs_per_day = runs.and_then(|node| r.whole("runs_per_day", node, 1, most));
     f.finish(r, &[]);
     budget
 }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
 use serde_json::{Value, json};
 
-use super::source::{Source, Span};
+use super::codes::Warning;
+use super::source::{Source, Span, position};
 
 /// Longest line that is shown as a snippet, bytes.
 const MAX_SNIPPET_LINE: usize = 400;
@@ -47,8 +48,14 @@ pub struct Problem {
     pub line: usize,
     /// Column in characters, from 1; 1 where the whole file is meant.
     pub column: usize,
+    /// Line of the first character behind it.
+    pub end_line: usize,
+    /// Column of the first character behind it.
+    pub end_column: usize,
     /// How bad it is.
     pub severity: Severity,
+    /// What a warning is about.
+    pub code: Option<Warning>,
     /// What is wrong, one line.
     pub message: String,
     /// What to write instead.
@@ -66,10 +73,14 @@ impl Problem {
         message: String,
         help: Option<String>,
     ) -> Self {
+        let end = if span.line == 0 { (1, 1) } else { position(&source.text, span.end.max(span.start)) };
         Self {
             file: source.path.clone(),
             line: span.line.max(1),
             column: span.column.max(1),
+            end_line: end.0,
+            end_column: end.1,
+            code: None,
             severity,
             message,
             help,
@@ -84,6 +95,9 @@ impl Problem {
             file: file.to_owned(),
             line: 1,
             column: 1,
+            end_line: 1,
+            end_column: 1,
+            code: None,
             severity: Severity::Error,
             message,
             help,
@@ -98,7 +112,10 @@ impl Problem {
             "file": self.file.to_string_lossy(),
             "line": self.line,
             "column": self.column,
+            "endLine": self.end_line,
+            "endColumn": self.end_column,
             "severity": self.severity.as_str(),
+            "code": self.code.map(Warning::as_str),
             "message": self.message,
             "help": self.help,
         })
@@ -134,6 +151,10 @@ impl Problem {
         let message = annotate_snippets::normalize_untrusted_str(&self.message);
         let path = annotate_snippets::normalize_untrusted_str(&self.file.to_string_lossy());
         let title = level.primary_title(message);
+        let title = match self.code {
+            Some(code) => title.id(code.as_str()),
+            None => title,
+        };
         let group = match self.lines() {
             Some((line, number, range)) => title.element(
                 Snippet::source(line)
@@ -237,11 +258,7 @@ impl Problems {
     /// The list for programs.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({
-            "errors": self.errors(),
-            "warnings": self.warnings(),
-            "problems": self.0.iter().map(Problem::to_json).collect::<Vec<_>>(),
-        })
+        self.0.iter().map(Problem::to_json).collect()
     }
 }
 
@@ -360,8 +377,8 @@ help: write it right
         problems.extend([problem("x: 1\n", 3, 4, Severity::Error)]);
         assert_eq!(
             problems.to_json(),
-            json!({"errors": 1, "warnings": 0, "problems": [{"file": "agents/a.yaml", "line": 1, "column": 4,
-                "severity": "error", "message": "it is wrong", "help": "write it right"}]})
+            json!([{"file": "agents/a.yaml", "line": 1, "column": 4, "endLine": 1, "endColumn": 5,
+                "severity": "error", "code": null, "message": "it is wrong", "help": "write it right"}])
         );
     }
 }

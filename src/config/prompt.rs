@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::codes::Warning;
 use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::suggest;
@@ -32,7 +33,7 @@ pub(super) fn template(
                     || format!("a {what} sees `input`, `run`, `window`, `last_run` and the names of `env:`"),
                     |near| format!("did you mean `{near}`?"),
                 );
-                r.warn(span, message, help);
+                r.warn(Warning::UnknownName, span, message, help);
             }
         }
         Err(e) => {

@@ -8,6 +8,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::codes::Warning;
 use super::keys::Shape;
 use super::problem::{Problem, Severity};
 use super::source::{Source, Span, Spanned};
@@ -65,17 +66,23 @@ impl Reader {
     }
 
     /// Notes a warning and what to write instead.
-    pub fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.note(span, Severity::Warning, message.into(), Some(help.into()));
+    pub fn warn(&mut self, code: Warning, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        let mut problem = self.problem(span, Severity::Warning, message.into(), Some(help.into()));
+        problem.code = Some(code);
+        self.push(problem);
     }
 
     /// Notes a problem.
     pub fn note(&mut self, span: Span, severity: Severity, message: String, help: Option<String>) {
-        let problem = match self.sources.get(span.source) {
+        let problem = self.problem(span, severity, message, help);
+        self.push(problem);
+    }
+
+    fn problem(&self, span: Span, severity: Severity, message: String, help: Option<String>) -> Problem {
+        match self.sources.get(span.source) {
             Some(source) => Problem::at(source, span, severity, message, help),
             None => Problem::of_file(std::path::Path::new("?"), message, help),
-        };
-        self.push(problem);
+        }
     }
 
     /// Adds a finished problem.

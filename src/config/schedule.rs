@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::codes::Warning;
 use super::context::Context;
 use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
@@ -75,7 +76,12 @@ pub(super) fn schedules(
         };
         if let Some((_, first)) = found.iter().find(|(other, _)| *other == schedule) {
             let message = format!("this schedule is the same as the one in line {}", first.line);
-            r.warn(item.span, message, "remove one of the two: slots at one instant are one run");
+            r.warn(
+                Warning::SameSchedule,
+                item.span,
+                message,
+                "remove one of the two: slots at one instant are one run",
+            );
         }
         found.push((schedule, item.span));
     }
@@ -146,7 +152,12 @@ pub(super) fn max_concurrent(r: &mut Reader, fields: &mut Fields<'_>, overlap: O
         let message = format!(
             "`max_concurrent` has no effect under `overlap: {overlap}`: at most one run is under way"
         );
-        r.warn(node.span, message, "add `overlap: allow` or `overlap: queue`, or remove the key");
+        r.warn(
+            Warning::NoEffect,
+            node.span,
+            message,
+            "add `overlap: allow` or `overlap: queue`, or remove the key",
+        );
     }
     count
 }
@@ -173,11 +184,11 @@ fn missed(r: &mut Reader, f: &mut Fields<'_>, timing: Option<&Timing>) -> Missed
         let names = ["catch_up", "catch_up_window", "catch_up_max", "grace"];
         for (name, node) in names.iter().zip(nodes).filter_map(|(name, node)| Some((name, node?))) {
             let message = format!("`{name}` has no effect here: a schedule `after` or `on` misses nothing");
-            r.warn(node.span, message, "remove the key");
+            r.warn(Warning::NoEffect, node.span, message, "remove the key");
         }
     } else if let Some(node) = max.filter(|_| catch_up != CatchUp::All) {
         let message = format!("`catch_up_max` has no effect under `catch_up: {catch_up}`");
-        r.warn(node.span, message, "add `catch_up: all`, or remove the key");
+        r.warn(Warning::NoEffect, node.span, message, "add `catch_up: all`, or remove the key");
     }
     let max = max.and_then(|node| r.whole("catch_up_max", node, 1, MAX_CATCH_UP));
     Missed {
@@ -219,7 +230,7 @@ fn delays(
         {
             let period = crate::time::human_duration(*period);
             let message = format!("`{key}` is not shorter than the period, {period}: it is cut to that");
-            r.warn(node.span, message, "write a shorter time");
+            r.warn(Warning::NoEffect, node.span, message, "write a shorter time");
         }
         Some(time)
     };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::codes::Warning;
 use super::context::Context;
 use super::exclude;
 use super::instant::{Clash, Written};
@@ -94,7 +95,12 @@ impl<'n> Keys<'n> {
         if let Some((span, end)) = end
             && end <= now
         {
-            r.warn(span, "this schedule is over: `end` has passed", "remove it, or write a later `end`");
+            r.warn(
+                Warning::Past,
+                span,
+                "this schedule is over: `end` has passed",
+                "remove it, or write a later `end`",
+            );
         }
         let ms = |bound: Option<(Span, Timestamp)>| bound.map(|(_, at)| at.as_millisecond());
         Bounds { start_ms: ms(start), end_ms: ms(end), max_runs }
@@ -178,7 +184,7 @@ fn cron(
         return None;
     }
     for warning in cron.warnings() {
-        r.warn(node.span, warning, shown(&fires, zone));
+        r.warn(Warning::SurprisingPattern, node.span, warning, shown(&fires, zone));
     }
     Some(Timing::Cron { cron, timezone: zone.to_owned() })
 }
@@ -199,7 +205,7 @@ fn quiet(r: &mut Reader, cron: &Cron, span: Span, zone: &str, bounds: Bounds, no
     }
     if bounds.end_ms.is_none_or(|end| end > now.as_millisecond()) {
         let help = "remove it, or correct its year, `start` or `end`";
-        r.warn(span, "this schedule does not fire any more", help);
+        r.warn(Warning::Past, span, "this schedule does not fire any more", help);
     }
     true
 }
@@ -265,12 +271,12 @@ fn at(r: &mut Reader, now: Timestamp, node: &Spanned<Node>, zone: &str, bounds: 
     match clash {
         Some(Clash::Skipped) => {
             let message = format!("the clock of {zone} skips this time, so it fires at {local}");
-            r.warn(node.span, message, "write a time that exists");
+            r.warn(Warning::ClockChange, node.span, message, "write a time that exists");
         }
         Some(Clash::Twice) => {
             let message =
                 format!("the clock of {zone} shows this time twice; it fires the first time, at {local}");
-            r.warn(node.span, message, "write the time with its offset");
+            r.warn(Warning::ClockChange, node.span, message, "write the time with its offset");
         }
         None => {}
     }
@@ -284,7 +290,12 @@ fn at(r: &mut Reader, now: Timestamp, node: &Spanned<Node>, zone: &str, bounds: 
         return None;
     }
     if at <= now {
-        r.warn(node.span, "this time has passed", "remove the schedule, or write a later time");
+        r.warn(
+            Warning::Past,
+            node.span,
+            "this time has passed",
+            "remove the schedule, or write a later time",
+        );
     }
     Some(Timing::At { at_ms, timezone: zone.to_owned() })
 }

@@ -12,7 +12,7 @@ use super::Core;
 use crate::config::Keep;
 use crate::exec;
 use crate::ids::RunId;
-use crate::model::RunState;
+use crate::model::{Budget, RunState};
 use crate::store::{self, EndedRun, Garbage, LogRow, REMOVE_BATCH, Store};
 
 /// How long the logs of a run that has ended stay as they were written.
@@ -27,6 +27,9 @@ const AGENTS_IN_TURN: usize = 50;
 const ROUNDS: usize = 20;
 /// An agent is looked at again when this part of what is kept has come anew.
 const SLACK: u64 = 50;
+
+/// A budget counts the runs of this time: they stay.
+const BUDGET_MS: i64 = 24 * 3_600_000;
 
 /// What a pass has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,7 +127,8 @@ impl Retention {
         let slots = completed.keep.saturating_add(failed.keep);
         for agent in agents {
             for (state, keep) in [(RunState::Completed, completed), (RunState::Failed, failed)] {
-                let beyond = core.store.excess_runs(agent, state, keep.keep).await?;
+                let before_ms = if budgeted(core, agent) { now_ms - BUDGET_MS } else { i64::MAX };
+                let beyond = core.store.excess_runs(agent, state, keep.keep, before_ms).await?;
                 report.runs += remove_runs(&core.store, &beyond).await?;
             }
             report.rows += core.store.remove_slots(agent, oldest_ms, slots).await?;
@@ -293,6 +297,13 @@ fn remove(state: &Path, garbage: &Garbage) -> bool {
 fn measure(runs: &Path, ended: &[EndedRun]) -> Vec<(EndedRun, u64)> {
     let bytes = |id: RunId| exec::log_bytes(runs, id).unwrap_or(0);
     ended.iter().map(|run| (*run, bytes(run.id))).filter(|(_, bytes)| *bytes > 0).collect()
+}
+
+/// Whether a budget counts the runs of this agent.
+fn budgeted(core: &Core, agent: i64) -> bool {
+    let none = Budget::default();
+    let of_agent = |entry: std::sync::Arc<super::Entry>| entry.agent.policies.budget != none;
+    core.settings().budget != none || core.catalog.by_number(agent).is_some_and(of_agent)
 }
 
 fn runs_dir(core: &Core) -> PathBuf {

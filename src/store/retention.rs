@@ -143,7 +143,8 @@ impl Store {
         self.readers.read(move |db| numbers(db, sql, params![after, most])).await
     }
 
-    /// Runs of an agent in this state beyond the newest `keep`, newest first, that may go.
+    /// Runs of an agent in this state, admitted before `before_ms`, beyond the newest `keep` of these, newest
+    /// first, that may go.
     pub async fn excess_runs(&self, agent: i64, state: RunState, keep: u64) -> Result<Vec<i64>, Error> {
         // The latest failure stays, whatever the settings say.
         let keep = if state == RunState::Failed { keep.max(1) } else { keep };
@@ -151,9 +152,10 @@ impl Store {
                    WHERE r.agent = ?1 AND r.state = ?2 AND r.number IS NOT a.last_success
                      AND r.number < (SELECT max(number) FROM runs)
                      AND NOT EXISTS (SELECT 1 FROM idempotency_keys k WHERE k.run = r.number)
+                     AND r.created_at < ?5
                    ORDER BY r.number DESC LIMIT ?4 OFFSET ?3";
         self.readers
-            .read(move |db| numbers(db, sql, params![agent, state.as_str(), signed(keep), limit()]))
+            .read(move |db| numbers(db, sql, params![agent, state.as_str(), signed(keep), limit(), before_ms]))
             .await
     }
 

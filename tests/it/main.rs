@@ -9,6 +9,7 @@ mod backup;
 mod blackbox;
 mod disk;
 mod breaker;
+mod definitions;
 mod examples;
 mod gate;
 mod import;

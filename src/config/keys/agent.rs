@@ -301,18 +301,7 @@ pub static AGENT: Shape = Shape {
         or("idempotent", Kind::Flag, "false", "Doing it twice does no harm", "true"),
         optional("breaker", Kind::Map(&BREAKER), "When failures in a row pause the agent", "{ failures: 3 }"),
         optional("budget", Kind::Map(&BUDGET), "What it may use up in 24 hours", "{ usd_per_day: 5 }"),
-        or(
-            "kill_signal",
-            Kind::OneOf(|| {
-                vec![
-                    "TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "KILL", "SIGTERM", "SIGINT", "SIGHUP",
-                    "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL",
-                ]
-            }),
-            "TERM",
-            "First signal of an end",
-            "INT",
-        ),
+        or("kill_signal", Kind::Signal, "TERM", "First signal of an end", "INT"),
         optional(
             "kill_grace",
             Kind::Duration,

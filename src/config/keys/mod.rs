@@ -10,12 +10,16 @@
 
 mod agent;
 mod daemon;
+mod pages;
 mod schedule;
+mod schema;
 mod shared;
 
 pub use agent::{AGENT, BREAKER, EXECUTION, EXECUTOR, LIMITS, LLM_LIMITS, NOTIFY, RETRY, SUCCESS_WHEN};
 pub use daemon::{HOUSEKEEPING, KEEP, KEEP_FAILED, LISTEN, PRICE, PROVIDER, RETENTION, SETTINGS, TLS};
+pub use pages::{pages, takes};
 pub use schedule::{CALENDAR, DST, SCHEDULE};
+pub use schema::json_schema;
 pub use shared::{BUDGET, HOOK, SECRET, WEBHOOK};
 
 /// A map with fixed keys.
@@ -87,6 +91,8 @@ pub enum Kind {
     Regex,
     /// `[a-z0-9][a-z0-9-]*`.
     Name,
+    /// The name of a signal that ends a program.
+    Signal,
     /// One word of a vocabulary.
     OneOf(fn() -> Vec<&'static str>),
     /// A JSON Schema, inline or as the path of a file.

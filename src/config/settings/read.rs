@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{Keep, MAX_SOCKET_PATH, Price, Provider, Settings, Tls, ValueSource};
+use crate::config::codes::Warning;
 use crate::config::context::{self, Context};
 use crate::config::keys::{self, Shape};
 use crate::config::problem::Severity;
@@ -138,7 +139,7 @@ fn read_tcp(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path) {
     take(r, f, sources, "listen.allowed_hosts", &mut listen.allowed_hosts, hosts);
     if let (Some(span), Some(_)) = (http, listen.http) {
         let message = "this version checks `listen.http` and listens on the control socket only";
-        r.warn(span, message, "write `http: null`");
+        r.warn(Warning::NotInThisVersion, span, message, "write `http: null`");
     }
 }
 

@@ -112,7 +112,7 @@ fn everything_is_told_at_once_as_rustc_would() {
     assert_eq!(
         rendered,
         "\
-warning: the prompt asks for `inptu`, which it will not see
+warning[unknown_name]: the prompt asks for `inptu`, which it will not see
  --> agents/price-watch.yaml:2:14
   |
 2 |   Compare {{ inptu.site }}
@@ -147,4 +147,32 @@ help: write a list: `command: [sh, watch.sh]`
 3 errors, 1 warning
 "
     );
+}
+
+/// Two thousand agents as people write them: nothing is lost between the threads, the order is that
+/// of the files. What it takes is printed, not judged: builds and machines differ.
+#[test]
+fn many_files_load_in_order() {
+    const FILES: usize = 2000;
+    let place = Place::new();
+    for n in 0..FILES {
+        let wrong = if n % 500 == 7 { "nonsense: 1\n" } else { "" };
+        place.write(
+            &format!("agents/a{n:04}.yaml"),
+            format!(
+                "name: Agent {n}\nprompt: |\n  Compare {{{{ input.site }}}} with {{{{ last_run }}}}.\nskills: [extract-prices]\n\
+                 input: {{ site: 'https://shop{n}.example' }}\ninput_schema: {{ type: object, required: [site] }}\n\
+                 env: {{ REGION: eu }}\nschedules:\n  - cron: '{} 9 * * MON-FRI'\n    timezone: Europe/Berlin\n    exclude: [2026-12-24]\n\
+                 retry: {{ max: 3 }}\nwebhooks: [{{ url: 'https://hooks.example/{n}' }}]\n{wrong}{EXECUTOR}",
+                n % 60
+            ),
+        );
+    }
+    let begun = std::time::Instant::now();
+    let loaded = place.load();
+    println!("{FILES} agent files in {:?}", begun.elapsed());
+    assert_eq!((loaded.agents.len(), loaded.invalid.len()), (FILES - 4, 4));
+    assert!(loaded.agents.is_sorted_by(|a, b| a.file < b.file), "in the order of the files");
+    let wrong: Vec<_> = loaded.problems.iter().map(|p| p.file.display().to_string()).collect();
+    assert_eq!(wrong, ["agents/a0007.yaml", "agents/a0507.yaml", "agents/a1007.yaml", "agents/a1507.yaml"]);
 }
