@@ -413,7 +413,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     log_end(&known.agent, id, &outcome);
     core.monitor.ended(&known.agent, id, &outcome);
     let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
-    let finish = Finish { number, id, epoch, outcome, deliveries, changed, breaker, at_ms };
+    let finish = Finish { number, id, epoch, outcome, deliveries, breaker, changed, at_ms };
     if persist(core, id, || core.store.finish(finish.clone())).await == Some(true) {
         let (agent, reason) = (&known.agent.id, &finish.breaker.reason);
         tracing::warn!(agent.id = %agent, "the circuit breaker of agent {agent} has opened: {reason}");
