@@ -233,7 +233,6 @@ pub enum Command {
     },
 }
 
-<<<<<<< HEAD
 /// A subcommand of `import`.
 #[derive(Debug, Subcommand)]
 pub enum ImportCommand {
@@ -248,13 +247,13 @@ pub enum ImportCommand {
         #[arg(long)]
         system: bool,
     },
-=======
+}
+
 /// A subcommand of `config`.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum ConfigCommand {
     /// Print the settings in force and where each is from: default, file, variable or flag
     Show,
->>>>>>> next
 }
 
 /// A subcommand of `notify`.

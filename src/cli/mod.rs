@@ -9,12 +9,9 @@ pub mod args;
 mod backup;
 mod check;
 mod client;
-<<<<<<< HEAD
 mod crontab;
-=======
 mod config_show;
 mod explain;
->>>>>>> next
 pub mod failure;
 mod import;
 mod lists;
@@ -38,11 +35,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::config::Env;
-<<<<<<< HEAD
-use args::{Cli, Command, Global, ImportCommand, NotifyCommand};
-=======
-use args::{Cli, Command, ConfigCommand, Global, NotifyCommand};
->>>>>>> next
+use args::{Cli, Command, ConfigCommand, Global, ImportCommand, NotifyCommand};
 use client::Client;
 use failure::Failure;
 use output::Output;
@@ -119,19 +112,15 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
-<<<<<<< HEAD
         | Command::Backup { .. }
         | Command::Restore { .. }
         | Command::Import { .. }
         | Command::Completions { .. }
-        | Command::Manual { .. } => Ok(0),
-=======
         | Command::Manual { .. }
         | Command::Schema { .. }
         | Command::Explain { .. }
         | Command::Config { .. }
         | Command::Definitions { .. } => Ok(0),
->>>>>>> next
         Command::Run(args) => run::run(session, args).await,
         Command::Agents => lists::agents(session).await,
         Command::Events { agent, status, since, limit } => {

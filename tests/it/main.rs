@@ -7,9 +7,9 @@
 mod attempts;
 mod backup;
 mod blackbox;
-mod disk;
 mod breaker;
 mod definitions;
+mod disk;
 mod examples;
 mod gate;
 mod import;
