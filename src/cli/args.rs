@@ -50,6 +50,11 @@ pub struct Global {
 /// A subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make settings, a first agent and, for systemd --user, a unit; nothing is overwritten
+    Init {
+        /// Where; by default the directory in which the daemon looks by itself
+        dir: Option<PathBuf>,
+    },
     /// Run the daemon in the foreground
     Serve {
         /// How the log is written: human, json or journal; by default as stderr leads to a terminal or the journal

@@ -14,6 +14,7 @@ mod config_show;
 mod explain;
 pub mod failure;
 mod import;
+mod init;
 mod lists;
 mod logs;
 mod manual;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
     let env = Env::from_process();
     let done = match cli.command {
         Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
+        Command::Init { dir } => init::init(dir.as_deref(), &cli.global, &env),
         Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Restore { file } => backup::restore(&file, &cli.global, &env),
@@ -109,6 +111,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
         Command::Serve { .. }
+        | Command::Init { .. }
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }

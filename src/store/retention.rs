@@ -145,7 +145,13 @@ impl Store {
 
     /// Runs of an agent in this state, admitted before `before_ms`, beyond the newest `keep` of these, newest
     /// first, that may go.
-    pub async fn excess_runs(&self, agent: i64, state: RunState, keep: u64) -> Result<Vec<i64>, Error> {
+    pub async fn excess_runs(
+        &self,
+        agent: i64,
+        state: RunState,
+        keep: u64,
+        before_ms: i64,
+    ) -> Result<Vec<i64>, Error> {
         // The latest failure stays, whatever the settings say.
         let keep = if state == RunState::Failed { keep.max(1) } else { keep };
         let sql = "SELECT r.number FROM runs r INDEXED BY runs_of_agent JOIN agents a ON a.number = r.agent
