@@ -19,6 +19,9 @@ use crate::exec::{PACKED, PackedLog, open_below};
 /// Most bytes of a log in memory for one reader.
 pub const CHUNK_MAX: usize = 64 << 10;
 
+/// What is said of something that is no file.
+pub(super) const NOT_REGULAR: &str = "not a regular file";
+
 /// An open log, as it was written or packed.
 #[derive(Debug, Clone)]
 pub struct LogFile(Arc<Form>);
@@ -132,7 +135,7 @@ fn regular(root: &Path, path: &Path) -> io::Result<Option<File>> {
         Err(e) => return Err(e.into()),
     };
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
+        return Err(io::Error::other(NOT_REGULAR));
     }
     Ok(Some(file))
 }

@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod crontab;
 mod config_show;
+mod diff;
 mod explain;
 pub mod failure;
 mod import;
@@ -133,6 +134,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Logs { run, follow, stderr, tail } => {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
+        Command::Diff { a, b } => diff::diff(session, &a, &b).await,
         Command::Cancel { run } => run::cancel(session, &run).await,
         Command::Retry { run, follow } => run::retry(session, &run, follow).await,
         Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
