@@ -169,6 +169,15 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", message)
     }
 
+    /// 410: the logs of the run went, for all logs together take up no more than they may.
+    #[must_use]
+    pub fn logs_removed(id: RunId) -> Self {
+        let message = format!(
+            "the logs of run {id} were removed to spare the disk; `retention.logs` says how much is kept"
+        );
+        Self::new(StatusCode::GONE, "logs_removed", message)
+    }
+
     /// 408: the body did not come in time.
     #[must_use]
     pub fn slow_body(seconds: u64) -> Self {

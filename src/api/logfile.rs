@@ -11,8 +11,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
+
+use crate::exec::{PACKED, PackedLog, open_below};
 
 /// Most bytes of a log in memory for one reader.
 pub const CHUNK_MAX: usize = 64 << 10;
@@ -20,9 +22,15 @@ pub const CHUNK_MAX: usize = 64 << 10;
 /// What is said of something that is no file.
 pub(super) const NOT_REGULAR: &str = "not a regular file";
 
-/// An open log.
+/// An open log, as it was written or packed.
 #[derive(Debug, Clone)]
-pub struct LogFile(Arc<File>);
+pub struct LogFile(Arc<Form>);
+
+#[derive(Debug)]
+enum Form {
+    Plain(File),
+    Packed(PackedLog),
+}
 
 impl LogFile {
     /// Opens the log at `path` below the directory `root`; `None` where there is none yet. Blocks.
@@ -30,25 +38,14 @@ impl LogFile {
     /// # Errors
     /// Those of the file system, and anything that is not a regular file reached without links.
     pub fn open(root: &Path, path: &Path) -> io::Result<Option<Self>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let below = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat(CWD, root, below, Mode::empty()).and_then(|root| {
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-            match openat2(&root, path, flags, Mode::empty(), resolve) {
-                // Before Linux 5.6, and under filters that do not know the call.
-                Err(Errno::NOSYS | Errno::PERM) => openat(&root, path, flags, Mode::empty()),
-                opened => opened,
-            }
-        });
-        let file = match opened {
-            Ok(file) => File::from(file),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other(NOT_REGULAR));
+        if let Some(file) = regular(root, path)? {
+            return Ok(Some(Self(Arc::new(Form::Plain(file)))));
         }
-        Ok(Some(Self(Arc::new(file))))
+        // A packed log gets its name before the plain one loses it.
+        let mut packed = path.as_os_str().to_owned();
+        packed.push(PACKED);
+        let Some(file) = regular(root, Path::new(&packed))? else { return Ok(None) };
+        Ok(Some(Self(Arc::new(Form::Packed(PackedLog::open(file)?)))))
     }
 
     /// Its length now, bytes. Blocks.
@@ -56,7 +53,10 @@ impl LogFile {
     /// # Errors
     /// Those of the file system.
     pub fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        match self.0.as_ref() {
+            Form::Plain(file) => Ok(file.metadata()?.len()),
+            Form::Packed(log) => Ok(log.len()),
+        }
     }
 
     /// What stands at `offset`, at most `max` bytes and never more than [`CHUNK_MAX`]; empty at the
@@ -65,9 +65,14 @@ impl LogFile {
     /// # Errors
     /// Those of the file system.
     pub fn read_at(&self, offset: u64, max: u64) -> io::Result<Vec<u8>> {
-        let mut chunk = vec![0; usize::try_from(max).unwrap_or(CHUNK_MAX).min(CHUNK_MAX)];
+        let wanted = usize::try_from(max).unwrap_or(CHUNK_MAX).min(CHUNK_MAX);
+        let file = match self.0.as_ref() {
+            Form::Plain(file) => file,
+            Form::Packed(log) => return read_packed(log, offset, wanted),
+        };
+        let mut chunk = vec![0; wanted];
         loop {
-            match self.0.read_at(&mut chunk, offset) {
+            match file.read_at(&mut chunk, offset) {
                 Ok(n) => {
                     chunk.truncate(n);
                     return Ok(chunk);
@@ -104,6 +109,35 @@ impl LogFile {
         }
         Ok(0)
     }
+}
+
+/// A range of a packed log, over as many frames as it takes.
+fn read_packed(log: &PackedLog, offset: u64, wanted: usize) -> io::Result<Vec<u8>> {
+    let mut chunk = Vec::with_capacity(wanted);
+    while chunk.len() < wanted {
+        let more = log.read_at(offset.saturating_add(chunk.len() as u64), (wanted - chunk.len()) as u64)?;
+        if more.is_empty() {
+            break;
+        }
+        chunk.extend(more);
+    }
+    Ok(chunk)
+}
+
+/// A regular file below `root`; `None` where there is none.
+fn regular(root: &Path, path: &Path) -> io::Result<Option<File>> {
+    let below = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened =
+        openat(CWD, root, below, Mode::empty()).and_then(|root| open_below(&root, path, OFlags::RDONLY));
+    let file = match opened {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(NOT_REGULAR));
+    }
+    Ok(Some(file))
 }
 
 #[cfg(test)]

@@ -65,6 +65,9 @@ pub async fn logs(
         return Err(ApiError::parameter("tail", "it cannot be combined with offset"));
     }
     let (number, id) = events::find(&app, &name).await?;
+    if app.core.store.event(number).await?.is_some_and(|detail| detail.event.logs_removed) {
+        return Err(ApiError::logs_removed(id));
+    }
     let mut reader = Reader::new(&app.core, number, RunDirs::new(app.core.state_dir(), id), &query);
     reader.look().await?;
     let begun = reader.begin(&query).await;

@@ -10,6 +10,7 @@
 
 mod agents;
 mod alerting;
+mod backup;
 mod caller;
 mod cursor;
 mod deliveries;
@@ -19,6 +20,7 @@ mod execute;
 mod extract;
 mod logfile;
 mod logs;
+mod metrics;
 mod observe;
 mod pause;
 mod plan;
@@ -83,6 +85,8 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/v1/status", get(status::status))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/backup", get(backup::backup))
         .route("/v1/reload", post(reload::reload))
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))

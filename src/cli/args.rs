@@ -202,6 +202,30 @@ pub enum Command {
     },
     /// Show how the daemon is
     Status,
+    /// Print what a monitor scrapes: counters and histograms in Prometheus' text format
+    Metrics,
+    /// Copy the database into a file while it is in use; the copy is checked and whole, or not there
+    Backup {
+        /// Where the copy goes; a file of this name is replaced
+        file: PathBuf,
+    },
+    /// Put a copy of the database in its place; the daemon must not run
+    Restore {
+        /// The copy, as `matins backup` made it
+        file: PathBuf,
+    },
+    /// Make agents of what another scheduler knows
+    Import {
+        /// What to import.
+        #[command(subcommand)]
+        command: ImportCommand,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Read settings and agents anew; with an error anywhere nothing changes
     Reload,
     /// List webhook deliveries, newest first, or show one with every attempt
@@ -239,6 +263,22 @@ pub enum Command {
         /// What to try.
         #[command(subcommand)]
         command: NotifyCommand,
+    },
+}
+
+/// A subcommand of `import`.
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Write an agent for each line of a crontab into a folder of its own
+    Crontab {
+        /// The crontab; - is stdin, as in `crontab -l | matins import crontab -`
+        file: PathBuf,
+        /// The folder that the agents go to
+        #[arg(long, value_name = "DIR", default_value = "imported-agents")]
+        to: PathBuf,
+        /// The sixth field is a user, as in /etc/crontab
+        #[arg(long)]
+        system: bool,
     },
 }
 

@@ -6,12 +6,15 @@
 //! command ends with an exit code and, where it failed, a [`Failure`] with a hint.
 
 pub mod args;
+mod backup;
 mod check;
 mod client;
+mod crontab;
 mod config_show;
 mod diff;
 mod explain;
 pub mod failure;
+mod import;
 mod init;
 mod lists;
 mod logs;
@@ -32,10 +35,10 @@ mod sweep;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::config::Env;
-use args::{Cli, Command, ConfigCommand, Global, NotifyCommand};
+use args::{Cli, Command, ConfigCommand, Global, ImportCommand, NotifyCommand};
 use client::Client;
 use failure::Failure;
 use output::Output;
@@ -66,6 +69,11 @@ pub fn main() -> ExitCode {
         Command::Init { dir } => init::init(dir.as_deref(), &cli.global, &env),
         Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
+        Command::Restore { file } => backup::restore(&file, &cli.global, &env),
+        Command::Import { command: ImportCommand::Crontab { file, to, system } } => {
+            import::crontab(&import::Import { file, to, system }, cli.global.json, &env)
+        }
+        Command::Completions { shell } => completions(shell),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
         Command::Schema { of } => schema::schema(of),
         Command::Explain { what } => explain::explain(&what, cli.global.json),
@@ -90,6 +98,9 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
     let done = runtime.block_on(async {
+        if let Command::Backup { file } = &command {
+            return backup::backup(file, global, env).await;
+        }
         let client = Client::connect(global, env).await?;
         dispatch(command, &Session { client, out: Output::of_process(global.json) }).await
     });
@@ -106,6 +117,10 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
+        | Command::Backup { .. }
+        | Command::Restore { .. }
+        | Command::Import { .. }
+        | Command::Completions { .. }
         | Command::Manual { .. }
         | Command::Schema { .. }
         | Command::Explain { .. }
@@ -130,6 +145,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Why { agent, time } => plan::why(session, &agent, &time).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,
+        Command::Metrics => metrics(session).await,
         Command::Reload => reload::reload(session).await,
         Command::Deliveries { id: Some(id), .. } => notify::show(session, &id).await,
         Command::Deliveries { redeliver: Some(id), .. } => notify::redeliver(session, &id).await,
@@ -137,4 +153,18 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
         Command::Notify { command: NotifyCommand::Test { target } } => notify::test(session, target).await,
     }
+}
+
+/// `matins completions`.
+fn completions(shell: clap_complete::Shell) -> Done {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "matins", &mut script);
+    Output::of_process(false).print(&String::from_utf8_lossy(&script)).map(|()| 0)
+}
+
+/// `matins metrics`.
+async fn metrics(session: &Session) -> Done {
+    let answer = session.client.stream(&["metrics"], &[]).await?;
+    let text = answer.text().await.map_err(anyhow::Error::from)?;
+    session.out.print(&text).map(|()| 0)
 }

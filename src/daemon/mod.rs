@@ -10,8 +10,10 @@
 //! handed on from life to life is the same in both cases: the socket and the lock.
 
 pub mod activation;
+pub mod backup;
 mod groups;
 mod guard;
+pub mod housekeeping;
 pub mod listen;
 pub mod logging;
 pub mod notify;
@@ -162,6 +164,7 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     guard::watch_store(&core);
     guard::watch_lock(&core, &daemon.lock);
     watch::start(&core, seen);
+    housekeeping::start(&core);
     notify::watch(&core);
     watchdog::watch(&core);
     reexec::watch(&core, invocation);

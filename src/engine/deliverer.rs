@@ -158,6 +158,12 @@ async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
         Some(wait) if !attempt.gone => (DeliveryState::Pending, Some(ended_ms.saturating_add(millis(wait)))),
         _ => (DeliveryState::Exhausted, None),
     };
+    let counter = match state {
+        DeliveryState::Delivered => &core.metrics.attempts_delivered,
+        DeliveryState::Exhausted => &core.metrics.attempts_exhausted,
+        DeliveryState::Pending => &core.metrics.attempts_failed,
+    };
+    counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     if state == DeliveryState::Exhausted {
         let why = attempt.error.as_deref().unwrap_or("the receiver is gone");
         tracing::error!(

@@ -28,6 +28,7 @@ mod overdue;
 pub mod pause;
 pub mod pulse;
 pub mod reload;
+pub mod retention;
 mod retry;
 mod run;
 mod scheduler;

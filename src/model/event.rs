@@ -114,6 +114,9 @@ pub struct Event {
     pub not_before: Option<String>,
     /// Whether its gate found nothing to do.
     pub gated: bool,
+    /// Whether its logs were removed to spare the disk.
+    #[serde(default)]
+    pub logs_removed: bool,
     /// Whether its result differs from that of the success before; `None`: nobody asked, or there is none.
     #[serde(default)]
     pub changed: Option<bool>,

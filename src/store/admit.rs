@@ -397,6 +397,7 @@ fn admit_slot(
     let sql = "INSERT INTO slots (schedule, nominal, until, count, outcome, run, decided_at)
                VALUES (?1, ?2, ?2, 1, 'run', ?3, ?4)";
     db.prepare_cached(sql)?.execute(params![schedule, nominal_ms, run, now_ms])?;
+    super::tally::slots(None, 1);
     if active.is_some() {
         clear(db, &slot.run, run, now_ms, way)?;
     }
@@ -430,6 +431,7 @@ fn insert_not_run(
         evidence,
         now_ms
     ])?;
+    super::tally::slots(Some(reason), stretch.count);
     Ok(())
 }
 

@@ -56,6 +56,23 @@ pub enum Error {
         #[source]
         source: Arc<dyn std::error::Error + Send + Sync>,
     },
+    /// A file beside the database cannot be read or written.
+    #[error("cannot use {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// A file is no copy of a database of ours, or no whole one.
+    #[error("{path} is no usable backup: {what}")]
+    NotABackup {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

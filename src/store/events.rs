@@ -88,6 +88,7 @@ pub struct AgentSummary {
 const COLUMNS: &str = "r.number, r.id, a.id AS agent_id, r.user, r.state, r.started_at, r.completed_at, r.explanation,
     r.final_model, r.created_at, r.updated_at, r.session, r.trigger, r.nominal, r.lateness_ms, r.attempt, r.failure_code,
     r.steps, r.execution_key, r.exit_code, r.signal, r.gated, r.changed, r.cost_usd, r.not_before, (SELECT c.id FROM schedules c WHERE c.number = r.schedule) AS schedule_id,
+    EXISTS (SELECT 1 FROM logs l WHERE l.run = r.number AND l.removed_at IS NOT NULL) AS logs_removed,
     (SELECT lower(hex(d.sha256)) FROM definitions d WHERE d.number = r.definition) AS sha256";
 
 impl Store {
@@ -174,6 +175,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         execution_key: row.get("execution_key")?,
         not_before: if ended.is_none() { time("not_before")? } else { None },
         gated: row.get("gated")?,
+        logs_removed: row.get("logs_removed")?,
         changed: row.get("changed")?,
         usage: None,
         cost_usd: row.get("cost_usd")?,

@@ -18,21 +18,26 @@ pub(super) fn newest() -> i64 {
 
 /// Brings `db` to the newest schema that this binary knows.
 pub(super) fn run(db: &mut Connection, path: &Path) -> Result<(), Error> {
-    let name = || path.display().to_string();
-    let runner = embedded::migrations::runner();
-    let known = newest();
     let found = version(db)?;
-    if found > known {
-        return Err(Error::TooNew { path: name(), found, known });
+    check_version(found, path)?;
+    if found < newest() {
+        let opened = |e| Error::Open { path: path.display().to_string(), source: shared(e) };
+        embedded::migrations::runner().run(db).map_err(opened)?;
     }
-    if found < known {
-        runner.run(db).map_err(|e| Error::Open { path: name(), source: shared(e) })?;
+    Ok(())
+}
+
+/// Refuses a schema that this binary does not know.
+pub(super) fn check_version(found: i64, path: &Path) -> Result<(), Error> {
+    let known = newest();
+    if found > known {
+        return Err(Error::TooNew { path: path.display().to_string(), found, known });
     }
     Ok(())
 }
 
 /// The schema version of `db`; 0 for a new file.
-fn version(db: &Connection) -> Result<i64, Error> {
+pub(super) fn version(db: &Connection) -> Result<i64, Error> {
     let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'refinery_schema_history'";
     let exists: i64 = db.query_row(table, [], |row| row.get(0))?;
     if exists == 0 {

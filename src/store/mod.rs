@@ -15,6 +15,7 @@
 mod activity;
 mod admit;
 mod attempts;
+mod backup;
 mod breaker;
 mod budget;
 mod checkpoint;
@@ -34,9 +35,11 @@ mod overlap;
 mod pause;
 mod previous;
 mod reader;
+mod retention;
 mod run;
 mod sessions;
 mod settle;
+mod tally;
 mod writer;
 
 #[cfg(test)]
@@ -52,6 +55,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use activity::Activity;
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
+pub use backup::{backup, check_backup, restore, settle as settle_backup};
 pub use breaker::{BREAKER, BreakerStep, Verdict};
 pub use budget::{Budgets, UsedUp};
 pub use claim::{AGEING, Claimed, Claims, Room};
@@ -67,6 +71,7 @@ pub use overdue::LastSuccess;
 pub use overlap::{Claim, Gone, Way};
 pub use pause::{LeftOut, Pause, Replay, Resumed};
 pub use reader::READERS;
+pub use retention::{EndedRun, Garbage, KEY_AGE_MS, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};

@@ -236,6 +236,9 @@ fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
     changed_one(changed, *id, *epoch)?;
     transition(db, *number, outcome.state(), epoch.0, *at_ms)?;
     note_end(db, *number, outcome, *at_ms)?;
+    let started = "SELECT started_at FROM runs WHERE number = ?1";
+    let started: Option<i64> = db.prepare_cached(started)?.query_row([number], |row| row.get(0))?;
+    super::tally::ended(outcome.state(), started.map(|at| at_ms.saturating_sub(at)));
     if outcome.result.is_some() || outcome.usage.is_some() || outcome.log_error.is_some() {
         let result = outcome.result.as_ref().map(|r| to_json("run_details", r)).transpose()?;
         let usage = outcome.usage.as_ref().map(|u| to_json("run_details", u)).transpose()?;

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Error, checkpoint};
+use super::{Error, checkpoint, tally};
+use crate::model::{NotRun, RunState};
+use crate::time::{Histogram, Sizes};
 
 /// Jobs that may wait for the writer before callers wait to hand theirs in.
 pub const QUEUE_JOBS: usize = 4096;
@@ -65,6 +67,54 @@ pub struct Counts {
     pub commits: AtomicU64,
     /// Jobs in them.
     pub jobs: AtomicU64,
+    /// Jobs of one transaction.
+    pub batch: Sizes,
+    /// Time of a commit, with its sync.
+    pub commit_time: Histogram,
+    /// Slots by what became of them: as a run, then by the reason why not.
+    slots: [AtomicU64; 1 + NotRun::ALL.len()],
+    /// How long runs ran: those that completed, those that failed.
+    runs: [Histogram; 2],
+    /// Runs that never started.
+    unstarted: AtomicU64,
+}
+
+impl Counts {
+    fn slot(&self, reason: Option<NotRun>) -> &AtomicU64 {
+        let place = reason.and_then(|r| NotRun::ALL.iter().position(|known| *known == r));
+        &self.slots[place.map_or(0, |place| place + 1)]
+    }
+
+    pub(super) fn add_slots(&self, reason: Option<NotRun>, count: u64) {
+        self.slot(reason).fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_run(&self, state: RunState, ran: Option<Duration>) {
+        match ran {
+            Some(ran) => self.runs(state).record(ran),
+            None => {
+                self.unstarted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Slots that became a run, or did not for this reason.
+    #[must_use]
+    pub fn slots(&self, reason: Option<NotRun>) -> u64 {
+        self.slot(reason).load(Ordering::Relaxed)
+    }
+
+    /// How long runs ran that ended in this state.
+    #[must_use]
+    pub fn runs(&self, state: RunState) -> &Histogram {
+        &self.runs[usize::from(state != RunState::Completed)]
+    }
+
+    /// Runs that ended without having started.
+    #[must_use]
+    pub fn unstarted(&self) -> u64 {
+        self.unstarted.load(Ordering::Relaxed)
+    }
 }
 
 /// The handle of the writer thread.
@@ -141,7 +191,12 @@ fn run(
 ) {
     let mut batch: Vec<(Box<dyn Job>, Option<Error>)> = Vec::with_capacity(BATCH_JOBS);
     while let Some(first) = queue.blocking_recv() {
-        let failure = transaction(db, first, &mut queue, &mut batch);
+        let failure = transaction(db, first, &mut queue, &mut batch, &counts.commit_time);
+        if failure.is_none() {
+            tally::settle(counts);
+        }
+        tally::back_to(0);
+        counts.batch.record(batch.len());
         counts.commits.fetch_add(1, Ordering::Relaxed);
         counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
         for (job, own) in batch.drain(..) {
@@ -168,6 +223,7 @@ fn transaction(
     first: Box<dyn Job>,
     queue: &mut mpsc::Receiver<Box<dyn Job>>,
     batch: &mut Vec<(Box<dyn Job>, Option<Error>)>,
+    commit_time: &Histogram,
 ) -> Option<Error> {
     let begun = Instant::now();
     if let Err(e) = execute(db, "BEGIN IMMEDIATE") {
@@ -187,7 +243,9 @@ fn transaction(
             next = queue.try_recv().ok();
         }
     }
+    let committing = Instant::now();
     let committed = execute(db, "COMMIT");
+    commit_time.record(committing.elapsed());
     if committed.is_err() && !db.is_autocommit() {
         // The failed COMMIT left the transaction open; nothing of it may come later.
         let _ = execute(db, "ROLLBACK");
@@ -196,6 +254,7 @@ fn transaction(
 }
 
 fn savepoint(db: &Connection, job: &mut dyn Job) -> Option<Error> {
+    let mark = tally::mark();
     let run = execute(db, "SAVEPOINT job").and_then(|()| {
         // A panic in a job is a defect of that job; the others go on.
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(db))).unwrap_or_else(|_| {
@@ -205,6 +264,7 @@ fn savepoint(db: &Connection, job: &mut dyn Job) -> Option<Error> {
     match run {
         Ok(()) => execute(db, "RELEASE job").err(),
         Err(e) => {
+            tally::back_to(mark);
             if !db.is_autocommit() {
                 let _ = execute(db, "ROLLBACK TO job").and_then(|()| execute(db, "RELEASE job"));
             }

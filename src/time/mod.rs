@@ -5,11 +5,15 @@
 //! instant but is re-checked by its caller, which caps every wait at 30 s: a suspended machine or a
 //! stepped clock therefore costs at most one cap.
 
+mod histogram;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+
+pub use histogram::{Histogram, Shown, Sizes};
 
 /// Longest wait of any loop before it looks at the wall clock again.
 pub const WAKE_CAP: Duration = Duration::from_secs(30);

@@ -33,7 +33,7 @@ fn programs_of(home: &Path) -> Vec<i32> {
 }
 
 /// Launchers whose attempt directory is below this home.
-fn launchers_of(home: &Path) -> Vec<i32> {
+pub fn launchers_of(home: &Path) -> Vec<i32> {
     let place = home.display().to_string();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
@@ -271,36 +271,6 @@ fn followed_output_is_whole_and_the_exit_code_is_the_runs() {
     let bad = daemon.cli(&["run", "bad", "--follow"]);
     assert_eq!(bad.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&bad.stderr).contains("runtime_error"));
-}
-
-#[test]
-fn a_disk_that_is_full_for_a_while_costs_no_slot_and_no_flood_of_logs() {
-    let home = Home::new();
-    home.agent("a", "true", "schedules: [ { every: 1s, overlap: allow } ]\n");
-    std::fs::create_dir(home.state()).unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
-        .arg(home.state())
-        .status()
-        .is_ok_and(|s| s.success());
-    assert!(mounted, "the test mounts a small tmpfs and needs root");
-    let mut daemon = Binary::start(home);
-    let ballast = daemon.home.state().join("ballast");
-    let full = std::fs::write(&ballast, vec![0; 8 << 20]);
-    assert!(full.is_err(), "the disk is full now");
-    eventually_sync("it says so", || daemon.log().contains("disk").then_some(()));
-    let before = daemon.log().lines().count();
-    pace(Duration::from_secs(3));
-    assert!(daemon.log().lines().count() < before + 30, "{}", daemon.log());
-    std::fs::remove_file(&ballast).unwrap();
-    let slots =
-        || daemon.pages("/v1/slots?limit=200").iter().map(|s| s["count"].as_u64().unwrap()).sum::<u64>();
-    let then = slots();
-    eventually_sync("it goes on", || (slots() > then + 2).then_some(()));
-    assert_every_second_once(&daemon.pages("/v1/slots?limit=200"), 1);
-    daemon.kill();
-    eventually_sync("no launcher is left", || launchers_of(daemon.home.path()).is_empty().then_some(()));
-    assert!(std::process::Command::new("umount").arg(daemon.home.state()).status().unwrap().success());
 }
 
 #[test]

@@ -6,17 +6,21 @@
 
 mod answers;
 mod attempts;
+mod backup;
 mod blackbox;
 mod breaker;
 mod definitions;
+mod disk;
 mod examples;
 mod gate;
+mod import;
 mod isolation;
 mod launcher;
 mod mistakes;
 mod notify;
 mod overlap;
 mod reload;
+mod retention;
 mod runs;
 mod schedules;
 mod sessions;

@@ -2,6 +2,7 @@
 //! PENDING, and what a launcher would write is written by the test.
 
 mod logs;
+mod metrics;
 mod runs;
 
 use std::sync::Arc;
