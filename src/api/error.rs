@@ -88,6 +88,12 @@ impl ApiError {
             .detail(json!({ "parameter": name, "message": problem }))
     }
 
+    /// 403: the caller may not do this.
+    #[must_use]
+    pub fn forbidden(why: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", why)
+    }
+
     /// 404: there is no such route.
     #[must_use]
     pub fn no_route(method: &str, path: &str) -> Self {

@@ -40,7 +40,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::engine::Core;
 
 pub use alerting::{AlertingView, EndpointView, PingFailureView};
-pub use caller::{Caller, Users};
+pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
@@ -106,6 +106,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(caller::authorize))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))
         .with_state(app)

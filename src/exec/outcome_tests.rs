@@ -178,6 +178,7 @@ fn what_we_imposed_goes_before_what_the_program_said() {
     for (reason, limit, code, word) in [
         (Reason::Timeout, Some(90_000), "timeout", "1m 30s"),
         (Reason::IdleTimeout, Some(2_000), "idle_timeout", "2s"),
+        (Reason::MemoryLimit, Some(1 << 20), "runtime_error", "1048576 bytes"),
         (Reason::OutputLimit, Some(512), "output_limit", "512 bytes"),
         (Reason::Cancelled, None, "cancelled", "cancelled"),
         (Reason::Orphaned, Some(3_600_000), "interrupted", "1h"),

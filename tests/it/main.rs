@@ -10,6 +10,7 @@ mod breaker;
 mod definitions;
 mod examples;
 mod gate;
+mod isolation;
 mod launcher;
 mod mistakes;
 mod notify;
