@@ -157,8 +157,7 @@ async fn taken_up(core: &Core, unsettled: &store::Unsettled, agent: Arc<Agent>) 
     let overrides = overrides.unwrap_or_default();
     let dirs = exec::RunDirs::new(core.state_dir(), unsettled.id);
     let session = event.as_ref().map_or_else(|| unsettled.id.to_string(), |e| e.session_id.clone());
-    let trigger = event.as_ref().map_or(crate::model::Trigger::Manual, |e| e.trigger);
-    let slot = terms::slot(core, &agent, unsettled.number, trigger).await.unwrap_or_default();
+    let slot = terms::slot(core, &agent, unsettled.number).await.unwrap_or_default();
     Watch {
         number: unsettled.number,
         id: unsettled.id,

@@ -344,7 +344,8 @@ impl Core {
         let entry = self.catalog.get(&id).ok_or_else(unknown)?;
         let definition = self.catalog.definition(&self.store, entry.number, detail.definition).await?;
         let now_ms = self.clock.now_ms();
-        let input = detail.overrides.input.as_ref();
+        let slot = super::terms::slot(self, &definition, number).await?;
+        let input = detail.overrides.input.as_ref().or(slot.and_then(|s| s.input.as_ref()));
         let asked = Asked { trigger: Trigger::Manual, window: None, user: user.as_deref(), input };
         let of = (entry.number, detail.definition);
         let run = NewRun {

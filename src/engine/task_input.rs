@@ -116,7 +116,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
     let overrides = &claimed.overrides;
     let dirs = RunDirs::new(core.state_dir(), claimed.id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
-    let slot = terms::slot(core, agent, claimed.number, claimed.trigger).await;
+    let slot = terms::slot(core, agent, claimed.number).await;
     let slot = slot.map_err(|e| terms::unread(&e))?;
     let said = Said::of(agent, overrides, slot);
     let input = said.input.clone();

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Core;
 use crate::exec::RunDirs;
-use crate::model::{Agent, Failure, FailureCode, Overrides, SlotOverrides, Trigger, Variant};
+use crate::model::{Agent, Failure, FailureCode, Overrides, SlotOverrides, Variant};
 use crate::store;
 
 /// What bounds and judges a run.
@@ -63,15 +63,15 @@ pub(super) fn variant<'a>(agent: &'a Agent, overrides: &Overrides) -> Option<&'a
     agent.policies.executions.get(overrides.execution_key.as_deref()?)
 }
 
-/// What the schedule of a run says otherwise than the agent; read only where any of them does.
+/// What the schedule of a run, or of the one that it repeats, says otherwise than the agent; read only
+/// where any of them does.
 pub(super) async fn slot<'a>(
     core: &Core,
     agent: &'a Agent,
     number: i64,
-    trigger: Trigger,
 ) -> Result<Option<&'a SlotOverrides>, store::Error> {
     let plain = SlotOverrides::default();
-    if trigger == Trigger::Manual || agent.schedules.iter().all(|s| s.overrides == plain) {
+    if agent.schedules.iter().all(|s| s.overrides == plain) {
         return Ok(None);
     }
     let id = core.store.schedule_of(number).await?;

@@ -94,9 +94,12 @@ impl Store {
             .await
     }
 
-    /// The id of the schedule that a run is a slot of.
+    /// The id of the schedule that a run, or the one that it repeats, is a slot of.
     pub async fn schedule_of(&self, number: i64) -> Result<Option<String>, Error> {
-        let sql = "SELECT s.id FROM runs r JOIN schedules s ON s.number = r.schedule WHERE r.number = ?1";
+        let sql = "WITH RECURSIVE repeated (run) AS (
+                     SELECT ?1 UNION SELECT r.retry_of FROM runs r JOIN repeated ON r.number = run
+                                     WHERE r.retry_of IS NOT NULL)
+                   SELECT s.id FROM repeated JOIN runs r ON r.number = run JOIN schedules s ON s.number = r.schedule";
         self.readers
             .read(move |db| Ok(db.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?))
             .await

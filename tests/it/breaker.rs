@@ -284,3 +284,28 @@ fn a_concurrency_key_keeps_agents_apart_and_a_broken_one_loses_no_run() {
     daemon.home.write("go", "");
     daemon.wait_for(behind, RunState::Completed);
 }
+
+#[test]
+fn a_retry_of_a_slot_does_what_its_schedule_says() {
+    let home = Home::new();
+    let schedule = "{ cron: \"* * * * * *\", overlap: allow, prompt: from the schedule, input: { n: 2 } }";
+    home.agent(
+        "a",
+        "cat; cat $MATINS_INPUT_FILE",
+        &format!("prompt: of the agent\nschedules: [ {schedule} ]\n"),
+    );
+    let daemon = TestDaemon::start(home);
+    let first = slot(&daemon).run.unwrap();
+    let log = |run: RunId| {
+        daemon.wait_for(run, RunState::Completed);
+        std::fs::read_to_string(daemon.home.run_file(&run.to_string(), "attempts/1/stdout.log")).unwrap()
+    };
+    let retry = |run: RunId| {
+        let number = daemon.detail(run).event.number;
+        daemon.block_on(daemon.core().retry(number, None)).unwrap().id
+    };
+    assert_eq!(log(first), "from the schedule{\"n\":2}");
+    let second = retry(first);
+    assert_eq!(log(second), log(first));
+    assert_eq!(log(retry(second)), log(first), "and so does a retry of that");
+}
