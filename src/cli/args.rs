@@ -50,6 +50,11 @@ pub struct Global {
 /// A subcommand.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make settings, a first agent and, for systemd --user, a unit; nothing is overwritten
+    Init {
+        /// Where; by default the directory in which the daemon looks by itself
+        dir: Option<PathBuf>,
+    },
     /// Run the daemon in the foreground
     Serve {
         /// How the log is written: human, json or journal; by default as stderr leads to a terminal or the journal
@@ -129,6 +134,15 @@ pub enum Command {
         /// Only the last N lines
         #[arg(long, value_name = "N")]
         tail: Option<u64>,
+    },
+    /// Show what differs between two runs
+    Diff {
+        /// The one: its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_name = "RUN")]
+        a: String,
+        /// The other
+        #[arg(value_name = "RUN")]
+        b: String,
     },
     /// End a run; a second call kills it
     Cancel {
@@ -245,6 +259,12 @@ pub struct RunArgs {
     /// What to do when the agent is busy: skip, `queue_one`, queue, `cancel_previous`, replace or allow
     #[arg(long, value_parser = overlap)]
     pub overlap: Option<Overlap>,
+    /// Session whose workspace it shares with the other runs that name it
+    #[arg(long, value_name = "NAME")]
+    pub session: Option<String>,
+    /// Variant of the agent, an entry of its `executions:`
+    #[arg(long, value_name = "KEY")]
+    pub execution: Option<String>,
     /// Your own name for this request: sent again within 24 hours it makes no second run
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,

@@ -9,8 +9,10 @@ pub mod args;
 mod check;
 mod client;
 mod config_show;
+mod diff;
 mod explain;
 pub mod failure;
+mod init;
 mod lists;
 mod logs;
 mod manual;
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
     let env = Env::from_process();
     let done = match cli.command {
         Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
+        Command::Init { dir } => init::init(dir.as_deref(), &cli.global, &env),
         Command::Successor => successor::successor(&cli.global, &env),
         Command::Sweep => sweep::sweep(&cli.global, &env),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
@@ -98,6 +101,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
         Command::Serve { .. }
+        | Command::Init { .. }
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
@@ -115,6 +119,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Logs { run, follow, stderr, tail } => {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
+        Command::Diff { a, b } => diff::diff(session, &a, &b).await,
         Command::Cancel { run } => run::cancel(session, &run).await,
         Command::Retry { run, follow } => run::retry(session, &run, follow).await,
         Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,

@@ -105,6 +105,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
             return give_back(core, number, id, epoch, &e).await;
         }
     }
+    core.launched(number, held.identity(), id, &agent);
     core.changed();
     core.monitor.started(&agent, id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
@@ -208,6 +209,9 @@ impl Watch {
     }
 
     async fn settle(self, core: &Core, ended: Ended) {
+        if ended == Ended::Vanished {
+            core.end_group(self.id).await;
+        }
         let report = match ended {
             Ended::Report(report) => report,
             Ended::Vanished
@@ -413,7 +417,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     log_end(&known.agent, id, &outcome);
     core.monitor.ended(&known.agent, id, &outcome);
     let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
-    let finish = Finish { number, id, epoch, outcome, deliveries, changed, breaker, at_ms };
+    let finish = Finish { number, id, epoch, outcome, deliveries, breaker, changed, at_ms };
     if persist(core, id, || core.store.finish(finish.clone())).await == Some(true) {
         let (agent, reason) = (&known.agent.id, &finish.breaker.reason);
         tracing::warn!(agent.id = %agent, "the circuit breaker of agent {agent} has opened: {reason}");

@@ -40,16 +40,33 @@ pub(super) fn used_up(
 ) -> Result<Option<UsedUp>, Error> {
     if let Some(runs) = budgets.agent {
         let nth = |runs: u64| nth_of_agent(db, agent, runs);
-        if let Some(free_at_ms) = full(runs, now_ms, nth)? {
-            return Ok(Some(UsedUp { daemon: false, runs, free_at_ms }));
+        if let Some(freed) = full(runs, now_ms, nth)? {
+            return Ok(Some(UsedUp { daemon: false, runs, free_at_ms: freed.at_ms() }));
         }
     }
     if let Some(runs) = budgets.daemon
-        && let Some(free_at_ms) = full(runs, now_ms, |runs| nth_of_all(db, runs, now_ms))?
+        && let Some(freed) = full(runs, now_ms, |runs| nth_of_all(db, runs, now_ms))?
     {
-        return Ok(Some(UsedUp { daemon: true, runs, free_at_ms }));
+        return Ok(Some(UsedUp { daemon: true, runs, free_at_ms: freed.at_ms() }));
     }
     Ok(None)
+}
+
+/// When a budget that is used up has room again.
+enum Freed {
+    /// At this instant, Unix ms.
+    At(i64),
+    /// Never: it is a budget of nothing.
+    Never,
+}
+
+impl Freed {
+    fn at_ms(&self) -> Option<i64> {
+        match self {
+            Self::At(at_ms) => Some(*at_ms),
+            Self::Never => None,
+        }
+    }
 }
 
 /// `Some` where a budget of `runs` is used up: when one is free again. `nth` tells when the run of
@@ -58,12 +75,12 @@ fn full(
     runs: u64,
     now_ms: i64,
     nth: impl FnOnce(u64) -> Result<Option<i64>, Error>,
-) -> Result<Option<Option<i64>>, Error> {
+) -> Result<Option<Freed>, Error> {
     if runs == 0 {
-        return Ok(Some(None));
+        return Ok(Some(Freed::Never));
     }
     let at_ms = nth(runs)?.map(|at| at.saturating_add(DAY_MS));
-    Ok(at_ms.filter(|free| *free > now_ms).map(Some))
+    Ok(at_ms.filter(|free| *free > now_ms).map(Freed::At))
 }
 
 fn nth_of_agent(db: &Connection, agent: i64, nth: u64) -> Result<Option<i64>, Error> {

@@ -3,6 +3,7 @@
 //! The manager is played by a socket of the test's own; `scripts/systemd-proof` has a real one.
 
 mod activation;
+mod init;
 mod reexec;
 mod units;
 

@@ -1,0 +1,195 @@
+//! `matins init`: settings, a first agent with a skill, and a unit for `systemd --user`.
+//!
+//! What is there is never touched: a second call makes what is missing, and says what it left alone.
+//! What it writes is what the manual shows, so that a first look is at something that runs.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::Done;
+use super::args::Global;
+use super::failure::{FAILED, Failure, USAGE};
+use super::output::Output;
+use crate::config::{self, Env};
+
+const SETTINGS: &str = "\
+# Settings of matins. Every key is optional; `matins check` reads this file as the daemon does.
+agents_dir: agents
+skills_dir: skills
+# timezone: Europe/Berlin        # of schedules that name none; UTC by default
+# max_running: 4                 # runs at once
+# drain_timeout: 60s             # how long a stop waits for runs
+# webhooks:                      # told of the runs of every agent
+#   - url: https://hooks.example.com/matins
+#     secret: { env: MATINS_HOOK_SECRET }
+#     events: [run.failed]
+";
+
+const AGENT: &str = "\
+# An agent: what runs, with what, and when. `matins run hello --follow` runs it now.
+name: Hello
+description: Greets somebody; an agent to begin with
+prompt: |
+  Say hello to {{ input.name }}.
+input: { name: world }
+skills: [greeting]
+executor:
+  type: command
+  # The prompt is on stdin, the skills are in $MATINS_SKILLS_DIR, a result goes to $MATINS_RESULT_FILE.
+  command:
+    - sh
+    - -c
+    - |
+      cat
+      cat \"$MATINS_SKILLS_DIR/greeting/SKILL.md\" | tail -n 1
+      echo '{\"greeted\": true}' > \"$MATINS_RESULT_FILE\"
+result_schema: { type: object, required: [greeted] }
+schedules:
+  - cron: \"0 9 * * MON-FRI\"
+    timezone: UTC
+timeout: 1m
+";
+
+const SKILL: &str = "\
+---
+name: greeting
+description: How to greet. Use when somebody is to be greeted.
+---
+Be short and friendly.
+";
+
+/// The unit as it is shipped, for the program in `/usr/bin`.
+const UNIT: &str = include_str!("../../systemd/user/matins.service");
+/// The program that the shipped unit names.
+const SHIPPED: &str = "/usr/bin/matins";
+
+/// What was made, and what was there.
+#[derive(Debug, Default)]
+struct Made {
+    wrote: Vec<PathBuf>,
+    kept: Vec<PathBuf>,
+}
+
+impl Made {
+    fn file(&mut self, path: PathBuf, text: &str) -> Result<(), Failure> {
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let made = std::fs::create_dir_all(parent).and_then(|()| {
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+            file.write_all(text.as_bytes())
+        });
+        match made {
+            Ok(()) => self.wrote.push(path),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.kept.push(path),
+            Err(e) => {
+                return Err(Failure::new(FAILED, format!("cannot write {}: {e}", path.display()))
+                    .hint("name a directory that you may write to: matins init DIR"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes what is missing in `dir`, by default where the daemon looks by itself.
+pub fn init(dir: Option<&Path>, global: &Global, env: &Env) -> Done {
+    if global.config.is_some() || global.socket.is_some() {
+        return Err(Failure::new(USAGE, "init takes the directory as its argument: matins init DIR"));
+    }
+    let named = dir.map(std::path::absolute).transpose();
+    let named = named.map_err(|e| Failure::new(FAILED, format!("cannot find the current directory: {e}")))?;
+    let place = named.clone().unwrap_or_else(|| config::locate(None, env).dir().to_owned());
+    let mut made = Made::default();
+    made.file(place.join("matins.yaml"), SETTINGS)?;
+    made.file(place.join("agents/hello.yaml"), AGENT)?;
+    made.file(place.join("skills/greeting/SKILL.md"), SKILL)?;
+    let unit = unit_place(env);
+    if let Some(path) = &unit {
+        let exe = std::env::current_exe();
+        let exe =
+            exe.map_err(|e| Failure::new(FAILED, format!("cannot find this program's own file: {e}")))?;
+        made.file(path.clone(), &unit_text(&exe, named.as_deref()))?;
+    }
+    tell(&made, named.as_deref(), unit.is_some(), &Output::of_process(global.json))
+}
+
+/// Where a unit of this user belongs, where there is a manager that would read it.
+fn unit_place(env: &Env) -> Option<PathBuf> {
+    let runtime = env.get("XDG_RUNTIME_DIR").map(PathBuf::from)?;
+    if !runtime.join("systemd").is_dir() {
+        return None;
+    }
+    let config = env.get("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config = config.filter(|dir| dir.is_absolute());
+    let config = config.or_else(|| Some(PathBuf::from(env.get("HOME")?).join(".config")))?;
+    Some(config.join("systemd/user/matins.service"))
+}
+
+/// The shipped unit for this program and this directory.
+fn unit_text(exe: &Path, dir: Option<&Path>) -> String {
+    let quoted = |path: &Path| {
+        let text = path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{}\"", text.replace('%', "%%").replace('$', "$$"))
+    };
+    let mut command = quoted(exe);
+    if let Some(dir) = dir {
+        command = format!("{command} --config {}", quoted(dir));
+    }
+    UNIT.replace(SHIPPED, &command)
+}
+
+fn tell(made: &Made, dir: Option<&Path>, unit: bool, out: &Output) -> Done {
+    let names = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+    let (wrote, kept) = (names(&made.wrote), names(&made.kept));
+    let at = dir.map_or_else(String::new, |dir| format!(" -c {}", shell_word(dir)));
+    let start = if unit && dir.is_none() {
+        "systemctl --user enable --now matins".to_owned()
+    } else {
+        format!("matins{at} serve")
+    };
+    let run = format!("matins{at} run hello --follow");
+    if out.json {
+        return out.document(&json!({ "wrote": wrote, "kept": kept, "next": [start, run] })).map(|()| 0);
+    }
+    let mut text = String::new();
+    wrote.iter().for_each(|path| text += &format!("wrote  {path}\n"));
+    kept.iter().for_each(|path| text += &format!("kept   {path}, which was there\n"));
+    if unit && dir.is_some() {
+        text += "\nunder systemd instead: systemctl --user enable --now matins\n";
+    }
+    text += &format!("\nnext, each in a terminal:\n  {start}\n  {run}\n");
+    out.print(&text).map(|()| 0)
+}
+
+/// A path as a word of a shell.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_names_program_and_directory_as_systemd_reads_them() {
+        let plain = unit_text(Path::new("/opt/m 1/matins"), None);
+        assert!(plain.contains("ExecStart=\"/opt/m 1/matins\" serve\n"), "{plain}");
+        assert!(!plain.contains(SHIPPED));
+        let there = unit_text(Path::new("/m"), Some(Path::new("/a/50% \"b\"")));
+        for line in [
+            "ExecStart=\"/m\" --config \"/a/50%% \\\"b\\\"\" serve",
+            "ExecReload=\"/m\" --config \"/a/50%% \\\"b\\\"\" reload",
+            "ExecStopPost=\"/m\" --config \"/a/50%% \\\"b\\\"\" __sweep",
+        ] {
+            assert!(there.lines().any(|l| l == line), "{line}\n{there}");
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_where_they_must() {
+        assert_eq!(shell_word(Path::new("/a/b-c.d")), "/a/b-c.d");
+        assert_eq!(shell_word(Path::new("/a b/it's")), "'/a b/it'\\''s'");
+    }
+}
