@@ -85,7 +85,7 @@ pub enum Command {
     },
     /// Say what a key of a file, a failure code, a reason of the ledger or a warning means
     Explain {
-        /// A key such as schedules.catch_up or listen.socket, or a code such as `idle_timeout`
+        /// A key such as `schedules.catch_up` or `listen.socket`, or a code such as `idle_timeout`
         #[arg(value_name = "KEY|CODE")]
         what: String,
     },

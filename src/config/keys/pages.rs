@@ -134,10 +134,9 @@ pub fn takes(kind: &Kind) -> String {
         Kind::Signal => words("`TERM` `INT` `HUP` `QUIT` `USR1` `USR2` `KILL`, with or without `SIG`"),
         Kind::OneOf(all) => all().iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(" "),
         Kind::Schema => words("JSON Schema, or the path of one"),
-        Kind::Json => words("map"),
         Kind::List(kind) => format!("list: {}", takes(kind)),
         Kind::Names(kind) => format!("map of names: {}", takes(kind)),
-        Kind::Map(_) => words("map"),
+        Kind::Json | Kind::Map(_) => words("map"),
         Kind::Either(a, b) => format!("{} or {}", takes(a), takes(b)),
         Kind::OrNull(kind) => format!("{} or `null`", takes(kind)),
     }
