@@ -1,17 +1,19 @@
 //! The binary: the launcher of an attempt, or the command line.
 //!
-//! `__exec` is looked for before anything else: a launcher must not pay for, nor depend on, what the daemon
-//! and the command line set up (argument parsing, a runtime, logging).
+//! `__exec` and `__confine` are looked for before anything else: a launcher, and the step that confines a program,
+//! must not pay for, nor depend on, what the daemon and the command line set up (argument parsing, a runtime, logging).
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|word| word == "__exec") {
-        return match args.next() {
+    let word = args.next();
+    match word.as_ref().and_then(|word| word.to_str()) {
+        Some("__exec") => match args.next() {
             Some(attempt_dir) => matins::exec::launcher::main(attempt_dir.as_ref()),
             None => ExitCode::from(2),
-        };
+        },
+        Some("__confine") => matins::exec::launcher::sandbox::main(),
+        _ => matins::cli::main(),
     }
-    matins::cli::main()
 }

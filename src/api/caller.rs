@@ -1,15 +1,54 @@
-//! Who is at the other end of the control socket: the kernel says so, no token is needed.
+//! Who is at the other end of the control socket, and what it may do: the kernel says so, no token is needed.
+//!
+//! Root and the daemon's own user are administrators, whom else the socket's mode admits may read and trigger. But a
+//! run shares the daemon's user, so descent comes first: what descends from a launcher may do what its definition's
+//! `api:` says, and what descends from the daemon otherwise, or from nobody knows whom, may do nothing.
 //!
 //! Names come from `/etc/passwd` only. A directory service is asked through libraries that a static
 //! program cannot load and that may hang; a user that is not in the file is shown by number.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::ApiError;
+use crate::engine::{Core, RunningAs};
+use crate::ids::AgentId;
+use crate::model::ApiScope;
+use crate::proc::{self, Descent, Member};
+
 /// Longest `/etc/passwd` that is read, bytes.
 const PASSWD_MAX: u64 = 8 << 20;
+
+/// What a caller may do. Each includes those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// Nothing.
+    None,
+    /// Read.
+    Read,
+    /// Start and stop runs.
+    Trigger,
+    /// Everything.
+    Admin,
+}
+
+impl From<ApiScope> for Scope {
+    fn from(scope: ApiScope) -> Self {
+        match scope {
+            ApiScope::None => Self::None,
+            ApiScope::Read => Self::Read,
+            ApiScope::Trigger => Self::Trigger,
+        }
+    }
+}
 
 /// The peer of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +59,138 @@ pub struct Caller {
     pub pid: Option<i32>,
     /// Its user's name, or the number where there is none.
     pub name: Arc<str>,
+    /// What it may do.
+    pub scope: Scope,
+    /// Why it may not do more.
+    pub because: Because,
+}
+
+/// What a caller's scope follows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Because {
+    /// Its user.
+    User,
+    /// It is a process of a run of this agent.
+    Run(AgentId),
+    /// It descends from the daemon and from no run that is known.
+    Leftover,
+    /// Nobody can tell from whom it descends.
+    Unknown,
+}
+
+impl Caller {
+    /// The caller of this user, judged by nothing else.
+    #[must_use]
+    pub fn user(uid: u32, name: impl Into<Arc<str>>) -> Self {
+        let own = rustix::process::getuid().as_raw();
+        let scope = if uid == 0 || uid == own { Scope::Admin } else { Scope::Trigger };
+        Self { uid, pid: None, name: name.into(), scope, because: Because::User }
+    }
+
+    /// What it may not do, and what would let it; `None` where it may.
+    #[must_use]
+    pub fn refusal(&self, wanted: Scope) -> Option<String> {
+        if self.scope >= wanted {
+            return None;
+        }
+        let what = match wanted {
+            Scope::None | Scope::Read => "read here",
+            Scope::Trigger => "start or stop runs",
+            Scope::Admin => "administer the daemon",
+        };
+        Some(match &self.because {
+            Because::User => format!(
+                "user {} may not {what}: on this socket only root and the daemon's own user may; others start, stop \
+                 and watch runs",
+                self.name
+            ),
+            Because::Run(agent) if wanted == Scope::Admin => {
+                format!("a run of agent {agent} may not {what}; no run may. Do it from outside of the run")
+            }
+            Because::Run(agent) => {
+                let word = if wanted == Scope::Trigger { "trigger" } else { "read" };
+                format!(
+                    "a run of agent {agent} may not {what}; write `api: {word}` into its definition to let it"
+                )
+            }
+            Because::Leftover => format!(
+                "this process may not {what}: it descends from the daemon and belongs to no run that is going on"
+            ),
+            Because::Unknown => format!(
+                "this process may not {what}: it has the daemon's user, as runs have, and nobody can tell whether it \
+                 belongs to one (is it in another PID namespace, or is /proc hidden?)"
+            ),
+        })
+    }
+}
+
+/// Tells the run that a process carries out, if it is a launcher.
+type RunOf = dyn Fn(&Member) -> Option<RunningAs> + Send + Sync;
+
+/// Finds out who connects.
+pub struct Callers {
+    users: Users,
+    run_of: Box<RunOf>,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        Self { users: Users::default(), run_of: Box::new(|_| None) }
+    }
+}
+
+impl Callers {
+    /// Callers of a daemon whose runs are those of `core`.
+    #[must_use]
+    pub fn of(core: &Arc<Core>) -> Self {
+        let core = Arc::clone(core);
+        Self { users: Users::default(), run_of: Box::new(move |member| core.run_of(member)) }
+    }
+
+    /// The caller at the other end of `socket`, of whom the kernel says this much.
+    #[must_use]
+    pub fn identify(&self, socket: &impl AsFd, uid: u32, pid: Option<i32>) -> Caller {
+        let mut caller = Caller::user(uid, self.users.name(uid));
+        caller.pid = pid;
+        let pidfd = pid.and_then(|pid| Some((proc::peer_pidfd(socket, pid)?, pid)));
+        let descent = pidfd.map_or(Descent::Unknown, |(pidfd, pid)| proc::descent(&pidfd, pid, &self.run_of));
+        let own = rustix::process::getuid().as_raw();
+        let (most, because) = match descent {
+            Descent::Own | Descent::Stranger => return caller,
+            Descent::Launcher(run) => (run.api.into(), Because::Run(run.agent)),
+            Descent::Daemon => (Scope::None, Because::Leftover),
+            // Who has another user is no run of ours: those a daemon of root starts, it can see.
+            Descent::Unknown if uid != own => return caller,
+            Descent::Unknown => (Scope::None, Because::Unknown),
+        };
+        Caller { scope: caller.scope.min(most), because, ..caller }
+    }
+}
+
+/// What a request needs. A write that is not known here is for administrators.
+fn needed(method: &Method, path: &str) -> Scope {
+    let open = ["/healthz", "/readyz", "/openapi.json"];
+    let of_run = ["/execute", "/cancel", "/retry"];
+    match method {
+        _ if open.contains(&path) => Scope::None,
+        &Method::GET | &Method::HEAD => Scope::Read,
+        &Method::POST if of_run.iter().any(|tail| path.ends_with(tail)) => Scope::Trigger,
+        _ => Scope::Admin,
+    }
+}
+
+/// Refuses what the caller may not do. A request whose caller no listener has named is refused.
+pub(super) async fn authorize(request: Request, next: Next) -> Response {
+    let wanted = needed(request.method(), request.uri().path());
+    let refusal = match request.extensions().get::<Caller>() {
+        Some(caller) => caller.refusal(wanted),
+        None if wanted == Scope::None => None,
+        None => Some("nobody knows who asks".to_owned()),
+    };
+    match refusal {
+        None => next.run(request).await,
+        Some(why) => ApiError::forbidden(why).into_response(),
+    }
 }
 
 /// User names by id, read again when the file has changed.
@@ -88,6 +259,40 @@ fn parse(text: &str) -> HashMap<u32, Arc<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_that_nobody_thought_of_is_for_administrators() {
+        for (method, path, scope) in [
+            ("GET", "/healthz", Scope::None),
+            ("POST", "/readyz", Scope::None),
+            ("GET", "/v1/events", Scope::Read),
+            ("HEAD", "/v1/agents/a", Scope::Read),
+            ("POST", "/v1/agents/a/execute", Scope::Trigger),
+            ("POST", "/v1/events/1/cancel", Scope::Trigger),
+            ("POST", "/v1/agents/a/pause", Scope::Admin),
+            ("DELETE", "/v1/events/1", Scope::Admin),
+            ("POST", "/v1/whatever", Scope::Admin),
+            ("PUT", "/v1/agents/a/execute", Scope::Admin),
+        ] {
+            assert_eq!(needed(&method.parse().unwrap(), path), scope, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_would_help() {
+        let shop: AgentId = "shop".parse().unwrap();
+        let run = |scope| Caller { scope, because: Because::Run(shop.clone()), ..Caller::user(0, "root") };
+        assert_eq!(Caller::user(0, "root").refusal(Scope::Admin), None);
+        let other = rustix::process::getuid().as_raw() + 1;
+        assert_eq!(Caller::user(other, "ann").refusal(Scope::Trigger), None);
+        assert!(Caller::user(other, "ann").refusal(Scope::Admin).unwrap().contains("user ann"));
+        let said = run(Scope::None).refusal(Scope::Read).unwrap();
+        assert!(said.contains("agent shop") && said.contains("`api: read`"), "{said}");
+        let said = run(Scope::Read).refusal(Scope::Trigger).unwrap();
+        assert!(said.contains("`api: trigger`"), "{said}");
+        assert!(run(Scope::Trigger).refusal(Scope::Admin).unwrap().contains("no run may"));
+        assert_eq!(run(Scope::Read).refusal(Scope::Read), None);
+    }
 
     #[test]
     fn names_are_looked_up_and_numbers_remain() {

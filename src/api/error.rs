@@ -88,6 +88,12 @@ impl ApiError {
             .detail(json!({ "parameter": name, "message": problem }))
     }
 
+    /// 403: the caller may not do this.
+    #[must_use]
+    pub fn forbidden(why: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", why)
+    }
+
     /// 404: there is no such route.
     #[must_use]
     pub fn no_route(method: &str, path: &str) -> Self {
@@ -111,6 +117,22 @@ impl ApiError {
     #[must_use]
     pub fn no_event(name: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown_event", format!("run {name:?} does not exist"))
+    }
+
+    /// 400: too little of a run's id to find it by.
+    #[must_use]
+    pub fn short_prefix(name: &str, least: usize) -> Self {
+        let message = format!("{name:?} is too little of a run's id: give at least {least} characters");
+        Self::new(StatusCode::BAD_REQUEST, "prefix_too_short", message)
+    }
+
+    /// 409: a log that cannot be shown, because it is none any more.
+    #[must_use]
+    pub fn log_replaced(id: RunId) -> Self {
+        let message = format!(
+            "the log of run {id} cannot be shown: its program has put something else in the place of the file"
+        );
+        Self::new(StatusCode::CONFLICT, "log_replaced", message).detail(json!({ "eventId": id.to_string() }))
     }
 
     /// 404: no delivery of this id.
@@ -258,6 +280,9 @@ impl From<PauseError> for ApiError {
             PauseError::UnknownAgent(id) => Self::no_agent(id.as_str()),
             PauseError::LongReason(_) => {
                 Self::fields(vec![FieldError { pointer: "/reason".to_owned(), message }])
+            }
+            PauseError::Moving(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry()
             }
             PauseError::Store(e) => e.into(),
         }

@@ -10,7 +10,7 @@ use super::cursor::{Kind, limit, page};
 use super::extract::{Fields, Params};
 use super::wire::{CancelledView, Data, EventView};
 use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data};
-use crate::engine::CancelAnswer;
+use crate::engine::{CancelAnswer, Diff};
 use crate::exec::RunDirs;
 use crate::ids::{AgentId, RunId};
 use crate::model::{Event, RunState, Trigger};
@@ -68,6 +68,12 @@ pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<Eve
     Ok(data(EventView::of(detail, &RunDirs::new(app.core.state_dir(), id))))
 }
 
+/// What differs between two events.
+pub async fn diff(State(app): State<App>, Path((a, b)): Path<(String, String)>) -> Answer<Diff> {
+    let ((a, _), (b, _)) = (find(&app, &a).await?, find(&app, &b).await?);
+    Ok(data(app.core.diff(a, b).await?))
+}
+
 /// Asks a run to end; a second call kills it.
 pub async fn cancel(
     State(app): State<App>,
@@ -93,6 +99,7 @@ pub(super) async fn find(app: &App, name: &str) -> Result<(i64, RunId), ApiError
     match app.core.store.find_run(name.to_owned()).await? {
         Found::One(number, id) => Ok((number, id)),
         Found::None => Err(ApiError::no_event(name)),
+        Found::TooShort(least) => Err(ApiError::short_prefix(name, least)),
         Found::Many(ids) => Err(ApiError::ambiguous(name, &ids)),
     }
 }

@@ -17,6 +17,9 @@ use rustix::io::Errno;
 /// Most bytes of a log in memory for one reader.
 pub const CHUNK_MAX: usize = 64 << 10;
 
+/// What is said of something that is no file.
+pub(super) const NOT_REGULAR: &str = "not a regular file";
+
 /// An open log.
 #[derive(Debug, Clone)]
 pub struct LogFile(Arc<File>);
@@ -43,7 +46,7 @@ impl LogFile {
             Err(e) => return Err(e.into()),
         };
         if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
+            return Err(io::Error::other(NOT_REGULAR));
         }
         Ok(Some(Self(Arc::new(file))))
     }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::extract::Params;
-use super::logfile::LogFile;
+use super::logfile::{LogFile, NOT_REGULAR};
 use super::{ApiError, App, events};
 use crate::engine::Core;
 use crate::exec::{AttemptDir, RunDirs};
@@ -69,6 +69,9 @@ pub async fn logs(
     reader.look().await?;
     let begun = reader.begin(&query).await;
     begun.map_err(|e| {
+        if is_replaced(&e) {
+            return ApiError::log_replaced(id);
+        }
         tracing::error!(run.id = %id, error = %e, "a log of run {id} cannot be read: {e}");
         ApiError::internal()
     })?;
@@ -138,6 +141,7 @@ impl Reader {
         self.attempt = query.attempt.map_or(self.latest, |attempt| attempt.min(self.latest));
         self.open().await?;
         self.position = query.offset.unwrap_or(0);
+        self.count_on(query).await?;
         let Some(file) = self.file.clone() else { return Ok(()) };
         if let Some(lines) = query.tail {
             let file = file.clone();
@@ -146,6 +150,23 @@ impl Reader {
         if !self.follow {
             let len = blocking(move || file.len()).await?;
             self.left = self.left.min(len.saturating_sub(self.position));
+        }
+        Ok(())
+    }
+
+    /// A follower knows in which attempt it began and counts on where the next one's log follows; what
+    /// lies beyond the end of an attempt that is over is counted in the next.
+    async fn count_on(&mut self, query: &Query) -> io::Result<()> {
+        while query.attempt.is_some() && self.attempt < self.latest {
+            let len = match self.file.clone() {
+                Some(file) => blocking(move || file.len()).await?,
+                None => 0,
+            };
+            if self.position <= len {
+                return Ok(());
+            }
+            (self.position, self.attempt, self.file) = (self.position - len, self.attempt + 1, None);
+            self.open().await?;
         }
         Ok(())
     }
@@ -236,6 +257,13 @@ impl Reader {
             self.settled = true;
         }
     }
+}
+
+/// Whether something else lies where a log should: a link, a folder, a FIFO.
+fn is_replaced(e: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, NotADirectory};
+    let linked = rustix::io::Errno::from_io_error(e) == Some(rustix::io::Errno::LOOP);
+    linked || matches!(e.kind(), CrossesDevices | NotADirectory) || e.to_string() == NOT_REGULAR
 }
 
 fn log_path(attempt: &AttemptDir, stream: Stream) -> PathBuf {

@@ -40,7 +40,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::engine::Core;
 
 pub use alerting::{AlertingView, EndpointView, PingFailureView};
-pub use caller::{Caller, Users};
+pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
@@ -93,6 +93,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events", get(events::list))
         .route("/v1/events/{id}", get(events::get))
         .route("/v1/events/{id}/cancel", post(events::cancel))
+        .route("/v1/events/{id}/diff/{other}", get(events::diff))
         .route("/v1/events/{id}/retry", post(execute::retry))
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/reexec", get(reexec::get).post(reexec::post))
@@ -105,6 +106,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(caller::authorize))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))
         .with_state(app)

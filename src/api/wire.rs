@@ -16,6 +16,8 @@ use crate::model::{
 use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, RunAttempt, SlotRow};
 use crate::time::rfc3339_ms;
 
+pub use crate::engine::{Change, Diff, Side};
+
 /// The envelope of everything that is not a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Data<T> {

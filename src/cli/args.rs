@@ -135,6 +135,15 @@ pub enum Command {
         #[arg(long, value_name = "N")]
         tail: Option<u64>,
     },
+    /// Show what differs between two runs
+    Diff {
+        /// The one: its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_name = "RUN")]
+        a: String,
+        /// The other
+        #[arg(value_name = "RUN")]
+        b: String,
+    },
     /// End a run; a second call kills it
     Cancel {
         /// Its id, a unique prefix of it, @last, or AGENT@last
@@ -250,6 +259,12 @@ pub struct RunArgs {
     /// What to do when the agent is busy: skip, `queue_one`, queue, `cancel_previous`, replace or allow
     #[arg(long, value_parser = overlap)]
     pub overlap: Option<Overlap>,
+    /// Session whose workspace it shares with the other runs that name it
+    #[arg(long, value_name = "NAME")]
+    pub session: Option<String>,
+    /// Variant of the agent, an entry of its `executions:`
+    #[arg(long, value_name = "KEY")]
+    pub execution: Option<String>,
     /// Your own name for this request: sent again within 24 hours it makes no second run
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,

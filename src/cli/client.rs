@@ -182,6 +182,7 @@ fn translate(error: &ErrorBody) -> Failure {
     let note = |d: &Value| Some(format!("{}: {}", d["pointer"].as_str()?, d["message"].as_str()?));
     let notes: Vec<String> = details.filter_map(note).collect();
     let (code, hint) = match error.code.as_str() {
+        "forbidden" => (NOT_ALLOWED, None),
         "overlap" => (NOT_RUN, Some("--overlap queue waits for it, --overlap allow runs beside it")),
         "queue_full" => (TRY_AGAIN, Some("`matins events --status pending` shows what waits")),
         "budget" => (TRY_AGAIN, Some("raise `budget: { runs_per_day }`, or wait")),

@@ -80,9 +80,18 @@ pub async fn copy(session: &Session, run: &str, wanted: &Wanted, sink: Sink) -> 
     let first: Vec<_> = query.iter().cloned().chain(tail).collect();
     let mut answer = session.client.stream(&path, &first).await?;
     let mut position = Position::of(&answer).filter(|_| wanted.follow);
+    // Whether the run had ended before what is read now was asked for.
+    let mut over = false;
     loop {
         match answer.chunk().await {
-            Ok(None) => return Ok(Ended::Whole),
+            // A daemon that stops ends a log too; the run may go on under the next one.
+            Ok(None) => match position {
+                Some(at) if !over => {
+                    over = patiently(|| has_ended(session, run)).await?;
+                    answer = patiently(|| resume(session, &path, &query, at)).await?;
+                }
+                _ => return Ok(Ended::Whole),
+            },
             Ok(Some(chunk)) => {
                 if let Some(position) = &mut position {
                     position.offset += chunk.len() as u64;
@@ -95,13 +104,29 @@ pub async fn copy(session: &Session, run: &str, wanted: &Wanted, sink: Sink) -> 
             }
             Err(_) => {
                 let Some(at) = position else { return Err(broke_off(run)) };
-                let place = [("attempt", at.attempt.to_string()), ("offset", at.offset.to_string())];
-                let query: Vec<_> = query.iter().cloned().chain(place).collect();
-                let again = patiently(|| session.client.stream(&path, &query)).await;
+                let again = patiently(|| resume(session, &path, &query, at)).await;
                 answer = again.map_err(|e| if e.code == NO_DAEMON { broke_off(run) } else { e })?;
             }
         }
     }
+}
+
+/// Whether a run will write no more.
+async fn has_ended(session: &Session, run: &str) -> Result<bool, Failure> {
+    let answer = session.client.get(&["v1", "events", run], &[]).await?;
+    Ok(matches!(answer["data"]["status"].as_str(), Some("COMPLETED" | "FAILED")))
+}
+
+/// Asks for what follows a position.
+async fn resume(
+    session: &Session,
+    path: &[&str],
+    query: &[(&str, String)],
+    at: Position,
+) -> Result<reqwest::Response, Failure> {
+    let place = [("attempt", at.attempt.to_string()), ("offset", at.offset.to_string())];
+    let query: Vec<_> = query.iter().cloned().chain(place).collect();
+    session.client.stream(path, &query).await
 }
 
 fn broke_off(run: &str) -> Failure {

@@ -9,6 +9,7 @@ pub mod args;
 mod check;
 mod client;
 mod config_show;
+mod diff;
 mod explain;
 pub mod failure;
 mod init;
@@ -118,6 +119,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Logs { run, follow, stderr, tail } => {
             logs::logs(session, &run, &logs::Wanted { follow, stderr, tail }).await
         }
+        Command::Diff { a, b } => diff::diff(session, &a, &b).await,
         Command::Cancel { run } => run::cancel(session, &run).await,
         Command::Retry { run, follow } => run::retry(session, &run, follow).await,
         Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,

@@ -57,6 +57,8 @@ fn body(args: &RunArgs) -> Result<Value, Failure> {
     }
     body.extend(input.map(|input| ("input".to_owned(), Value::Object(input))));
     body.extend(args.prompt.as_ref().map(|prompt| ("prompt".to_owned(), json!(prompt))));
+    body.extend(args.session.as_ref().map(|session| ("sessionId".to_owned(), json!(session))));
+    body.extend(args.execution.as_ref().map(|key| ("executionKey".to_owned(), json!(key))));
     body.extend(args.overlap.map(|overlap| ("overlap".to_owned(), json!(overlap.as_str()))));
     Ok(Value::Object(body))
 }
@@ -165,6 +167,8 @@ mod tests {
             input: Vec::new(),
             input_file: None,
             overlap: None,
+            session: None,
+            execution: None,
             idempotency_key: None,
             follow: false,
         }
@@ -181,9 +185,13 @@ mod tests {
             input: vec![("b".into(), json!(3)), ("c".into(), json!("x"))],
             input_file: Some(file),
             overlap: Some(crate::model::Overlap::Skip),
+            session: Some("s".into()),
+            execution: Some("k".into()),
             ..args()
         };
-        let expected = json!({"prompt": "p", "input": {"a": 1, "b": 3, "c": "x"}, "overlap": "skip"});
+        let expected = json!({
+            "prompt": "p", "input": {"a": 1, "b": 3, "c": "x"}, "overlap": "skip", "sessionId": "s", "executionKey": "k"
+        });
         assert_eq!(body(&full).unwrap(), expected);
     }
 

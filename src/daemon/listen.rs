@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 
 use super::activation::GivenSocket;
-use crate::api::{Caller, Users};
+use crate::api::{Caller, Callers};
 use crate::task::{OnEnd, Tasks};
 
 /// Most connections of one listener at once.
@@ -244,10 +244,11 @@ async fn clear(path: &Path) -> Result<(), Error> {
 pub async fn serve_unix(
     socket: ControlSocket,
     router: Router,
+    callers: Callers,
     tasks: Tasks,
     closing: impl Future<Output = ()> + Send,
 ) {
-    serve(socket, Server::new(router, tasks), closing).await;
+    serve(socket, Server::new(router, callers, tasks), closing).await;
 }
 
 async fn serve(socket: ControlSocket, server: Server, closing: impl Future<Output = ()> + Send) {
@@ -267,7 +268,7 @@ async fn serve(socket: ControlSocket, server: Server, closing: impl Future<Outpu
 struct Server {
     router: Router,
     tasks: Tasks,
-    users: Users,
+    callers: Callers,
     header_timeout: Duration,
     places: Arc<Semaphore>,
     graceful: GracefulShutdown,
@@ -275,11 +276,11 @@ struct Server {
 }
 
 impl Server {
-    fn new(router: Router, tasks: Tasks) -> Self {
+    fn new(router: Router, callers: Callers, tasks: Tasks) -> Self {
         Self {
             router,
             tasks,
-            users: Users::default(),
+            callers,
             header_timeout: HEADER_TIMEOUT,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             graceful: GracefulShutdown::new(),
@@ -326,7 +327,7 @@ impl Server {
     /// Who connected; a peer that the kernel does not know is not answered.
     fn caller(&self, stream: &UnixStream) -> Option<Caller> {
         match stream.peer_cred() {
-            Ok(peer) => Some(Caller { uid: peer.uid(), pid: peer.pid(), name: self.users.name(peer.uid()) }),
+            Ok(peer) => Some(self.callers.identify(stream, peer.uid(), peer.pid())),
             Err(e) => {
                 tracing::warn!(error = %e, "a connection without credentials was closed: {e}");
                 None
@@ -374,7 +375,8 @@ mod tests {
         let tasks = Tasks::new(Stop::new());
         let closing = CancellationToken::new();
         let socket = bind_unix(path).await.unwrap();
-        let serving = serve_unix(socket, router, tasks.clone(), closing.clone().cancelled_owned());
+        let serving =
+            serve_unix(socket, router, Callers::default(), tasks.clone(), closing.clone().cancelled_owned());
         tasks.spawn("listener", OnEnd::Logged, serving);
         (tasks, closing)
     }
@@ -481,7 +483,8 @@ mod tests {
         let (_dir, path) = path();
         let tasks = Tasks::new(Stop::new());
         let header_timeout = Duration::from_millis(50);
-        let server = Server { header_timeout, ..Server::new(Router::new(), tasks.clone()) };
+        let server =
+            Server { header_timeout, ..Server::new(Router::new(), Callers::default(), tasks.clone()) };
         let socket = bind_unix(&path).await.unwrap();
         tasks.spawn("listener", OnEnd::Logged, serve(socket, server, std::future::pending()));
         let mut stream = UnixStream::connect(&path).await.unwrap();

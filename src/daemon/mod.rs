@@ -10,6 +10,7 @@
 //! handed on from life to life is the same in both cases: the socket and the lock.
 
 pub mod activation;
+mod groups;
 mod guard;
 pub mod listen;
 pub mod logging;
@@ -153,6 +154,7 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     let core = Arc::clone(&daemon.core);
     birth.failure.take().into_iter().for_each(|why| core.handover.failed(why));
     let (socket, kept) = listen(&core, &mut birth.inherited).await?;
+    groups::settle(&core);
     core.start();
     let told_to_stop = caught.told_to_stop();
     core.reloads.locate(location);
@@ -196,7 +198,8 @@ async fn listen(core: &Arc<Core>, inherited: &mut Inherited) -> anyhow::Result<(
             }
         }
     };
-    let serving = listen::serve_unix(socket, router, core.tasks.clone(), closing);
+    let callers = crate::api::Callers::of(core);
+    let serving = listen::serve_unix(socket, router, callers, core.tasks.clone(), closing);
     let (counted, stop) = (core.handover.enter_listener(), core.tasks.stop().clone());
     core.tasks.spawn("listener", OnEnd::Fatal, async move {
         serving.await;

@@ -16,8 +16,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Core;
+use super::isolation::run_as;
 use super::task_input;
-use crate::exec::{self, Ended, Judging, Preparation, Release, RunDirs, SPEC_VERSION, Spec};
+use crate::exec::{self, Confine, Ended, Judging, Preparation, Release, RunDirs, SPEC_VERSION, Spec};
 use crate::ids::{AgentId, Epoch, RunId};
 use crate::model::{Agent, Hook};
 use crate::secret::ExposeSecret as _;
@@ -29,6 +30,8 @@ use crate::webhook::{self, Attempt};
 const FOLDER: &str = "alarms";
 /// Most bytes that a command may write.
 const OUTPUT_MAX: u64 = 1 << 20;
+/// Longest value of one of our variables, characters.
+const VARIABLE_MAX: usize = 8 << 10;
 /// How long a command may go on once the daemon has drained.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long after its timeout and grace a launcher may take.
@@ -86,6 +89,11 @@ async fn carry_out(core: &Core, delivery: &DueDelivery, command: Command) -> Res
     let (folders, body) = (dirs.clone(), delivery.body.clone());
     blocking(move || prepare(&folders, &body)).await?.map_err(|e| chain(&e))?;
     let spec = spec(core, delivery, &command, &dirs)?;
+    if let Some(user) = spec.confine.user.clone() {
+        let (state, folders) = (core.state_dir().clone(), dirs.clone());
+        let give = move || exec::hand_over(&state, &folders, &folders.run().to_string(), 1, &user);
+        blocking(give).await?.map_err(|e| chain(&e))?;
+    }
     let secrets = command.agent.as_ref().map(|entry| secrets(core, &entry.agent)).unwrap_or_default();
     let patience = command.hook.timeout + Duration::from_millis(spec.kill_grace_ms) + LATE;
     let release = Release { version: exec::RELEASE_VERSION, epoch: Epoch(1), spec, secrets };
@@ -151,6 +159,14 @@ fn spec(core: &Core, delivery: &DueDelivery, command: &Command, dirs: &RunDirs) 
     let argv = task_input::resolve_program(&command.dir, command.hook.command.clone());
     let milliseconds = |d: Duration| u64::try_from(millis(d)).unwrap_or(0);
     let own = command.agent.as_ref().map(|entry| entry.agent.id.clone());
+    // Not sandboxed: what reaches people often gains rights by being started, such as a mailer. It is the files' own
+    // program, not one that a page has steered.
+    let confine = match &command.agent {
+        Some(entry) => {
+            Confine { user: run_as(&entry.agent).map_err(|f| f.explanation)?, ..Confine::default() }
+        }
+        None => Confine::default(),
+    };
     let agent = own.map_or_else(|| "daemon".parse::<AgentId>().map_err(|e| e.to_string()), Ok)?;
     Ok(Spec {
         version: SPEC_VERSION,
@@ -168,6 +184,7 @@ fn spec(core: &Core, delivery: &DueDelivery, command: &Command, dirs: &RunDirs) 
         kill_grace_ms: milliseconds(core.settings().kill_grace),
         orphan_grace_ms: milliseconds(command.hook.timeout),
         state_lock: Some(core.state_dir().join("lock")),
+        confine,
         total_ms: None,
         gate: None,
         verify: None,
@@ -201,7 +218,9 @@ fn environment(
         ("MATINS_ATTEMPT", (delivery.failed + 1).to_string()),
         ("MATINS_SOCKET", path(&core.settings().listen.socket)),
     ];
-    env.extend(ours.map(|(name, value)| (name.to_owned(), value.replace('\0', ""))));
+    // A variable holds no NUL, and what a program said must not make the start fail by its length.
+    let fit = |value: String| value.chars().filter(|c| *c != '\0').take(VARIABLE_MAX).collect();
+    env.extend(ours.map(|(name, value)| (name.to_owned(), fit(value))));
     env
 }
 

@@ -8,22 +8,29 @@
 //! Secrets are read anew for each attempt: one that was exchanged is used from the next message on.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::looping::{Next, Tick};
 use super::{Core, alarm};
 use crate::model::{DeliveryState, Format, retry_delay};
 use crate::net::Reach;
 use crate::secret::{ExposeSecret as _, SecretString};
-use crate::store::{self, AGENT_COMMAND, AttemptRecord, Change, DAEMON_COMMAND, DueDelivery};
+use crate::store::{self, AttemptRecord, Change, Due, DueDelivery, Places};
 use crate::task::OnEnd;
 use crate::time::{from_ms, millis};
 use crate::webhook::{self, Attempt, Auth, Endpoint, Secrets, Sender, Timeouts};
 
-/// Attempts under way at once.
-const IN_ALL: usize = 64;
-/// Attempts under way at once to one endpoint.
-const PER_ENDPOINT: usize = 4;
+/// Messages under way at once, in all and to one endpoint.
+const MESSAGES: Places = Places { in_all: 256, per_endpoint: 4 };
+/// Commands under way at once, in all and of one `on_failure:`.
+const COMMANDS: Places = Places { in_all: 16, per_endpoint: 2 };
+
+/// A thorough look is followed by a rest of so many times its length.
+const THOROUGH_REST: u32 = 10;
+/// Longest such rest.
+const THOROUGH_REST_MAX: Duration = Duration::from_secs(1);
 
 /// Deliveries that are being attempted, by number, with the endpoint.
 type UnderWay = Arc<Mutex<HashMap<i64, String>>>;
@@ -33,13 +40,22 @@ pub struct Deliverer {
     core: Arc<Core>,
     sender: Arc<Sender>,
     under_way: UnderWay,
+    /// Whether the last thorough look was just now, and whether another is wanted.
+    resting: Arc<AtomicBool>,
+    put_off: Arc<AtomicBool>,
 }
 
 impl Deliverer {
     /// A deliverer for the outbox of `core`.
     pub fn new(core: Arc<Core>) -> Self {
         let sender = Arc::new(Sender::new(Timeouts::default()));
-        Self { core, sender, under_way: UnderWay::default() }
+        Self {
+            core,
+            sender,
+            under_way: UnderWay::default(),
+            resting: Arc::default(),
+            put_off: Arc::default(),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, String>> {
@@ -61,8 +77,51 @@ impl Tick for Deliverer {
 
     async fn tick(&mut self) -> Result<Next, store::Error> {
         let now_ms = self.core.clock.now_ms();
-        let due = self.core.store.due_deliveries(now_ms, self.under_way(), IN_ALL, PER_ENDPOINT).await?;
-        for delivery in due {
+        let due = self.look(now_ms, false).await?;
+        let more = due.more;
+        self.take(due);
+        // Endpoints that are full may hide what others wait for.
+        if more {
+            self.look_thoroughly(now_ms).await?;
+        }
+        // What is due and found no room comes with the wake-up of one that ends.
+        let next = self.core.store.next_delivery(now_ms).await?;
+        Ok(next.map_or(Next::Hint, |at| Next::At(from_ms(at))))
+    }
+}
+
+impl Deliverer {
+    async fn look(&self, now_ms: i64, thorough: bool) -> Result<Due, store::Error> {
+        self.core.store.due_deliveries(now_ms, self.under_way(), [MESSAGES, COMMANDS], thorough).await
+    }
+
+    /// Looks beyond what waits for full endpoints. That costs a read of all of it, so where it was done
+    /// just now it is put off.
+    async fn look_thoroughly(&mut self, now_ms: i64) -> Result<(), store::Error> {
+        if self.resting.load(Ordering::Acquire) {
+            self.put_off.store(true, Ordering::Release);
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let due = self.look(now_ms, true).await?;
+        let rest = (begun.elapsed() * THOROUGH_REST).min(THOROUGH_REST_MAX);
+        self.take(due);
+        self.resting.store(true, Ordering::Release);
+        let (core, resting, put_off) =
+            (Arc::clone(&self.core), Arc::clone(&self.resting), Arc::clone(&self.put_off));
+        self.core.tasks.spawn("rest of the deliverer", OnEnd::Logged, async move {
+            tokio::time::sleep(rest).await;
+            resting.store(false, Ordering::Release);
+            if put_off.swap(false, Ordering::AcqRel) {
+                core.wake.deliverer.notify_one();
+            }
+        });
+        Ok(())
+    }
+
+    /// Attempts what was found.
+    fn take(&self, due: Due) {
+        for delivery in due.found {
             self.lock().insert(delivery.number, delivery.endpoint());
             let (core, sender) = (Arc::clone(&self.core), Arc::clone(&self.sender));
             let (under_way, counted) = (Arc::clone(&self.under_way), self.core.handover.enter_delivery());
@@ -72,9 +131,6 @@ impl Tick for Deliverer {
                 drop(counted);
             });
         }
-        // What is due and found no room comes with the wake-up of one that ends.
-        let next = self.core.store.next_delivery(now_ms).await?;
-        Ok(next.map_or(Next::Hint, |at| Next::At(from_ms(at))))
     }
 }
 
@@ -130,7 +186,7 @@ async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
         Err(e) => {
             // The row is still due: the attempt is repeated, which at-least-once allows.
             tracing::error!(delivery.id = %delivery.id, error = %e, "an attempt could not be recorded: {e}");
-            core.clock.sleep_until(core.clock.now() + std::time::Duration::from_secs(1)).await;
+            core.clock.sleep_until(core.clock.now() + Duration::from_secs(1)).await;
         }
     }
     core.changed();
@@ -197,7 +253,7 @@ impl Credentials {
 }
 
 async fn send(core: &Core, sender: &Sender, delivery: &DueDelivery) -> Attempt {
-    if matches!(delivery.url.as_str(), AGENT_COMMAND | DAEMON_COMMAND) {
+    if store::is_command(&delivery.url) {
         return alarm::attempt(core, delivery).await;
     }
     let credentials = match Credentials::read(core, delivery) {

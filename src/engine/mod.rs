@@ -13,10 +13,12 @@ mod breaker;
 pub mod catalog;
 mod concurrency;
 mod deliverer;
+mod diff;
 mod dispatcher;
 mod executor;
 pub mod forecast;
 mod handover;
+mod isolation;
 mod janitor;
 mod looping;
 mod message;
@@ -49,9 +51,11 @@ use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
+pub use diff::{Change, Diff, Side};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use forecast::next_fires;
 pub use handover::{Ask, Handover, NotReplaced, Successor};
+pub use isolation::RunningAs;
 pub use message::{PingError, PingTarget};
 pub use metrics::Metrics;
 pub use monitor::{Monitor, PingFailure};
@@ -96,6 +100,8 @@ pub struct Core {
     feed: watch::Sender<u64>,
     /// Raised when no run is left and the deliverer may leave.
     drained: CancellationToken,
+    hidden: isolation::Hidden,
+    groups: std::sync::OnceLock<crate::proc::Delegated>,
 }
 
 impl std::fmt::Debug for Core {
@@ -136,6 +142,7 @@ struct Live {
     ending: watch::Sender<Ending>,
     /// Until its launcher is released, or known to be.
     starting: Option<handover::Entered>,
+    launched: Option<isolation::Launched>,
 }
 
 impl Core {
@@ -162,6 +169,8 @@ impl Core {
             live: Mutex::new(HashMap::new()),
             feed,
             drained: CancellationToken::new(),
+            hidden: isolation::Hidden::default(),
+            groups: std::sync::OnceLock::new(),
         })
     }
 
@@ -229,7 +238,7 @@ impl Core {
     fn register(&self, number: i64, id: RunId, catch_up: bool) -> watch::Receiver<Ending> {
         let (ending, asked) = watch::channel(Ending::No);
         let starting = Some(self.handover.enter_start());
-        self.live().insert(number, Live { id, catch_up, ending, starting });
+        self.live().insert(number, Live { id, catch_up, ending, launched: None, starting });
         asked
     }
 

@@ -6,7 +6,7 @@
 //! overdue like any other: that nobody noticed is what this is for. A success is a COMPLETED run; one
 //! whose gate found nothing to do is one too.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,16 +24,26 @@ const FORGET: Duration = Duration::from_hours(24 * 30);
 /// Time between two looks for such endpoints.
 const FORGET_EVERY: Duration = Duration::from_hours(24);
 
-/// The state of the loop: when it last forgot endpoints.
+/// An agent of which a success is expected.
+struct Watched {
+    agent: Arc<Entry>,
+    within: Duration,
+    /// When it is looked at next, Unix ms: a success only ever puts it off.
+    look_ms: i64,
+}
+
+/// The state of the loop. The marks are rows; this only saves looking at every agent each time.
 pub struct Overdue {
     core: Arc<Core>,
     forgot_ms: i64,
+    generation: u64,
+    watched: HashMap<i64, Watched>,
 }
 
 impl Overdue {
     /// A watch over the agents of `core`.
     pub fn new(core: Arc<Core>) -> Self {
-        Self { core, forgot_ms: 0 }
+        Self { core, forgot_ms: 0, generation: 0, watched: HashMap::new() }
     }
 }
 
@@ -42,58 +52,59 @@ impl Tick for Overdue {
 
     async fn tick(&mut self) -> Result<Next, store::Error> {
         let now_ms = self.core.clock.now_ms();
-        if now_ms.saturating_sub(self.forgot_ms) >= millis(FORGET_EVERY) {
+        if now_ms.saturating_sub(self.forgot_ms).abs() >= millis(FORGET_EVERY) {
             self.core.store.forget_endpoints(now_ms.saturating_sub(millis(FORGET))).await?;
             self.forgot_ms = now_ms;
         }
-        let expecting: Vec<(Arc<Entry>, Duration)> = self
-            .core
-            .catalog
-            .all()
-            .into_iter()
-            .filter_map(|agent| agent.agent.policies.expect_success_within.map(|within| (agent, within)))
-            .collect();
-        self.clear(&expecting).await?;
-        self.raise(&expecting, now_ms).await
+        let generation = self.core.catalog.generation();
+        if generation != self.generation {
+            self.load().await?;
+            self.generation = generation;
+        }
+        let due: Vec<i64> =
+            self.watched.iter().filter(|(_, w)| w.look_ms <= now_ms).map(|(number, _)| *number).collect();
+        if !due.is_empty() {
+            for seen in self.core.store.last_successes(due).await? {
+                self.look(seen, now_ms).await?;
+            }
+        }
+        let next = self.watched.values().map(|w| w.look_ms).filter(|at| *at > now_ms).min();
+        Ok(next.map_or(Next::Hint, |at| Next::At(from_ms(at))))
     }
 }
 
 impl Overdue {
-    /// Ends the stretches of agents that expect nothing any more.
-    async fn clear(&self, expecting: &[(Arc<Entry>, Duration)]) -> Result<(), store::Error> {
-        let numbers: HashSet<i64> = expecting.iter().map(|(agent, _)| agent.number).collect();
+    /// Takes the catalog over if it was replaced, and ends the stretches of agents that expect nothing
+    /// any more.
+    async fn load(&mut self) -> Result<(), store::Error> {
+        let expecting = |agent: Arc<Entry>| {
+            let within = agent.agent.policies.expect_success_within?;
+            Some((agent.number, Watched { agent, within, look_ms: i64::MIN }))
+        };
+        self.watched = self.core.catalog.all().into_iter().filter_map(expecting).collect();
         for agent in self.core.store.overdue_agents().await? {
-            if !numbers.contains(&agent) {
+            if !self.watched.contains_key(&agent) {
                 self.core.store.clear_overdue(agent).await?;
             }
         }
         Ok(())
     }
 
-    /// Raises and ends the stretches of the others; when the next one would begin.
-    async fn raise(&self, expecting: &[(Arc<Entry>, Duration)], now_ms: i64) -> Result<Next, store::Error> {
-        if expecting.is_empty() {
-            return Ok(Next::Hint);
-        }
-        let numbers = expecting.iter().map(|(agent, _)| agent.number).collect();
-        let found = self.core.store.last_successes(numbers).await?;
-        let mut next: Option<i64> = None;
-        for seen in found {
-            let Some((agent, within)) = expecting.iter().find(|(a, _)| a.number == seen.agent) else {
-                continue;
-            };
-            let due_ms = seen.at_ms.unwrap_or(seen.known_since_ms).saturating_add(millis(*within));
-            match seen.overdue_at_ms {
-                Some(since) if seen.at_ms.is_some_and(|at| at >= since) => {
-                    self.core.store.clear_overdue(seen.agent).await?;
-                    next = Some(next.map_or(due_ms, |n| n.min(due_ms)));
-                }
-                Some(_) => {}
-                None if due_ms <= now_ms => self.tell(agent, *within, seen, now_ms).await?,
-                None => next = Some(next.map_or(due_ms, |n| n.min(due_ms))),
+    /// Raises the stretch of an agent, or ends it.
+    async fn look(&mut self, seen: LastSuccess, now_ms: i64) -> Result<(), store::Error> {
+        let Some(watched) = self.watched.get_mut(&seen.agent) else { return Ok(()) };
+        let due_ms = seen.at_ms.unwrap_or(seen.known_since_ms).saturating_add(millis(watched.within));
+        watched.look_ms = due_ms;
+        match seen.overdue_at_ms {
+            Some(since) if seen.at_ms.is_some_and(|at| at >= since) => {
+                self.core.store.clear_overdue(seen.agent).await
             }
+            None if due_ms <= now_ms => {
+                let (agent, within) = (Arc::clone(&watched.agent), watched.within);
+                self.tell(&agent, within, seen, now_ms).await
+            }
+            _ => Ok(()),
         }
-        Ok(next.map_or(Next::Hint, |at| Next::At(from_ms(at))))
     }
 
     async fn tell(

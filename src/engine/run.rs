@@ -105,6 +105,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
             return give_back(core, number, id, epoch, &e).await;
         }
     }
+    core.launched(number, held.identity(), id, &agent);
     core.changed();
     core.monitor.started(&agent, id);
     let attempt = u32::try_from(claimed.attempt).unwrap_or(u32::MAX);
@@ -208,6 +209,9 @@ impl Watch {
     }
 
     async fn settle(self, core: &Core, ended: Ended) {
+        if ended == Ended::Vanished {
+            core.end_group(self.id).await;
+        }
         let report = match ended {
             Ended::Report(report) => report,
             Ended::Vanished

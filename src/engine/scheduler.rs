@@ -263,9 +263,11 @@ impl Scheduler {
     async fn admit(&mut self, due: &[usize], now_ms: i64) -> Result<(), store::Error> {
         let mut writes = Vec::new();
         let mut moves = Vec::new();
+        let mut heard = false;
         for batch in self.batches(due) {
             let (passes, moved) = self.passes(batch, now_ms);
             moves.push(moved);
+            heard |= passes.iter().any(|pass| pass.tell.is_some());
             writes.push(self.core.store.admit_passes(passes, now_ms));
         }
         // All batches are handed in at once and in order; the writer commits them as they come.
@@ -278,6 +280,10 @@ impl Scheduler {
             (answer, self.core.clock.now())
         }))
         .await;
+        if heard {
+            // Lost slots may have made messages.
+            self.core.wake.deliverer.notify_one();
+        }
         // Whatever fails, every schedule gets its place in the heap back: the watermarks decide again.
         let mut failure = None;
         for (moved, (answer, at)) in moves.iter().zip(answers) {

@@ -44,6 +44,7 @@ impl Core {
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
             self.released(unsettled.number);
             if matches!(attached, Attached::Alive(_)) {
+                self.launched(unsettled.number, &unsettled.launcher, unsettled.id, &agent);
                 tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);
                 found.reattached += 1;
                 let task = run::resume(Arc::clone(self), unsettled, agent, attached, ending);

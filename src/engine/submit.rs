@@ -182,7 +182,7 @@ pub fn pass(
 }
 
 /// What a decision asks of the store.
-fn choice(
+pub(super) fn choice(
     core: &Core,
     agent: &Entry,
     entry: &ScheduleEntry,

@@ -24,6 +24,7 @@ use crate::time::{human_duration, millis, rfc3339_ms};
 /// Everything of one attempt, ready to be prepared and released.
 #[derive(Debug)]
 pub struct Job {
+    state_dir: PathBuf,
     dirs: RunDirs,
     attempt: u32,
     session: String,
@@ -68,7 +69,11 @@ impl Job {
             session: &self.session,
             attempt: self.attempt,
         };
-        exec::prepare(&self.dirs, &preparation)
+        let seeded = exec::prepare(&self.dirs, &preparation)?;
+        if let Some(user) = &self.spec.confine.user {
+            exec::hand_over(&self.state_dir, &self.dirs, &self.session, self.attempt, user)?;
+        }
+        Ok(seeded)
     }
 
     /// Lets the program of a held launcher start under this claim.
@@ -130,6 +135,9 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
     let shared = shared_session(agent, overrides, &context)?;
     let session = shared.clone().unwrap_or_else(|| claimed.id.to_string());
     let terms = Terms::of(agent, overrides, slot, &dirs, &session);
+    let mut env = environment(core, agent, claimed, &dirs, terms.result_schema.is_some());
+    let confine = core.confinement(agent, &dirs, &session, attempt)?;
+    core.at_home(&confine, &dirs.workspace(&session), &mut env);
     let mut spec = Spec {
         version: SPEC_VERSION,
         run: claimed.id,
@@ -137,7 +145,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         agent: agent.id.clone(),
         argv,
         cwd: terms.cwd.clone(),
-        env: environment(core, agent, claimed, &dirs, terms.result_schema.is_some()),
+        env,
         stdin: dirs.prompt(),
         timeout_ms: terms.timeout.map(millis_u64),
         idle_timeout_ms: agent.policies.idle_timeout.map(millis_u64),
@@ -146,12 +154,17 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         kill_grace_ms: millis_u64(agent.kill_grace.unwrap_or(core.settings().kill_grace)),
         orphan_grace_ms: millis_u64(core.settings().orphan_grace),
         state_lock: Some(core.state_dir().join("lock")),
+        confine,
         total_ms: None,
         gate: hook("gate", agent, agent.policies.gate.as_ref(), &context)?,
         verify: hook("verify", agent, agent.policies.success_when.verify.as_ref(), &context)?,
     };
+    if spec.gate.is_some() && was_let_through(&dirs, attempt).await {
+        spec.gate = None;
+    }
     spec.total_ms = time_left(core, agent, claimed).await?;
     Ok(Job {
+        state_dir: core.state_dir().clone(),
         attempt,
         session,
         shared: shared.is_some(),
@@ -224,6 +237,17 @@ fn shared_session(agent: &Agent, overrides: &Overrides, context: &Value) -> Resu
     let name = template::render(session, context)
         .map_err(|e| launch_error(format!("the session cannot be rendered: {e}")))?;
     Ok(Some(name.trim().to_owned()))
+}
+
+/// Whether the gate has let an attempt before this one through: then the run goes on, it does not begin. The
+/// launcher makes the log when the gate is open; a program that removes it is only asked once more.
+async fn was_let_through(dirs: &RunDirs, attempt: u32) -> bool {
+    for before in 1..attempt {
+        if tokio::fs::try_exists(dirs.attempt(before).stdout()).await.unwrap_or(false) {
+            return true;
+        }
+    }
+    false
 }
 
 /// What is left of the time of all attempts, milliseconds.

@@ -83,10 +83,16 @@ impl RunDirs {
         AttemptDir::at(&self.root.join("attempts").join(n.to_string()))
     }
 
+    /// The folder of a session.
+    #[must_use]
+    pub fn session(&self, session: &str) -> PathBuf {
+        self.state.join("sessions").join(session)
+    }
+
     /// The workspace of a session, shared by the runs that name it.
     #[must_use]
     pub fn workspace(&self, session: &str) -> PathBuf {
-        self.state.join("sessions").join(session).join("workspace")
+        self.session(session).join("workspace")
     }
 }
 

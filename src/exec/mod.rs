@@ -11,12 +11,14 @@
 //! Why a process of its own and not the daemon: only the parent gets exit codes, only a sub-reaper keeps
 //! orphans, and only a single-threaded one may wait for any child without robbing tokio.
 
+mod confine;
 mod held;
 pub mod launcher;
 mod layout;
 mod leave;
 mod lines;
 mod outcome;
+mod owner;
 mod prepare;
 mod report;
 mod skills;
@@ -28,12 +30,14 @@ mod wire;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use confine::{Confine, Surroundings, sandbox};
 pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
 pub use layout::{AttemptDir, RunDirs};
 pub use leave::{Left, end_launchers};
 pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Step, Steps, read_steps};
 pub use outcome::{Judging, RESULT_MAX, read_outcome};
-pub use prepare::{Preparation, check_session, prepare};
+pub use owner::hand_over;
+pub use prepare::{Given, Preparation, check_session, prepare, read_given};
 pub use report::{ExitReport, HookEnd, Hooks, REPORT_VERSION, Reason};
 pub use skills::{SKILL_BYTES_MAX, SKILL_DEPTH_MAX, SKILL_FILES_MAX};
 pub use spec::{DEFAULT_PATH, HookSpec, SPEC_VERSION, Spec, World, environment};

@@ -257,6 +257,11 @@ fn imposed(report: &ExitReport) -> Option<Failure> {
         Reason::OutputLimit => {
             (FailureCode::OutputLimit, format!("it wrote more than its limit of {limit} bytes"))
         }
+        Reason::MemoryLimit => {
+            let why =
+                format!("it used more than its limits.memory of {limit} bytes, and the kernel ended it");
+            (FailureCode::RuntimeError, why)
+        }
         Reason::Cancelled => (FailureCode::Cancelled, "it was cancelled".to_owned()),
         Reason::Orphaned => {
             (FailureCode::Interrupted, format!("it was ended after {} without a daemon", time()))

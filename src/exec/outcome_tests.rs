@@ -160,6 +160,9 @@ fn exit_codes_and_signals_quote_the_last_line_of_stderr() {
     failed(&ended(None, Some(9)), "runtime_error", "ended by SIGKILL: connection refused");
     failed(&ended(None, None), "runtime_error", "could not be observed");
     assert_eq!(ended(Some(3), None).exit_code, Some(3));
+    let cut = ExitReport { log_error: Some("stdout.log is incomplete".into()), ..left.report() };
+    let cut = read(&left.dirs, &cut, Protocol::Plain, None);
+    assert_eq!((cut.failure, cut.log_error.as_deref()), (None, Some("stdout.log is incomplete")));
     let left = Left::new().with(AttemptDir::stderr, "é".repeat(10_000));
     let report = ExitReport { exit_code: Some(1), ..left.report() };
     let outcome = read(&left.dirs, &report, Protocol::Plain, None);
@@ -175,6 +178,7 @@ fn what_we_imposed_goes_before_what_the_program_said() {
     for (reason, limit, code, word) in [
         (Reason::Timeout, Some(90_000), "timeout", "1m 30s"),
         (Reason::IdleTimeout, Some(2_000), "idle_timeout", "2s"),
+        (Reason::MemoryLimit, Some(1 << 20), "runtime_error", "1048576 bytes"),
         (Reason::OutputLimit, Some(512), "output_limit", "512 bytes"),
         (Reason::Cancelled, None, "cancelled", "cancelled"),
         (Reason::Orphaned, Some(3_600_000), "interrupted", "1h"),

@@ -8,7 +8,7 @@ use std::io;
 
 use serde_json::Value;
 
-use super::layout::{AttemptDir, RunDirs, make_dir, make_dirs, remove_any, write_anew};
+use super::layout::{AttemptDir, RunDirs, make_dir, make_dirs, read_regular, remove_any, write_anew};
 use super::{Error, skills};
 use crate::model::{SeededSkill, Skill};
 
@@ -57,6 +57,28 @@ pub fn prepare(dirs: &RunDirs, what: &Preparation<'_>) -> Result<Vec<SeededSkill
     let workspace = dirs.workspace(what.session);
     make_dirs(&workspace).map_err(Error::file("make the folder", &workspace))?;
     seed(dirs, what.skills)
+}
+
+/// What a run was given, as it lies in its folder.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Given {
+    /// The prompt; `None` where it cannot be read any more.
+    pub prompt: Option<String>,
+    /// The input; `None` where it cannot be read any more.
+    pub input: Option<Value>,
+}
+
+/// Largest prompt or input that is read back, bytes.
+const GIVEN_MAX: u64 = 16 << 20;
+
+/// Reads back what a run was given. Blocking.
+#[must_use]
+pub fn read_given(dirs: &RunDirs) -> Given {
+    let read = |path: &std::path::Path| read_regular(path, GIVEN_MAX).ok().flatten();
+    Given {
+        prompt: read(&dirs.prompt()).and_then(|bytes| String::from_utf8(bytes).ok()),
+        input: read(&dirs.input()).and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+    }
 }
 
 fn seed(dirs: &RunDirs, list: &[Skill]) -> Result<Vec<SeededSkill>, Error> {

@@ -33,6 +33,8 @@ pub enum Reason {
     IdleTimeout,
     /// It wrote more than its output limit.
     OutputLimit,
+    /// Its control group used more than its memory limit, and the kernel ended it.
+    MemoryLimit,
     /// Somebody told the launcher to end it.
     Cancelled,
     /// No daemon held the state lock for too long.
@@ -44,6 +46,7 @@ words!(Reason {
     Timeout => "timeout",
     IdleTimeout => "idle_timeout",
     OutputLimit => "output_limit",
+    MemoryLimit => "memory_limit",
     Cancelled => "cancelled",
     Orphaned => "orphaned",
 });
@@ -71,7 +74,7 @@ pub struct ExitReport {
     pub signal: Option<i32>,
     /// What ended it.
     pub reason: Reason,
-    /// The limit that ended it: milliseconds for the timeouts and `orphaned`, bytes for `output_limit`.
+    /// The limit that ended it: milliseconds for the timeouts and `orphaned`, bytes for the others.
     pub limit: Option<u64>,
     /// When the program started, Unix milliseconds; when the launcher gave up where it did not.
     pub started_at_ms: i64,

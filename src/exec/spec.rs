@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::RunDirs;
+use super::{Confine, RunDirs};
 use crate::ids::{AgentId, RunId};
 use crate::model::{Trigger, Window};
 use crate::time::rfc3339_ms;
@@ -58,6 +58,9 @@ pub struct Spec {
     pub orphan_grace_ms: u64,
     /// The state lock that a living daemon holds; `None`: the run does not depend on one.
     pub state_lock: Option<PathBuf>,
+    /// What it is confined to.
+    #[serde(default)]
+    pub confine: Confine,
     /// What is left of the time of all attempts together, milliseconds.
     #[serde(default)]
     pub total_ms: Option<u64>,

@@ -152,6 +152,7 @@ mod tests {
                 kill_grace_ms: 1,
                 orphan_grace_ms: 1,
                 state_lock: None,
+                confine: super::super::Confine::default(),
                 total_ms: None,
                 gate: None,
                 verify: None,

@@ -24,7 +24,8 @@ pub const ROWS_MAX: u64 = 100;
 const LAST_PERIOD_MS: i64 = 86_400_000;
 /// Bounds of the default grace, 2 min and 2 h, milliseconds.
 const GRACE_MS: (i64, i64) = (120_000, 7_200_000);
-/// Longest default catch-up window that follows from the period, 6 h, milliseconds.
+/// Longest default catch-up window that follows from the period.
+pub const WINDOW_MAX: Duration = Duration::from_hours(6);
 const WINDOW_MAX_MS: i64 = 21_600_000;
 
 /// What a schedule says about slots that were missed.

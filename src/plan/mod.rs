@@ -17,7 +17,7 @@ mod due;
 mod exclusions;
 
 pub use calendar::{Calendar, Event, Stretch, fires, next_fire};
-pub use due::{Decision, Due, Policy, ROWS_MAX, due, due_from, event_due, replay};
+pub use due::{Decision, Due, Policy, ROWS_MAX, WINDOW_MAX, due, due_from, event_due, replay};
 pub use exclusions::Exclusions;
 
 /// Why a timing cannot be compiled.

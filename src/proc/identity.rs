@@ -133,7 +133,7 @@ fn inode(pidfd: &OwnedFd) -> u64 {
 }
 
 /// A pidfd is readable once its process has ended, reaped or not.
-fn has_ended(pidfd: &OwnedFd) -> bool {
+pub(super) fn has_ended(pidfd: &OwnedFd) -> bool {
     let now = Timespec::default();
     matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)), Ok(n) if n > 0)
 }

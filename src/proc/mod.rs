@@ -11,31 +11,40 @@
 //! Waiting for "any child" belongs to the single-threaded launcher alone ([`reap_any`]); in the daemon
 //! it would take exit codes away from tokio. Everything here is safe code on top of rustix.
 
+mod cgroup;
+mod descent;
 mod ending;
 mod identity;
+mod landlock;
 mod lock;
 mod own;
 mod replace;
 mod spawn;
 mod tree;
+mod user;
 
 use std::io;
 use std::path::PathBuf;
 
+pub use cgroup::{CONTROLLERS, Delegated, Group, GroupLimits, Places};
+pub use descent::{Descent, descent, peer_pidfd};
 pub use ending::Ending;
 pub use identity::{Identity, alive, boot_id, signal, wait_gone};
+pub use landlock::{ENTRIES_MAX, Fence, Reach, confine, landlock_version};
 pub use lock::{LockHolder, StateLock, lock_holder};
 pub use own::{
-    Reaped, Status, is_subreaper, own_pid, own_session, reap_any, reap_one, set_core_limit_zero,
-    set_non_dumpable, set_session, set_subreaper,
+    Reaped, Status, close_on_exec, is_subreaper, own_pid, own_session, reap_any, reap_one,
+    set_core_limit_zero, set_data_limit, set_non_dumpable, set_session, set_subreaper, wait_for,
 };
 pub use replace::{Asked, ask, become_program, reap_ended};
 pub use rustix::process::Signal;
-pub use spawn::{LAUNCHER_MARKER, Program, find_program, spawn_launcher, start};
+pub use spawn::{LAUNCHER_MARKER, Program, exec, find_program, spawn_launcher, start, start_step};
 pub use tree::{
     Member, all, descendants, environ_holds, kill_tree, launchers, member, signal_group, signal_member,
     signal_tree,
 };
+
+pub use user::{User, become_user, find_user, give, is_root};
 
 /// What can go wrong with a process.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +67,19 @@ pub enum Error {
         /// The holder's pid; `None` where it lives in another pid namespace.
         holder: Option<i32>,
     },
+    /// The kernel cannot deny TCP.
+    #[error(
+        "`limits.network: deny` needs Landlock of version 4 (Linux 6.7) or newer, which this kernel does not have \
+         or has turned off; `matins doctor` says more"
+    )]
+    NoTcpRules,
+    /// More than [`ENTRIES_MAX`] entries beside what is hidden.
+    #[error(
+        "there are more than {ENTRIES_MAX} entries in the folders above what the sandbox hides, of late in {folder}; \
+         move the state directory to a folder of its own, or set `sandbox: off`",
+        folder = .0.display()
+    )]
+    TooManyEntries(PathBuf),
     /// A system call failed.
     #[error("cannot {what}")]
     System {

@@ -83,6 +83,12 @@ pub fn set_core_limit_zero() -> Result<(), Error> {
     setrlimit(Resource::Core, zero).map_err(Error::system("forbid core files"))
 }
 
+/// Limits the data of this process and of each that it will start, for good.
+pub fn set_data_limit(bytes: u64) -> Result<(), Error> {
+    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    setrlimit(Resource::Data, limit).map_err(Error::system("limit the memory of the program"))
+}
+
 /// Reaps one ended child, whichever. ONLY for the single-threaded launcher: in the daemon it would
 /// take the exit code that tokio waits for.
 #[must_use]
@@ -117,6 +123,19 @@ pub fn reap_one(pid: i32) {
         // ECHILD: it is not ours, so another process reaps it.
         let _ = waitpid(Some(pid), WaitOptions::NOHANG);
     }
+}
+
+/// Waits until this child has ended, and reaps it. As [`reap_any`], for the launcher alone.
+pub fn wait_for(pid: i32) {
+    if let Some(pid) = raw_pid(pid) {
+        while matches!(waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
+    }
+}
+
+/// Makes every descriptor but stdin, stdout and stderr close when a program starts: also those that whoever started
+/// the daemon left open, and that no code of ours knows.
+pub fn close_on_exec() {
+    close_fds::set_fds_cloexec(3, &[]);
 }
 
 #[cfg(test)]

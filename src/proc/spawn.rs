@@ -11,10 +11,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Variable that marks a launcher in its environment, so that a sweep spares it.
 pub const LAUNCHER_MARKER: &str = "MATINS_LAUNCHER";
+
+/// This very program, also after its file was replaced.
+const OWN_EXE: &str = "/proc/self/exe";
 
 /// Starts `exe __exec ATTEMPT_DIR` with a pipe as stdin and an empty environment. Needs a runtime.
 #[expect(clippy::disallowed_methods, reason = "the one place that starts launchers")]
@@ -31,7 +34,7 @@ pub fn spawn_launcher(exe: &Path, attempt_dir: &Path) -> io::Result<tokio::proce
 }
 
 /// A program to start.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Program<'a> {
     /// The file to run.
     pub file: &'a Path,
@@ -41,27 +44,43 @@ pub struct Program<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// Its working directory.
     pub cwd: &'a Path,
-    /// Its stdin.
-    pub stdin: File,
-    /// Its stdout.
-    pub stdout: OwnedFd,
-    /// Its stderr.
-    pub stderr: OwnedFd,
+}
+
+impl Program<'_> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
+    fn command(&self, stdin: File) -> io::Result<Command> {
+        let (name, args) = self.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(self.file);
+        command.arg0(name).args(args).env_clear().envs(self.env).current_dir(self.cwd).stdin(stdin);
+        Ok(command)
+    }
 }
 
 /// Starts the program in a process group of its own; its pid. The caller reaps it by [`super::reap_any`].
+pub fn start(program: &Program<'_>, stdin: File, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<i32> {
+    let child = program.command(stdin)?.stdout(stdout).stderr(stderr).process_group(0).spawn()?;
+    i32::try_from(child.id()).map_err(io::Error::other)
+}
+
+/// Becomes the program, with this process's stdout and stderr; the error where that failed.
+#[must_use]
+pub fn exec(program: &Program<'_>, stdin: File) -> io::Error {
+    match program.command(stdin) {
+        Ok(mut command) => command.exec(),
+        Err(e) => e,
+    }
+}
+
+/// Starts this binary once more as the step that confines itself before it becomes a program, in a process group of
+/// its own and with an empty environment; its pid.
 #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
-pub fn start(program: Program<'_>) -> io::Result<i32> {
-    let (name, args) = program.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let child = std::process::Command::new(program.file)
-        .arg0(name)
-        .args(args)
+pub fn start_step(stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<i32> {
+    let child = Command::new(OWN_EXE)
+        .arg("__confine")
         .env_clear()
-        .envs(program.env)
-        .current_dir(program.cwd)
-        .stdin(program.stdin)
-        .stdout(program.stdout)
-        .stderr(program.stderr)
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(stderr)
         .process_group(0)
         .spawn()?;
     i32::try_from(child.id()).map_err(io::Error::other)

@@ -252,6 +252,16 @@ fn admit_pass(db: &Connection, pass: &Admission, done: &mut Admissions, now_ms: 
         done.each.push(Admitted::Void);
         return Ok(());
     }
+    decide(db, pass, done, now_ms)
+}
+
+/// Decides about the slots of a pass, whose watermark stands where it should.
+pub(super) fn decide(
+    db: &Connection,
+    pass: &Admission,
+    done: &mut Admissions,
+    now_ms: i64,
+) -> Result<(), Error> {
     let mut gate = gate(db, pass.agent, now_ms)?;
     let forced = pass.all_not_run.or(gate.closed);
     // The run first: coalesced slots name it.

@@ -57,16 +57,14 @@ fn agent_of(db: &Connection, run: i64) -> Result<i64, Error> {
     Ok(db.prepare_cached("SELECT agent FROM runs WHERE number = ?1")?.query_row([run], |row| row.get(0))?)
 }
 
+/// The count begins anew with what the agent remembers of each end; here only an open breaker closes.
 fn succeed(db: &Connection, run: i64, rule: Breaker, at_ms: i64) -> Result<(), Error> {
-    let sql = "UPDATE agents SET failures = 0
-               WHERE number = (SELECT agent FROM runs WHERE number = ?1) AND failures > 0";
-    // An open breaker has failures to forget.
-    if db.prepare_cached(sql)?.execute([run])? == 1 && rule.probe_after.is_some() {
-        let agent = agent_of(db, run)?;
-        let sql = "UPDATE agents SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, probe_at = NULL, updated_at = ?3
-                   WHERE number = ?1 AND paused_by = ?2";
-        db.prepare_cached(sql)?.execute(params![agent, BREAKER, at_ms])?;
+    if rule.probe_after.is_none() {
+        return Ok(());
     }
+    let sql = "UPDATE agents SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, probe_at = NULL, updated_at = ?3
+               WHERE number = (SELECT agent FROM runs WHERE number = ?1) AND paused_by = ?2";
+    db.prepare_cached(sql)?.execute(params![run, BREAKER, at_ms])?;
     Ok(())
 }
 

@@ -39,6 +39,8 @@ pub enum Found {
     One(i64, RunId),
     /// No run.
     None,
+    /// Too few characters; so many are needed.
+    TooShort(usize),
     /// Several; the first few of them.
     Many(Vec<RunId>),
 }
@@ -143,6 +145,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
     };
     let id = run_id(row, "id")?.to_string();
     let explanation: Option<String> = row.get("explanation")?;
+    let ended = time("completed_at")?;
     Ok(Event {
         request_id: id.clone(),
         session_id: row.get::<_, Option<String>>("session")?.unwrap_or_else(|| id.clone()),
@@ -151,7 +154,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         user_id: row.get("user")?,
         status: word(row, "state")?,
         started_at: time("started_at")?,
-        completed_at: time("completed_at")?,
+        completed_at: ended.clone(),
         error: explanation.clone(),
         final_model: row.get("final_model")?,
         browser_step_count: None,
@@ -169,7 +172,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         exit_code: row.get("exit_code")?,
         signal: row.get("signal")?,
         execution_key: row.get("execution_key")?,
-        not_before: time("not_before")?,
+        not_before: if ended.is_none() { time("not_before")? } else { None },
         gated: row.get("gated")?,
         changed: row.get("changed")?,
         usage: None,
@@ -275,8 +278,11 @@ fn find(db: &Connection, name: &str) -> Result<Found, Error> {
         return Ok(found.map_or(Found::None, |(number, id)| Found::One(number, id)));
     }
     let digits: String = name.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
-    if digits.len() < PREFIX_MIN || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(Found::None);
+    }
+    if digits.len() < PREFIX_MIN {
+        return Ok(Found::TooShort(PREFIX_MIN));
     }
     let (low, high) = (pad(&digits, '0'), pad(&digits, 'f'));
     let sql = "SELECT number, id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";

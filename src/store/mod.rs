@@ -20,6 +20,7 @@ mod budget;
 mod checkpoint;
 mod claim;
 mod definitions;
+mod due;
 mod endpoints;
 mod error;
 mod events;
@@ -55,18 +56,16 @@ pub use breaker::{BREAKER, BreakerStep, Verdict};
 pub use budget::{Budgets, UsedUp};
 pub use claim::{AGEING, Claimed, Claims, Room};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
+pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay, is_command};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
-pub use outbox::{
-    AGENT_COMMAND, AttemptRecord, AttemptRow, DAEMON_COMMAND, DeliveryFilter, DeliveryRow, DueDelivery,
-    LostSlots, NewDelivery, TellLost, UnderWay,
-};
+pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;
 pub use overlap::{Claim, Gone, Way};
-pub use pause::Pause;
+pub use pause::{LeftOut, Pause, Replay, Resumed};
 pub use reader::READERS;
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;

@@ -7,13 +7,12 @@
 //! What may be told of once only names itself by `once`; a second row of that name for the same
 //! endpoint is left out in silence, so whoever tells may tell again after a crash.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::endpoints::{self, Change};
-use super::{Error, Store, json, to_json, word};
+use super::{Error, Store, to_json, word};
 use crate::ids::{DeliveryId, RunId};
 use crate::model::{DeliveryState, Format, NotRun, SecretSource, WebhookEvent};
 
@@ -66,52 +65,6 @@ type Tell = dyn Fn(&LostSlots) -> Vec<NewDelivery> + Send + Sync;
 impl std::fmt::Debug for TellLost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TellLost")
-    }
-}
-
-/// A delivery that is due.
-#[derive(Debug, Clone)]
-pub struct DueDelivery {
-    /// Its number.
-    pub number: i64,
-    /// Its id.
-    pub id: DeliveryId,
-    /// Where to.
-    pub url: String,
-    /// Where the signing secret comes from.
-    pub secret: Option<SecretSource>,
-    /// Whether the address may be private.
-    pub private: bool,
-    /// The shape of the message.
-    pub format: Format,
-    /// What it tells.
-    pub event: WebhookEvent,
-    /// The agent's number.
-    pub agent: Option<i64>,
-    /// The body.
-    pub body: String,
-    /// Attempts that failed in this round.
-    pub failed: usize,
-}
-
-impl DueDelivery {
-    /// What shares its fate: its URL, and of an agent's own command the agent too.
-    #[must_use]
-    pub fn endpoint(&self) -> String {
-        endpoint_key(&self.url, self.agent)
-    }
-}
-
-/// URL of a delivery to an agent's `on_failure:` command.
-pub const AGENT_COMMAND: &str = "on_failure:agent";
-/// URL of a delivery to the daemon's `on_failure:` command.
-pub const DAEMON_COMMAND: &str = "on_failure:daemon";
-
-/// The endpoint behind a URL. The commands of two agents are two endpoints.
-fn endpoint_key(url: &str, agent: Option<i64>) -> String {
-    match agent {
-        Some(agent) if url == AGENT_COMMAND => format!("{url}:{agent}"),
-        _ => url.to_owned(),
     }
 }
 
@@ -205,39 +158,7 @@ pub struct AttemptRow {
     pub response: Vec<u8>,
 }
 
-/// What is being sent already.
-#[derive(Debug, Clone, Default)]
-pub struct UnderWay {
-    /// Numbers of the deliveries.
-    pub numbers: Vec<i64>,
-    /// How many of them each endpoint has.
-    pub endpoints: HashMap<String, usize>,
-}
-
 impl Store {
-    /// Deliveries that are due at `now_ms`, oldest first, at most `limit` and at most `per_endpoint`
-    /// of one endpoint, both counted with those that are under way. However many wait for an
-    /// endpoint that is full, those of the others are found.
-    pub async fn due_deliveries(
-        &self,
-        now_ms: i64,
-        under_way: UnderWay,
-        limit: usize,
-        per_endpoint: usize,
-    ) -> Result<Vec<DueDelivery>, Error> {
-        self.readers.read(move |db| due(db, now_ms, under_way, limit, per_endpoint)).await
-    }
-
-    /// When the first delivery is due that is not due at `now_ms`, Unix ms.
-    pub async fn next_delivery(&self, now_ms: i64) -> Result<Option<i64>, Error> {
-        self.readers
-            .read(move |db| {
-                let sql = "SELECT min(next_at) FROM deliveries WHERE state = 'PENDING' AND next_at > ?1";
-                Ok(db.prepare_cached(sql)?.query_row([now_ms], |row| row.get(0))?)
-            })
-            .await
-    }
-
     /// Keeps an attempt and moves the delivery on; what that made of its endpoint. Where the endpoint
     /// is disabled by it, `gone` are the messages that tell the others.
     pub async fn record_attempt(
@@ -302,52 +223,11 @@ pub(super) fn insert(db: &Connection, new: &NewDelivery, run: Option<i64>, now_m
     Ok(())
 }
 
-fn delivery_id(row: &rusqlite::Row<'_>, column: &str) -> Result<DeliveryId, rusqlite::Error> {
+pub(super) fn delivery_id(row: &rusqlite::Row<'_>, column: &str) -> Result<DeliveryId, rusqlite::Error> {
     let index = row.as_ref().column_index(column)?;
     row.get_ref(index)?.as_str()?.parse().map_err(|e| {
         rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(e))
     })
-}
-
-fn due(
-    db: &Connection,
-    now_ms: i64,
-    mut under_way: UnderWay,
-    limit: usize,
-    per_endpoint: usize,
-) -> Result<Vec<DueDelivery>, Error> {
-    let sql = "SELECT number, id, type, url, secret, private, format, agent, body, failed FROM deliveries
-               WHERE state = 'PENDING' AND next_at <= ?1 ORDER BY next_at";
-    let room = limit.saturating_sub(under_way.numbers.len());
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query([now_ms])?;
-    let mut found = Vec::new();
-    while found.len() < room {
-        let Some(row) = rows.next()? else { break };
-        let (number, agent) = (row.get(0)?, row.get(7)?);
-        let url: String = row.get(3)?;
-        if under_way.numbers.contains(&number) {
-            continue;
-        }
-        let taken = under_way.endpoints.entry(endpoint_key(&url, agent)).or_default();
-        if *taken >= per_endpoint {
-            continue;
-        }
-        *taken += 1;
-        found.push(DueDelivery {
-            number,
-            id: delivery_id(row, "id")?,
-            event: word(row, "type")?,
-            url,
-            secret: json(row, "secret")?,
-            private: row.get(5)?,
-            format: word(row, "format")?,
-            agent,
-            body: row.get(8)?,
-            failed: row.get::<_, i64>(9)?.try_into().unwrap_or(0),
-        });
-    }
-    Ok(found)
 }
 
 fn insert_attempt(db: &Connection, record: &AttemptRecord, gone: &[NewDelivery]) -> Result<Change, Error> {

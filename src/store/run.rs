@@ -254,7 +254,7 @@ fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
 fn note_end(db: &Connection, run: i64, outcome: &Outcome, at_ms: i64) -> Result<(), Error> {
     let success = outcome.failure.is_none() && !outcome.gated;
     let sql = "UPDATE agents SET last_ended_at = ?2, last_success = iif(?3, ?1, last_success),
-                      last_success_at = iif(?3, ?2, last_success_at)
+                      last_success_at = iif(?3, ?2, last_success_at), failures = iif(?3, 0, failures)
                WHERE number = (SELECT agent FROM runs WHERE number = ?1)";
     db.prepare_cached(sql)?.execute(params![run, at_ms, success])?;
     Ok(())

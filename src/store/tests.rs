@@ -246,6 +246,8 @@ async fn an_overdue_run_is_claimed_to_be_ended() {
     assert_eq!(f.store.claim_overdue(3_001).await.unwrap().len(), 1);
 }
 
+const PLACES: Places = Places { in_all: 9, per_endpoint: 4 };
+
 #[tokio::test]
 async fn the_outbox_belongs_to_the_end_of_the_run() {
     let f = fixture().await;
@@ -276,11 +278,16 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
     };
     assert!(f.store.finish(finish(Epoch(99))).await.is_err());
     assert!(
-        f.store.due_deliveries(9_000, UnderWay::default(), 9, 4).await.unwrap().is_empty(),
+        f.store
+            .due_deliveries(9_000, UnderWay::default(), [PLACES; 2], false)
+            .await
+            .unwrap()
+            .found
+            .is_empty(),
         "nothing of a refused end"
     );
     f.store.finish(finish(claimed.epoch)).await.unwrap();
-    let due = f.store.due_deliveries(9_000, UnderWay::default(), 9, 4).await.unwrap();
+    let due = f.store.due_deliveries(9_000, UnderWay::default(), [PLACES; 2], false).await.unwrap().found;
     assert_eq!(due.len(), 1);
     let record = |state, next_at_ms| AttemptRecord {
         number: due[0].number,
@@ -298,7 +305,14 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         .record_attempt(record(crate::model::DeliveryState::Pending, Some(20_000)), Vec::new())
         .await
         .unwrap();
-    assert!(f.store.due_deliveries(9_000, UnderWay::default(), 9, 4).await.unwrap().is_empty());
+    assert!(
+        f.store
+            .due_deliveries(9_000, UnderWay::default(), [PLACES; 2], false)
+            .await
+            .unwrap()
+            .found
+            .is_empty()
+    );
     assert_eq!(f.store.next_delivery(9_000).await.unwrap(), Some(20_000));
     f.store.record_attempt(record(crate::model::DeliveryState::Exhausted, None), Vec::new()).await.unwrap();
     assert!(f.store.redeliver(delivery.id.clone(), 30_000).await.unwrap());
@@ -331,7 +345,8 @@ async fn runs_are_found_by_prefix_and_by_last() {
     assert!(
         matches!(f.store.find_run(id[..8].to_owned()).await.unwrap(), Found::Many(two) if two.len() == 2)
     );
-    for name in ["abc", "zzzz", "b@last", "'; drop table runs"] {
+    assert_eq!(f.store.find_run("abc".to_owned()).await.unwrap(), Found::TooShort(4));
+    for name in ["zzzz", "b@last", "'; drop table runs"] {
         assert_eq!(f.store.find_run(name.to_owned()).await.unwrap(), Found::None, "{name}");
     }
 }

@@ -107,6 +107,7 @@ async fn listen(dir: &Path, core: &Arc<Core>) -> std::path::PathBuf {
     let serving = matins::daemon::listen::serve_unix(
         listener,
         matins::api::router(Arc::clone(core)),
+        matins::api::Callers::of(core),
         core.tasks.clone(),
         core.drained().cancelled_owned(),
     );

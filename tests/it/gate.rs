@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matins::model::{Agent, Event, Hook, RunState, SuccessWhen};
+use matins::model::{Agent, Event, Executor, Hook, RunState, SuccessWhen};
 
 use crate::support::{Home, TestDaemon, eventually_sync};
 
@@ -85,6 +85,39 @@ fn a_gate_has_a_timeout_and_can_be_cancelled() {
     let event = daemon.wait_end(run).event;
     assert_eq!(event.error.as_deref(), Some("cancelled by ann"));
     assert_eq!(file(&daemon, &event, "attempts/1/stdout.log"), None, "nothing is started after a cancel");
+}
+
+#[test]
+fn a_gate_that_was_open_is_not_asked_again() {
+    let home = Home::new();
+    agent_with_gate(
+        &home,
+        "a",
+        "echo asked >> $MATINS_FILES_DIR/asked; test $(wc -l < $MATINS_FILES_DIR/asked) = 2",
+    );
+    let daemon = TestDaemon::start_with(home, |agent| {
+        gated(agent);
+        agent.policies.retry.max = 3;
+        let Executor::Command { command, .. } = &mut agent.executor else { return };
+        command[2] = "test $MATINS_ATTEMPT = 3".to_owned();
+    });
+    let run = daemon.trigger("a");
+    let event = eventually_sync("the third attempt", || {
+        // Each look may be a wait that is over by then.
+        if daemon.core().live_count() == 0 {
+            daemon.advance(MINUTE);
+        }
+        Some(daemon.detail(run).event).filter(|e| e.status.is_terminal())
+    });
+    assert_eq!(
+        (event.status, event.attempt, event.gated),
+        (RunState::Completed, 3, false),
+        "{:?}",
+        event.error
+    );
+    let asked = file(&daemon, &event, "files/asked").unwrap();
+    assert_eq!(asked.lines().count(), 2, "it failed first, then it was open");
+    assert_eq!(file(&daemon, &event, "attempts/3/gate.log"), None);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use matins::store::{DeliveryFilter, DeliveryRow};
 use serde_json::{Value, json};
 
 use crate::support::receiver::{Answer, Received};
-use crate::support::{Home, TestDaemon, TestReceiver, eventually_sync};
+use crate::support::{Binary, Home, TestDaemon, TestReceiver, eventually_sync};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -352,4 +352,66 @@ fn a_monitor_that_cannot_be_reached_is_given_up_and_shown() {
         let pings = daemon.block_on(daemon.core().alerting()).unwrap().pings;
         (pings.len() == 1 && pings[0].of == "a" && pings[0].count == 2).then_some(())
     });
+}
+
+#[test]
+fn the_daemons_own_command_and_monitor_hear_of_every_agent() {
+    let receiver = TestReceiver::start();
+    let home = Home::new();
+    pager(&home);
+    home.settings(&format!(
+        "on_failure: {{ command: [agents/page.sh] }}\nping_url: \"{}/daemon\"\n",
+        receiver.url
+    ));
+    home.agent("bad", "exit 3", "");
+    let daemon = TestDaemon::start(home);
+    let beats = |n: usize| {
+        eventually_sync(&format!("{n} heartbeats"), || (receiver.received().len() == n).then_some(()));
+    };
+    beats(1);
+    run(&daemon, "bad");
+    eventually_sync("it is told", || (!deliveries(&daemon).is_empty()).then_some(()));
+    wait_told(&daemon);
+    assert_eq!(alarms(&daemon.home)[0].trim(), "run.failed bad runtime_error");
+    assert_eq!(deliveries(&daemon)[0].url, "on_failure:daemon");
+    daemon.advance(Duration::from_secs(60));
+    beats(2);
+    assert!(
+        receiver.received().iter().all(|r| (r.method.as_str(), r.path.as_str()) == ("GET", "/hook/daemon"))
+    );
+}
+
+#[test]
+fn the_command_line_tries_endpoints_and_says_what_fails() {
+    let receiver = TestReceiver::start();
+    let home = Home::new();
+    home.agent("a", "true", &format!("webhooks: [ {{ url: \"{}\" }} ]\n", receiver.url));
+    let daemon = Binary::start(home);
+    let cli = |args: &[&str]| {
+        let output = daemon.cli(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, out, err) = cli(&["notify", "test", "a"]);
+    assert!(code == Some(0) && out.contains("DELIVERED") && out.contains("204"), "{out}{err}");
+    let (code, _, err) = cli(&["notify", "test", "http://nobody.example/"]);
+    assert!(code == Some(1) && err.contains("no webhook has this URL"), "{code:?} {err}");
+    receiver.answer([Answer::Status(410)]);
+    let (code, out, err) = cli(&["notify", "test", &receiver.url]);
+    assert!(code == Some(1) && out.contains("410 Gone") && err.contains("1 of 1"), "{code:?} {out}{err}");
+    let status = |daemon: &Binary| daemon.get("/v1/status")["data"]["alerting"].clone();
+    let alerting = status(&daemon);
+    assert_eq!(alerting["disabled"][0]["endpoint"], receiver.url);
+    assert_eq!(alerting["exhaustedDeliveries"], 1);
+    let (_, out, _) = cli(&["status"]);
+    assert!(out.contains(&format!("alerting: {} is disabled since", receiver.url)), "{out}");
+    let (code, out, err) = cli(&["deliveries", "--enable", &receiver.url]);
+    assert_eq!((code, out.trim()), (Some(0), receiver.url.as_str()), "{err}");
+    assert_eq!(status(&daemon)["disabled"], json!([]));
+    let (code, _, err) = cli(&["deliveries", "--enable", &receiver.url]);
+    assert!(code == Some(1) && err.contains("disabled"), "{code:?} {err}");
+    let rows = daemon.get("/v1/deliveries")["data"].clone();
+    let id = rows[0]["id"].as_str().unwrap();
+    let (code, out, _) = cli(&["deliveries", id]);
+    assert!(code == Some(0) && out.contains(id) && out.contains("410 Gone"), "{out}");
 }

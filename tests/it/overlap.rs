@@ -265,3 +265,62 @@ fn a_pause_lets_go_on_what_was_admitted() {
     go(&daemon);
     daemon.wait_for(waiting, RunState::Completed);
 }
+
+/// Pauses `a`, lets `seconds` slots pass, and resumes it with a catch-up; its slots, oldest first.
+fn paused_for(daemon: &TestDaemon, seconds: usize) -> Vec<matins::store::SlotRow> {
+    let agent = "a".parse().unwrap();
+    daemon.block_on(daemon.core().pause(&agent, "ann", None)).unwrap();
+    let before = daemon.slots().len();
+    for slot in 1..=seconds {
+        daemon.advance(SECOND);
+        eventually_sync("the slot", || (daemon.slots().len() == before + slot).then_some(()));
+    }
+    assert!(daemon.slots()[..seconds].iter().all(|s| s.reason == Some(NotRun::Paused)));
+    daemon.block_on(daemon.core().resume(&agent, "ann", true)).unwrap();
+    let mut slots = daemon.slots();
+    slots.reverse();
+    slots
+}
+
+#[test]
+fn a_resume_with_catch_up_replays_what_the_pause_has_left_out() {
+    let home = Home::new();
+    home.agent("a", "true", "schedules: [ { cron: \"* * * * * *\", catch_up_window: 1h } ]\n");
+    let daemon = TestDaemon::start(home);
+    daemon.advance(SECOND);
+    let run = eventually_sync("the first slot", || daemon.slots().pop()).run.unwrap();
+    daemon.wait_end(run);
+    let slots = paused_for(&daemon, 4);
+    let reasons: Vec<_> = slots.iter().map(|s| s.reason).collect();
+    let coalesced = Some(NotRun::Coalesced);
+    assert_eq!(reasons, [None, coalesced, coalesced, coalesced, None]);
+    let run = slots[4].run.unwrap();
+    assert!(slots[1..].iter().all(|s| s.run == Some(run)), "they name the run that stands for them");
+    let detail = daemon.wait_for(run, RunState::Completed);
+    assert_eq!(detail.event.trigger, matins::model::Trigger::CatchUp);
+    daemon.advance(SECOND);
+    eventually_sync("it fires again", || (daemon.slots().len() == 6).then_some(()));
+    assert_eq!(daemon.slots()[0].reason, None);
+    daemon.settle();
+}
+
+#[test]
+fn a_resume_with_catch_up_all_runs_each_and_with_none_none() {
+    let home = Home::new();
+    let schedule = |id: &str, catch_up: &str, home: &Home| {
+        let more = format!(
+            "schedules: [ {{ cron: \"* * * * * *\", catch_up: {catch_up}, catch_up_window: 1h }} ]\n"
+        );
+        home.agent(id, "true", &more);
+    };
+    schedule("a", "all", &home);
+    let daemon = TestDaemon::start(home);
+    let slots = paused_for(&daemon, 3);
+    assert!(slots.iter().all(|s| s.reason.is_none()), "{slots:?}");
+    assert_eq!(daemon.settle().len(), 3);
+    let home = Home::new();
+    schedule("a", "none", &home);
+    let daemon = TestDaemon::start(home);
+    let slots = paused_for(&daemon, 3);
+    assert!(slots.iter().all(|s| s.reason == Some(NotRun::Paused)), "{slots:?}");
+}

@@ -547,7 +547,7 @@ fn a_forged_report_of_a_killed_launcher_is_not_believed() {
     let script = "cd $MATINS_RUN_DIR/attempts/1; sed \"s/[0-9a-f]\\{8\\}-[0-9a-f-]\\{27\\}/$MATINS_RUN_ID/g; \
                   s/\\\"launcher_pid\\\":[0-9]*/\\\"launcher_pid\\\":$PPID/\" $(ls $MATINS_AGENT_DIR/../var/runs/*/attempts/1/exit.json) > exit.json; \
                   echo $$ > $MATINS_FILES_DIR/pid; kill -9 $PPID; exec sleep 300";
-    home.agent("forger", script, "");
+    home.agent("forger", script, "sandbox: off\n");
     let daemon = TestDaemon::start(home);
     let first = daemon.trigger("first");
     daemon.wait_end(first);

@@ -82,7 +82,7 @@ async fn a_program_cannot_pass_another_file_for_its_log() {
     let (_, dirs) = stand.start().await;
     std::os::unix::fs::symlink(stand.core.state_dir().join("matins.db"), dirs.attempt(1).stdout()).unwrap();
     let (status, body) = stand.get(&format!("/v1/events/{id}/logs")).await;
-    assert_eq!((status, code(&body)), (500, "internal"));
+    assert_eq!((status, code(&body)), (409, "log_replaced"));
 }
 
 #[tokio::test]

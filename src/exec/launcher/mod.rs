@@ -12,7 +12,9 @@
 //!
 //! Single-threaded because it may then wait for any child, and because nothing can be locked while it spawns.
 
+mod limits;
 mod phases;
+pub mod sandbox;
 mod scrub;
 mod signals;
 mod start;
@@ -109,6 +111,7 @@ fn daemon_is_there(state_lock: Option<&Path>) -> bool {
 
 /// Leaves the daemon's world: session, orphans, memory, signals.
 fn stand_alone() -> Result<Signals, String> {
+    proc::close_on_exec();
     // Non-dumpable first: a sweep tells launchers by it from strays that have a session of their own.
     let alone =
         proc::set_non_dumpable().and_then(|()| proc::set_session()).and_then(|()| proc::set_subreaper());

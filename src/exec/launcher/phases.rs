@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::super::{AttemptDir, ExitReport, HookEnd, HookSpec, Reason, Release};
+use super::limits::{self, Caps};
 use super::scrub;
 use super::signals::Signals;
 use super::start::{self, Order, Output, Started};
@@ -31,6 +32,7 @@ pub(super) struct Phases<'a> {
     dir: &'a AttemptDir,
     signals: &'a Signals,
     release: &'a Release,
+    caps: Caps,
     redactor: Redactor,
     /// When the time of all attempts is over.
     total: Option<Instant>,
@@ -46,6 +48,7 @@ impl<'a> Phases<'a> {
             dir,
             signals,
             release,
+            caps: Caps::default(),
             redactor: Redactor::new(secrets),
             total: release.spec.total_ms.and_then(after),
             errors: Vec::new(),
@@ -57,6 +60,7 @@ impl<'a> Phases<'a> {
         if let Err(why) = self.steps(report) {
             report.launch_error = Some(why);
         }
+        self.errors.extend(self.caps.remove());
         self.errors.extend(scrub::scrub(self.dir, &self.redactor).err());
         report.log_error = (!self.errors.is_empty()).then(|| self.errors.join("; "));
     }
@@ -64,6 +68,7 @@ impl<'a> Phases<'a> {
     fn steps(&mut self, report: &mut ExitReport) -> Result<(), String> {
         start::begin(self.dir, &self.release.spec)?;
         let spec = &self.release.spec;
+        self.caps = limits::set(&spec.confine)?;
         if let Some(gate) = &spec.gate
             && !self.gate(gate, report)?
         {
@@ -104,7 +109,7 @@ impl<'a> Phases<'a> {
             stdin: &spec.stdin,
             output: Output::Apart { stdout: &stdout, stderr: &stderr },
         };
-        let started = start::start(&order, self.release, &self.redactor)?;
+        let started = start::start(&order, self.release, &self.caps, &self.redactor)?;
         (report.started, report.started_at_ms) = (true, SystemClock.now_ms());
         let bounds = Bounds {
             timeout_ms: spec.timeout_ms,
@@ -113,6 +118,9 @@ impl<'a> Phases<'a> {
         };
         let seen = self.watch(started, &bounds);
         (report.reason, report.limit, report.total) = (seen.reason, seen.limit, seen.total);
+        if let (Reason::Exited, Some(bytes)) = (seen.reason, self.caps.exceeded(&spec.confine)) {
+            (report.reason, report.limit) = (Reason::MemoryLimit, Some(bytes));
+        }
         (report.exit_code, report.signal) = codes(seen.status);
         (report.stdout_bytes, report.stderr_bytes) = (seen.stdout_bytes, seen.stderr_bytes);
         Ok(())
@@ -152,11 +160,12 @@ impl<'a> Phases<'a> {
 
     fn start_hook(&self, hook: &HookSpec, log: &Path) -> Result<Started, String> {
         let order = Order { argv: &hook.argv, stdin: Path::new(NO_INPUT), output: Output::Together { log } };
-        start::start(&order, self.release, &self.redactor)
+        start::start(&order, self.release, &self.caps, &self.redactor)
     }
 
     fn watch(&mut self, started: Started, bounds: &Bounds) -> Seen {
-        let watch = Watch::new(&self.release.spec, bounds, self.total, self.dir, self.signals, started);
+        let watch =
+            Watch::new(&self.release.spec, bounds, &self.caps, self.total, self.dir, self.signals, started);
         let mut seen = watch.run();
         self.errors.append(&mut seen.errors);
         seen

@@ -9,6 +9,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::super::layout::{append_anew, create_anew, write_anew};
 use super::super::spec::RESERVED;
 use super::super::{AttemptDir, Release, Spec};
+use super::limits::Caps;
+use super::sandbox::{self, Fault, Step};
 use super::streams::Stream;
 use super::with_cause;
 use crate::proc::{Program, find_program, set_core_limit_zero};
@@ -51,7 +53,12 @@ pub(super) fn begin(dir: &AttemptDir, spec: &Spec) -> Result<(), String> {
 }
 
 /// Starts a program of the release; why it cannot be started, in one sentence.
-pub(super) fn start(order: &Order<'_>, release: &Release, redactor: &Redactor) -> Result<Started, String> {
+pub(super) fn start(
+    order: &Order<'_>,
+    release: &Release,
+    caps: &Caps,
+    redactor: &Redactor,
+) -> Result<Started, String> {
     let (spec, argv) = (&release.spec, order.argv);
     let files = files(&order.output)?;
     let stdin = File::open(order.stdin).map_err(|e| cannot("read", order.stdin, &e))?;
@@ -65,8 +72,23 @@ pub(super) fn start(order: &Order<'_>, release: &Release, redactor: &Redactor) -
     let path = env.get("PATH").map_or("", String::as_str);
     let fail = |file: Option<&Path>, e: &io::Error| launch_error(name, &spec.cwd, path, file, e);
     let file = find_program(name, path, &spec.cwd).map_err(|e| fail(None, &e))?;
-    let program = Program { file: &file, argv, env: &env, cwd: &spec.cwd, stdin, stdout, stderr };
-    let pid = crate::proc::start(program).map_err(|e| fail(Some(&file), &e))?;
+    let pid = if spec.confine.is_none() {
+        let program = Program { file: &file, argv, env: &env, cwd: &spec.cwd };
+        crate::proc::start(&program, stdin, stdout, stderr).map_err(Fault::Exec)
+    } else {
+        let (argv, stdin) = (argv.to_vec(), order.stdin.to_owned());
+        let (cwd, confine) = (spec.cwd.clone(), spec.confine.clone());
+        let (group, data) = (caps.joined.clone(), caps.data);
+        let step = Step { file: file.clone(), argv, env: env.clone(), cwd, stdin, confine, group, data };
+        sandbox::start(&step, stdout, stderr)
+    };
+    let pid = pid.map_err(|fault| match fault {
+        Fault::Exec(e) if e.kind() == io::ErrorKind::PermissionDenied && spec.confine.sandbox.is_some() => {
+            format!("{}, or the sandbox hides one of them", fail(Some(&file), &e))
+        }
+        Fault::Exec(e) => fail(Some(&file), &e),
+        Fault::Before(why) => why,
+    })?;
     let [(out_name, out_file), (err_name, err_file)] = files;
     let stdout = Stream::new(out_name, out_read, out_file, redactor.clone());
     let stderr = Stream::new(err_name, err_read, err_file, redactor.clone());

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::{AttemptDir, Reason, Spec};
 use super::KILL_PATIENCE;
+use super::limits::Caps;
 use super::signals::Signals;
 use super::start::Started;
 use super::streams::{Budget, CHUNK, Stream};
@@ -67,6 +68,7 @@ pub(super) struct Watch<'a> {
     signals: &'a Signals,
     program: i32,
     streams: [Stream; 2],
+    caps: &'a Caps,
     budget: Budget,
     status: Option<Status>,
     cause: Option<Reason>,
@@ -84,6 +86,7 @@ impl<'a> Watch<'a> {
     pub(super) fn new(
         spec: &'a Spec,
         bounds: &'a Bounds,
+        caps: &'a Caps,
         total: Option<Instant>,
         dir: &AttemptDir,
         signals: &'a Signals,
@@ -103,6 +106,7 @@ impl<'a> Watch<'a> {
             signals,
             program: started.pid,
             streams: started.streams,
+            caps,
             budget: Budget { left: bounds.output_limit, exceeded: false },
             status: None,
             cause: None,
@@ -145,7 +149,7 @@ impl<'a> Watch<'a> {
             Reason::IdleTimeout => self.bounds.idle_timeout_ms,
             Reason::OutputLimit => Some(self.bounds.output_limit),
             Reason::Orphaned => Some(self.spec.orphan_grace_ms),
-            Reason::Exited | Reason::Cancelled => None,
+            Reason::Exited | Reason::Cancelled | Reason::MemoryLimit => None,
         };
         let [out, err] = self.streams;
         let (stdout_bytes, stderr_bytes) = (out.seen, err.seen);
@@ -237,6 +241,7 @@ impl<'a> Watch<'a> {
     }
 
     fn kill(&mut self, now: Instant) {
+        self.caps.kill();
         proc::kill_tree();
         self.stage = Stage::Killing { until: now + KILL_PATIENCE };
     }

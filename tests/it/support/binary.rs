@@ -17,6 +17,8 @@ pub fn exe() -> PathBuf {
 pub struct Binary {
     /// Its home.
     pub home: Home,
+    /// What the daemon is started through, such as another user.
+    pub prefix: Vec<String>,
     /// Variables that the daemon and the commands get beside those of the test.
     pub env: Vec<(String, String)>,
     /// The file that is started; by default the program under test.
@@ -28,8 +30,7 @@ pub struct Binary {
 impl Binary {
     /// Starts it on `home` and waits until the socket answers.
     pub fn start(home: Home) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut binary = Self { home, env: Vec::new(), program: exe(), child: None, runtime };
+        let mut binary = Self::unstarted(home);
         binary.restart();
         binary
     }
@@ -37,7 +38,7 @@ impl Binary {
     /// A home whose daemon was not started.
     pub fn unstarted(home: Home) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { home, env: Vec::new(), program: exe(), child: None, runtime }
+        Self { home, prefix: Vec::new(), env: Vec::new(), program: exe(), child: None, runtime }
     }
 
     /// Starts it again.
@@ -49,8 +50,22 @@ impl Binary {
     /// Starts it without waiting.
     pub fn spawn(&mut self) {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
-        let child =
-            self.command(&["serve"]).stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
+        let plain = self.command(&["serve"]);
+        let mut command = match self.prefix.split_first() {
+            None => plain,
+            Some((through, args)) => {
+                let mut command = Command::new(through);
+                command
+                    .args(args)
+                    .arg(plain.get_program())
+                    .args(plain.get_args())
+                    .env_remove("MATINS_SOCKET");
+                command.current_dir(self.home.path());
+                command
+            }
+        };
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let child = command.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
     }
 
