@@ -3,6 +3,7 @@
 //! What is there is never touched: a second call makes what is missing, and says what it left alone.
 //! What it writes is what the manual shows, so that a first look is at something that runs.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -152,12 +153,16 @@ fn tell(made: &Made, dir: Option<&Path>, unit: bool, out: &Output) -> Done {
         return out.document(&json!({ "wrote": wrote, "kept": kept, "next": [start, run] })).map(|()| 0);
     }
     let mut text = String::new();
-    wrote.iter().for_each(|path| text += &format!("wrote  {path}\n"));
-    kept.iter().for_each(|path| text += &format!("kept   {path}, which was there\n"));
+    for path in &wrote {
+        let _ = writeln!(text, "wrote  {path}");
+    }
+    for path in &kept {
+        let _ = writeln!(text, "kept   {path}, which was there");
+    }
     if unit && dir.is_some() {
         text += "\nunder systemd instead: systemctl --user enable --now matins\n";
     }
-    text += &format!("\nnext, each in a terminal:\n  {start}\n  {run}\n");
+    let _ = writeln!(text, "\nnext, each in a terminal:\n  {start}\n  {run}");
     out.print(&text).map(|()| 0)
 }
 

@@ -266,3 +266,15 @@ fn systemd_hears_of_a_reload_and_goes_on_feeding() {
     manager.until("WATCHDOG=1");
     assert_eq!(daemon.terminate(), Some(0));
 }
+
+/// What a launcher of the first version wrote, byte for byte. Such launchers live on under their successors:
+/// a change of the report must keep this readable.
+const REPORT_OF_THE_FIRST: &str = r#"{"version":1,"run":"01a20242-bf50-7b08-bad2-2a9df58da780","attempt":1,"epoch":1,"launcher_pid":15398,"started":true,"launch_error":null,"exit_code":0,"signal":null,"reason":"exited","limit":null,"started_at_ms":1795334258611,"ended_at_ms":1795334266916,"stdout_bytes":631,"stderr_bytes":0,"log_error":null}"#;
+
+#[test]
+fn the_report_of_a_launcher_of_the_version_before_is_read() {
+    let report: matins::exec::ExitReport = serde_json::from_str(REPORT_OF_THE_FIRST).unwrap();
+    assert_eq!((report.exit_code, report.attempt, report.launcher_pid), (Some(0), 1, 15398));
+    assert!(report.started && !report.never_started());
+    assert!(report.version <= matins::exec::REPORT_VERSION);
+}
