@@ -163,7 +163,7 @@ async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
         DeliveryState::Exhausted => &core.metrics.attempts_exhausted,
         DeliveryState::Pending => &core.metrics.attempts_failed,
     };
-    counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    counter.fetch_add(1, Ordering::Relaxed);
     if state == DeliveryState::Exhausted {
         let why = attempt.error.as_deref().unwrap_or("the receiver is gone");
         tracing::error!(

@@ -161,7 +161,9 @@ impl Store {
                      AND r.created_at < ?5
                    ORDER BY r.number DESC LIMIT ?4 OFFSET ?3";
         self.readers
-            .read(move |db| numbers(db, sql, params![agent, state.as_str(), signed(keep), limit(), before_ms]))
+            .read(move |db| {
+                numbers(db, sql, params![agent, state.as_str(), signed(keep), limit(), before_ms])
+            })
             .await
     }
 
