@@ -13,6 +13,7 @@ mod alerting;
 mod caller;
 mod cursor;
 mod deliveries;
+mod doctor;
 mod error;
 mod events;
 mod execute;
@@ -82,6 +83,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/healthz", get(status::healthz))
         .route("/readyz", get(status::readyz))
         .route("/v1/status", get(status::status))
+        .route("/v1/doctor", get(doctor::doctor))
         .route("/v1/reload", post(reload::reload))
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))

@@ -183,6 +183,8 @@ pub enum Command {
     },
     /// Show how the daemon is
     Status,
+    /// Look for what this machine or this installation does not do as it should
+    Doctor,
     /// Read settings and agents anew; with an error anywhere nothing changes
     Reload,
     /// List webhook deliveries, newest first, or show one with every attempt

@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod config_show;
 mod diff;
+mod doctor;
 mod explain;
 pub mod failure;
 mod init;
@@ -73,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
+        Command::Doctor => examine(&cli.global, &env),
         command => ask(command, &cli.global, &env),
     };
     done.map_or_else(
@@ -82,6 +84,13 @@ pub fn main() -> ExitCode {
         },
         ExitCode::from,
     )
+}
+
+/// Runs the command that works with a daemon and without.
+fn examine(global: &Global, env: &Env) -> Done {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
+    runtime.block_on(doctor::doctor(global, env))
 }
 
 /// Runs a command that asks the daemon.
@@ -100,7 +109,8 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
-        Command::Serve { .. }
+        Command::Doctor
+        | Command::Serve { .. }
         | Command::Init { .. }
         | Command::Successor
         | Command::Sweep
