@@ -14,6 +14,7 @@ mod backup;
 mod caller;
 mod cursor;
 mod deliveries;
+mod doctor;
 mod error;
 mod events;
 mod execute;
@@ -87,6 +88,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/status", get(status::status))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/backup", get(backup::backup))
+        .route("/v1/doctor", get(doctor::doctor))
         .route("/v1/reload", post(reload::reload))
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))

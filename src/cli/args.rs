@@ -226,6 +226,8 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Look for what this machine or this installation does not do as it should
+    Doctor,
     /// Read settings and agents anew; with an error anywhere nothing changes
     Reload,
     /// List webhook deliveries, newest first, or show one with every attempt

@@ -12,6 +12,7 @@ mod client;
 mod config_show;
 mod crontab;
 mod diff;
+mod doctor;
 mod explain;
 pub mod failure;
 mod import;
@@ -82,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
+        Command::Doctor => examine(&cli.global, &env),
         command => ask(command, &cli.global, &env),
     };
     done.map_or_else(
@@ -91,6 +93,13 @@ pub fn main() -> ExitCode {
         },
         ExitCode::from,
     )
+}
+
+/// Runs the command that works with a daemon and without.
+fn examine(global: &Global, env: &Env) -> Done {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
+    runtime.block_on(doctor::doctor(global, env))
 }
 
 /// Runs a command that asks the daemon.
@@ -112,7 +121,8 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
         // Handled before: they need no daemon.
-        Command::Serve { .. }
+        Command::Doctor
+        | Command::Serve { .. }
         | Command::Init { .. }
         | Command::Successor
         | Command::Sweep

@@ -15,6 +15,7 @@ mod concurrency;
 mod deliverer;
 mod diff;
 mod dispatcher;
+pub mod doctor;
 mod executor;
 pub mod forecast;
 mod handover;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Core;
 use super::concurrency::{self, Facts};
 use super::terms::{self, Terms};
+use crate::config::Env;
 use crate::exec::{self, AttemptDir, HookSpec, Preparation, Release, RunDirs, SPEC_VERSION, Spec, World};
 use crate::ids::{Epoch, RunId};
 use crate::model::{
@@ -406,20 +407,22 @@ impl Core {
     /// # Errors
     /// A sentence that names the source and the remedy, never the value.
     pub fn secret(&self, source: &SecretSource) -> Result<SecretString, String> {
-        match source {
-            SecretSource::Env(name) => self
-                .env
-                .get(name)
-                .and_then(|value| value.to_str())
-                .map(|value| SecretString::from(value.to_owned()))
-                .ok_or_else(|| {
-                    format!("the daemon's environment has no {name}; set it and restart the daemon")
-                }),
-            SecretSource::File(path) => crate::secret::read_file(path).map_err(|e| chain(&e)),
-            SecretSource::Credential(name) => {
-                let dir = self.env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-                crate::secret::read_credential(name, dir.as_deref()).map_err(|e| chain(&e))
-            }
+        secret(&self.env, source)
+    }
+}
+
+/// The value of a secret under this environment, or a sentence that names the source and the remedy.
+pub(super) fn secret(env: &Env, source: &SecretSource) -> Result<SecretString, String> {
+    match source {
+        SecretSource::Env(name) => env
+            .get(name)
+            .and_then(|value| value.to_str())
+            .map(|value| SecretString::from(value.to_owned()))
+            .ok_or_else(|| format!("the daemon's environment has no {name}; set it and restart the daemon")),
+        SecretSource::File(path) => crate::secret::read_file(path).map_err(|e| chain(&e)),
+        SecretSource::Credential(name) => {
+            let dir = env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+            crate::secret::read_credential(name, dir.as_deref()).map_err(|e| chain(&e))
         }
     }
 }

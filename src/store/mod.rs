@@ -127,6 +127,12 @@ impl Threads {
     }
 }
 
+/// The version of SQLite that is built in.
+#[must_use]
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}
+
 impl Store {
     /// Opens or creates the database at `path`, brings its schema up to date, and starts the threads.
     /// `now_ms` dates what the migration writes.

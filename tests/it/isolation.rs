@@ -3,6 +3,9 @@
 //!
 //! As root the daemon is started as a user that nobody has; else as whoever runs the tests.
 
+mod doctor;
+mod limits;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! The launcher with real processes: what it starts, limits, ends and reports.
 
 mod attach;
+mod group;
 mod tree;
 
 use std::collections::BTreeMap;

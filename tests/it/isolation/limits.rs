@@ -1,0 +1,146 @@
+//! `limits:` and `user:`: what they take away, with the same program without them beside it.
+
+use std::net::TcpListener;
+
+use super::*;
+
+/// The stdout of a run of `probe` with these keys.
+fn printed(script: &str, more: &str) -> String {
+    let stand = Stand::new(script, more);
+    let run = stand.run("probe", &json!({}));
+    let event = stand.daemon.get(&format!("/v1/events/{run}"));
+    assert_eq!(event["data"]["status"], "COMPLETED", "{event}\n{}", stand.stdout(&run));
+    stand.stdout(&run)
+}
+
+#[test]
+fn a_memory_limit_without_a_control_group_is_one_of_data() {
+    assert_eq!(printed("ulimit -d", "limits: { memory: 512M }\n"), "524288\n");
+    assert_ne!(printed("ulimit -d", ""), "524288\n");
+}
+
+#[test]
+fn a_limit_that_nobody_keeps_is_told_at_the_start() {
+    let stand = Stand::new("true", "limits: { cpu: 1, processes: 64 }\n");
+    let log = stand.daemon.log();
+    if log.contains("each run has a control group") {
+        skip("a subtree of control groups is delegated to the tests");
+        return;
+    }
+    assert!(log.contains("limits.cpu of probe is not kept"), "{log}");
+    assert!(log.contains("limits.processes of probe is not kept"), "{log}");
+    stand.run("probe", &json!({}));
+}
+
+#[test]
+fn a_run_without_a_network_connects_nowhere() {
+    if !landlock(4) {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!(
+        "python3 -c 'import socket\nfor what in (lambda: socket.create_connection((\"127.0.0.1\", {port})), \
+         lambda: socket.create_server((\"127.0.0.1\", 0))):\n    \
+         try: what(); print(\"yes\")\n    except PermissionError: print(\"no\")'"
+    );
+    assert_eq!(printed(&script, "limits: { network: deny }\n"), "no\nno\n");
+    assert_eq!(printed(&script, "limits: { network: deny }\nsandbox: off\n"), "no\nno\n");
+    assert_eq!(printed(&script, ""), "yes\nyes\n");
+}
+
+#[test]
+fn another_user_needs_a_daemon_of_root() {
+    let stand = Stand::new("id -u", "user: nobody\n");
+    let run = stand.run("probe", &json!({}));
+    let event = stand.daemon.get(&format!("/v1/events/{run}"));
+    assert_eq!(event["data"]["failureCode"], "launch_error", "{event}");
+    assert!(event.to_string().contains("needs a daemon that runs as root"), "{event}");
+}
+
+/// A daemon of root in a folder that everybody may pass, with the agents that `make` writes.
+fn of_root(make: impl FnOnce(&Home)) -> Option<Binary> {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root can become another user");
+        return None;
+    }
+    let home = Home::new();
+    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o711)).unwrap();
+    make(&home);
+    Some(Binary::start(home))
+}
+
+fn ended(daemon: &Binary, agent: &str) -> Value {
+    let (status, answer) = daemon.post(&format!("/v1/agents/{agent}/execute"), &json!({}));
+    assert_eq!(status, 202, "{answer}");
+    let run = answer["data"]["eventId"].as_str().unwrap().to_owned();
+    eventually_sync("the run ends", || {
+        let event = daemon.get(&format!("/v1/events/{run}"));
+        matches!(event["data"]["status"].as_str(), Some("COMPLETED" | "FAILED"))
+            .then(|| event["data"].clone())
+    })
+}
+
+#[test]
+fn a_run_of_another_user_has_its_own_folders_and_no_others() {
+    let script = r#"
+        echo "$(id -u) $(id -g) $(id -G) $HOME $USER"
+        try() { name=$1; shift; if "$@" >/dev/null 2>&1; then echo "$name yes"; else echo "$name no"; fi; }
+        try prompt cat "$MATINS_PROMPT_FILE"
+        try skills ls "$MATINS_SKILLS_DIR"
+        try workspace touch made
+        try tmp touch "$TMPDIR/made"
+        try files touch "$MATINS_FILES_DIR/made"
+        try result sh -c 'echo "{\"a\":1}" > "$MATINS_RESULT_FILE"'
+        try run-list ls "$MATINS_RUN_DIR"
+        try run-new touch "$MATINS_RUN_DIR/new"
+        try runs-list ls "$MATINS_RUN_DIR/.."
+        try attempts-new touch "$MATINS_RUN_DIR/attempts/2"
+        try state-list ls "$MATINS_RUN_DIR/../.."
+        try log cat "$MATINS_RUN_DIR/attempts/1/stdout.log"
+    "#;
+    let own = "user: '54321'\nprompt: hello\nsandbox: off\n";
+    let daemon = of_root(|home| {
+        home.agent("own", script, own);
+        home.agent("root", "id -u", "");
+    });
+    let Some(daemon) = daemon else { return };
+    for _ in 0..2 {
+        let event = ended(&daemon, "own");
+        assert_eq!((&event["status"], &event["result"]["a"]), (&json!("COMPLETED"), &json!(1)), "{event}");
+        let run = event["id"].as_str().unwrap();
+        let out = std::fs::read_to_string(daemon.home.run_file(run, "attempts/1/stdout.log")).unwrap();
+        let (who, tries) = out.split_once('\n').unwrap();
+        assert_eq!(who, "54321 54321 54321 / 54321");
+        for line in tries.lines() {
+            let (name, worked) = line.split_once(' ').unwrap();
+            let may = ["prompt", "skills", "workspace", "tmp", "files", "result"].contains(&name);
+            assert_eq!(worked, if may { "yes" } else { "no" }, "{out}");
+        }
+    }
+    assert_eq!(ended(&daemon, "root")["status"], "COMPLETED");
+}
+
+#[test]
+fn the_sandbox_holds_another_user_too_and_an_unknown_one_is_no_user() {
+    let daemon = of_root(|home| {
+        let agents = home.path().join("agents");
+        // The user could write there; the sandbox alone forbids it.
+        std::fs::set_permissions(&agents, PermissionsExt::from_mode(0o777)).unwrap();
+        let agents = agents.display();
+        let script = format!(
+            "set -e; cat {agents}/own.yaml >/dev/null; touch made \"$TMPDIR/made\"; \
+             if touch {agents}/new.yaml 2>/dev/null; then exit 9; fi"
+        );
+        home.agent("own", &script, "user: '54321'\n");
+        home.agent("free", &format!("touch {agents}/free.txt"), "user: '54321'\nsandbox: off\n");
+        home.agent("ghost", "true", "user: nobody-has-this-name\n");
+    });
+    let Some(daemon) = daemon else { return };
+    assert_eq!(ended(&daemon, "free")["status"], "COMPLETED");
+    let own = ended(&daemon, "own");
+    assert!(own["status"] == "COMPLETED" || !landlock(1), "{own}");
+    let ghost = ended(&daemon, "ghost");
+    assert_eq!(ghost["failureCode"], "launch_error", "{ghost}");
+    assert!(ghost.to_string().contains("names nobody"), "{ghost}");
+}
