@@ -2,8 +2,8 @@
 //!
 //! The process stays, the program in it changes: same pid, the control socket open all the time, the
 //! state lock held, the launchers still its children. So systemd sees no restart, a client at most
-//! waits, and no run notices. First the successor is asked ([`examine`]) to show that it runs, reads
-//! the settings and knows this database; then the engine hands over ([`Core::hand_over`]), the store
+//! waits, and no run notices. First the successor is asked (`examine`) to show that it runs, reads
+//! the settings and knows this database; then the engine hands over (`Core::hand_over`), the store
 //! closes, and the program is executed. Should that fail after all, the daemon starts again in the
 //! same process, with the same socket and lock: also then no run notices.
 //!

@@ -1,4 +1,4 @@
-//! How attempts are carried out: the seam between the engine and [`exec`](crate::exec), and the launcher
+//! How attempts are carried out: the seam between the engine and [`crate::exec`], and the launcher
 //! behind it.
 //!
 //! The engine knows four things of an attempt: that it is held, which process holds it, that it was released,

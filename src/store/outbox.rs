@@ -73,7 +73,7 @@ impl std::fmt::Debug for TellLost {
 pub struct AttemptRecord {
     /// The delivery's number.
     pub number: i64,
-    /// Its endpoint, by [`DueDelivery::endpoint`].
+    /// Its endpoint, by `DueDelivery::endpoint`.
     pub endpoint: String,
     /// Whether the endpoint said that it is gone.
     pub gone: bool,
