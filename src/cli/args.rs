@@ -14,7 +14,7 @@ Exit codes:
   0  done; with `run --follow`: the run completed
   1  it failed; with `run --follow`: the run failed
   2  the command line cannot be read
-  3  not run, because of its overlap policy
+  3  not run: refused by its overlap policy, or its gate found nothing to do
   4  not allowed
  69  no daemon answers
  75  try again: the daemon is stopping, or the queue is full

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 use super::Done;
 use super::args::Global;
 use super::client::Client;
-use super::failure::{CONFIG, FAILED, Failure, NO_DAEMON};
+use super::failure::{CONFIG, FAILED, Failure, NO_DAEMON, USAGE};
 use super::output::{Output, say};
 use crate::config::{self, Env, Settings};
 use crate::daemon::backup as offline;
@@ -18,6 +18,7 @@ use crate::store;
 
 /// `matins backup FILE`: from the daemon, or from the files where none runs.
 pub async fn backup(file: &Path, global: &Global, env: &Env) -> Done {
+    spare(file)?;
     let bytes = match Client::connect(global, env).await {
         Ok(client) => from_daemon(&client, file).await?,
         Err(none) if none.code == NO_DAEMON => {
@@ -38,6 +39,23 @@ pub async fn backup(file: &Path, global: &Global, env: &Env) -> Done {
     out.print(&format!("{}\n", file.display()))?;
     out.aside(&format!("{bytes} bytes, checked; `matins restore {}` puts it back", file.display()));
     Ok(0)
+}
+
+/// A backup replaces what has its name: that must not be the database, its lock or a socket.
+fn spare(file: &Path) -> Result<(), Failure> {
+    if std::fs::symlink_metadata(file).is_ok_and(|known| !known.is_file() && !known.is_symlink()) {
+        let message = format!("{} is there already and is no file", file.display());
+        return Err(Failure::new(FAILED, message).hint("choose another name for the backup"));
+    }
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if ["matins.db", "lock"].iter().all(|name| folder.join(name).exists()) {
+        let message = format!("{} is a state directory; its files are the daemon's own", folder.display());
+        return Err(Failure::new(FAILED, message).hint("choose another folder for the backup"));
+    }
+    Ok(())
 }
 
 async fn from_daemon(client: &Client, file: &Path) -> Result<u64, Failure> {
@@ -82,6 +100,10 @@ fn part(file: &Path) -> PathBuf {
 
 /// `matins restore FILE`: the daemon must not run.
 pub fn restore(file: &Path, global: &Global, env: &Env) -> Done {
+    if global.config.is_none() && (global.socket.is_some() || env.get("MATINS_SOCKET").is_some()) {
+        let message = "restore works on the files of a daemon that does not run, and a socket does not tell where they are";
+        return Err(Failure::new(USAGE, message).hint("name its settings: matins -c FILE restore .."));
+    }
     let settings = settings(global, env)?;
     let out = Output::of_process(global.json);
     let kept = offline::restore(&settings.state_dir, file, out.now_ms).map_err(|e| failed(&e))?;

@@ -143,3 +143,22 @@ fn backups_come_by_their_pattern_and_the_oldest_go() {
         entries.all(|e| !e.unwrap().file_name().to_string_lossy().ends_with(".part")).then_some(())
     });
 }
+
+#[test]
+fn a_backup_never_takes_the_place_of_the_daemons_own_files() {
+    let daemon = Binary::start(home());
+    for name in ["matins.db", "matins.db-wal", "lock", "other.db"] {
+        let out = daemon.cli(&["backup", &format!("var/{name}")]);
+        assert_eq!(out.status.code(), Some(1), "{name}");
+        assert!(text(&out.stderr).contains("is a state directory"), "{}", text(&out.stderr));
+    }
+    let socket = std::os::unix::net::UnixListener::bind(daemon.home.path().join("some.sock")).unwrap();
+    for taken in ["some.sock", "agents"] {
+        let out = daemon.cli(&["backup", taken]);
+        assert_eq!(out.status.code(), Some(1), "{taken}");
+        assert!(text(&out.stderr).contains("is no file"), "{}", text(&out.stderr));
+    }
+    drop(socket);
+    execute(&daemon);
+    daemon.settled();
+}
