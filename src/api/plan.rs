@@ -55,6 +55,9 @@ async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result
     let after = query.next_token.as_deref().map(|t| Kind::Plan.decode_pair(t)).transpose()?;
     let from_ms = instant("from", query.from.as_deref())?.unwrap_or_else(|| app.core.clock.now_ms());
     let to_ms = instant("to", query.to.as_deref())?.unwrap_or_else(|| from_ms.saturating_add(REACH_MS));
+    if to_ms < from_ms {
+        return Err(ApiError::parameter("to", "it lies before `from`"));
+    }
     let range = Range { agent, from_ms, to_ms, after, limit: limit + 1 };
     let rows = app.core.forecast(&range).await?;
     let key = |row: &Outlook| Kind::Plan.encode(&format!("{}:{}", row.coming.at_ms, row.number));

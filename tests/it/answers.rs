@@ -221,3 +221,13 @@ fn the_command_line_tells_it() {
     assert_eq!(bad.status.code(), Some(1));
     assert_says(&String::from_utf8(bad.stderr).unwrap(), &["\"soon\" is not a time"]);
 }
+
+#[test]
+fn a_plan_that_ends_before_it_begins_is_refused() {
+    let home = Home::new();
+    home.agent("a", "true", "");
+    let daemon = Binary::start(home);
+    let out = daemon.cli(&["plan", "--from", "2026-03-02T10:00:00Z", "--to", "2026-03-02T09:00:00Z"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(!out.status.success() && said.contains("it lies before `from`"), "{said}");
+}
