@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
-use crate::exec::{Hooks, REPORT_VERSION};
+use crate::exec::Hooks;
 use crate::ids::{Epoch, RunId, SeededEntropy};
 
 struct Left {
@@ -28,24 +28,10 @@ impl Left {
 
     fn report(&self) -> ExitReport {
         ExitReport {
-            version: REPORT_VERSION,
-            run: self.dirs.run(),
-            attempt: 1,
             epoch: Some(Epoch(1)),
-            launcher_pid: 1,
             started: true,
-            launch_error: None,
             exit_code: Some(0),
-            signal: None,
-            reason: Reason::Exited,
-            limit: None,
-            started_at_ms: 0,
-            ended_at_ms: 0,
-            stdout_bytes: 0,
-            stderr_bytes: 0,
-            log_error: None,
-            total: false,
-            hooks: Box::default(),
+            ..ExitReport::new(self.dirs.run(), 1, 1, 0)
         }
     }
 

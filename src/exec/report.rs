@@ -137,19 +137,20 @@ impl ExitReport {
         !self.started && self.launch_error.is_none()
     }
 
-    /// The report of a launcher that was gone before it began anything; `cancelled`: as it was told.
-    pub(super) fn not_begun(of: &Claim<'_>, cancelled: bool, now_ms: i64) -> Self {
+    /// The report of a launcher that has started nothing up to `now_ms`.
+    #[must_use]
+    pub fn new(run: RunId, attempt: u32, launcher_pid: i32, now_ms: i64) -> Self {
         Self {
             version: REPORT_VERSION,
-            run: of.run,
-            attempt: of.attempt,
-            epoch: Some(of.epoch),
-            launcher_pid: of.launcher.pid,
+            run,
+            attempt,
+            epoch: None,
+            launcher_pid,
             started: false,
             launch_error: None,
             exit_code: None,
             signal: None,
-            reason: if cancelled { Reason::Cancelled } else { Reason::Exited },
+            reason: Reason::Exited,
             limit: None,
             started_at_ms: now_ms,
             ended_at_ms: now_ms,
@@ -158,6 +159,15 @@ impl ExitReport {
             log_error: None,
             total: false,
             hooks: Box::default(),
+        }
+    }
+
+    /// The report of a launcher that was gone before it began anything; `cancelled`: as it was told.
+    pub(super) fn not_begun(of: &Claim<'_>, cancelled: bool, now_ms: i64) -> Self {
+        Self {
+            epoch: Some(of.epoch),
+            reason: if cancelled { Reason::Cancelled } else { Reason::Exited },
+            ..Self::new(of.run, of.attempt, of.launcher.pid, now_ms)
         }
     }
 

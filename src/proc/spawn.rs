@@ -126,13 +126,13 @@ mod tests {
         file(a.path(), "data", 0o600);
         std::fs::create_dir(a.path().join("folder")).unwrap();
         let path = format!("{}::relative:{}", a.path().display(), b.path().display());
-        let find = |name| find_program(name, &path, Path::new("/work"));
+        let find = |name| find_program(name, &path, Path::new("/srv"));
         assert_eq!(find("plain").unwrap(), b.path().join("plain"), "the first that may be executed");
         assert_eq!(find("data").unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(find("folder").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(find("none").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(find("").unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(find("./x").unwrap(), Path::new("/work/./x"));
+        assert_eq!(find("./x").unwrap(), Path::new("/srv/./x"));
         assert_eq!(find("/bin/x").unwrap(), Path::new("/bin/x"));
     }
 }

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use matins::config::{self, Env, LoadedAgents, Problems, Settings};
 use matins::daemon::Daemon;
 use matins::engine::{Attached, Core, Ending, Executor, Held, Job, OutcomeRequest, Parts, Watched};
-use matins::exec::{Ended, ExitReport, REPORT_VERSION, Reason};
+use matins::exec::{Ended, ExitReport};
 use matins::ids::{BootId, Epoch, RunId, SystemEntropy};
 use matins::model::{Agent, Failure, Outcome, Overlap, Schedule, SeededSkill, Timing};
 use matins::proc::Identity;
@@ -64,24 +64,9 @@ impl Watched for NoopRun {
 
 fn report() -> ExitReport {
     ExitReport {
-        version: REPORT_VERSION,
-        run: RunId::generate(0, &SystemEntropy),
-        attempt: 1,
-        epoch: None,
-        launcher_pid: 1,
         started: true,
-        launch_error: None,
         exit_code: Some(0),
-        signal: None,
-        reason: Reason::Exited,
-        limit: None,
-        started_at_ms: 0,
-        ended_at_ms: 0,
-        stdout_bytes: 0,
-        stderr_bytes: 0,
-        log_error: None,
-        total: false,
-        hooks: Box::default(),
+        ..ExitReport::new(RunId::generate(0, &SystemEntropy), 1, 1, 0)
     }
 }
 

@@ -80,15 +80,11 @@ fn cancel_previous_starts_when_the_one_before_has_ended() {
     let script = "touch $MATINS_FILES_DIR/up; trap 'sleep 0.2; exit 0' TERM; while :; do sleep 0.02; done";
     home.agent("a", script, "");
     let daemon = TestDaemon::start(home);
-    let up = |run: RunId| {
-        let file = daemon.home.run_file(&run.to_string(), "files/up");
-        eventually_sync("it is up", || file.exists().then_some(()));
-    };
     let first = trigger(&daemon, "a", Overlap::Queue);
-    up(first);
+    daemon.wait_up(first);
     let waiting = trigger(&daemon, "a", Overlap::Queue);
     let second = trigger(&daemon, "a", Overlap::CancelPrevious);
-    up(second);
+    daemon.wait_up(second);
     let (before, after) = (daemon.detail(first), daemon.detail(second));
     assert_eq!(failure(&before), Some("cancelled"));
     assert_eq!(before.event.error.as_deref(), Some("cancelled by a newer run of a"));
@@ -103,15 +99,11 @@ fn replace_kills_what_does_not_listen() {
     let home = Home::new();
     home.agent("a", STUBBORN, "kill_grace: 10m\n");
     let daemon = TestDaemon::start(home);
-    let up = |run: RunId| {
-        let file = daemon.home.run_file(&run.to_string(), "files/up");
-        eventually_sync("it is up", || file.exists().then_some(()));
-    };
     let first = trigger(&daemon, "a", Overlap::Queue);
-    up(first);
+    daemon.wait_up(first);
     let second = trigger(&daemon, "a", Overlap::Replace);
     assert_eq!(failure(&daemon.wait_end(first)), Some("cancelled"));
-    up(second);
+    daemon.wait_up(second);
     let cancel = || daemon.block_on(daemon.core().cancel(second, "ann".to_owned())).unwrap();
     cancel();
     cancel();

@@ -317,13 +317,7 @@ fn a_run_whose_launcher_was_killed_is_interrupted_and_leaves_nothing() {
     );
     let daemon = TestDaemon::start(home);
     let run = daemon.trigger("a");
-    let read = |name: &str| {
-        let file = daemon.home.run_file(&run.to_string(), &format!("files/{name}"));
-        eventually_sync(name, || {
-            std::fs::read_to_string(&file).ok().and_then(|p| p.trim().parse::<i32>().ok())
-        })
-    };
-    let (pid, launcher) = (read("pid"), read("launcher"));
+    let (pid, launcher) = (daemon.wait_pid(run, "pid"), daemon.wait_pid(run, "launcher"));
     assert!(
         std::process::Command::new("kill").args(["-9", &launcher.to_string()]).status().unwrap().success()
     );
@@ -524,13 +518,7 @@ fn a_launcher_that_does_not_answer_is_killed_with_its_tree() {
     home.agent("a", script, "kill_grace: 100ms\n");
     let daemon = TestDaemon::start(home);
     let run = daemon.trigger("a");
-    let read = |name: &str| {
-        let file = daemon.home.run_file(&run.to_string(), &format!("files/{name}"));
-        eventually_sync(name, || {
-            std::fs::read_to_string(&file).ok().and_then(|p| p.trim().parse::<i32>().ok())
-        })
-    };
-    let (launcher, pid) = (read("launcher"), read("pid"));
+    let (launcher, pid) = (daemon.wait_pid(run, "launcher"), daemon.wait_pid(run, "pid"));
     assert!(
         std::process::Command::new("kill").args(["-STOP", &launcher.to_string()]).status().unwrap().success()
     );

@@ -313,17 +313,22 @@ fn python_accepts_with(secret: &str, received: &crate::support::receiver::Receiv
     status.success()
 }
 
-#[test]
-fn another_implementation_accepts_our_signature() {
-    let receiver = TestReceiver::start();
+/// A daemon whose agent `a` tells `receiver`, signed with the secret in a file. Its clock is real: other
+/// verifiers compare the time stamp with their own.
+fn signing(receiver: &TestReceiver) -> TestDaemon {
     let home = Home::new();
     home.write("secret", SECRET);
     let secret = format!("secret: {{ file: {} }}", home.path().join("secret").display());
     home.agent("a", "true", &hooked(&receiver.url, &secret));
     let daemon = TestDaemon::start(home);
-    // The verifier compares the timestamp with its own clock.
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
-    daemon.clock.set(matins::time::from_ms(i64::try_from(now.as_millis()).unwrap()));
+    daemon.go_to_real_time();
+    daemon
+}
+
+#[test]
+fn another_implementation_accepts_our_signature() {
+    let receiver = TestReceiver::start();
+    let daemon = signing(&receiver);
     let run = daemon.trigger("a");
     daemon.wait_end(run);
     wait_state(&daemon, DeliveryState::Delivered);
@@ -339,13 +344,7 @@ fn another_implementation_accepts_our_signature() {
 fn a_secret_is_exchanged_without_a_restart_and_without_a_gap() {
     const NEW: &str = "whsec_bmV3IHNlY3JldCBvZiB0aGUgcmVjZWl2ZXIsIGxvbmc=";
     let receiver = TestReceiver::start();
-    let home = Home::new();
-    home.write("secret", SECRET);
-    let secret = format!("secret: {{ file: {} }}", home.path().join("secret").display());
-    home.agent("a", "true", &hooked(&receiver.url, &secret));
-    let daemon = TestDaemon::start(home);
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
-    daemon.clock.set(matins::time::from_ms(i64::try_from(now.as_millis()).unwrap()));
+    let daemon = signing(&receiver);
     let send = |n: usize| {
         let run = daemon.trigger("a");
         daemon.wait_end(run);

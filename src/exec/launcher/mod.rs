@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use self::signals::Signals;
 use super::layout::make_dir;
-use super::report::{ExitReport, REPORT_VERSION, Reason};
+use super::report::{ExitReport, Reason};
 use super::wire::{Received, Release, receive};
 use super::{AttemptDir, SPEC_VERSION};
 use crate::proc::{self, LockHolder, Reaped};
@@ -66,26 +66,7 @@ fn launch(dir: &AttemptDir) -> Result<(), String> {
     let (run, attempt) =
         dir.names().ok_or_else(|| format!("{} is not the folder of an attempt", dir.path().display()))?;
     let now = SystemClock.now_ms();
-    let mut report = ExitReport {
-        version: REPORT_VERSION,
-        run,
-        attempt,
-        epoch: None,
-        launcher_pid: proc::own_pid(),
-        started: false,
-        launch_error: None,
-        exit_code: None,
-        signal: None,
-        reason: Reason::Exited,
-        limit: None,
-        started_at_ms: now,
-        ended_at_ms: now,
-        stdout_bytes: 0,
-        stderr_bytes: 0,
-        log_error: None,
-        total: false,
-        hooks: Box::default(),
-    };
+    let mut report = ExitReport::new(run, attempt, proc::own_pid(), now);
     let mut state_lock = None;
     match stand_alone() {
         Err(why) => report.launch_error = Some(why),

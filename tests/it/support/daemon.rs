@@ -193,6 +193,24 @@ impl TestDaemon {
         })
     }
 
+    /// Waits until a run has written a pid into its file `files/NAME`.
+    pub fn wait_pid(&self, run: RunId, name: &str) -> i32 {
+        let file = self.home.run_file(&run.to_string(), &format!("files/{name}"));
+        eventually_sync(name, || std::fs::read_to_string(&file).ok()?.trim().parse().ok())
+    }
+
+    /// Waits until a run has made its file `files/up`.
+    pub fn wait_up(&self, run: RunId) {
+        let file = self.home.run_file(&run.to_string(), "files/up");
+        eventually_sync("it is up", || file.exists().then_some(()));
+    }
+
+    /// Sets the clock to what others, who cannot be told another time, have for now.
+    pub fn go_to_real_time(&self) {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+        self.clock.set(from_ms(i64::try_from(now.as_millis()).unwrap()));
+    }
+
     /// Waits until a run has ended, either way.
     pub fn wait_end(&self, run: RunId) -> EventDetail {
         eventually_sync(&format!("run {run} ends"), || {
