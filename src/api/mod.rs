@@ -10,6 +10,7 @@
 
 mod agents;
 mod alerting;
+mod backfill;
 mod backup;
 mod caller;
 mod cursor;
@@ -93,6 +94,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))
         .route("/v1/agents/{id}/execute", post(execute::execute))
+        .route("/v1/agents/{id}/backfill", post(backfill::backfill))
         .route("/v1/agents/{id}/pause", post(pause::pause))
         .route("/v1/agents/{id}/resume", post(pause::resume))
         .route("/v1/agents/{id}/events", get(events::of_agent))

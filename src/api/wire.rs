@@ -4,6 +4,7 @@
 //! Where nothing is known a field is null, never left out and never 0, so that a reader can rely on
 //! its being there. Keys are only ever added.
 
+mod backfill;
 mod plan;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, RunAttemp
 use crate::time::rfc3339_ms;
 
 pub use crate::engine::{Change, Diff, Side};
+pub use backfill::{BackfillView, LeftOutView, PastSlotView};
 pub use plan::{PlanView, WhyView};
 
 /// The envelope of everything that is not a list.

@@ -6,6 +6,7 @@
 //! command ends with an exit code and, where it failed, a [`Failure`] with a hint.
 
 pub mod args;
+mod backfill;
 mod backup;
 mod check;
 mod client;
@@ -150,6 +151,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Retry { run, follow } => run::retry(session, &run, follow).await,
         Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
         Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
+        Command::Backfill(args) => backfill::backfill(session, &args).await,
         Command::Next { agent, n } => plan::next(session, agent, usize::from(n)).await,
         Command::Plan { agent, from, to } => plan::plan(session, agent, from.as_deref(), to.as_deref()).await,
         Command::Why { agent, time } => plan::why(session, &agent, &time).await,

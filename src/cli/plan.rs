@@ -134,10 +134,22 @@ pub async fn why(session: &Session, agent: &AgentId, time: &[String]) -> Done {
 }
 
 /// A time for the daemon: a duration from now, a date and time of this machine's zone, or RFC 3339.
-fn moment(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
-    if let Ok(ahead) = parse_duration(text) {
-        return Ok(rfc3339_ms(now_ms.saturating_add(millis(ahead))));
+pub(super) fn moment(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
+    match parse_duration(text) {
+        Ok(ahead) => Ok(rfc3339_ms(now_ms.saturating_add(millis(ahead)))),
+        Err(_) => time(flag, text),
     }
+}
+
+/// As [`moment`]; a duration leads back from now.
+pub(super) fn past(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
+    match parse_duration(text) {
+        Ok(back) => Ok(rfc3339_ms(now_ms.saturating_sub(millis(back)))),
+        Err(_) => time(flag, text),
+    }
+}
+
+fn time(flag: &str, text: &str) -> Result<String, Failure> {
     let tz = jiff::tz::TimeZone::system();
     let civil = text.replace(' ', "T");
     let local = civil

@@ -286,7 +286,8 @@ where
 /// Takes one waiting run; `None`: it may no longer start. No RETURNING: it costs a table of its own
 /// each time.
 fn claim(db: &Connection, number: i64, now_ms: i64) -> Result<Option<Claimed>, Error> {
-    let sql = "SELECT r.number, r.id, r.agent, r.definition, r.epoch + 1, r.attempt + 1, r.trigger, r.user, r.nominal,
+    let sql = "SELECT r.number, r.id, r.agent, r.definition, r.epoch + 1, r.attempt + 1,
+                      iif(r.backfill = 1, 'backfill', r.trigger) AS trigger, r.user, r.nominal,
                       r.window_start, r.window_slots, r.created_at, x.overrides,
                       r.started_at IS NULL AND r.start_deadline IS NOT NULL AND r.start_deadline < ?2
                FROM runs r LEFT JOIN run_details x ON x.run = r.number WHERE r.number = ?1";

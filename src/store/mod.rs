@@ -15,6 +15,7 @@
 mod activity;
 mod admit;
 mod attempts;
+mod backfill;
 mod backup;
 mod breaker;
 mod budget;
@@ -55,6 +56,7 @@ use rusqlite::{Connection, OpenFlags};
 pub use activity::Activity;
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
+pub use backfill::{BACKFILL_MAX, Backfilled, Earlier, PastRows, PastRun};
 pub use backup::{backup, check_backup, restore, settle as settle_backup};
 pub use breaker::{BREAKER, BreakerStep, Verdict};
 pub use budget::{Budgets, UsedUp};

@@ -6,6 +6,7 @@
 
 mod answers;
 mod attempts;
+mod backfill;
 mod backup;
 mod blackbox;
 mod breaker;

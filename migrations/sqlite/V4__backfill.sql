@@ -1,0 +1,7 @@
+-- Past slots that somebody asked to run again. Such a run is stored as a catch-up of its slot and marked here: the
+-- CHECKs of `runs` stay as they are, and the table is not made anew.
+
+ALTER TABLE runs ADD COLUMN backfill INTEGER NOT NULL DEFAULT 0 CHECK (backfill IN (0, 1));
+
+-- Whether a slot is being run again, or was, is one step along this.
+CREATE INDEX runs_backfill ON runs (schedule, nominal) WHERE backfill = 1;
