@@ -28,6 +28,7 @@ mod pause;
 mod plan;
 mod reexec;
 mod reload;
+mod schedules;
 mod slots;
 mod status;
 pub mod wire;
@@ -108,6 +109,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}/retry", post(execute::retry))
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/reexec", get(reexec::get).post(reexec::post))
+        .route("/v1/schedules", get(schedules::list))
         .route("/v1/slots", get(slots::list))
         .route("/v1/plan", get(plan::all))
         .route("/v1/deliveries", get(deliveries::list))

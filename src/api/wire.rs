@@ -6,6 +6,7 @@
 
 mod backfill;
 mod plan;
+mod schedules;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,8 @@ use crate::time::rfc3339_ms;
 
 pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
-pub use plan::{PlanView, WhyView};
+pub use plan::{ForecastView, PlanView, WhyView};
+pub use schedules::SchedulesView;
 
 /// The envelope of everything that is not a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]

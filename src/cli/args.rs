@@ -190,9 +190,12 @@ pub enum Command {
         /// Where it begins: a duration from now such as 2h, a date, or a time; by default now
         #[arg(long, value_name = "DURATION|TIME")]
         from: Option<String>,
-        /// Where it ends, by default seven days later
+        /// Where it ends, by default seven days later; with --against a year
         #[arg(long, value_name = "DURATION|TIME")]
         to: Option<String>,
+        /// Say instead what a changed folder, or a settings file, would fire otherwise; works without a daemon too
+        #[arg(long, value_name = "DIR")]
+        against: Option<PathBuf>,
     },
     /// Tell why an agent ran or did not
     Why {

@@ -5,6 +5,7 @@
 //! people see and what programs see come from the same answer; [`output`] decides how it looks. A
 //! command ends with an exit code and, where it failed, a [`Failure`] with a hint.
 
+mod against;
 pub mod args;
 mod backfill;
 mod backup;
@@ -84,7 +85,11 @@ pub fn main() -> ExitCode {
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
-        Command::Doctor => examine(&cli.global, &env),
+        Command::Doctor => examine(doctor::doctor(&cli.global, &env)),
+        Command::Plan { agent, from, to, against: Some(dir) } => {
+            let asked = against::Asked { dir: &dir, agent, from: from.as_deref(), to: to.as_deref() };
+            examine(against::against(&asked, &cli.global, &env))
+        }
         command => ask(command, &cli.global, &env),
     };
     done.map_or_else(
@@ -96,11 +101,11 @@ pub fn main() -> ExitCode {
     )
 }
 
-/// Runs the command that works with a daemon and without.
-fn examine(global: &Global, env: &Env) -> Done {
+/// Runs a command that works with a daemon and without.
+fn examine(command: impl Future<Output = Done>) -> Done {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
-    runtime.block_on(doctor::doctor(global, env))
+    runtime.block_on(command)
 }
 
 /// Runs a command that asks the daemon.
@@ -153,7 +158,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Backfill(args) => backfill::backfill(session, &args).await,
         Command::Next { agent, n } => plan::next(session, agent, usize::from(n)).await,
-        Command::Plan { agent, from, to } => plan::plan(session, agent, from.as_deref(), to.as_deref()).await,
+        Command::Plan { agent, from, to, .. } => plan::plan(session, agent, from.as_deref(), to.as_deref()).await,
         Command::Why { agent, time } => plan::why(session, &agent, &time).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,

@@ -1,13 +1,16 @@
 //! What comes next, and why something did or did not run.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::client::{data, rows};
 use super::failure::{Failure, USAGE};
-use super::output::{Cell, instant};
+use super::output::{Cell, instant, length};
 use super::{Done, Session};
-use crate::api::wire::{PlanView, WhyView};
+use crate::api::wire::{ForecastView, PlanView, WhyView};
 use crate::ids::AgentId;
 use crate::time::{millis, parse_duration, rfc3339_ms};
 
@@ -35,6 +38,9 @@ pub async fn plan(session: &Session, agent: Option<AgentId>, from: Option<&str>,
     session.out.table(&["DUE", "AGENT", "WHAT", "SCHEDULE", "NOTE"], &table)?;
     if planned.is_empty() {
         session.out.aside("hint: nothing is due in this time; --to 30d looks further");
+    }
+    if let Some(hint) = unknown(&planned) {
+        session.out.aside(&hint);
     }
     if more {
         session.out.aside(&format!("hint: only the first {ROWS} rows are shown; --to shortens the time"));
@@ -71,6 +77,7 @@ fn plan_row(row: &PlanView) -> Vec<Cell> {
         notes.push(format!("starts {}", row.starts_at));
     }
     notes.extend(row.note.clone());
+    notes.extend(row.forecast.as_ref().and_then(|forecast| foreseen(row, forecast)));
     let note = Some(notes.join("; ")).filter(|n| !n.is_empty());
     vec![
         fire(&row.at, &row.timezone),
@@ -79,6 +86,35 @@ fn plan_row(row: &PlanView) -> Vec<Cell> {
         Cell::text(&row.timing),
         Cell::maybe(note),
     ]
+}
+
+/// What is foreseen of a run, where it is not that it runs at its time.
+fn foreseen(row: &PlanView, forecast: &ForecastView) -> Option<String> {
+    let took = forecast.took_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
+    let took = took.map_or_else(String::new, |took| format!(" (its runs take {})", length(took)));
+    let waits = forecast.waits_for.as_ref().filter(|_| forecast.starts_at != row.starts_at);
+    let told = match (&forecast.reason, waits) {
+        (Some(reason), _) if forecast.outcome == "not_run" => format!("left out by {reason}{took}"),
+        (Some(reason), _) => format!("ends {reason}{took}"),
+        (None, Some(what)) => {
+            let at = instant(&forecast.starts_at)?;
+            let wait = Duration::from_millis(u64::try_from(at - instant(&row.starts_at)?).ok()?);
+            format!("waits {} for {what}", length(wait))
+        }
+        (None, None) => return None,
+    };
+    Some(format!("forecast: {told}"))
+}
+
+/// Of which agents nothing can be foreseen, in one sentence.
+fn unknown(planned: &[PlanView]) -> Option<String> {
+    let new = |row: &&PlanView| row.forecast.as_ref().is_some_and(|forecast| forecast.took_ms.is_none());
+    let agents: BTreeSet<&str> = planned.iter().filter(new).map(|row| row.agent_id.as_str()).collect();
+    let named: Vec<&str> = agents.iter().copied().take(5).collect();
+    let more = agents.len().saturating_sub(named.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let hint = "no run has told yet how long it takes, so overlaps are not foreseen";
+    (!agents.is_empty()).then(|| format!("hint: {hint}: {}{more}", named.join(", ")))
 }
 
 fn fire(at: &str, zone: &str) -> Cell {
@@ -91,7 +127,7 @@ pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
     // Slots that will not run are asked for too, and left out here.
     let mut limit = n.saturating_mul(4).clamp(1, ROWS);
     let (found, next) = loop {
-        let query = [("limit", limit.to_string()), ("to", to.clone())];
+        let query = [("limit", limit.to_string()), ("to", to.clone()), ("forecast", "false".to_owned())];
         let (found, more) = ask(session, agent.as_ref(), &query).await?;
         let next: Vec<PlanView> = rows(&found)?;
         let runs = next.iter().filter(|row| row.reason.is_none()).count();

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::{Error, NewRun, SlotRun, Store, admit, budget, run_id, word};
 use crate::ids::RunId;
