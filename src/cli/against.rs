@@ -25,9 +25,9 @@ use crate::time::{Clock as _, SystemClock, rfc3339_ms};
 /// How far a comparison reaches where its end is not given: a year, ms.
 const REACH_MS: i64 = 365 * 86_400_000;
 /// Steps that all pairs of one comparison may take together.
-const STEPS_MAX: usize = 2_000_000;
+const STEPS_MAX: usize = 1_000_000;
 /// Fewest steps of one pair.
-const STEPS_MIN: usize = 500;
+const STEPS_MIN: usize = 20;
 /// Notes on changes of the clock of one schedule.
 const NOTES: usize = 4;
 
@@ -96,6 +96,19 @@ struct ScheduleChange {
     compared_to: Option<String>,
 }
 
+impl ScheduleChange {
+    /// Whether there is anything to tell: another rule may change no fire of a range.
+    fn shows(&self) -> bool {
+        let fires = self.removed.count + self.added.count;
+        let by_event = |side: &Option<Side>| side.as_ref().is_some_and(|side| side.by_event);
+        fires > 0
+            || self.compared_to.is_some()
+            || self.change != Change::Changed
+            || by_event(&self.old)
+            || by_event(&self.new)
+    }
+}
+
 /// One schedule as it is or will be.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +116,8 @@ struct Side {
     schedule_id: String,
     timing: String,
     timezone: String,
+    /// Whether it follows runs or starts of the daemon, so that nobody knows its fires.
+    by_event: bool,
     /// All its fires in the range.
     fires: u64,
     /// Fires that a change of the clock touches.
@@ -151,7 +166,7 @@ pub async fn against(asked: &Asked<'_>, global: &Global, env: &Env) -> Done {
             return Err(Failure::new(super::failure::FAILED, format!("agent {agent} is on neither side")));
         }
     }
-    let (agents, unchanged) = differ(&old, &new, from_ms - 1, to_ms - 1);
+    let (agents, unchanged) = differ(&old, &new, (from_ms - 1, to_ms - 1), STEPS_MAX);
     let report = Report { from: rfc3339_ms(from_ms), to: rfc3339_ms(to_ms), base, agents, unchanged };
     if out.json { out.document(&report)? } else { print(&report, &out)? }
     Ok(0)
@@ -174,7 +189,8 @@ fn folder(dir: &Path, global: &Global, env: &Env) -> Result<Set, Failure> {
         (loaded.agents, problems)
     };
     if problems.has_errors() {
-        let message = format!("{} has errors, so a reload would change nothing\n{}", dir.display(), problems.render(false));
+        super::output::say(&problems.render(false));
+        let message = format!("{} has errors, so a reload would change nothing", dir.display());
         return Err(Failure::new(CONFIG, message));
     }
     Ok(set(agents.iter().map(AsRef::as_ref)))
@@ -206,8 +222,9 @@ async fn base(global: &Global, env: &Env) -> Result<(String, Set), Failure> {
 /// Two schedules that stand for each other, or one that stands alone.
 type Pair<'a> = (Option<&'a Schedule>, Option<&'a Schedule>);
 
-/// What changes, by agent, in `(after_ms, until_ms]`; and how many schedules fire as before.
-fn differ(old: &Set, new: &Set, after_ms: i64, until_ms: i64) -> (Vec<AgentChange>, usize) {
+/// What changes, by agent, in a range `(after, until]`, with about so many steps; and how many
+/// schedules fire as before.
+fn differ(old: &Set, new: &Set, range: (i64, i64), steps: usize) -> (Vec<AgentChange>, usize) {
     let none = Vec::new();
     let mut ids: Vec<&String> = old.keys().chain(new.keys()).collect();
     ids.sort();
@@ -226,18 +243,17 @@ fn differ(old: &Set, new: &Set, after_ms: i64, until_ms: i64) -> (Vec<AgentChang
             changed.push((id, change, pairs));
         }
     }
-    let both: usize = changed.iter().flat_map(|(_, _, pairs)| pairs).filter(|(a, b)| a.is_some() && b.is_some()).count();
-    let steps = (STEPS_MAX / both.max(1)).max(STEPS_MIN);
+    let both = changed.iter().flat_map(|(_, _, pairs)| pairs).filter(|(a, b)| a.is_some() && b.is_some());
+    let steps = (steps / both.count().max(1)).max(STEPS_MIN);
     let agents = changed.into_iter().map(|(id, change, pairs)| AgentChange {
         agent_id: id.clone(),
         change,
-        schedules: pairs.into_iter().map(|pair| one(pair, after_ms, until_ms, steps)).collect(),
+        schedules: pairs.into_iter().map(|pair| one(pair, range, steps)).collect(),
     });
     let mut agents: Vec<AgentChange> = agents.collect();
-    // Another rule that changes no fire of this range is no change here.
     for agent in &mut agents {
         let before = agent.schedules.len();
-        agent.schedules.retain(|s| s.change != Change::Changed || s.removed.count + s.added.count > 0 || s.compared_to.is_some());
+        agent.schedules.retain(ScheduleChange::shows);
         unchanged += before - agent.schedules.len();
     }
     agents.retain(|agent| !agent.schedules.is_empty());
@@ -267,7 +283,7 @@ fn pairs<'a>(old: &'a [Schedule], new: &'a [Schedule]) -> (Vec<Pair<'a>>, usize)
     (found, unchanged)
 }
 
-fn one((old, new): Pair<'_>, after_ms: i64, until_ms: i64, steps: usize) -> ScheduleChange {
+fn one((old, new): Pair<'_>, (after_ms, until_ms): (i64, i64), steps: usize) -> ScheduleChange {
     // What was read from a file or stored has been compiled before.
     let calendar = |schedule: Option<&Schedule>| schedule.and_then(|s| Calendar::of(s).ok());
     let (a, b) = (calendar(old), calendar(new));
@@ -282,6 +298,7 @@ fn one((old, new): Pair<'_>, after_ms: i64, until_ms: i64, steps: usize) -> Sche
             schedule_id: schedule.id.to_string(),
             timing: schedule.timing.describe(),
             timezone: timezone.to_owned(),
+            by_event: calendar.event().is_some(),
             fires,
             notes: notes.into_iter().map(note).collect(),
         })
@@ -361,4 +378,75 @@ fn note(schedule: &ScheduleChange, zone: &str) -> String {
         Some(format!("{}: {}", zoned(at.as_millisecond(), zone), note.note))
     }));
     parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ScheduleId;
+    use crate::model::{Cron, Dst, DstGap, Timing};
+
+    fn schedule(text: &str) -> Schedule {
+        let timing = Timing::Cron { cron: Cron::parse(text).unwrap(), timezone: "Europe/Berlin".to_owned() };
+        let id = ScheduleId::from(crate::model::fingerprint(&timing));
+        Schedule::plain(id, timing)
+    }
+
+    fn set(agents: &[(&str, Vec<Schedule>)]) -> Set {
+        agents.iter().map(|(id, schedules)| ((*id).to_owned(), schedules.clone())).collect()
+    }
+
+    /// 2026, in Unix ms.
+    const YEAR: (i64, i64) = (1_767_225_599_999, 1_798_761_599_999);
+
+    #[test]
+    fn schedules_are_paired_by_timing_then_by_place() {
+        let skips = Schedule { dst: Dst { gap: DstGap::Skip, ..Dst::default() }, ..schedule("30 2 * * *") };
+        let old = set(&[
+            ("a", vec![schedule("0 9 * * *"), schedule("30 2 * * *"), schedule("0 12 * * MON")]),
+            ("gone", vec![schedule("0 0 1 * *")]),
+            ("same", vec![schedule("0 0 * * *"), schedule("0 1 * * *")]),
+        ]);
+        let new = set(&[
+            ("a", vec![schedule("0 12 * * MON"), skips, schedule("0 10 * * *"), schedule("0 0 1 1 *")]),
+            ("new", vec![schedule("0 0 1 * *")]),
+            ("same", vec![schedule("0 1 * * *"), schedule("0 0 * * *")]),
+        ]);
+        let (agents, unchanged) = differ(&old, &new, YEAR, 10_000);
+        assert_eq!(unchanged, 3);
+        let told: Vec<_> = agents
+            .iter()
+            .flat_map(|a| a.schedules.iter().map(|s| (a.agent_id.as_str(), s.change, s.removed.count, s.added.count)))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("a", Change::Changed, 1, 0),
+                ("a", Change::Changed, 365, 365),
+                ("a", Change::Added, 0, 1),
+                ("gone", Change::Removed, 12, 0),
+                ("new", Change::Added, 0, 12),
+            ]
+        );
+        let gap = &agents[0].schedules[0];
+        assert_eq!(gap.removed.first, ["2026-03-29T01:00:00.000Z"]);
+        assert_eq!(gap.old.as_ref().unwrap().notes.len(), 2);
+        assert_eq!(gap.new.as_ref().unwrap().notes.len(), 1);
+    }
+
+    #[test]
+    fn many_schedules_of_every_minute_are_compared_within_the_bound() {
+        let all = |text: &str| -> Set {
+            (0..1_000).map(|n| (format!("a{n}"), vec![schedule(text)])).collect()
+        };
+        let (agents, _) = differ(&all("* * * * *"), &all("*/2 * * * *"), YEAR, 20_000);
+        assert_eq!(agents.len(), 1_000);
+        for agent in &agents {
+            let schedule = &agent.schedules[0];
+            assert_eq!((schedule.removed.count, schedule.added.count), (10, 0));
+            assert_eq!(schedule.compared_to.as_deref(), Some("2026-01-01T00:19:59.999Z"));
+            let fires = |side: &Option<Side>| side.as_ref().unwrap().fires;
+            assert_eq!((fires(&schedule.old), fires(&schedule.new)), (525_600, 262_800));
+        }
+    }
 }

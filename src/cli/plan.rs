@@ -69,23 +69,22 @@ fn plan_row(row: &PlanView) -> Vec<Cell> {
         (Some(reason), 1) => reason.to_string(),
         (Some(reason), count) => format!("{reason}, {count} slots"),
     };
-    let mut notes = Vec::new();
-    if row.until != row.at {
-        notes.push(format!("until {}", row.until));
-    }
-    if row.starts_at != row.at {
-        notes.push(format!("starts {}", row.starts_at));
-    }
-    notes.extend(row.note.clone());
-    notes.extend(row.forecast.as_ref().and_then(|forecast| foreseen(row, forecast)));
-    let note = Some(notes.join("; ")).filter(|n| !n.is_empty());
     vec![
         fire(&row.at, &row.timezone),
         Cell::text(&row.agent_id),
         Cell::text(what),
         Cell::text(&row.timing),
-        Cell::maybe(note),
+        Cell::maybe(notes(row)),
     ]
+}
+
+/// What is to be said of a row beside its time.
+fn notes(row: &PlanView) -> Option<String> {
+    let until = (row.until != row.at).then(|| format!("until {}", row.until));
+    let starts = (row.starts_at != row.at).then(|| format!("starts {}", row.starts_at));
+    let forecast = row.forecast.as_ref().and_then(|forecast| foreseen(row, forecast));
+    let notes: Vec<String> = [until, starts, row.note.clone(), forecast].into_iter().flatten().collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
 /// What is foreseen of a run, where it is not that it runs at its time.
@@ -146,10 +145,11 @@ pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
         // For people the first column tells the zone.
         let left = instant(&row.at).map_or(Cell::None, Cell::Time);
         let second = if session.out.terminal { left } else { Cell::text(&row.timezone) };
-        vec![fire(&row.at, &row.timezone), second, Cell::text(&row.timing), Cell::text(&row.agent_id)]
+        let note = Cell::maybe(notes(row));
+        vec![fire(&row.at, &row.timezone), second, Cell::text(&row.timing), Cell::text(&row.agent_id), note]
     };
     let table: Vec<Vec<Cell>> = shown.iter().map(row).collect();
-    session.out.table(&["NEXT", "LEFT", "SCHEDULE", "AGENT"], &table)?;
+    session.out.table(&["NEXT", "LEFT", "SCHEDULE", "AGENT", "NOTE"], &table)?;
     if shown.is_empty() {
         session.out.aside("hint: nothing is due; `matins why AGENT` tells the reason");
     }

@@ -207,7 +207,7 @@ fn the_command_line_tells_it() {
     };
     let next = out(&["next", "a", "-n", "3"]);
     assert_eq!(next.lines().count(), 3, "{next}");
-    assert_says(&next, &["Europe/Berlin", "0 9 * * MON-FRI", "\ta\n"]);
+    assert_says(&next, &["Europe/Berlin", "0 9 * * MON-FRI", "\ta\t"]);
     let plan = out(&["plan", "--to", "14d"]);
     assert!((9..=11).contains(&plan.lines().count()), "{plan}");
     let json: serde_json::Value =

@@ -57,7 +57,7 @@ fn order(daemon: &TestDaemon) -> Vec<String> {
 
 #[test]
 fn a_past_range_runs_again_oldest_first_and_the_ledger_stays() {
-    let daemon = daemon(TELLS, "schedules: [ { cron: '0 * * * *', exclude: [ '* 6 * * *' ] } ]\n");
+    let daemon = daemon(TELLS, "sandbox: off\nschedules: [ { cron: '0 * * * *', exclude: [ '* 6 * * *' ] } ]\n");
     let range = slots(START_MS - 5 * HOUR_MS, START_MS);
     let dry = ask(&daemon, BackfillRequest { dry_run: true, ..range.clone() }).unwrap();
     assert!(daemon.events().is_empty() && dry.slots.iter().all(|s| s.run.is_none()));
@@ -120,7 +120,7 @@ fn only_missed_takes_each_slot_that_nothing_ran_for_once() {
 #[test]
 fn one_that_waits_is_not_doubled_and_the_present_goes_first() {
     let script = format!("{TELLS}; cat $MATINS_AGENT_DIR/../go");
-    let mut daemon = daemon(&script, "schedules: [ { cron: '0 * * * *' } ]\n");
+    let mut daemon = daemon(&script, "sandbox: off\nschedules: [ { cron: '0 * * * *' } ]\n");
     let fifo = daemon.home.path().join("go");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let range = slots(START_MS - 3 * HOUR_MS, START_MS);

@@ -45,12 +45,12 @@ fn plan(daemon: &TestDaemon, hours: i64) -> Vec<Outlook> {
     daemon.block_on(daemon.core().forecast(&range)).unwrap()
 }
 
-/// Of an agent: the hour of each slot, the minutes until its run starts, and why it does not come to its end.
+/// Of an agent: the minute of each slot, the minutes until its run starts, and why it does not come to its end.
 fn told(rows: &[Outlook], agent: &str) -> Vec<(i64, i64, Option<Fate>)> {
     let of = rows.iter().filter(|row| row.agent.as_str() == agent);
     of.map(|row| {
         let Foreseen { starts_ms, fate, .. } = row.foreseen.clone().unwrap();
-        ((row.coming.at_ms - BEGIN_MS) / HOUR_MS, (starts_ms - row.coming.at_ms) / 60_000, fate)
+        ((row.coming.at_ms - BEGIN_MS) / 60_000, (starts_ms - row.coming.at_ms) / 60_000, fate)
     })
     .collect()
 }
@@ -63,7 +63,7 @@ fn overlaps_and_queues_are_foreseen_from_how_long_runs_took() {
         &[
             ("skip", "", HOURLY),
             ("queue", "", "cron: '0 * * * *', overlap: queue"),
-            ("one", "", "cron: '0 * * * *', overlap: queue_one"),
+            ("one", "", "cron: '*/20 0-1 * * *', overlap: queue_one"),
             ("replace", "", "cron: '0 * * * *', overlap: replace"),
             ("allow", "", "cron: '0 * * * *', overlap: allow"),
             ("late", "", "cron: '0 * * * *', overlap: queue, start_deadline: 10m"),
@@ -73,18 +73,28 @@ fn overlaps_and_queues_are_foreseen_from_how_long_runs_took() {
     let rows = plan(&daemon, 4);
     assert!(rows.iter().all(|row| row.foreseen.as_ref().unwrap().took_ms == Some(90 * 60_000)));
     let overlap = Some(Fate::NotRun(NotRun::Overlap));
-    assert_eq!(told(&rows, "skip"), [(0, 0, None), (1, 0, overlap), (2, 0, None), (3, 0, overlap)]);
-    assert_eq!(told(&rows, "queue"), [(0, 0, None), (1, 30, None), (2, 60, None), (3, 90, None)]);
+    assert_eq!(told(&rows, "skip"), [(0, 0, None), (60, 0, overlap), (120, 0, None), (180, 0, overlap)]);
+    assert_eq!(told(&rows, "queue"), [(0, 0, None), (60, 30, None), (120, 60, None), (180, 90, None)]);
     let superseded = Some(Fate::Superseded);
-    assert_eq!(told(&rows, "one"), [(0, 0, None), (1, 30, None), (2, 60, superseded), (3, 0, None)]);
+    assert_eq!(
+        told(&rows, "one"),
+        [
+            (0, 0, None),
+            (20, 70, superseded),
+            (40, 50, superseded),
+            (60, 30, superseded),
+            (80, 10, None),
+            (100, 80, None)
+        ]
+    );
     let cancelled = Some(Fate::Cancelled);
     assert_eq!(
         told(&rows, "replace"),
-        [(0, 0, cancelled), (1, 0, cancelled), (2, 0, cancelled), (3, 0, None)]
+        [(0, 0, cancelled), (60, 0, cancelled), (120, 0, cancelled), (180, 0, None)]
     );
     assert!(told(&rows, "allow").iter().all(|(_, wait, fate)| (*wait, *fate) == (0, None)));
     let deadline = Some(Fate::Deadline);
-    assert_eq!(told(&rows, "late"), [(0, 0, None), (1, 30, deadline), (2, 0, None), (3, 30, deadline)]);
+    assert_eq!(told(&rows, "late"), [(0, 0, None), (60, 30, deadline), (120, 0, None), (180, 30, deadline)]);
 }
 
 #[test]
@@ -99,10 +109,10 @@ fn pools_bounds_and_budgets_are_foreseen() {
     ];
     let daemon = daemon(&agents, "max_running: 100\npools: { gpu: 2 }\n");
     let rows = plan(&daemon, 2);
-    assert_eq!(told(&rows, "p2"), [(0, 0, None), (1, 30, None)]);
+    assert_eq!(told(&rows, "p2"), [(0, 0, None), (60, 30, None)]);
     // One of its two runs of the day is that by which its time is known.
     let budget = Some(Fate::NotRun(NotRun::Budget));
-    assert_eq!(told(&plan(&daemon, 5), "poor"), [(0, 0, None), (2, 0, budget), (4, 0, budget)]);
+    assert_eq!(told(&plan(&daemon, 5), "poor"), [(0, 0, None), (120, 0, budget), (240, 0, budget)]);
     let waits: Vec<_> = rows.iter().filter_map(|row| row.foreseen.as_ref()?.waits_for.clone()).collect();
     assert_eq!(waits, [WaitsFor::Others]);
 }

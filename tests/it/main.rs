@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod against;
 mod answers;
 mod attempts;
 mod backfill;

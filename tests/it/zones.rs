@@ -1,7 +1,7 @@
 //! The plan against an oracle: every change of the clock of every zone from 2025 to 2030, with patterns that lie in
 //! it, beside it and across it, by every rule of `dst`.
 //!
-//! The suite takes a part of the changes, chosen by a seed; `MATINS_ZONES=all` takes all of them.
+//! The suite takes a few changes and a part of the patterns, chosen by a seed; `MATINS_ZONES=all` takes everything.
 
 mod oracle;
 
@@ -21,7 +21,9 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 3_600;
 const DAY: i64 = 86_400;
 /// Changes of the clock that the suite looks at.
-const CHANGES: usize = 24;
+const CHANGES: usize = 8;
+/// One of so many patterns is tried at each of them.
+const PART: usize = 4;
 /// By which they are chosen.
 const SEED: u64 = 0x6d61_7469_6e73;
 
@@ -170,7 +172,7 @@ fn difference(found: &[i64], wanted: &[i64]) -> String {
 }
 
 /// Compares everything around one change; the number of cases and what differs.
-fn compare(change: &Change) -> (u64, Vec<String>) {
+fn compare(change: &Change, part: usize) -> (u64, Vec<String>) {
     let tz = matins::time::zone(&change.zone).unwrap();
     let walk = |reach: Reach| {
         let far = reach.around + DAY + HOUR;
@@ -184,7 +186,8 @@ fn compare(change: &Change) -> (u64, Vec<String>) {
     let (minutes, seconds) = (walk(WIDE), near(NEAREST));
     let half = Walk::new(&tz, change.at - 3 * DAY - change.at.rem_euclid(MINUTE), change.at + 3 * DAY, 30);
     let (mut cases, mut different) = (0, Vec::new());
-    for (reach, text) in patterns(change, &tz) {
+    let begin = usize::try_from(change.at / MINUTE).unwrap() % part;
+    for (reach, text) in patterns(change, &tz).into_iter().skip(begin).step_by(part) {
         let pattern = Pattern::read(&text);
         let rules: &[Dst] = if pattern.fixed() { &RULES } else { &RULES[..1] };
         let of_seconds = text.split(' ').count() == 6 && reach.step == MINUTE;
@@ -204,9 +207,9 @@ fn compare(change: &Change) -> (u64, Vec<String>) {
 }
 
 /// The changes that are looked at: all, or some that differ in zone and year.
-fn chosen(all: Vec<Change>) -> Vec<Change> {
+fn chosen(all: Vec<Change>) -> (usize, Vec<Change>) {
     if std::env::var("MATINS_ZONES").is_ok_and(|which| which == "all") {
-        return all;
+        return (1, all);
     }
     let mut state = SEED;
     let mut next = || {
@@ -215,17 +218,17 @@ fn chosen(all: Vec<Change>) -> Vec<Change> {
     };
     // Those that no two zones have in common come rarely by chance.
     let odd = ["Australia/Lord_Howe", "Antarctica/Troll", "Africa/Casablanca", "Europe/Dublin"];
-    let of_odd = odd.iter().flat_map(|zone| all.iter().filter(|c| c.zone == *zone).take(2).cloned());
+    let of_odd = odd.iter().flat_map(|zone| all.iter().filter(|c| c.zone == *zone).take(1).cloned());
     let of_odd: Vec<Change> = of_odd.collect();
     let more = (0..CHANGES.saturating_sub(of_odd.len())).map(|_| all[next()].clone()).collect();
-    [of_odd, more].concat()
+    (PART, [of_odd, more].concat())
 }
 
 #[test]
 fn the_plan_agrees_with_the_oracle_around_changes_of_the_clock() {
     let (zones, all) = changes();
     assert!(zones > 400 && all.len() > 1000, "{zones} zones, {} changes", all.len());
-    let chosen = chosen(all);
+    let (part, chosen) = chosen(all);
     let (next, cases) = (AtomicUsize::new(0), AtomicU64::new(0));
     let different = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -233,7 +236,7 @@ fn the_plan_agrees_with_the_oracle_around_changes_of_the_clock() {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(change) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (n, found) = compare(change);
+                    let (n, found) = compare(change, part);
                     cases.fetch_add(n, Ordering::Relaxed);
                     different.lock().unwrap().extend(found);
                 }
@@ -272,7 +275,7 @@ fn a_timing() -> impl Strategy<Value = Timing> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Going forward, going back and counting are three ways to the same slots.
     #[test]
@@ -291,7 +294,7 @@ proptest! {
         }
         let calendar = Calendar::of(&schedule).unwrap();
         let first = start_s * 1000;
-        let slots: Vec<i64> = std::iter::successors(calendar.next_after(first), |at| calendar.next_after(*at)).take(300).collect();
+        let slots: Vec<i64> = std::iter::successors(calendar.next_after(first), |at| calendar.next_after(*at)).take(150).collect();
         for (rank, pair) in slots.windows(2).enumerate() {
             prop_assert!(pair[0] < pair[1]);
             prop_assert_eq!(calendar.last_at_or_before(first, pair[1] - 1), Some(pair[0]));
