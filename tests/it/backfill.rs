@@ -109,6 +109,8 @@ fn only_missed_takes_each_slot_that_nothing_ran_for_once() {
     assert_eq!(left_out(&done), [(NotAgain::Ran, 1), (NotAgain::NoRow, 2)]);
     daemon.settle();
     assert_eq!(format!("{:?}", daemon.slots()), before);
+    let why = daemon.block_on(daemon.core().why(&"a".parse().unwrap(), Some("10:00"))).unwrap();
+    assert!(why.sentences.iter().any(|s| s.starts_with("A backfill has run it again: run ")), "{why:?}");
     let again = ask(&daemon, missed).unwrap();
     assert_eq!((again.slots.len(), left_out(&again)[1]), (0, (NotAgain::Backfilled, 4)));
     // What is asked for without regard to the past runs whatever became of it.

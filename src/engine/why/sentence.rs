@@ -1,11 +1,13 @@
 //! The sentences of an explanation. Each names its evidence and, where something can be done, what.
 
+use std::collections::HashMap;
+
 use super::when::{When, distance};
 use crate::engine::catalog::{Entry, ScheduleEntry};
 use crate::ids::AgentId;
 use crate::model::{CatchUp, Event, Exclude, NotRun, RunState, Schedule, Timing};
 use crate::plan;
-use crate::store::{AgentSummary, SlotRow};
+use crate::store::{AgentSummary, Earlier, SlotRow};
 use crate::time::{from_ms, human_duration, zone};
 
 /// `Mon 2026-03-02 09:00:00 Europe/Berlin`.
@@ -60,6 +62,16 @@ fn ran(which: &str, run: Option<&Event>, zone: &str, now_ms: i64) -> Vec<String>
     });
     let trigger = if run.trigger == crate::model::Trigger::CatchUp { " as a catch-up" } else { "" };
     vec![format!("{which} ran{trigger}{late}: {}.", outcome(run, zone, now_ms))]
+}
+
+/// What backfills have done about the slots of a row.
+pub(super) fn again(backfills: &HashMap<i64, Earlier>) -> Option<String> {
+    let one = backfills.values().next()?;
+    Some(match (backfills.len(), one.pending) {
+        (1, true) => format!("A backfill runs it again as run {}, which has not ended.", one.run),
+        (1, false) => format!("A backfill has run it again: run {} completed.", one.run),
+        (n, _) => format!("Backfills run or have run {n} of them again."),
+    })
 }
 
 /// Why a run that was admitted does not start yet.

@@ -386,14 +386,14 @@ mod any_text {
         fn is_read_or_refused(words in proptest::collection::vec(a_word(), 0..9), any in ".{0,30}") {
             for text in [words.join(" "), any] {
                 if let Ok(cron) = Cron::parse_for("agent", &text) {
-                    prop_assert_eq!(Cron::parse(cron.text()).unwrap(), cron.clone(), "{text}");
+                    prop_assert_eq!(Cron::parse(cron.text()).unwrap(), cron.clone(), "{}", text);
                     let from = ts("2026-01-01T00:00:00Z");
-                    let tz = jiff::tz::TimeZone::UTC;
+                    let tz = TimeZone::UTC;
                     let next = cron.next_after(from, &tz);
                     prop_assert!(next.is_none_or(|next| next > from));
                     if let Some(next) = next {
-                        prop_assert_eq!(cron.last_at_or_before(next, &tz), Some(next), "{text}");
-                        prop_assert_eq!(cron.count(from, next, &tz), 1, "{text}");
+                        prop_assert_eq!(cron.last_at_or_before(next, &tz), Some(next), "{}", text);
+                        prop_assert_eq!(cron.count(from, next, &tz), 1, "{}", text);
                     }
                     let _ = cron.warnings();
                 }
