@@ -5,3 +5,8 @@ ALTER TABLE runs ADD COLUMN backfill INTEGER NOT NULL DEFAULT 0 CHECK (backfill 
 
 -- Whether a slot is being run again, or was, is one step along this.
 CREATE INDEX runs_backfill ON runs (schedule, nominal) WHERE backfill = 1;
+
+-- A claim looks at no row that it passes over, so what ranks a run stands in the index.
+DROP INDEX runs_queue;
+CREATE INDEX runs_queue ON runs (priority, number, agent, max_concurrent, concurrency, pool, created_at, not_before, backfill)
+    WHERE completed_at IS NULL AND claimed_at IS NULL AND parked = 0;

@@ -183,7 +183,7 @@ fn folder(dir: &Path, global: &Global, env: &Env) -> Result<Set, Failure> {
     } else {
         let location = config::locate(global.config.as_deref(), env);
         let (mut settings, mut problems) = config::load_settings(&location, env);
-        settings.agents_dir = dir.to_owned();
+        dir.clone_into(&mut settings.agents_dir);
         let loaded = config::load_agents(&settings, env, now);
         problems.merge(loaded.problems);
         (loaded.agents, problems)

@@ -53,7 +53,6 @@ pub fn compare(old: &Calendar, new: &Calendar, after_ms: i64, until_ms: i64, ste
     let mut found = Comparison::default();
     for _ in 0..steps {
         match (a, b) {
-            (None, None) => return found,
             (Some(x), Some(y)) if x == y => (a, b) = (next(old, x), next(new, y)),
             (Some(x), y) if y.is_none_or(|y| x < y) => {
                 found.removed.add(x);
@@ -63,7 +62,7 @@ pub fn compare(old: &Calendar, new: &Calendar, after_ms: i64, until_ms: i64, ste
                 found.added.add(y);
                 b = next(new, y);
             }
-            (Some(_), None) => return found,
+            _ => return found,
         }
     }
     found.compared_ms = a.into_iter().chain(b).min().map(|at| at - 1);

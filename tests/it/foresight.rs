@@ -109,7 +109,7 @@ fn pools_bounds_and_budgets_are_foreseen() {
     ];
     let daemon = daemon(&agents, "max_running: 100\npools: { gpu: 2 }\n");
     let rows = plan(&daemon, 2);
-    assert_eq!(told(&rows, "p2"), [(0, 0, None), (60, 30, None)]);
+    assert_eq!(told(&rows, "p2"), [(5, 0, None), (65, 30, None)]);
     // One of its two runs of the day is that by which its time is known.
     let budget = Some(Fate::NotRun(NotRun::Budget));
     assert_eq!(told(&plan(&daemon, 5), "poor"), [(0, 0, None), (120, 0, budget), (240, 0, budget)]);

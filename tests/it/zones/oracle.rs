@@ -118,7 +118,7 @@ const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 fn value(text: &str, least: i64, names: &[&str]) -> i64 {
     match names.iter().position(|name| *name == text) {
-        Some(at) => least + at as i64,
+        Some(at) => least + i64::try_from(at).unwrap(),
         None => text.parse().unwrap_or_else(|_| panic!("{text:?} is no number")),
     }
 }
