@@ -67,6 +67,6 @@ fn reloaded(reload: &ReloadView) -> String {
     if reload.ok {
         return format!("{} by {}: {}", reload.at, reload.by, reload.changes.sentence());
     }
-    let errors = reload.problems.len() + reload.omitted;
-    format!("{} by {}: refused, {errors} problems; the last good files are in force", reload.at, reload.by)
+    let errors = if reload.errors == 1 { "1 error".to_owned() } else { format!("{} errors", reload.errors) };
+    format!("{} by {}: refused for {errors}; the last good files are in force", reload.at, reload.by)
 }
