@@ -201,7 +201,7 @@ fn translate(error: &ErrorBody) -> Failure {
     };
     let mut failure = Failure::new(code, error.message.clone());
     failure.details.clone_from(&error.details);
-    failure.reason = Some(error.code.clone());
+    failure.reason = Some(error.code.as_str().into());
     if notes.len() > 1 {
         failure.notes = notes;
     }

@@ -38,7 +38,7 @@ pub struct Failure {
     /// What helps.
     pub hint: Option<String>,
     /// The code of the daemon's refusal, as the API has it.
-    pub reason: Option<String>,
+    pub reason: Option<Box<str>>,
     /// The details of the daemon's refusal, for a command that knows them.
     pub details: Vec<serde_json::Value>,
 }

@@ -206,6 +206,8 @@ mod tests {
         assert!(!schema.is_valid(&json!({})), "an executor is required");
     }
 
+    const RUNS: &str = "executor: { type: command, command: [/bin/true] }";
+
     /// Documents that the readers refuse and the schema too, and the same mended.
     #[test]
     fn keys_that_demand_or_forbid_each_other_are_held_by_the_schema_and_by_the_readers() {
@@ -219,7 +221,6 @@ mod tests {
             let read = value(text).is_some_and(|document| schema.is_valid(&document));
             (read, !checked.problems.has_errors(), checked.problems.render(false))
         };
-        const RUNS: &str = "executor: { type: command, command: [/bin/true] }";
         for (wrong, right) in [
             ("name: x", RUNS),
             ("executor: { type: command }", RUNS),
