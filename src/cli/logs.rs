@@ -32,7 +32,10 @@ pub struct Wanted {
 
 /// `matins logs`.
 pub async fn logs(session: &Session, run: &str, wanted: &Wanted) -> Done {
-    let log = open(session, run, wanted).await?;
+    // Asked again after a break, `@last` would be another run.
+    let found = session.client.get(&["v1", "events", run], &[]).await?;
+    let id = found["data"]["id"].as_str().unwrap_or(run);
+    let log = open(session, id, wanted).await?;
     match copy(session, log, Sink::Stdout, &Screen::default()).await? {
         Ended::Whole => Ok(0),
         Ended::ReaderGone => Err(Failure::quiet(0)),

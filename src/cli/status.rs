@@ -67,6 +67,6 @@ fn reloaded(reload: &ReloadView) -> String {
     if reload.ok {
         return format!("{} by {}: {}", reload.at, reload.by, reload.changes.sentence());
     }
-    let errors = if reload.errors == 1 { "1 error".to_owned() } else { format!("{} errors", reload.errors) };
+    let errors = config::count(reload.errors, "error");
     format!("{} by {}: refused for {errors}; the last good files are in force", reload.at, reload.by)
 }

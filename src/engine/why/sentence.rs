@@ -160,9 +160,7 @@ fn not_run(
 /// The run that stands for slots.
 fn coalesced(slot: &SlotRow, run: Option<&Event>, zone: &str) -> String {
     let Some(run) = run else {
-        return "a schedule that stands earlier in the agent's file was due at the same instant and asks for the same run, \
-                so there was one for both"
-            .to_owned();
+        return "the slot that stands for it got no run either, or its run is no longer kept".to_owned();
     };
     let own = run.scheduled_for.as_deref().map(|at| moment(at, zone));
     let own = own.map_or_else(String::new, |own| format!(", which is that of the slot of {own},"));
