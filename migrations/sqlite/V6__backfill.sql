@@ -8,5 +8,6 @@ CREATE INDEX runs_backfill ON runs (schedule, nominal) WHERE backfill = 1;
 
 -- A claim looks at no row that it passes over, so what ranks a run stands in the index.
 DROP INDEX runs_queue;
-CREATE INDEX runs_queue ON runs (priority, number, agent, max_concurrent, concurrency, pool, created_at, not_before, backfill)
+CREATE INDEX runs_queue ON runs (priority, number, agent, max_concurrent, concurrency, pool, created_at, not_before, backfill,
+                                 completed_at, claimed_at, parked)
     WHERE completed_at IS NULL AND claimed_at IS NULL AND parked = 0;
