@@ -316,7 +316,11 @@ impl From<store::Error> for ApiError {
         tracing::error!(error = %error, cause, "a request failed in the store: {error}");
         match &error {
             // The caller may come again: nothing of it was taken.
-            store::Error::Full | store::Error::ReadOnly | store::Error::Closed | store::Error::Storage(_) => {
+            store::Error::Full
+            | store::Error::ReadOnly
+            | store::Error::Closed
+            | store::Error::Storage(_)
+            | store::Error::Gone { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string()).retry()
             }
             _ => Self::internal(),

@@ -17,6 +17,15 @@ pub enum Error {
     /// takes no further write; a restart reads back what is true.
     #[error("the storage below the database failed; the daemon must restart")]
     Storage(#[source] Arc<rusqlite::Error>),
+    /// A file of the database is no longer where it was opened; what was written last went into one that
+    /// nobody finds again.
+    #[error(
+        "{path} was removed or replaced under the running daemon, which stops: put the file back, or restore a backup (matins restore FILE), then start it"
+    )]
+    Gone {
+        /// The file.
+        path: String,
+    },
     /// The write names a claim that is over, or a state that has passed; nothing was changed.
     #[error("run {run} has moved on from epoch {epoch}")]
     Stale {
@@ -82,10 +91,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the daemon may not go on: what is on disk is unknown.
+    /// Whether the daemon may not go on: what is on disk is unknown, or nobody finds it again.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Storage(_))
+        matches!(self, Self::Storage(_) | Self::Gone { .. })
     }
 }
 
