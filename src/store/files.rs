@@ -56,7 +56,7 @@ impl Files {
     pub(super) fn judge(&self, e: Error, before: bool) -> Error {
         let Error::Storage(cause) = &e else { return e };
         let unwritten = matches!(
-            cause.sqlite_error().map(|e| e.extended_code),
+            cause.code(),
             Some(rusqlite::ffi::SQLITE_IOERR_WRITE | rusqlite::ffi::SQLITE_IOERR_TRUNCATE)
         );
         let read_only = || self.0.iter().any(|(path, _)| access(path, Access::WRITE_OK) == Err(Errno::ROFS));
