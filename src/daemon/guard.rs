@@ -33,7 +33,8 @@ pub fn watch_lock(core: &Arc<Core>, lock: &StateLock) {
     });
 }
 
-/// A storage that failed stops the daemon: what is on disk is known again only after a restart.
+/// A storage that failed stops the daemon: what is on disk is known again only after a restart. It leaves at once and
+/// with an error, so that whoever started it starts it again and ends none of its runs.
 pub fn watch_store(core: &Arc<Core>) {
     let (core, tasks) = (Arc::clone(core), core.tasks.clone());
     let stop = tasks.stop().clone();

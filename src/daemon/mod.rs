@@ -283,8 +283,20 @@ impl Daemon {
         drop(socket);
         notify::stopping(&core);
         tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
-        core.drain().await;
-        core.tasks.join().await;
+        let drained = async {
+            core.drain().await;
+            core.tasks.join().await;
+        };
+        tokio::select! {
+            biased;
+            error = core.store.failed() => {
+                // How runs end could not be written: they are left to the next daemon, as after a crash. It may
+                // come only when this process, whose tasks are not waited for, has ended.
+                std::mem::forget(lock);
+                return Err(anyhow::Error::new(error).context("stopped at once; runs go on under the next daemon"));
+            }
+            () = drained => {}
+        }
         let died = core.tasks.died();
         drop(core);
         threads.join();
