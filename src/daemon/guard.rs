@@ -33,8 +33,7 @@ pub fn watch_lock(core: &Arc<Core>, lock: &StateLock) {
     });
 }
 
-/// A storage that failed stops the daemon: what is on disk is known again only after a restart. It leaves at once and
-/// with an error, so that whoever started it starts it again and ends none of its runs.
+/// A storage that failed stops the daemon: what is on disk is known again only after a restart.
 pub fn watch_store(core: &Arc<Core>) {
     let (core, tasks) = (Arc::clone(core), core.tasks.clone());
     let stop = tasks.stop().clone();
@@ -43,7 +42,7 @@ pub fn watch_store(core: &Arc<Core>) {
         tokio::select! {
             error = store.failed() => {
                 tracing::error!(error = %error, "stopping: {error}");
-                stop.hard();
+                core.tasks.fail("store");
             }
             () = stop.softened() => {}
         }

@@ -282,21 +282,23 @@ impl Daemon {
         }
         drop(socket);
         notify::stopping(&core);
-        tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
-        let drained = async {
-            core.drain().await;
-            core.tasks.join().await;
-        };
-        tokio::select! {
-            biased;
-            error = core.store.failed() => {
-                // How runs end could not be written: they are left to the next daemon, as after a crash. It may
-                // come only when this process, whose tasks are not waited for, has ended.
-                std::mem::forget(lock);
-                return Err(anyhow::Error::new(error).context("stopped at once; runs go on under the next daemon"));
+        if core.tasks.died().is_some() {
+            // As after a crash: runs go on, and the next start takes them over.
+            tracing::error!(runs = core.live_count(), "leaving; runs go on without the daemon");
+            core.leave();
+        } else {
+            tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
+            tokio::select! {
+                () = core.drain() => {}
+                error = core.store.failed() => {
+                    // How runs end cannot be written any more: to wait for them, and to end them, is in vain.
+                    tracing::error!(error = %error, "leaving; runs go on without the daemon: {error}");
+                    core.tasks.fail("store");
+                    core.leave();
+                }
             }
-            () = drained => {}
         }
+        core.tasks.join().await;
         let died = core.tasks.died();
         drop(core);
         threads.join();
