@@ -52,6 +52,7 @@ pub(super) fn version(db: &Connection) -> Result<i64, Error> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "databases without what the store sets up")]
 mod tests {
     use super::*;
 

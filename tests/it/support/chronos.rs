@@ -358,7 +358,7 @@ mod tests {
     /// A history without a fault: two slots that ran, a stretch that did not, a trigger, a lost answer.
     fn faultless() -> History {
         let ids = ["r1", "r2", "m1", "m2"];
-        let effects: String = ids.iter().map(|id| format!("{id} 1 begin\n{id} 1 done\n")).collect();
+        let effects: Vec<String> = ids.iter().map(|id| format!("{id} 1 begin\n{id} 1 done")).collect();
         History {
             targets: vec![Target { agent: "tick".into(), first: 10, last: 15 }],
             slots: vec![
@@ -378,7 +378,7 @@ mod tests {
                 ("manual".to_owned(), vec!["COMPLETED", "cancelled"]),
             ]
             .into(),
-            effects: effects_of(&effects),
+            effects: effects_of(&effects.join("\n")),
             asked: vec![asked("k1", Some("m1"), Some("m1")), asked("k2", None, Some("m2"))],
             told: Some(ids.iter().map(|id| ((*id).to_owned(), format!("msg-{id}"))).collect()),
             left: Vec::new(),
