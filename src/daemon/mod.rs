@@ -323,6 +323,7 @@ fn make_dirs(state_dir: &Path) -> anyhow::Result<()> {
 }
 
 fn log(problems: &config::Problems) {
+    let problems = problems.serious();
     if !problems.is_empty() {
         let rendered = problems.render(false);
         tracing::warn!("{rendered}");

@@ -152,13 +152,11 @@ impl Store {
             ));
         }
         private_file(path).map_err(|e| open(e.into()))?;
-        let mut writing = connect(path, Access::Write).map_err(|e| open(e.into()))?;
-        migrate::run(&mut writing, path)?;
-        let reading = (0..READERS)
-            .map(|_| connect(path, Access::Read))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| open(e.into()))?;
-        let checkpointing = connect(path, Access::Checkpoint).map_err(|e| open(e.into()))?;
+        let connect = |access| connect(path, access).map_err(|e| open(Error::from(e).into()));
+        let mut writing = connect(Access::Write)?;
+        migrate::run(&mut writing, path).map_err(|e| if e.is_fatal() { open(e.into()) } else { e })?;
+        let reading = (0..READERS).map(|_| connect(Access::Read)).collect::<Result<Vec<_>, _>>()?;
+        let checkpointing = connect(Access::Checkpoint)?;
         let (writer, started) = Writer::start(writing, checkpointing).map_err(|e| open(e.into()))?;
         let (readers, mut threads) = Readers::start(reading).map_err(|e| open(e.into()))?;
         threads.extend(started);

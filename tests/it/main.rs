@@ -26,6 +26,7 @@ mod retention;
 mod runs;
 mod schedules;
 mod sessions;
+mod stumbles;
 mod support;
 mod systemd;
 mod tidy;
