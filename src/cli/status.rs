@@ -6,6 +6,7 @@ use super::client::data;
 use super::output::{Cell, length};
 use super::{Done, Session};
 use crate::api::wire::{PausedView, ReloadView, StatusView};
+use crate::config;
 
 /// `matins status`.
 pub async fn status(session: &Session) -> Done {

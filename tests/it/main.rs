@@ -29,3 +29,4 @@ mod support;
 mod systemd;
 mod tidy;
 mod webhooks;
+mod words;

@@ -177,7 +177,7 @@ fn a_damaged_database_is_told_once_and_with_its_remedy() {
     daemon.spawn();
     assert_ne!(daemon.exited(), Some(0));
     let log = daemon.log();
-    let last = log.lines().filter(|line| line.contains("error")).next_back().unwrap_or_default().to_owned();
+    let last = log.lines().rfind(|line| line.contains("error")).unwrap_or_default().to_owned();
     assert!(last.contains("matins restore FILE") && last.contains("matins.db"), "{log}");
     assert_eq!(last.matches("SQLite code").count(), 1, "{last}");
     let backup = daemon.cli(&["backup", "copy.db"]);
