@@ -158,6 +158,8 @@ fn codes() -> Home {
 #[test]
 fn every_failure_code_is_met_and_told() {
     let mut daemon = TestDaemon::start(codes());
+    // A start is a slot of its own moment, which is not that in which the agents became known.
+    daemon.advance(Duration::from_millis(1));
     let of = |daemon: &TestDaemon, code: FailureCode| {
         daemon.events().into_iter().rfind(|e| e.agent_id == id(code))
     };
