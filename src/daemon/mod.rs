@@ -288,7 +288,15 @@ impl Daemon {
             core.leave();
         } else {
             tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
-            core.drain().await;
+            tokio::select! {
+                () = core.drain() => {}
+                error = core.store.failed() => {
+                    // How runs end cannot be written any more: to wait for them, and to end them, is in vain.
+                    tracing::error!(error = %error, "leaving; runs go on without the daemon: {error}");
+                    core.tasks.fail("store");
+                    core.leave();
+                }
+            }
         }
         core.tasks.join().await;
         let died = core.tasks.died();
