@@ -31,3 +31,4 @@ mod support;
 mod systemd;
 mod tidy;
 mod webhooks;
+mod words;
