@@ -33,3 +33,4 @@ mod systemd;
 mod tidy;
 mod waiting;
 mod webhooks;
+mod words;
