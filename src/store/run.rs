@@ -3,7 +3,10 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{BreakerStep, Claim, Error, NewDelivery, Store, breaker, outbox, run_id, to_json, word};
+use super::{
+    BreakerStep, Claim, Compared, Error, Finished, NewDelivery, Store, breaker, outbox, previous, run_id,
+    to_json, word,
+};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Outcome, RunState, SeededSkill};
 use crate::proc::Identity;
@@ -25,6 +28,8 @@ pub struct Finish {
     pub breaker: BreakerStep,
     /// Whether its result differs from that of the success before, where somebody asked.
     pub changed: Option<bool>,
+    /// What the messages and `changed` were made from.
+    pub compared: Compared,
     /// When it ended, Unix ms.
     pub at_ms: i64,
 }
@@ -132,8 +137,7 @@ impl Store {
 
     /// Ends a run: state, transition, attempt, result and outbox in one transaction. The only place
     /// where a run ends.
-    /// Whether the breaker of its agent has opened by it.
-    pub async fn finish(&self, finish: Finish) -> Result<bool, Error> {
+    pub async fn finish(&self, finish: Finish) -> Result<Finished, Error> {
         self.writer.write(move |db| end(db, &finish)).await
     }
 
@@ -214,8 +218,11 @@ const FAIL: &str =
         cost_usd = coalesce(?13, cost_usd)
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state IN ('PENDING', 'RUNNING')";
 
-fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
+fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
     let Finish { number, id, epoch, outcome, at_ms, .. } = finish;
+    if !previous::is_current(db, *number, finish.compared)? {
+        return Ok(Finished::Overtaken);
+    }
     // A run that never started can only fail; one that is RUNNING can end either way.
     let sql = if outcome.failure.is_some() { FAIL } else { COMPLETE };
     let changed = db.prepare_cached(sql)?.execute(params![
@@ -250,7 +257,8 @@ fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
     for delivery in &finish.deliveries {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;
     }
-    breaker::step(db, *number, &finish.breaker, *at_ms)
+    let breaker_opened = breaker::step(db, *number, &finish.breaker, *at_ms)?;
+    Ok(Finished::Done { breaker_opened })
 }
 
 /// What the agent remembers of its runs.
