@@ -168,7 +168,11 @@ pub async fn against(asked: &Asked<'_>, global: &Global, env: &Env) -> Done {
     }
     let (agents, unchanged) = differ(&old, &new, (from_ms - 1, to_ms - 1), STEPS_MAX);
     let report = Report { from: rfc3339_ms(from_ms), to: rfc3339_ms(to_ms), base, agents, unchanged };
-    if out.json { out.document(&report)? } else { print(&report, &out)? }
+    if out.json {
+        out.document(&report)?
+    } else {
+        print(&report, &out)?
+    }
     Ok(0)
 }
 
@@ -270,7 +274,8 @@ fn pairs<'a>(old: &'a [Schedule], new: &'a [Schedule]) -> (Vec<Pair<'a>>, usize)
     let mut alone: Vec<&Schedule> = Vec::new();
     let mut unchanged = 0;
     for a in old {
-        let at = left.iter().position(|b| same(a, b)).or_else(|| left.iter().position(|b| a.timing == b.timing));
+        let at =
+            left.iter().position(|b| same(a, b)).or_else(|| left.iter().position(|b| a.timing == b.timing));
         match at.map(|at| left.remove(at)) {
             Some(b) if same(a, b) => unchanged += 1,
             Some(b) => found.push((Some(a), Some(b))),
@@ -287,13 +292,16 @@ fn one((old, new): Pair<'_>, (after_ms, until_ms): (i64, i64), steps: usize) -> 
     // What was read from a file or stored has been compiled before.
     let calendar = |schedule: Option<&Schedule>| schedule.and_then(|s| Calendar::of(s).ok());
     let (a, b) = (calendar(old), calendar(new));
-    let all = |calendar: &Option<Calendar>| calendar.as_ref().map(|c| total(c, after_ms, until_ms)).unwrap_or_default();
+    let all = |calendar: &Option<Calendar>| {
+        calendar.as_ref().map(|c| total(c, after_ms, until_ms)).unwrap_or_default()
+    };
     let (of_old, of_new) = (all(&a), all(&b));
     let side = |schedule: Option<&Schedule>, calendar: &Option<Calendar>, fires: u64| {
         let (schedule, calendar) = (schedule?, calendar.as_ref()?);
         let timezone = schedule.timing.timezone();
         let notes = noted(calendar, timezone, after_ms, until_ms, NOTES);
-        let note = |(at, note): (i64, crate::model::ClockNote)| Note { at: rfc3339_ms(at), note: note.to_string() };
+        let note =
+            |(at, note): (i64, crate::model::ClockNote)| Note { at: rfc3339_ms(at), note: note.to_string() };
         Some(Side {
             schedule_id: schedule.id.to_string(),
             timing: schedule.timing.describe(),
@@ -416,7 +424,9 @@ mod tests {
         assert_eq!(unchanged, 3);
         let told: Vec<_> = agents
             .iter()
-            .flat_map(|a| a.schedules.iter().map(|s| (a.agent_id.as_str(), s.change, s.removed.count, s.added.count)))
+            .flat_map(|a| {
+                a.schedules.iter().map(|s| (a.agent_id.as_str(), s.change, s.removed.count, s.added.count))
+            })
             .collect();
         assert_eq!(
             told,
@@ -436,9 +446,8 @@ mod tests {
 
     #[test]
     fn many_schedules_of_every_minute_are_compared_within_the_bound() {
-        let all = |text: &str| -> Set {
-            (0..1_000).map(|n| (format!("a{n}"), vec![schedule(text)])).collect()
-        };
+        let all =
+            |text: &str| -> Set { (0..1_000).map(|n| (format!("a{n}"), vec![schedule(text)])).collect() };
         let (agents, _) = differ(&all("* * * * *"), &all("*/2 * * * *"), YEAR, 20_000);
         assert_eq!(agents.len(), 1_000);
         for agent in &agents {

@@ -157,7 +157,9 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
         Command::Backfill(args) => backfill::backfill(session, &args).await,
         Command::Next { agent, n } => plan::next(session, agent, usize::from(n)).await,
-        Command::Plan { agent, from, to, .. } => plan::plan(session, agent, from.as_deref(), to.as_deref()).await,
+        Command::Plan { agent, from, to, .. } => {
+            plan::plan(session, agent, from.as_deref(), to.as_deref()).await
+        }
         Command::Why { agent, time } => plan::why(session, &agent, &time).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,

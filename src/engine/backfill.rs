@@ -282,8 +282,7 @@ impl Core {
         };
         let runs = batch.iter().map(run).collect();
         let admitted = self.store.backfill(runs, request.user.clone(), request.only_missed, now_ms).await?;
-        let admitted =
-            admitted.ok_or_else(|| Refused::BackfillFull { agent: entry.agent.id.clone() })?;
+        let admitted = admitted.ok_or_else(|| Refused::BackfillFull { agent: entry.agent.id.clone() })?;
         let mut slots = Vec::with_capacity(batch.len());
         for (((at_ms, position), missed), became) in batch.iter().zip(admitted) {
             let why = match became {

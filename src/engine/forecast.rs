@@ -110,7 +110,9 @@ impl Core {
         let whole = Range { after: None, limit: most, ..range.clone() };
         let mut rows = merge(agents.clone(), &whole, now_ms, &paused);
         let full = rows.len() == most;
-        let shown = |row: &Row| range.after.is_none_or(|after| (row.outlook.coming.at_ms, row.outlook.number) > after);
+        let shown = |row: &Row| {
+            range.after.is_none_or(|after| (row.outlook.coming.at_ms, row.outlook.number) > after)
+        };
         let first = rows.partition_point(|row| !shown(row));
         if full && rows.len() - first < range.limit {
             return Ok(page(merge(agents, range, now_ms, &paused)));
@@ -132,8 +134,7 @@ impl Core {
         let counted = |agent: &Arc<Entry>| agent.agent.policies.budget.runs_per_day.is_some();
         let asked = agents.iter().map(|agent| (agent.number, counted(agent))).collect();
         let habits = self.store.habits(asked, now_ms).await?;
-        let admitted =
-            if runs_per_day.is_some() { self.store.admitted(now_ms).await? } else { Vec::new() };
+        let admitted = if runs_per_day.is_some() { self.store.admitted(now_ms).await? } else { Vec::new() };
         let bounds = Bounds { max_running, pools, runs_per_day };
         let mut play = Play::new(bounds, habits, &agents, admitted, now_ms);
         let mut played = Vec::new();

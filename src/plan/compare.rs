@@ -170,7 +170,10 @@ mod tests {
         let (from, to) = year();
         let weekdays = calendar("0 */2 * * *", Some("* * * * SAT,SUN"));
         let found = total(&weekdays, from, to);
-        assert_eq!(found.count, compare(&weekdays, &calendar("0 0 0 1 1 ? 2020", None), from, to, 1 << 20).removed.count);
+        assert_eq!(
+            found.count,
+            compare(&weekdays, &calendar("0 0 0 1 1 ? 2020", None), from, to, 1 << 20).removed.count
+        );
         assert!(total(&calendar("0 9 * * SAT", Some("* * * * SAT")), from, to).first.is_empty());
     }
 

@@ -190,7 +190,8 @@ fn past_rows(
     );
     let mut statement = db.prepare_cached(&sql)?;
     let others = statement.query_map([schedule, first_ms, to_ms, from_ms], |row| {
-        let reason = if row.get_ref(3)?.as_str_or_null()?.is_some() { Some(word(row, "reason")?) } else { None };
+        let reason =
+            if row.get_ref(3)?.as_str_or_null()?.is_some() { Some(word(row, "reason")?) } else { None };
         Ok((reason, row.get::<_, i64>(0)?.unsigned_abs(), row.get(1)?, row.get(2)?))
     })?;
     Ok(PastRows { lost, others: others.collect::<Result<_, _>>()? })

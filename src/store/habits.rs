@@ -32,7 +32,10 @@ impl Store {
     pub async fn habits(&self, agents: Vec<(i64, bool)>, now_ms: i64) -> Result<HashMap<i64, Habit>, Error> {
         self.readers
             .read(move |db| {
-                agents.iter().map(|(agent, counted)| Ok((*agent, habit(db, *agent, *counted, now_ms)?))).collect()
+                agents
+                    .iter()
+                    .map(|(agent, counted)| Ok((*agent, habit(db, *agent, *counted, now_ms)?)))
+                    .collect()
             })
             .await
     }

@@ -32,7 +32,9 @@ fn told(report: &Value) -> Vec<(String, String, u64, u64)> {
     let of = |agent: &Value| {
         let schedules = agent["schedules"].as_array().unwrap().clone();
         let id = text(&agent["agentId"]);
-        schedules.into_iter().map(move |s| (id.clone(), text(&s["change"]), count(&s["removed"]), count(&s["added"])))
+        schedules
+            .into_iter()
+            .map(move |s| (id.clone(), text(&s["change"]), count(&s["removed"]), count(&s["added"])))
     };
     agents.iter().flat_map(of).collect()
 }

@@ -29,7 +29,14 @@ fn assert_says(text: &str, parts: &[&str]) {
 }
 
 fn forecast(daemon: &TestDaemon, hours: i64, limit: usize, after: Option<(i64, i64)>) -> Vec<Outlook> {
-    let range = Range { agent: None, from_ms: START_MS, to_ms: START_MS + hours * HOUR_MS, after, limit, foresee: true };
+    let range = Range {
+        agent: None,
+        from_ms: START_MS,
+        to_ms: START_MS + hours * HOUR_MS,
+        after,
+        limit,
+        foresee: true,
+    };
     daemon.block_on(daemon.core().forecast(&range)).unwrap()
 }
 

@@ -26,7 +26,14 @@ fn at(ms: i64) -> String {
 /// A request for the slots of agent `a`.
 fn slots(from_ms: i64, to_ms: i64) -> BackfillRequest {
     let agent = "a".parse().unwrap();
-    BackfillRequest { agent, from_ms, to_ms, only_missed: false, dry_run: false, user: Some("ann".to_owned()) }
+    BackfillRequest {
+        agent,
+        from_ms,
+        to_ms,
+        only_missed: false,
+        dry_run: false,
+        user: Some("ann".to_owned()),
+    }
 }
 
 fn ask(daemon: &TestDaemon, request: BackfillRequest) -> Result<Backfill, Refused> {
@@ -57,14 +64,18 @@ fn order(daemon: &TestDaemon) -> Vec<String> {
 
 #[test]
 fn a_past_range_runs_again_oldest_first_and_the_ledger_stays() {
-    let daemon = daemon(TELLS, "sandbox: off\nschedules: [ { cron: '0 * * * *', exclude: [ '* 6 * * *' ] } ]\n");
+    let daemon =
+        daemon(TELLS, "sandbox: off\nschedules: [ { cron: '0 * * * *', exclude: [ '* 6 * * *' ] } ]\n");
     let range = slots(START_MS - 5 * HOUR_MS, START_MS);
     let dry = ask(&daemon, BackfillRequest { dry_run: true, ..range.clone() }).unwrap();
     assert!(daemon.events().is_empty() && dry.slots.iter().all(|s| s.run.is_none()));
     let done = ask(&daemon, range).unwrap();
     let wanted: Vec<i64> = [5, 4, 2, 1].iter().map(|h| START_MS - h * HOUR_MS).collect();
     assert_eq!((nominal(&dry), nominal(&done)), (wanted.clone(), wanted.clone()));
-    assert_eq!((left_out(&dry), left_out(&done)), (vec![(NotAgain::Excluded, 1)], vec![(NotAgain::Excluded, 1)]));
+    assert_eq!(
+        (left_out(&dry), left_out(&done)),
+        (vec![(NotAgain::Excluded, 1)], vec![(NotAgain::Excluded, 1)])
+    );
     let events = daemon.settle();
     let told: Vec<String> =
         wanted.iter().map(|at_ms| format!("backfill {}", matins::time::rfc3339_ms(*at_ms))).collect();
@@ -103,7 +114,8 @@ fn only_missed_takes_each_slot_that_nothing_ran_for_once() {
     // One of them was before the schedule: the ledger has no row of it.
     let missed = BackfillRequest { only_missed: true, ..slots(START_MS - HOUR_MS, START_MS + 6 * HOUR_MS) };
     let done = ask(&daemon, missed.clone()).unwrap();
-    let reasons: Vec<_> = done.slots.iter().map(|s| ((s.nominal_ms - START_MS) / HOUR_MS, s.missed)).collect();
+    let reasons: Vec<_> =
+        done.slots.iter().map(|s| ((s.nominal_ms - START_MS) / HOUR_MS, s.missed)).collect();
     let lost = Some(NotRun::MissedWindow);
     assert_eq!(reasons, [(1, lost), (2, lost), (3, lost), (5, Some(NotRun::Paused))]);
     assert_eq!(left_out(&done), [(NotAgain::Ran, 1), (NotAgain::NoRow, 2)]);

@@ -121,9 +121,16 @@ fn patterns(change: &Change, tz: &TimeZone) -> Vec<(Reach, String)> {
         format!("0 30 {h} {d} {month_number} ? {year}"),
         format!("0 30 {h} * * * {year}-2040/5"),
     ];
-    let near = ["* * * * *".to_owned(), "*/7 * * * *".to_owned(), format!("* {h} * * *"), format!("0-59 {h} * * *")];
-    let nearest = ["*/13 * * * * *".to_owned(), format!("*/20 30 {h} * * *"), format!("* 59 {before} * * *"), format!("5,55 0-2 {h} * * *")];
-    let with = |reach: Reach, texts: &[String]| texts.iter().map(move |t| (reach, t.clone())).collect::<Vec<_>>();
+    let near =
+        ["* * * * *".to_owned(), "*/7 * * * *".to_owned(), format!("* {h} * * *"), format!("0-59 {h} * * *")];
+    let nearest = [
+        "*/13 * * * * *".to_owned(),
+        format!("*/20 30 {h} * * *"),
+        format!("* 59 {before} * * *"),
+        format!("5,55 0-2 {h} * * *"),
+    ];
+    let with =
+        |reach: Reach, texts: &[String]| texts.iter().map(move |t| (reach, t.clone())).collect::<Vec<_>>();
     [with(WIDE, &wide), with(NEAR, &near), with(NEAREST, &nearest)].concat()
 }
 
@@ -192,7 +199,13 @@ fn compare(change: &Change, part: usize) -> (u64, Vec<String>) {
         let pattern = Pattern::read(&text);
         let rules: &[Dst] = if pattern.fixed() { &RULES } else { &RULES[..1] };
         let of_seconds = text.split(' ').count() == 6 && reach.step == MINUTE;
-        let walk = if reach.step == 1 { &seconds } else if of_seconds { &half } else { &minutes };
+        let walk = if reach.step == 1 {
+            &seconds
+        } else if of_seconds {
+            &half
+        } else {
+            &minutes
+        };
         let (from, to) = (change.at - reach.around - 1, change.at + reach.around);
         for dst in rules {
             cases += 1;
@@ -246,7 +259,10 @@ fn the_plan_agrees_with_the_oracle_around_changes_of_the_clock() {
     });
     let (different, cases) = (different.into_inner().unwrap(), cases.into_inner());
     let transitions = chosen.len();
-    println!("proof: zones zones={zones} transitions={transitions} cases={cases} differences={}", different.len());
+    println!(
+        "proof: zones zones={zones} transitions={transitions} cases={cases} differences={}",
+        different.len()
+    );
     different.iter().take(40).for_each(|how| println!("{how}"));
     assert!(different.is_empty(), "{} of {cases} differ; the first: {}", different.len(), different[0]);
 }
@@ -263,8 +279,15 @@ fn a_field(most: u8) -> impl Strategy<Value = String> {
 }
 
 fn a_timing() -> impl Strategy<Value = Timing> {
-    let zones = proptest::sample::select(vec!["UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Gaza", "Antarctica/Troll"]);
-    let days = proptest::sample::select(vec!["* * *", "* * MON-FRI", "1,15 * *", "L * *", "13 * FRI", "29 2 *"]);
+    let zones = proptest::sample::select(vec![
+        "UTC",
+        "Europe/Berlin",
+        "America/Sao_Paulo",
+        "Asia/Gaza",
+        "Antarctica/Troll",
+    ]);
+    let days =
+        proptest::sample::select(vec!["* * *", "* * MON-FRI", "1,15 * *", "L * *", "13 * FRI", "29 2 *"]);
     let cron = (a_field(59), a_field(23), days, zones).prop_map(|(minute, hour, days, zone)| {
         let cron = Cron::parse(&format!("{minute} {hour} {days}")).unwrap();
         Timing::Cron { cron, timezone: zone.to_owned() }

@@ -22,7 +22,8 @@ impl SchedulesView {
     /// The view of an entry of the catalog.
     #[must_use]
     pub fn of(entry: &Entry) -> Self {
-        let plain = |schedule: &Schedule| Schedule { overrides: SlotOverrides::default(), ..schedule.clone() };
+        let plain =
+            |schedule: &Schedule| Schedule { overrides: SlotOverrides::default(), ..schedule.clone() };
         Self {
             agent_id: entry.agent.id.to_string(),
             valid: entry.valid,

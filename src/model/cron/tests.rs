@@ -344,7 +344,8 @@ fn a_repeated_hour_has_the_first_and_the_last_time_of_a_pattern_too() {
     let berlin = zone("Europe/Berlin").unwrap();
     let (first, second) = (ts("2026-10-25T00:30:00Z"), ts("2026-10-25T01:30:00Z"));
     let interval = cron("0 */30 2 25 10 ? 2026");
-    let all = ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
+    let all =
+        ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
     let found: Vec<_> =
         std::iter::successors(interval.next_after(ts("2026-01-01T00:00:00Z"), &berlin), |at| {
             interval.next_after(*at, &berlin)

@@ -126,7 +126,8 @@ fn value(text: &str, least: i64, names: &[&str]) -> i64 {
 /// A list of stars, values, ranges and steps.
 fn number(field: &str, value_now: i64, least: i64, most: i64, names: &[&str]) -> bool {
     field.split(',').any(|part| {
-        let (range, step) = part.split_once('/').map_or((part, 1), |(range, step)| (range, value(step, 0, &[])));
+        let (range, step) =
+            part.split_once('/').map_or((part, 1), |(range, step)| (range, value(step, 0, &[])));
         let (from, to) = match range.split_once('-') {
             _ if range == "*" => (least, most),
             Some((from, to)) => (value(from, least, names), value(to, least, names)),
@@ -184,7 +185,8 @@ fn last_week(wall: &Wall) -> bool {
 
 /// 0 and 7 are Sunday.
 fn weekday(part: &str, wall: &Wall) -> bool {
-    number(part, wall.weekday, 0, 7, &DAYS) || (wall.weekday == 0 && !part.contains('*') && number(part, 7, 0, 7, &DAYS))
+    number(part, wall.weekday, 0, 7, &DAYS)
+        || (wall.weekday == 0 && !part.contains('*') && number(part, 7, 0, 7, &DAYS))
 }
 
 /// Real time around a change of the clock, step by step, with the wall clock of each step, in seconds.
@@ -220,11 +222,12 @@ impl Walk {
             .map(|(step, _)| *step)
             .collect();
         let mut found: Vec<i64> = if pattern.fixed() {
-            let shown = named.iter().flat_map(|(_, local)| match (self.shown[local].as_slice(), dst.overlap) {
-                ([first, ..], DstOverlap::First) => vec![*first],
-                ([.., last], DstOverlap::Last) => vec![*last],
-                (all, _) => all.to_vec(),
-            });
+            let shown =
+                named.iter().flat_map(|(_, local)| match (self.shown[local].as_slice(), dst.overlap) {
+                    ([first, ..], DstOverlap::First) => vec![*first],
+                    ([.., last], DstOverlap::Last) => vec![*last],
+                    (all, _) => all.to_vec(),
+                });
             let skipped = if dst.gap == DstGap::After { self.skipped(pattern) } else { Vec::new() };
             shown.chain(skipped).collect()
         } else {
