@@ -169,9 +169,9 @@ pub async fn against(asked: &Asked<'_>, global: &Global, env: &Env) -> Done {
     let (agents, unchanged) = differ(&old, &new, (from_ms - 1, to_ms - 1), STEPS_MAX);
     let report = Report { from: rfc3339_ms(from_ms), to: rfc3339_ms(to_ms), base, agents, unchanged };
     if out.json {
-        out.document(&report)?
+        out.document(&report)?;
     } else {
-        print(&report, &out)?
+        print(&report, &out)?;
     }
     Ok(0)
 }
