@@ -162,8 +162,8 @@ fn differs(calendar: &Calendar, wanted: &[i64], from: i64, to: i64) -> Option<St
     // The rank of the slots nearest to the middle, where the clock is set, from both ends.
     let middle = from_ms.midpoint(to_ms);
     let near = wanted.partition_point(|at| *at < middle);
-    for rank in near.saturating_sub(2)..(near + 2).min(wanted.len()) {
-        let (upto, behind) = (count(from_ms, wanted[rank]), count(wanted[rank], to_ms));
+    for (rank, at) in wanted.iter().enumerate().skip(near.saturating_sub(2)).take(4) {
+        let (upto, behind) = (count(from_ms, *at), count(*at, to_ms));
         if (upto, behind) != (rank as u64 + 1, n - rank as u64 - 1) {
             return Some(format!("rank {rank} of {n} counted as {upto}, {behind}"));
         }
