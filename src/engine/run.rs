@@ -386,6 +386,8 @@ pub(super) async fn finish_unstarted(
     let agent = core.catalog.definition(&core.store, agent_number, detail.definition).await?;
     let known = Known { agent, overrides: detail.overrides };
     finish(core, number, id, epoch, Outcome::failed(failure), &known).await;
+    // Who waited behind it may go on.
+    core.wake.dispatcher.notify_one();
     Ok(())
 }
 
@@ -404,6 +406,7 @@ pub(super) async fn finish_gone(core: &Core, claim: Claim, gone: Gone) -> Result
     finish_unstarted(core, claim.number, claim.id, claim.epoch, failure).await
 }
 
+/// Ends a run. Its place is free, and the dispatcher told of it, once it is unregistered.
 async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outcome, known: &Known) {
     let at_ms = core.clock.now_ms();
     // Whether a result has changed is kept even where nobody hears of it.
@@ -416,16 +419,17 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     log_end(&known.agent, id, &outcome);
     core.monitor.ended(&known.agent, id, &outcome);
     let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
-    let finish = Finish { number, id, epoch, outcome, deliveries, breaker, changed, at_ms };
-    if persist(core, id, || core.store.finish(finish.clone())).await == Some(true) {
+    let made_messages = !deliveries.is_empty() || !breaker.deliveries.is_empty();
+    let finish = Arc::new(Finish { number, id, epoch, outcome, deliveries, breaker, changed, at_ms });
+    if persist(core, id, || core.store.finish(Arc::clone(&finish))).await == Some(true) {
         let (agent, reason) = (&known.agent.id, &finish.breaker.reason);
         tracing::warn!(agent.id = %agent, "the circuit breaker of agent {agent} has opened: {reason}");
     }
     core.changed();
     core.tell_followers(&known.agent);
-    core.wake.deliverer.notify_one();
-    // Who waited behind a run that never started may go on.
-    core.wake.dispatcher.notify_one();
+    if made_messages {
+        core.wake.deliverer.notify_one();
+    }
 }
 
 /// The messages that tell of the end, with the event as it will stand.
