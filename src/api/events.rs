@@ -94,11 +94,22 @@ pub async fn cancel(
     }
 }
 
+/// Why an agent has no newest run: it has none, or there is no such agent.
+async fn no_last_run(app: &App, agent: &str) -> Result<ApiError, ApiError> {
+    let Ok(id) = agent.parse::<AgentId>() else { return Ok(ApiError::no_agent(agent)) };
+    let known = app.core.store.agent(id).await?.is_some();
+    Ok(if known { ApiError::no_run_yet(Some(agent)) } else { ApiError::no_agent(agent) })
+}
+
 /// The run that a name means: an id, a unique prefix, `@last`, `AGENT@last`.
 pub(super) async fn find(app: &App, name: &str) -> Result<(i64, RunId), ApiError> {
     match app.core.store.find_run(name.to_owned()).await? {
         Found::One(number, id) => Ok((number, id)),
-        Found::None => Err(ApiError::no_event(name)),
+        Found::None => match name.strip_suffix("@last") {
+            Some("") => Err(ApiError::no_run_yet(None)),
+            Some(agent) => Err(no_last_run(app, agent).await?),
+            None => Err(ApiError::no_event(name)),
+        },
         Found::TooShort(least) => Err(ApiError::short_prefix(name, least)),
         Found::Many(ids) => Err(ApiError::ambiguous(name, &ids)),
     }
@@ -166,7 +177,7 @@ where
 }
 
 /// Reads an ISO 8601 instant, Unix ms. Without an offset it is UTC, without a time the day's begin.
-fn time(name: &str, text: &str) -> Result<i64, ApiError> {
+pub(super) fn time(name: &str, text: &str) -> Result<i64, ApiError> {
     // In a query a plus that was not encoded arrives as a space: `..T09:00:00 02:00`.
     let repaired = text.rsplit_once(' ').map(|(time, offset)| format!("{time}+{offset}"));
     let at = |text: &str| -> Option<Timestamp> {

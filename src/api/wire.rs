@@ -523,7 +523,10 @@ pub struct ReloadView {
     pub ok: bool,
     /// What is wrong with the files: errors and warnings, the first of them.
     pub problems: Vec<Mistake>,
-    /// How many more there were.
+    /// How many errors there were in all.
+    #[serde(default)]
+    pub errors: usize,
+    /// How many more problems there were.
     pub omitted: usize,
     /// What has changed.
     pub changes: Changes,
@@ -536,6 +539,7 @@ impl From<&Reload> for ReloadView {
             by: reload.by.clone(),
             ok: reload.ok,
             problems: reload.problems.clone(),
+            errors: reload.errors,
             omitted: reload.omitted,
             changes: reload.changes.clone(),
         }

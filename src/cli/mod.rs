@@ -59,12 +59,17 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version go to stdout, mistakes to stderr; who closed them does not want to know.
-            let _ = e.print();
-            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+            let code = u8::try_from(e.exit_code()).unwrap_or(failure::USAGE);
+            if code != 0 && std::env::args_os().any(|arg| arg == "--json") {
+                Failure::of_usage(code, &e).print(true);
+            } else {
+                // Help and version go to stdout, mistakes to stderr; who closed them does not want to know.
+                let _ = e.print();
+            }
+            return ExitCode::from(code);
         }
     };
-    let env = Env::from_process();
+    let (env, json) = (Env::from_process(), cli.global.json);
     let done = match cli.command {
         Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
         Command::Init { dir } => init::init(dir.as_deref(), &cli.global, &env),
@@ -83,32 +88,26 @@ pub fn main() -> ExitCode {
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
-        Command::Doctor => examine(&cli.global, &env),
         command => ask(command, &cli.global, &env),
     };
     done.map_or_else(
         |failure| {
-            failure.print();
+            failure.print(json);
             ExitCode::from(failure.code)
         },
         ExitCode::from,
     )
 }
 
-/// Runs the command that works with a daemon and without.
-fn examine(global: &Global, env: &Env) -> Done {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
-    runtime.block_on(doctor::doctor(global, env))
-}
-
-/// Runs a command that asks the daemon.
+/// Runs a command that asks the daemon, or looks for one.
 fn ask(command: Command, global: &Global, env: &Env) -> Done {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
     let done = runtime.block_on(async {
-        if let Command::Backup { file } = &command {
-            return backup::backup(file, global, env).await;
+        match &command {
+            Command::Backup { file } => return backup::backup(file, global, env).await,
+            Command::Doctor => return doctor::doctor(global, env).await,
+            _ => {}
         }
         let client = Client::connect(global, env).await?;
         dispatch(command, &Session { client, out: Output::of_process(global.json) }).await

@@ -6,6 +6,7 @@ use super::client::data;
 use super::output::{Cell, length};
 use super::{Done, Session};
 use crate::api::wire::{PausedView, ReloadView, StatusView};
+use crate::config;
 
 /// `matins status`.
 pub async fn status(session: &Session) -> Done {
@@ -67,6 +68,6 @@ fn reloaded(reload: &ReloadView) -> String {
     if reload.ok {
         return format!("{} by {}: {}", reload.at, reload.by, reload.changes.sentence());
     }
-    let errors = reload.problems.len() + reload.omitted;
-    format!("{} by {}: refused, {errors} problems; the last good files are in force", reload.at, reload.by)
+    let errors = config::count(reload.errors, "error");
+    format!("{} by {}: refused for {errors}; the last good files are in force", reload.at, reload.by)
 }

@@ -282,8 +282,22 @@ impl Daemon {
         }
         drop(socket);
         notify::stopping(&core);
-        tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
-        core.drain().await;
+        if core.tasks.died().is_some() {
+            // As after a crash: runs go on, and the next start takes them over.
+            tracing::error!(runs = core.live_count(), "leaving; runs go on without the daemon");
+            core.leave();
+        } else {
+            tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
+            tokio::select! {
+                () = core.drain() => {}
+                error = core.store.failed() => {
+                    // How runs end cannot be written any more: to wait for them, and to end them, is in vain.
+                    tracing::error!(error = %error, "leaving; runs go on without the daemon: {error}");
+                    core.tasks.fail("store");
+                    core.leave();
+                }
+            }
+        }
         core.tasks.join().await;
         let died = core.tasks.died();
         drop(core);
@@ -309,6 +323,7 @@ fn make_dirs(state_dir: &Path) -> anyhow::Result<()> {
 }
 
 fn log(problems: &config::Problems) {
+    let problems = problems.serious();
     if !problems.is_empty() {
         let rendered = problems.render(false);
         tracing::warn!("{rendered}");

@@ -58,7 +58,7 @@ pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, 
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use backup::{backup, check_backup, restore, settle as settle_backup};
 pub use breaker::{BREAKER, BreakerStep, Verdict};
-pub use budget::{Budgets, UsedUp};
+pub use budget::{Budgets, DAY_MS, UsedUp};
 pub use claim::{AGEING, Claimed, Claims, Room};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay, is_command};
@@ -67,12 +67,13 @@ pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
+pub use notices::Across;
 pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;
 pub use overlap::{Claim, Gone, Way};
 pub use pause::{LeftOut, Pause, Replay, Resumed};
 pub use reader::READERS;
-pub use retention::{EndedRun, Garbage, KEY_AGE_MS, LOOK_BATCH, LogRow, REMOVE_BATCH};
+pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};
@@ -152,13 +153,11 @@ impl Store {
             ));
         }
         private_file(path).map_err(|e| open(e.into()))?;
-        let mut writing = connect(path, Access::Write).map_err(|e| open(e.into()))?;
-        migrate::run(&mut writing, path)?;
-        let reading = (0..READERS)
-            .map(|_| connect(path, Access::Read))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| open(e.into()))?;
-        let checkpointing = connect(path, Access::Checkpoint).map_err(|e| open(e.into()))?;
+        let connect = |access| connect(path, access).map_err(|e| open(Error::from(e).into()));
+        let mut writing = connect(Access::Write)?;
+        migrate::run(&mut writing, path).map_err(|e| if e.is_fatal() { open(e.into()) } else { e })?;
+        let reading = (0..READERS).map(|_| connect(Access::Read)).collect::<Result<Vec<_>, _>>()?;
+        let checkpointing = connect(Access::Checkpoint)?;
         let (writer, started) = Writer::start(writing, checkpointing).map_err(|e| open(e.into()))?;
         let (readers, mut threads) = Readers::start(reading).map_err(|e| open(e.into()))?;
         threads.extend(started);

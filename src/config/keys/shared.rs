@@ -24,12 +24,7 @@ pub static SECRET: Shape = Shape {
 pub static HOOK: Shape = Shape {
     name: "hook",
     keys: &[
-        required(
-            "command",
-            Kind::List(&Kind::Scalar),
-            "The program and its arguments, as in an executor",
-            "[./page-me.sh]",
-        ),
+        required("command", Kind::Argv, "The program and its arguments, as in an executor", "[./page-me.sh]"),
         or("timeout", Kind::Duration, "1m", "Longest time that it may take", "10s"),
     ],
 };
@@ -39,11 +34,16 @@ pub static BUDGET: Shape = Shape {
     name: "budget",
     keys: &[
         tokens(),
-        optional("usd_per_day", Kind::OrNull(&Kind::Number(0.0, 1e9)), "Most US dollars in 24 hours", "5"),
+        optional(
+            "usd_per_day",
+            Kind::OrNull(&Kind::Number(0.0, 1e9)),
+            "Most US dollars in 24 hours (this version reads and checks it only)",
+            "5",
+        ),
         optional(
             "runs_per_day",
             Kind::OrNull(&Kind::Whole(1, MOST)),
-            "Most runs that schedules start in 24 hours",
+            "Most runs in 24 hours, by schedules and by hand",
             "48",
         ),
     ],
@@ -53,7 +53,7 @@ const fn tokens() -> Key {
     optional(
         "tokens_per_day",
         Kind::OrNull(&Kind::Whole(1, MOST)),
-        "Most model tokens in 24 hours, input and output together",
+        "Most model tokens in 24 hours, input and output together (this version reads and checks it only)",
         "2000000",
     )
 }
