@@ -89,7 +89,7 @@ pub struct Scheduler {
     heap: BinaryHeap<Reverse<(i64, usize)>>,
     /// Schedules that wait for the end of a run, or for a look at the runs.
     waiting: Vec<usize>,
-    /// When this process began.
+    /// When this process began, unless it goes on with another's start.
     started_ms: i64,
     generation: u64,
     last_ms: i64,

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{BreakerStep, Claim, Error, NewDelivery, Store, breaker, outbox, run_id, to_json, word};
+use super::{
+    BreakerStep, Claim, Compared, Error, Finished, NewDelivery, Store, breaker, outbox, previous, run_id,
+    to_json, word,
+};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Outcome, RunState, SeededSkill};
 use crate::proc::Identity;
@@ -27,6 +30,8 @@ pub struct Finish {
     pub breaker: BreakerStep,
     /// Whether its result differs from that of the success before, where somebody asked.
     pub changed: Option<bool>,
+    /// What the messages and `changed` were made from.
+    pub compared: Compared,
     /// When it ended, Unix ms.
     pub at_ms: i64,
 }
@@ -134,8 +139,7 @@ impl Store {
 
     /// Ends a run: state, transition, attempt, result and outbox in one transaction. The only place
     /// where a run ends.
-    /// Whether the breaker of its agent has opened by it.
-    pub async fn finish(&self, finish: impl Into<Arc<Finish>>) -> Result<bool, Error> {
+    pub async fn finish(&self, finish: impl Into<Arc<Finish>>) -> Result<Finished, Error> {
         let finish = finish.into();
         self.writer.write(move |db| end(db, &finish)).await
     }
@@ -217,8 +221,11 @@ const FAIL: &str =
         cost_usd = coalesce(?13, cost_usd)
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state IN ('PENDING', 'RUNNING')";
 
-fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
+fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
     let Finish { number, id, epoch, outcome, at_ms, .. } = finish;
+    if !previous::is_current(db, *number, finish.compared)? {
+        return Ok(Finished::Overtaken);
+    }
     // A run that never started can only fail; one that is RUNNING can end either way.
     let sql = if outcome.failure.is_some() { FAIL } else { COMPLETE };
     let changed = db.prepare_cached(sql)?.execute(params![
@@ -254,7 +261,8 @@ fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
     for delivery in &finish.deliveries {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;
     }
-    breaker::step(db, agent, &finish.breaker, *at_ms)
+    let breaker_opened = breaker::step(db, agent, &finish.breaker, *at_ms)?;
+    Ok(Finished::Done { breaker_opened })
 }
 
 /// What the agent remembers of its runs.

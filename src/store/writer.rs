@@ -9,6 +9,8 @@
 //! transaction is rolled back and its jobs run once more, each in a savepoint of its own. So a job may
 //! run twice, of which one run counts: it does nothing but read and write rows.
 //!
+//! A file of the database that is not at its path any more is a failure of the storage ([`Files`]).
+//!
 //! Dropping the caller's future does not undo its job: it was queued, it runs, nobody listens.
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::files::Files;
 use super::{Error, checkpoint, tally};
 use crate::model::{NotRun, RunState};
 use crate::time::{Histogram, Sizes};
@@ -141,6 +144,7 @@ impl Writer {
     pub(super) fn start(
         db: Connection,
         checkpointing: Connection,
+        files: Files,
     ) -> std::io::Result<(Self, [std::thread::JoinHandle<()>; 2])> {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
         let (fail, failed) = watch::channel(None);
@@ -149,7 +153,7 @@ impl Writer {
         let (running, over) = std::sync::mpsc::channel();
         let (shared, wanted) = (Arc::clone(&counts), Arc::clone(&whole_wanted));
         let writer = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
-            run(&db, queue, &fail, &shared, &wanted);
+            run(&db, &files, queue, &fail, &shared, &wanted);
             drop(running);
         })?;
         let shared = Arc::clone(&counts);
@@ -199,14 +203,20 @@ impl Writer {
 
 fn run(
     db: &Connection,
+    files: &Files,
     mut queue: mpsc::Receiver<Box<dyn Job>>,
     fail: &watch::Sender<Option<Error>>,
     counts: &Counts,
     whole_wanted: &AtomicBool,
 ) {
     let mut batch: Vec<(Box<dyn Job>, Option<Error>)> = Vec::with_capacity(BATCH_JOBS);
+    let mut read_only = false;
     while let Some(first) = queue.blocking_recv() {
         let failure = transaction(db, first, &mut queue, &mut batch, &counts.commit_time);
+        // Before anybody is answered: a commit into a file that is gone is none.
+        let was_read_only = read_only;
+        let failure = failure.map(|e| files.judge(e, was_read_only)).or_else(|| files.check().err());
+        read_only = matches!(failure, Some(Error::ReadOnly));
         if failure.is_none() {
             tally::settle(counts);
         }
@@ -215,7 +225,7 @@ fn run(
         counts.commits.fetch_add(1, Ordering::Relaxed);
         counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
         for (job, own) in batch.drain(..) {
-            job.answer(own.or_else(|| failure.clone()));
+            job.answer(own.map(|e| files.judge(e, was_read_only)).or_else(|| failure.clone()));
         }
         if whole_wanted.swap(false, Ordering::Relaxed)
             && let Err(e) = checkpoint::whole(db)
