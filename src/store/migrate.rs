@@ -121,8 +121,12 @@ mod tests {
         let slot = "INSERT INTO slots (schedule, nominal, until, count, outcome, reason, run, decided_at)";
         let message = "INSERT INTO deliveries (id, type, url, private, body, state, next_at, created_at, updated_at, format)";
         for allowed in [
-            format!("{slot} VALUES (1, 1, 1, 1, 'run', NULL, 1, 1), (1, 2, 2, 1, 'not_run', 'queue_full', 1, 1)"),
-            format!("{slot} VALUES (1, 3, 3, 1, 'not_run', 'overlap', 1, 1), (1, 4, 4, 1, 'not_run', 'budget', 1, 1)"),
+            format!(
+                "{slot} VALUES (1, 1, 1, 1, 'run', NULL, 1, 1), (1, 2, 2, 1, 'not_run', 'queue_full', 1, 1)"
+            ),
+            format!(
+                "{slot} VALUES (1, 3, 3, 1, 'not_run', 'overlap', 1, 1), (1, 4, 4, 1, 'not_run', 'budget', 1, 1)"
+            ),
             format!("{message} VALUES ('d', 't', 'u', 0, '', 'PENDING', 1, 1, 1, 'ntfy')"),
             "UPDATE runs SET trigger = 'manual', overlap = 'replace'".to_owned(),
         ] {
