@@ -330,7 +330,8 @@ impl From<store::Error> for ApiError {
             | store::Error::ReadOnly
             | store::Error::Closed
             | store::Error::Damaged(_)
-            | store::Error::Storage(_) => {
+            | store::Error::Storage(_)
+            | store::Error::Gone { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string()).retry()
             }
             _ => Self::internal(),
