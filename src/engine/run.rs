@@ -416,6 +416,8 @@ pub(super) async fn finish_unstarted(
     let agent = core.catalog.definition(&core.store, agent_number, detail.definition).await?;
     let known = Known { agent, overrides: detail.overrides };
     finish(core, number, id, epoch, Outcome::failed(failure), &known).await;
+    // Who waited behind it may go on.
+    core.wake.dispatcher.notify_one();
     Ok(())
 }
 
@@ -449,12 +451,13 @@ pub(super) async fn finish_gone(core: &Core, claim: Claim, gone: Gone) -> Result
     finish_unstarted(core, claim.number, claim.id, claim.epoch, failure).await
 }
 
+/// Ends a run. Its place is free, and the dispatcher told of it, once it is unregistered.
 async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outcome, known: &Known) {
     let at_ms = core.clock.now_ms();
     log_end(&known.agent, id, &outcome);
     core.monitor.ended(&known.agent, id, &outcome);
     let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
-    let mut finish = Finish {
+    let mut finish = Arc::new(Finish {
         number,
         id,
         epoch,
@@ -464,13 +467,14 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
         changed: None,
         compared: Compared::Nothing,
         at_ms,
-    };
+    });
     let agent = known.agent.id.as_str();
     let finished = loop {
         let told = tell(core, number, &finish.outcome, known, at_ms).await;
-        finish.deliveries = told.deliveries;
-        (finish.changed, finish.compared) = (told.changed, told.compared);
-        let finished = persist(core, id, agent, || core.store.finish(finish.clone())).await;
+        let with = Arc::make_mut(&mut finish);
+        with.deliveries = told.deliveries;
+        (with.changed, with.compared) = (told.changed, told.compared);
+        let finished = persist(core, id, agent, || core.store.finish(Arc::clone(&finish))).await;
         // Another run of the agent has ended meanwhile: what there is to tell may be another thing now.
         if finished != Some(Finished::Overtaken) {
             break finished;
@@ -482,9 +486,9 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     }
     core.changed();
     core.tell_followers(&known.agent);
-    core.wake.deliverer.notify_one();
-    // Who waited behind a run that never started may go on.
-    core.wake.dispatcher.notify_one();
+    if !finish.deliveries.is_empty() || !finish.breaker.deliveries.is_empty() {
+        core.wake.deliverer.notify_one();
+    }
 }
 
 /// What there is to tell of an end.

@@ -445,9 +445,10 @@ fn ids(db: &Connection, counting: &str, of: &dyn rusqlite::ToSql) -> Result<Vec<
 fn claim(db: &Connection, number: i64, now_ms: i64) -> Result<Option<Claimed>, Error> {
     let sql = "SELECT r.number, r.id, r.agent, r.definition, r.epoch + 1, r.attempt + 1,
                       iif(r.backfill = 1, 'backfill', r.trigger) AS trigger, r.user, r.nominal,
-                      r.window_start, r.window_slots, r.created_at, x.overrides,
+                      r.window_start, r.window_slots, r.created_at,
+                      (SELECT overrides FROM run_details WHERE run = r.number) AS overrides,
                       r.started_at IS NULL AND r.start_deadline IS NOT NULL AND r.start_deadline < ?2
-               FROM runs r LEFT JOIN run_details x ON x.run = r.number WHERE r.number = ?1";
+               FROM runs r WHERE r.number = ?1";
     let (claimed, overdue) =
         db.prepare_cached(sql)?.query_row([number, now_ms], |row| Ok((claimed(row)?, row.get(13)?)))?;
     if overdue {

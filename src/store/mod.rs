@@ -53,6 +53,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 pub use activity::Activity;
@@ -228,6 +229,9 @@ fn connect(path: &Path, access: Access) -> Result<Connection, rusqlite::Error> {
     let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.busy_timeout(std::time::Duration::from_secs(5))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Without it SQLite may look at a value that is bound while it plans, and then plans anew for each
+    // other one: a statement that is kept ready would be parsed each time.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if access == Access::Read {
         db.pragma_update(None, "cache_size", -CACHE_KIB)?;
         db.pragma_update(None, "query_only", true)?;

@@ -130,7 +130,7 @@ impl Store {
         self.writer
             .write(move |db| {
                 let mut gone = db.prepare_cached("UPDATE logs SET removed_at = ?2 WHERE run = ?1")?;
-                for run in runs {
+                for run in &runs {
                     gone.execute(params![run, now_ms])?;
                 }
                 Ok(())
@@ -185,8 +185,8 @@ impl Store {
         self.writer
             .write(move |db| {
                 let mut gone = 0;
-                for run in runs {
-                    gone += usize::from(remove_run(db, run)?);
+                for run in &runs {
+                    gone += usize::from(remove_run(db, *run)?);
                 }
                 Ok(gone)
             })
@@ -293,7 +293,7 @@ impl Store {
             self.writer
                 .write(move |db| {
                     let mut remove = db.prepare_cached("DELETE FROM transitions WHERE seq = ?1")?;
-                    for seq in some {
+                    for seq in &some {
                         remove.execute([seq])?;
                     }
                     Ok(())

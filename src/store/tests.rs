@@ -417,15 +417,27 @@ async fn pages_follow_each_other_without_gap() {
 #[tokio::test]
 async fn a_job_that_fails_takes_nothing_with_it() {
     let f = fixture().await;
-    let bad = f.store.admit_passes(vec![f.pass(1_000, 5_000, Overlap::Allow)], 5_000);
-    let mut wrong = f.pass(1_000, 5_000, Overlap::Allow);
+    let mut wrong = f.pass(5_000, 6_000, Overlap::Allow);
     if let Choice::Run(slot) = &mut wrong.choices[0] {
         slot.run.definition = 999;
     }
-    let worse = f.store.admit_passes(vec![wrong], 5_000);
-    let (worse, good) = tokio::join!(worse, bad);
-    assert!(matches!(worse, Err(Error::Statement(_))), "the foreign key holds");
-    assert!(matches!(good.unwrap().each[0], Admitted::Done(Some(_))), "the other write is not touched");
+    // Holds the writer until the others wait, so that one transaction takes them all.
+    let (open, opened) = std::sync::mpsc::channel::<()>();
+    let opened = std::sync::Mutex::new(opened);
+    let holding = f.store.writer.write(move |_| Ok(opened.lock().unwrap().recv().is_ok()));
+    let before = f.store.admit_passes(vec![f.pass(1_000, 5_000, Overlap::Allow)], 5_000);
+    let bad = f.store.admit_passes(vec![wrong], 6_000);
+    let worse = f.store.writer.write(|_| -> Result<(), Error> { panic!("for the test") });
+    let after = f.store.admit_passes(vec![f.pass(5_000, 6_000, Overlap::Allow)], 6_000);
+    open.send(()).unwrap();
+    drop(open);
+    let (_, before, bad, worse, after) = tokio::join!(holding, before, bad, worse, after);
+    assert!(matches!(bad, Err(Error::Statement(_))), "the foreign key holds");
+    assert!(matches!(worse, Err(Error::Inconsistent { .. })));
+    assert!(matches!(before.unwrap().each[0], Admitted::Done(Some(1))), "what came before it is written");
+    assert!(matches!(after.unwrap().each[0], Admitted::Done(Some(2))), "what came after it is written");
+    assert_eq!(f.slots().await.len(), 2, "and each of them once");
+    assert_eq!(f.store.counts().slots(None), 2, "as it is counted");
 }
 
 #[tokio::test]

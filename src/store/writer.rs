@@ -2,8 +2,12 @@
 //!
 //! Jobs queue up while a commit is under way; the next transaction takes all of them, so the cost
 //! of a sync is shared and nobody waits for a timer. A caller is answered only after the commit:
-//! what was answered is on disk. Each job runs in a savepoint of its own, so a job that fails takes
-//! nothing of its neighbours with it.
+//! what was answered is on disk.
+//!
+//! A job that fails takes nothing of its neighbours with it. A savepoint for each job would see to
+//! that, but it copies every page that the job touches, so jobs run without one; if any fails, the
+//! transaction is rolled back and its jobs run once more, each in a savepoint of its own. So a job may
+//! run twice, of which one run counts: it does nothing but read and write rows.
 //!
 //! A file of the database that is not at its path any more is a failure of the storage ([`Files`]).
 //!
@@ -28,27 +32,27 @@ const BATCH_JOBS: usize = 1024;
 /// Longest time that one transaction collects jobs.
 const BATCH_TIME: Duration = Duration::from_millis(5);
 
-/// One unit of writing. `run` happens inside the transaction, `answer` after its commit.
+/// One unit of writing. `run` happens inside the transaction, and again in the next one where that was
+/// rolled back; `answer` comes after the commit.
 trait Job: Send {
     fn run(&mut self, db: &Connection) -> Result<(), Error>;
     fn answer(self: Box<Self>, failed: Option<Error>);
 }
 
 struct ClosureJob<F, T> {
-    work: Option<F>,
+    work: F,
     done: Option<T>,
     caller: oneshot::Sender<Result<T, Error>>,
 }
 
 impl<F, T> Job for ClosureJob<F, T>
 where
-    F: FnOnce(&Connection) -> Result<T, Error> + Send,
+    F: Fn(&Connection) -> Result<T, Error> + Send,
     T: Send,
 {
     fn run(&mut self, db: &Connection) -> Result<(), Error> {
-        if let Some(work) = self.work.take() {
-            self.done = Some(work(db)?);
-        }
+        self.done = None;
+        self.done = Some((self.work)(db)?);
         Ok(())
     }
 
@@ -159,16 +163,27 @@ impl Writer {
         Ok((Self { jobs, failed, counts }, [writer, checkpointer]))
     }
 
-    /// Runs `work` in the next transaction and returns its value after the commit.
-    pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    /// Runs `work` in the next transaction and returns its value after the commit. It is handed in when
+    /// this is called, not when the future is first polled, unless the queue is full. Where a neighbour
+    /// fails it runs once more, from the same rows.
+    pub fn write<T, F>(&self, work: F) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
     where
-        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        F: Fn(&Connection) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
-        let job = Box::new(ClosureJob { work: Some(work), done: None, caller });
-        self.jobs.send(job).await.map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)?
+        let job: Box<dyn Job> = Box::new(ClosureJob { work, done: None, caller });
+        let handed_in = match self.jobs.try_send(job) {
+            Ok(()) => Ok(None),
+            Err(mpsc::error::TrySendError::Full(job)) => Ok(Some((self.jobs.clone(), job))),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::Closed),
+        };
+        async move {
+            if let Some((jobs, job)) = handed_in? {
+                jobs.send(job).await.map_err(|_| Error::Closed)?;
+            }
+            answer.await.map_err(|_| Error::Closed)?
+        }
     }
 
     /// Ends when the storage below has failed; the daemon must stop then.
@@ -242,17 +257,42 @@ fn transaction(
     }
     let mut next = Some(first);
     while let Some(mut job) = next.take() {
-        let failed = savepoint(db, job.as_mut());
-        let over = failed.is_some() && db.is_autocommit();
-        batch.push((job, failed.clone()));
-        if over {
-            // SQLite rolled the whole transaction back (disk full, I/O error): all of it failed.
-            return failed;
+        let failed = guarded(db, job.as_mut()).err();
+        batch.push((job, None));
+        if let Some(e) = failed {
+            if db.is_autocommit() {
+                // SQLite rolled the whole transaction back (disk full, I/O error): all of it failed.
+                return Some(e);
+            }
+            return one_by_one(db, batch, commit_time);
         }
         if batch.len() < BATCH_JOBS && begun.elapsed() < BATCH_TIME {
             next = queue.try_recv().ok();
         }
     }
+    commit(db, commit_time)
+}
+
+/// A job of `batch` has failed: all of it is taken back and done again, the jobs kept apart.
+fn one_by_one(
+    db: &Connection,
+    batch: &mut [(Box<dyn Job>, Option<Error>)],
+    commit_time: &Histogram,
+) -> Option<Error> {
+    tally::back_to(0);
+    if let Err(e) = execute(db, "ROLLBACK").and_then(|()| execute(db, "BEGIN IMMEDIATE")) {
+        return Some(e);
+    }
+    for (job, own) in batch {
+        *own = savepoint(db, job.as_mut());
+        if own.is_some() && db.is_autocommit() {
+            return own.take();
+        }
+    }
+    commit(db, commit_time)
+}
+
+fn commit(db: &Connection, commit_time: &Histogram) -> Option<Error> {
     let committing = Instant::now();
     let committed = execute(db, "COMMIT");
     commit_time.record(committing.elapsed());
@@ -263,15 +303,16 @@ fn transaction(
     committed.err()
 }
 
+/// A panic in a job is a defect of that job; the others go on.
+fn guarded(db: &Connection, job: &mut dyn Job) -> Result<(), Error> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(db))).unwrap_or_else(|_| {
+        Err(Error::Inconsistent { table: "writer", row: 0, what: "a write panicked".to_owned() })
+    })
+}
+
 fn savepoint(db: &Connection, job: &mut dyn Job) -> Option<Error> {
     let mark = tally::mark();
-    let run = execute(db, "SAVEPOINT job").and_then(|()| {
-        // A panic in a job is a defect of that job; the others go on.
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(db))).unwrap_or_else(|_| {
-            Err(Error::Inconsistent { table: "writer", row: 0, what: "a write panicked".to_owned() })
-        })
-    });
-    match run {
+    match execute(db, "SAVEPOINT job").and_then(|()| guarded(db, job)) {
         Ok(()) => execute(db, "RELEASE job").err(),
         Err(e) => {
             tally::back_to(mark);
