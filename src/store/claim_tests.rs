@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::*;
-use crate::ids::{AgentId, RunId, SeededEntropy};
-use crate::model::{Overlap, Overrides, Priority};
+use crate::ids::{AgentId, RunId, ScheduleId, SeededEntropy};
+use crate::model::{Overlap, Overrides, Priority, Trigger, Window};
 use crate::time::millis;
 
 const NOW: i64 = 1_000_000;
@@ -43,6 +43,30 @@ impl Stand {
 
     async fn admit(&self, run: NewRun) -> i64 {
         self.admit_at(run, NOW).await.unwrap().number
+    }
+
+    /// A slot of the agent's own schedule that was missed and is made up for.
+    async fn catch_up(&self, agent: usize) -> i64 {
+        let id = format!("a{agent}").parse::<AgentId>().unwrap();
+        let (definition, schedules) =
+            (Some(("{}".to_owned(), [7; 32])), vec![ScheduleId::from("s-0".to_owned())]);
+        let wanted = AgentSync { id, definition, schedules };
+        let row = self.store.sync_definitions(vec![wanted], 0).await.unwrap().pop().unwrap();
+        let window = Window { start_ms: 0, end_ms: 1_000, slots: 1 };
+        let slot = SlotRun { run: self.run(agent, Overlap::Allow), trigger: Trigger::CatchUp, window };
+        let pass = Admission {
+            schedule: row.schedules[0].number,
+            agent: row.number,
+            from_ms: 0,
+            to_ms: 1_000,
+            choices: vec![Choice::Run(Box::new(slot))],
+            all_not_run: None,
+            max_runs: None,
+            tell: None,
+        };
+        let done = self.store.admit_passes(vec![pass], NOW).await.unwrap();
+        let [Admitted::Done(Some(run))] = done.each[..] else { panic!("{done:?}") };
+        run
     }
 
     async fn claim(&self, runs: usize, now_ms: i64) -> Vec<i64> {
@@ -123,6 +147,42 @@ async fn a_pool_has_so_many_places() {
     assert_eq!(s.claim_in(room.clone(), NOW).await, [numbers[0], numbers[1], free]);
     assert!(s.claim_in(room, NOW).await.is_empty(), "both places are taken");
     assert_eq!(s.claim(9, NOW).await, [numbers[2]], "a pool that is gone bounds nothing");
+}
+
+/// Whoever is behind the lane may start, but of the catch-ups only as many as the lane has room for.
+#[tokio::test]
+async fn catch_ups_start_within_their_lane() {
+    let s = Stand::new(3).await;
+    let past = [s.catch_up(0).await, s.catch_up(1).await, s.catch_up(2).await];
+    let present = s.admit(s.run(0, Overlap::Allow)).await;
+    assert_eq!(s.claim(9, NOW).await, [present, past[0]], "the present first, and one of the past");
+    assert!(s.claim_in(Room { runs: 9, ..Room::default() }, NOW).await.is_empty(), "the lane is full");
+    let room = Room { runs: 9, catch_ups: 2, ..Room::default() };
+    assert_eq!(s.claim_in(room, NOW).await, past[1..]);
+}
+
+/// Two agents may be asked with the same words on the same day: a key names a request to one of them.
+#[tokio::test]
+async fn a_key_is_known_for_a_day_to_one_agent_with_one_body() {
+    let s = Stand::new(2).await;
+    let ask = async |agent, body, now_ms| {
+        let key = Some(IdempotencyKey { key: "monday".to_owned(), body: [body; 32] });
+        let run = s.run(agent, Overlap::Queue);
+        s.store
+            .admit_manual(Manual { run, user: None, overrides: Overrides::default(), key }, now_ms)
+            .await
+            .unwrap()
+    };
+    let first = ask(0, 1, NOW).await.unwrap();
+    assert!(!first.repeated);
+    let other = ask(1, 1, NOW).await.unwrap();
+    assert!(!other.repeated && other.number != first.number, "another agent's request is its own");
+    assert_eq!(ask(0, 2, NOW).await, Err(ManualRefusal::KeyReused(first.id)));
+    let day = 24 * 3_600_000;
+    let again = ask(0, 1, NOW + day - 1).await.unwrap();
+    assert!(again.repeated && again.number == first.number);
+    let next = ask(0, 1, NOW + day).await.unwrap();
+    assert!(!next.repeated && next.number != first.number, "a day is over");
 }
 
 #[tokio::test]

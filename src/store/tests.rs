@@ -467,6 +467,131 @@ async fn what_is_no_database_is_refused() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test writes what no store would")]
+/// The cancel and the end of a failed attempt may come at once: the cancel holds.
+#[tokio::test]
+async fn a_run_whose_end_was_asked_for_waits_for_no_other_attempt() {
+    let f = fixture().await;
+    f.manual(Overlap::Queue).await.unwrap();
+    let claimed = f.claim_one().await;
+    assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
+    let asked = f.store.request_cancel(claimed.id, "ann".to_owned(), 3_500).await.unwrap();
+    assert_eq!(asked, Cancelled::Running);
+    let failure = Failure::new(FailureCode::RuntimeError, "it exited with code 1");
+    let retry = Retry {
+        number: claimed.number,
+        id: claimed.id,
+        epoch: claimed.epoch,
+        outcome: Outcome::failed(failure.clone()),
+        failure,
+        at_ms: 4_000,
+        not_before_ms: 5_000,
+    };
+    assert!(matches!(f.store.retry(retry).await.unwrap(), Retried::Cancelled));
+    assert!(f.claim(1, 9_000).await.is_empty(), "it is still under way, to be ended");
+}
+
+/// Whatever the end is, its messages are written with it.
+#[tokio::test]
+async fn no_way_to_end_leaves_its_messages_out() {
+    use crate::model::{Format, WebhookEvent};
+    let f = fixture().await;
+    let codes = [
+        FailureCode::RuntimeError,
+        FailureCode::Cancelled,
+        FailureCode::Interrupted,
+        FailureCode::Superseded,
+    ];
+    let failed = codes.map(|code| Outcome::failed(Failure::new(code, "why")));
+    for (n, outcome) in failed.into_iter().chain([Outcome::default()]).enumerate() {
+        f.manual(Overlap::Queue).await.unwrap();
+        let Claimed { number, id, epoch, .. } = {
+            let claimed = f.claim_one().await;
+            assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
+            claimed
+        };
+        let delivery = NewDelivery {
+            id: crate::ids::DeliveryId::generate(1, &f.entropy),
+            event: WebhookEvent::RunFailed,
+            url: format!("http://127.0.0.1:1/{n}"),
+            secret: None,
+            private: true,
+            format: Format::Standard,
+            agent: None,
+            once: None,
+            body: "{}".to_owned(),
+        };
+        let said = format!("{outcome:?}");
+        let finish = Finish {
+            number,
+            id,
+            epoch,
+            outcome,
+            deliveries: vec![delivery],
+            breaker: BreakerStep::default(),
+            changed: None,
+            compared: Compared::Nothing,
+            at_ms: 4_000,
+        };
+        let _ = f.store.finish(finish).await.unwrap();
+        let rows =
+            f.store.deliveries(DeliveryFilter { limit: 9, ..DeliveryFilter::default() }).await.unwrap();
+        assert_eq!(rows.len(), n + 1, "{said}");
+    }
+}
+
+/// What a wrong clock has decided of the time to come is decided anew, and what came before stays.
+#[tokio::test]
+async fn a_clock_set_back_by_much_takes_the_slots_to_come_with_it() {
+    let f = fixture().await;
+    let schedule = f.agent.schedules[0].number;
+    for (from_ms, nominal_ms) in [(1_000, 5_000), (5_000, 7_000), (7_000, 9_000)] {
+        assert!(matches!(
+            f.admit(f.pass(from_ms, nominal_ms, Overlap::Allow)).await,
+            Admitted::Done(Some(_))
+        ));
+    }
+    assert_eq!(f.store.rewind_watermarks(6_000, Vec::new(), "back".to_owned()).await.unwrap(), 1);
+    assert_eq!(f.slots().await, [(5_000, 5_000, 1, None)]);
+    assert_eq!(f.store.watermark(schedule).await.unwrap(), Some(6_000));
+    let again = f.admit(f.pass(6_000, 7_000, Overlap::Allow)).await;
+    assert!(matches!(again, Admitted::Done(Some(_))), "it comes due by the right clock: {again:?}");
+}
+
+/// Of an agent that only fails there is always something to look at.
+#[tokio::test]
+async fn the_latest_failure_is_never_too_much() {
+    let f = fixture().await;
+    let mut failed = Vec::new();
+    for _ in 0..3 {
+        f.manual(Overlap::Queue).await.unwrap();
+        let claimed = f.claim_one().await;
+        assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
+        let failure = Failure::new(FailureCode::RuntimeError, "it exited with code 1");
+        let _ = f.finish(&claimed, Outcome::failed(failure)).await.unwrap();
+        failed.push(claimed.number);
+    }
+    // The newest row of all stays in any case.
+    f.manual(Overlap::Queue).await.unwrap();
+    let excess = |keep| f.store.excess_runs(f.agent.number, RunState::Failed, keep, i64::MAX);
+    assert_eq!(excess(0).await.unwrap(), [failed[1], failed[0]]);
+    assert_eq!(excess(2).await.unwrap(), [failed[0]]);
+}
+
+/// A copy that came in pieces, or from a disk that lied, must not take the place of one that is whole.
+#[tokio::test]
+async fn a_copy_gets_its_name_only_when_it_is_whole() {
+    let f = fixture().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (good, part) = (dir.path().join("good.db"), dir.path().join("good.db.part"));
+    f.store.backup(good.clone()).await.unwrap();
+    let whole = std::fs::read(&good).unwrap();
+    for broken in [&whole[..whole.len() / 2], b"no database", b""] {
+        std::fs::write(&part, broken).unwrap();
+        assert!(matches!(settle_backup(&part, &good), Err(Error::NotABackup { .. })), "{}", broken.len());
+        assert!(std::fs::read(&good).unwrap() == whole, "the one before is as it was");
+    }
+}
+
 fn raw(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute(sql, []).unwrap();
 }
