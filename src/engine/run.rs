@@ -360,9 +360,10 @@ pub(super) fn cancelled_by(by: &str) -> Failure {
     Failure::new(FailureCode::Cancelled, format!("cancelled by {by}"))
 }
 
-struct Known {
-    agent: Arc<Agent>,
-    overrides: Overrides,
+/// What is known of a run that ends, beside how.
+pub(super) struct Known {
+    pub agent: Arc<Agent>,
+    pub overrides: Overrides,
 }
 
 /// Ends a run that never started, under a claim that is held.
@@ -416,18 +417,21 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     let at_ms = core.clock.now_ms();
     // Whether a result has changed is kept even where nobody hears of it.
     let compares = known.agent.policies.notify == NotifyWhen::Changed;
-    let Told { deliveries, changed } = if compares || core.has_endpoints(&known.agent, &known.overrides) {
-        told(core, number, &outcome, known, at_ms).await
+    let mut breaker = core.breaker_step(&known.agent, &outcome, at_ms);
+    let may_pause = !breaker.reason.is_empty();
+    let told = if compares || core.has_endpoints(&known.agent, &known.overrides) {
+        told(core, number, &outcome, known, may_pause, at_ms).await
     } else {
         Told::default()
     };
     log_end(&known.agent, id, &outcome);
     core.monitor.ended(&known.agent, id, &outcome);
-    let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
+    let Told { deliveries, if_paused, changed } = told;
+    breaker.of_the_run = if_paused;
     let finish = Finish { number, id, epoch, outcome, deliveries, breaker, changed, at_ms };
     if persist(core, id, || core.store.finish(finish.clone())).await == Some(true) {
         let (agent, reason) = (&known.agent.id, &finish.breaker.reason);
-        tracing::warn!(agent.id = %agent, "the circuit breaker of agent {agent} has opened: {reason}");
+        tracing::warn!(agent.id = %agent, "agent {agent} is paused by its circuit breaker; `matins resume {agent}` lets it run again: {reason}");
     }
     core.changed();
     core.tell_followers(&known.agent);
@@ -437,7 +441,14 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
 }
 
 /// The messages that tell of the end, with the event as it will stand.
-async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms: i64) -> Told {
+async fn told(
+    core: &Core,
+    number: i64,
+    outcome: &Outcome,
+    known: &Known,
+    may_pause: bool,
+    at_ms: i64,
+) -> Told {
     let Some(detail) = read_for_message(core, number).await else {
         return Told::default();
     };
@@ -454,7 +465,7 @@ async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms:
     (event.exit_code, event.signal) = (outcome.exit_code, outcome.signal);
     event.gated = outcome.gated;
     event.result = Some(outcome.result.clone().unwrap_or(Value::Null));
-    core.run_messages(number, &known.agent, &known.overrides, &event, at_ms).await
+    core.run_messages(number, known, &event, may_pause, at_ms).await
 }
 
 fn log_end(agent: &Agent, id: RunId, outcome: &Outcome) {

@@ -247,10 +247,11 @@ fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
                                                    usage = coalesce(excluded.usage, usage)";
         db.prepare_cached(sql)?.execute(params![number, result, usage, outcome.log_error])?;
     }
-    for delivery in &finish.deliveries {
+    let opened = breaker::step(db, *number, &finish.breaker, *at_ms)?;
+    for delivery in if opened { &finish.breaker.of_the_run } else { &finish.deliveries } {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;
     }
-    breaker::step(db, *number, &finish.breaker, *at_ms)
+    Ok(opened)
 }
 
 /// What the agent remembers of its runs.
