@@ -161,7 +161,7 @@ fn a_mistake_of_the_signs_shows_its_line_and_what_helps() {
         ("name: x\nprompt: {{ a }\n", (2, 9), "prompt: {{ a }", "quotes"),
         ("name: x\nskills: [a, b\n", (2, 9), "skills: [a, b", "closed by `]`"),
         ("name: x\nskills: [a }\n", (2, 9), "skills: [a }", "closed by `]`"),
-        ("name: x\nprompt: \"open\n", (2, 9), "prompt: \"open", "one is missing"),
+        ("name: x\nprompt: \"open\n", (2, 14), "prompt: \"open", "one is missing"),
     ] {
         let found = parse(text, 0).unwrap_err().remove(0);
         assert_eq!((found.span.line, found.span.column), at, "{text:?}: {found:?}");
