@@ -274,7 +274,7 @@ impl From<Refused> for ApiError {
             Refused::InvalidAgent(_) | Refused::RefusedFile(..) => Self::new(StatusCode::CONFLICT, "invalid_agent", message),
             Refused::Overlap { run, .. } => Self::new(StatusCode::CONFLICT, "overlap", message)
                 .detail(json!({ "eventId": run.to_string() })),
-            Refused::QueueFull { .. } => {
+            Refused::QueueFull { .. } | Refused::BackfillFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry()
             }
             Refused::Budget { in_ms, .. } => {
@@ -330,7 +330,8 @@ impl From<store::Error> for ApiError {
             | store::Error::ReadOnly
             | store::Error::Closed
             | store::Error::Damaged(_)
-            | store::Error::Storage(_) => {
+            | store::Error::Storage(_)
+            | store::Error::Gone { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string()).retry()
             }
             _ => Self::internal(),

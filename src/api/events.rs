@@ -65,7 +65,9 @@ pub(super) async fn known(app: &App, agent: AgentId) -> Result<(), ApiError> {
 pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<EventView> {
     let (number, id) = find(&app, &name).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(&name))?;
-    Ok(data(EventView::of(detail, &RunDirs::new(app.core.state_dir(), id))))
+    let waiting_for = app.core.waiting_for(number).await?;
+    let view = EventView::of(detail, &RunDirs::new(app.core.state_dir(), id));
+    Ok(data(EventView { waiting_for, ..view }))
 }
 
 /// What differs between two events.

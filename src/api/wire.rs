@@ -4,12 +4,14 @@
 //! Where nothing is known a field is null, never left out and never 0, so that a reader can rely on
 //! its being there. Keys are only ever added.
 
+mod backfill;
 mod plan;
+mod schedules;
 
 use serde::{Deserialize, Serialize};
 
 use super::AlertingView;
-use crate::engine::{Changes, Entry, Mistake, Reload};
+use crate::engine::{Changes, Entry, Mistake, Reload, WaitingFor};
 use crate::exec::RunDirs;
 use crate::ids::RunId;
 use crate::model::{
@@ -19,7 +21,9 @@ use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, RunAttemp
 use crate::time::rfc3339_ms;
 
 pub use crate::engine::{Change, Diff, Side};
-pub use plan::{PlanView, WhyView};
+pub use backfill::{BackfillView, LeftOutView, PastSlotView};
+pub use plan::{ForecastView, PlanView, WhyView};
+pub use schedules::SchedulesView;
 
 /// The envelope of everything that is not a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -218,6 +222,9 @@ pub struct EventView {
     pub log_error: Option<String>,
     /// The messages that tell of it.
     pub deliveries: Vec<DeliveryView>,
+    /// What it waits for; null where it does not wait.
+    #[serde(default)]
+    pub waiting_for: Option<WaitingFor>,
 }
 
 impl EventView {
@@ -248,6 +255,7 @@ impl EventView {
             cancel_requested_by: detail.cancel_by,
             retry_of: detail.retry_of.map(|id| id.to_string()),
             deliveries: detail.deliveries.into_iter().map(Into::into).collect(),
+            waiting_for: None,
         }
     }
 }
@@ -494,6 +502,9 @@ pub struct StatusView {
     pub paused: Vec<PausedView>,
     /// Runs.
     pub runs: RunCounts,
+    /// The runs that wait longest and what for; at most 5.
+    #[serde(default)]
+    pub waiting: Vec<WaitingView>,
     /// Most runs at once.
     pub max_running: u32,
     /// Deliveries.
@@ -509,6 +520,18 @@ pub struct StatusView {
     pub draining: bool,
     /// The last time that the files were read anew; null: they are in force as they were at the start.
     pub last_reload: Option<ReloadView>,
+}
+
+/// A run that waits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingView {
+    /// Its id.
+    pub event_id: String,
+    /// Its agent.
+    pub agent_id: String,
+    /// What it waits for.
+    pub waiting_for: WaitingFor,
 }
 
 /// How reading the files anew went.

@@ -55,6 +55,10 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
     if let Some(reload) = &s.last_reload {
         fields.push(("reloaded", Cell::text(reloaded(reload))));
     }
+    fields.extend(s.waiting.iter().map(|w| {
+        let text = format!("{} of {} for {}", w.event_id, w.agent_id, w.waiting_for.sentence);
+        ("waiting", Cell::text(text))
+    }));
     fields.extend(s.paused.iter().map(|p| ("paused", Cell::text(paused(p)))));
     fields
 }

@@ -7,15 +7,27 @@ use crate::ids::{Epoch, RunId};
 /// What SQLite said. Its own errors say the same thing once more as their source, so a chain of causes
 /// that ended in one told everything twice.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct Cause(String);
+#[error("{said}")]
+pub struct Cause {
+    said: String,
+    code: Option<i32>,
+}
+
+impl Cause {
+    /// SQLite's extended code.
+    pub(super) fn code(&self) -> Option<i32> {
+        self.code
+    }
+}
 
 impl From<rusqlite::Error> for Cause {
     fn from(e: rusqlite::Error) -> Self {
-        Self(match e.sqlite_error() {
-            Some(code) => format!("{e} (SQLite code {})", code.extended_code),
+        let code = e.sqlite_error().map(|error| error.extended_code);
+        let said = match code {
+            Some(code) => format!("{e} (SQLite code {code})"),
             None => e.to_string(),
-        })
+        };
+        Self { said, code }
     }
 }
 
@@ -37,6 +49,15 @@ pub enum Error {
         "the database is damaged: {0}. Stop the daemon; `matins restore FILE` puts a backup in its place and keeps the damaged one"
     )]
     Damaged(Cause),
+    /// A file of the database is no longer where it was opened; what was written last went into one that
+    /// nobody finds again.
+    #[error(
+        "{path} was removed or replaced under the running daemon, which stops: put the file back, or restore a backup (matins restore FILE), then start it"
+    )]
+    Gone {
+        /// The file.
+        path: String,
+    },
     /// The write names a claim that is over, or a state that has passed; nothing was changed.
     #[error("run {run} has moved on from epoch {epoch}")]
     Stale {
@@ -102,10 +123,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the daemon may not go on: what is on disk is unknown.
+    /// Whether the daemon may not go on: what is on disk is unknown, or nobody finds it again.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Storage(_) | Self::Damaged(_))
+        matches!(self, Self::Storage(_) | Self::Damaged(_) | Self::Gone { .. })
     }
 }
 

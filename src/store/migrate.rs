@@ -85,4 +85,65 @@ mod tests {
             assert_eq!(version(&db).unwrap(), newest());
         }
     }
+
+    /// A database as version 3 left it, with one run.
+    fn third(path: &Path) -> Connection {
+        let mut db = Connection::open(path).unwrap();
+        let third = refinery::Target::Version(3);
+        embedded::migrations::runner().set_target(third).run(&mut db).unwrap();
+        db.execute_batch(
+            "INSERT INTO definitions (sha256, body, created_at) VALUES (zeroblob(32), '{}', 1);
+             INSERT INTO agents (id, status, definition, created_at, updated_at) VALUES ('a', 'ACTIVE', 1, 1, 1);
+             INSERT INTO schedules (agent, id, watermark, active) VALUES (1, 's', 1, 1);
+             INSERT INTO runs (id, agent, definition, trigger, state, overlap, created_at, updated_at)
+             VALUES (zeroblob(16), 1, 1, 'manual', 'PENDING', 'queue_one', 1, 1);
+             INSERT INTO transitions (run, state, epoch, at) VALUES (1, 'PENDING', 0, 1);",
+        )
+        .unwrap();
+        db
+    }
+
+    #[test]
+    fn what_is_allowed_stays_the_same_and_costs_no_table_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("matins.db");
+        let mut db = third(&path);
+        run(&mut db, &path).unwrap();
+        let one = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        assert_eq!(one("SELECT state || overlap FROM runs"), "PENDINGqueue_one", "rows stay");
+        assert_eq!(one("PRAGMA integrity_check"), "ok");
+        for table in ["runs", "transitions", "slots", "deliveries"] {
+            let sql = one(&format!("SELECT sql FROM sqlite_schema WHERE name = '{table}'"));
+            let lists = sql.split(" IN (").skip(1).filter_map(|rest| rest.split(')').next());
+            let long: Vec<&str> = lists.filter(|list| list.matches(',').count() > 1).collect();
+            assert!(long.is_empty(), "{table}: {long:?}");
+        }
+        let slot = "INSERT INTO slots (schedule, nominal, until, count, outcome, reason, run, decided_at)";
+        let message = "INSERT INTO deliveries (id, type, url, private, body, state, next_at, created_at, updated_at, format)";
+        for allowed in [
+            format!(
+                "{slot} VALUES (1, 1, 1, 1, 'run', NULL, 1, 1), (1, 2, 2, 1, 'not_run', 'queue_full', 1, 1)"
+            ),
+            format!(
+                "{slot} VALUES (1, 3, 3, 1, 'not_run', 'overlap', 1, 1), (1, 4, 4, 1, 'not_run', 'budget', 1, 1)"
+            ),
+            format!("{message} VALUES ('d', 't', 'u', 0, '', 'PENDING', 1, 1, 1, 'ntfy')"),
+            "UPDATE runs SET trigger = 'manual', overlap = 'replace'".to_owned(),
+        ] {
+            assert!(db.execute(&allowed, []).is_ok(), "{allowed}");
+        }
+        for refused in [
+            "UPDATE runs SET state = 'GONE'".to_owned(),
+            "UPDATE runs SET overlap = 'queue_two'".to_owned(),
+            "UPDATE runs SET trigger = 'cron'".to_owned(),
+            "UPDATE transitions SET state = 'GONE'".to_owned(),
+            format!("{slot} VALUES (1, 5, 5, 1, 'not_run', 'tired', 1, 1)"),
+            format!("{slot} VALUES (1, 6, 6, 1, 'not_run', NULL, 1, 1)"),
+            format!("{message} VALUES ('e', 't', 'u', 0, '', 'LOST', NULL, 1, 1, 'ntfy')"),
+            format!("{message} VALUES ('f', 't', 'u', 0, '', 'PENDING', 1, 1, 1, 'fax')"),
+        ] {
+            let e = db.execute(&refused, []).expect_err(&refused).to_string();
+            assert!(e.contains("CHECK constraint failed"), "{refused}: {e}");
+        }
+    }
 }

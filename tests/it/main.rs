@@ -4,8 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod against;
 mod answers;
 mod attempts;
+mod backfill;
 mod backup;
 mod blackbox;
 mod breaker;
@@ -14,7 +16,9 @@ mod definitions;
 mod disk;
 mod examples;
 mod faults;
+mod foresight;
 mod gate;
+mod ground;
 mod import;
 mod isolation;
 mod launcher;
@@ -31,5 +35,7 @@ mod stumbles;
 mod support;
 mod systemd;
 mod tidy;
+mod waiting;
 mod webhooks;
 mod words;
+mod zones;
