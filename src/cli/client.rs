@@ -366,7 +366,9 @@ fn nobody(tried: &[(Candidate, io::Error)], global: &Global, env: &Env) -> Failu
         }),
     };
     if served_by_unit(global, env) {
-        return failure.hint("start one: `systemctl --user start matins`; `systemctl --user status matins` says how it ended");
+        return failure.hint(
+            "start one: `systemctl --user start matins`; `systemctl --user status matins` says how it ended",
+        );
     }
     let start = match &global.config {
         Some(config) => format!("matins serve -c {}", config.display()),

@@ -137,7 +137,13 @@ fn unit_text(exe: &Path) -> String {
 }
 
 /// `other` is a unit that was there and serves other settings, and those.
-fn tell(made: &Made, dir: Option<&Path>, unit: bool, other: Option<&(PathBuf, PathBuf)>, out: &Output) -> Done {
+fn tell(
+    made: &Made,
+    dir: Option<&Path>,
+    unit: bool,
+    other: Option<&(PathBuf, PathBuf)>,
+    out: &Output,
+) -> Done {
     let names = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
     let (wrote, kept) = (names(&made.wrote), names(&made.kept));
     let at = dir.map_or_else(String::new, |dir| format!(" -c {}", shell_word(dir)));
@@ -158,7 +164,10 @@ fn tell(made: &Made, dir: Option<&Path>, unit: bool, other: Option<&(PathBuf, Pa
         match other.filter(|(unit, _)| unit.display().to_string() == *path) {
             Some((_, served)) => {
                 let served = served.display();
-                let _ = writeln!(text, "kept   {path}, which serves {served}, not these settings: remove it and run init again");
+                let _ = writeln!(
+                    text,
+                    "kept   {path}, which serves {served}, not these settings: remove it and run init again"
+                );
             }
             None => {
                 let _ = writeln!(text, "kept   {path}, which was there");

@@ -77,7 +77,10 @@ mod tests {
         let here = dir.path().display();
         assert_eq!(served(&format!("/m -c {here} serve")), dir.path().join("matins.yaml"));
         let default = served("/usr/bin/matins serve");
-        assert!(default.ends_with(".config/matins/matins.yaml") || default.starts_with("/etc"), "{default:?}");
+        assert!(
+            default.ends_with(".config/matins/matins.yaml") || default.starts_with("/etc"),
+            "{default:?}"
+        );
         assert_eq!(served_by(&dir.path().join("none"), &env), None);
     }
 }

@@ -186,7 +186,8 @@ fn place_in(location: serde_saphyr::Location, text: &str) -> Span {
     let mut span = place(location);
     if location.span().byte_offset().is_none() {
         span.start = offset_of(text, span.line, span.column);
-        span.end = span.start + text[span.start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+        span.end =
+            span.start + text[span.start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
         (span.line, span.column) = position(text, span.start);
     }
     span

@@ -485,7 +485,10 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     };
     if finished == Some(Finished::Done { breaker_opened: true }) {
         let reason = &finish.breaker.reason;
-        tracing::warn!(agent, "agent {agent} is paused by its circuit breaker; `matins resume {agent}` lets it run again: {reason}");
+        tracing::warn!(
+            agent,
+            "agent {agent} is paused by its circuit breaker; `matins resume {agent}` lets it run again: {reason}"
+        );
     }
     core.changed();
     core.tell_followers(&known.agent);

@@ -15,11 +15,11 @@ use crate::model::{
 };
 use crate::plan::{self, Decision, Event, Policy};
 use crate::schema::Schema;
-use crate::time::rfc3339_ms;
 use crate::store::{
     self, Admission, Budgets, Choice, IdempotencyKey, Manual, ManualRefusal, NewRun, SlotRun, Way,
 };
 use crate::task::OnEnd;
+use crate::time::rfc3339_ms;
 
 /// Longest prompt of a run, bytes.
 pub const PROMPT_MAX: usize = 16 << 20;

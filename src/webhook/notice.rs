@@ -102,12 +102,18 @@ fn failed(agent: &str, data: &Value) -> Notice {
     let attempt = number(data, "attempt").filter(|n| *n > 1).map(|n| format!("After {n} attempts."));
     let why = text(data, "failureExplanation").map(str::to_owned);
     let paused = flag(data, "agentPaused");
-    let until = paused.then(|| format!("{agent} is paused now: its slots come to nothing until it is resumed."));
+    let until =
+        paused.then(|| format!("{agent} is paused now: its slots come to nothing until it is resumed."));
     let lines = [why, attempt, late(data), until].into_iter().flatten().collect();
     let resume = paused.then(|| resume(agent));
     // Who cancelled it knows.
     let tone = if code == "cancelled" { Tone::Note } else { Tone::Bad };
-    Notice { tone, title: format!("{agent} failed: {code}"), lines, look: show(data).into_iter().chain(resume).collect() }
+    Notice {
+        tone,
+        title: format!("{agent} failed: {code}"),
+        lines,
+        look: show(data).into_iter().chain(resume).collect(),
+    }
 }
 
 fn show(data: &Value) -> Option<String> {
@@ -176,7 +182,9 @@ fn skipped(agent: &str, data: &Value) -> Notice {
 fn breaker_opened(agent: &str, data: &Value) -> Notice {
     let failures = number(data, "failures").map(|n| format!(" after {n} failed runs in a row"));
     let until = match text(data, "probeAt") {
-        Some(at) => format!("Its slots come to nothing until a probe is well, the first at {at}, or it is resumed."),
+        Some(at) => {
+            format!("Its slots come to nothing until a probe is well, the first at {at}, or it is resumed.")
+        }
         None => "Its slots come to nothing until it is resumed.".to_owned(),
     };
     Notice {

@@ -38,20 +38,30 @@ fn a_breaker_that_opens_is_told_without_being_asked_for() {
     let bodies = |receiver: &TestReceiver, n: usize| -> Vec<Value> {
         eventually_sync("the messages", || {
             let received = receiver.received();
-            (received.len() >= n).then(|| received.iter().map(crate::support::receiver::Received::json).collect())
+            (received.len() >= n)
+                .then(|| received.iter().map(crate::support::receiver::Received::json).collect())
         })
     };
     let mut kinds: Vec<String> =
         bodies(&all, 3).iter().map(|b| b["type"].as_str().unwrap().to_owned()).collect();
     kinds.sort();
     assert_eq!(kinds, ["agent.breaker_opened", "run.failed", "run.failed"]);
-    let paused: Vec<Value> =
-        bodies(&failures, 2).iter().map(|b| b["data"]["agentPaused"].clone()).filter(|p| !p.is_null()).collect();
+    let paused: Vec<Value> = bodies(&failures, 2)
+        .iter()
+        .map(|b| b["data"]["agentPaused"].clone())
+        .filter(|p| !p.is_null())
+        .collect();
     assert_eq!(paused, [json!(true)], "the last failure says it, the first does not");
     let doctor = doctor(&daemon);
-    assert!(doctor.contains("disk is paused by its circuit breaker") && doctor.contains("matins resume disk"), "{doctor}");
+    assert!(
+        doctor.contains("disk is paused by its circuit breaker") && doctor.contains("matins resume disk"),
+        "{doctor}"
+    );
     let agents = said(&daemon.cli(&["agents"]));
-    assert!(agents.contains("paused by breaker since") && agents.contains("2 runs in a row failed"), "{agents}");
+    assert!(
+        agents.contains("paused by breaker since") && agents.contains("2 runs in a row failed"),
+        "{agents}"
+    );
 }
 
 #[test]
@@ -83,7 +93,11 @@ fn refused_files_are_spoken_of_until_they_are_right() {
     let found = doctor(&daemon);
     assert!(found.contains("the files are refused since") && found.contains("a restart would"), "{found}");
     let refused = run(&daemon, "new");
-    assert!(said(&refused).contains("agent new is not in force: the files are refused since"), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("agent new is not in force: the files are refused since"),
+        "{}",
+        said(&refused)
+    );
     assert!(said(&run(&daemon, "none")).contains("agent \"none\" does not exist"));
     std::fs::remove_file(daemon.home.path().join("agents/bad.yaml")).unwrap();
     assert!(daemon.cli(&["reload"]).status.success());

@@ -124,7 +124,10 @@ const SCHEDULES: Cases = &[
             "2:11 error: while scanning an anchor or alias, did not find expected alphabetic or numeric character | a text that begins with `*` or `&` needs quotes: `cron: \"* * * * *\"`",
         ],
     ),
-    ("schedules:\n  - cron: @daily", &["2:11 error: unexpected character: `@' | a text that begins with this character needs quotes"]),
+    (
+        "schedules:\n  - cron: @daily",
+        &["2:11 error: unexpected character: `@' | a text that begins with this character needs quotes"],
+    ),
     (
         "schedules: [{ cron: '0 9 * * *', timezone: Europe/Berln }]",
         &["1:44 error: unknown time zone \"Europe/Berln\" | did you mean `Europe/Berlin`?"],

@@ -97,8 +97,7 @@ pub(super) fn secrets(patient: &Patient<'_>) -> Check {
     if missing.is_empty() {
         return Check::ok(NAME, format!("{} named, all have a value", all.len()));
     }
-    let remedy =
-        "runs that need them end launch_error, messages that need them are not sent; each sentence says what to do";
+    let remedy = "runs that need them end launch_error, messages that need them are not sent; each sentence says what to do";
     if patient.daemon.is_some() {
         return Check::fail(NAME, some(missing), remedy);
     }

@@ -24,8 +24,11 @@ impl Core {
         let paused = self.store.agents().await?.into_iter().filter_map(|agent| {
             let pause = agent.pause.filter(|pause| pause.by == store::BREAKER)?;
             let why = pause.reason.map(|why| format!(": {why}")).unwrap_or_default();
-            let found =
-                format!("{} is paused by its circuit breaker since {}{why}", agent.id, rfc3339_ms(pause.since_ms));
+            let found = format!(
+                "{} is paused by its circuit breaker since {}{why}",
+                agent.id,
+                rfc3339_ms(pause.since_ms)
+            );
             Some(Check::warn("paused", found, format!("mend what fails, then `matins resume {}`", agent.id)))
         });
         Ok(paused.collect())
@@ -44,7 +47,11 @@ impl Core {
         let mute: Vec<String> = mute.map(|entry| entry.agent.id.to_string()).collect();
         (!mute.is_empty()).then(|| {
             let found = format!("nobody is told when {} fails: no endpoint hears of it", some(mute));
-            Check::warn("told", found, "add `webhooks:` or `on_failure:` to the settings, for all agents, or to the agent")
+            Check::warn(
+                "told",
+                found,
+                "add `webhooks:` or `on_failure:` to the settings, for all agents, or to the agent",
+            )
         })
     }
 
