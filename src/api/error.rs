@@ -271,10 +271,12 @@ impl From<Refused> for ApiError {
         let message = refused.to_string();
         match refused {
             Refused::UnknownAgent(id) => Self::no_agent(&id),
-            Refused::InvalidAgent(_) => Self::new(StatusCode::CONFLICT, "invalid_agent", message),
+            Refused::InvalidAgent(_) | Refused::RefusedFile(..) => {
+                Self::new(StatusCode::CONFLICT, "invalid_agent", message)
+            }
             Refused::Overlap { run, .. } => Self::new(StatusCode::CONFLICT, "overlap", message)
                 .detail(json!({ "eventId": run.to_string() })),
-            Refused::QueueFull { .. } => {
+            Refused::QueueFull { .. } | Refused::BackfillFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry()
             }
             Refused::Budget { in_ms, .. } => {

@@ -19,6 +19,7 @@ use crate::store::{
     self, Admission, Budgets, Choice, IdempotencyKey, Manual, ManualRefusal, NewRun, SlotRun, Way,
 };
 use crate::task::OnEnd;
+use crate::time::rfc3339_ms;
 
 /// Longest prompt of a run, bytes.
 pub const PROMPT_MAX: usize = 16 << 20;
@@ -55,6 +56,11 @@ pub enum Refused {
     /// No agent of this id.
     #[error("agent {0:?} does not exist")]
     UnknownAgent(String),
+    /// No agent of this id is in force, but its file lies there and was refused with the others.
+    #[error(
+        "agent {0} is not in force: the files are refused since {1}; `matins reload` shows what is wrong with them"
+    )]
+    RefusedFile(AgentId, String),
     /// The agent's file is broken.
     #[error("agent {0} is invalid; `matins check` shows what is wrong with its file")]
     InvalidAgent(AgentId),
@@ -69,6 +75,15 @@ pub enum Refused {
     /// The queue is full.
     #[error("{} runs of {agent} wait already; cancel some or wait", Overlap::QUEUE_CAP)]
     QueueFull {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// As many past slots wait as may wait.
+    #[error(
+        "with these more than {} past slots of {agent} would wait; let some run or cancel them first",
+        store::BACKFILL_MAX
+    )]
+    BackfillFull {
         /// The agent.
         agent: AgentId,
     },
@@ -121,7 +136,7 @@ pub enum Refused {
 pub const KEY_MAX: usize = 255;
 
 fn free_again(at_ms: Option<i64>) -> String {
-    at_ms.map_or_else(String::new, |at| format!("; the next one is free at {}", crate::time::rfc3339_ms(at)))
+    at_ms.map_or_else(String::new, |at| format!("; the next one is free at {}", rfc3339_ms(at)))
 }
 
 /// A caller's key with the digest of what he asks for.
@@ -302,7 +317,7 @@ impl Core {
             return Err(Refused::Draining);
         }
         let agent = &request.agent;
-        let entry = self.catalog.get(agent).ok_or_else(|| Refused::UnknownAgent(agent.to_string()))?;
+        let entry = self.catalog.get(agent).ok_or_else(|| self.unknown(agent))?;
         if !entry.valid {
             return Err(Refused::InvalidAgent(agent.clone()));
         }
@@ -323,6 +338,16 @@ impl Core {
         };
         let manual = Manual { run, user: request.user, overrides: request.overrides, key };
         self.admit(manual, agent, now_ms).await
+    }
+
+    /// Why there is no agent of this id.
+    fn unknown(&self, agent: &AgentId) -> Refused {
+        let dir = self.settings().agents_dir.clone();
+        let there = ["yaml", "yml"].iter().any(|end| dir.join(format!("{agent}.{end}")).is_file());
+        match self.reloads.last().filter(|reload| there && !reload.ok) {
+            Some(reload) => Refused::RefusedFile(agent.clone(), rfc3339_ms(reload.at_ms)),
+            None => Refused::UnknownAgent(agent.to_string()),
+        }
     }
 
     /// Runs an ended run again: with the same definition, and what its trigger had changed.
@@ -406,6 +431,25 @@ impl Core {
                 daemon: self.settings().budget.runs_per_day,
             },
             ..NewRun::plain(id, number, definition, overlap)
+        }
+    }
+
+    /// The run of a past slot: as its schedule's catch-ups, it waits as long as it takes.
+    pub(super) fn past_run(
+        &self,
+        agent: &Entry,
+        entry: &ScheduleEntry,
+        window: Window,
+        user: Option<&str>,
+        now_ms: i64,
+    ) -> NewRun {
+        let schedule = &entry.schedule;
+        let input = schedule.overrides.input.as_ref();
+        let asked = Asked { trigger: Trigger::Backfill, window: Some(window), user, input };
+        let overlap = if schedule.overlap == Overlap::Allow { Overlap::Allow } else { Overlap::Queue };
+        NewRun {
+            max_concurrent: schedule.max_concurrent,
+            ..self.new_run(&agent.agent, (agent.number, agent.definition), overlap, &asked, now_ms)
         }
     }
 

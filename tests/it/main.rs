@@ -4,8 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod against;
 mod answers;
 mod attempts;
+mod backfill;
 mod backup;
 mod blackbox;
 mod breaker;
@@ -14,12 +16,14 @@ mod definitions;
 mod disk;
 mod examples;
 mod faults;
+mod foresight;
 mod gate;
 mod ground;
 mod import;
 mod isolation;
 mod launcher;
 mod mistakes;
+mod newcomer;
 mod notify;
 mod overlap;
 mod reload;
@@ -34,3 +38,4 @@ mod tidy;
 mod waiting;
 mod webhooks;
 mod words;
+mod zones;

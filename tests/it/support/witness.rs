@@ -88,7 +88,8 @@ impl Witness {
         for i in 0..self.asked.len() {
             let Asked { agent, key, answered, .. } = &self.asked[i];
             let run = if all || answered.is_none() {
-                Some(self.ask(agent, key).expect("an undisturbed daemon takes a trigger"))
+                // Its queue may be full for a while of what was asked before.
+                Some(eventually_sync("an undisturbed daemon takes a trigger", || self.ask(agent, key)))
             } else {
                 answered.clone()
             };
