@@ -466,7 +466,6 @@ async fn what_is_no_database_is_refused() {
     assert!(std::fs::read_to_string(&path).unwrap().starts_with("this is text"), "it was not touched");
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test writes what no store would")]
 /// The cancel and the end of a failed attempt may come at once: the cancel holds.
 #[tokio::test]
 async fn a_run_whose_end_was_asked_for_waits_for_no_other_attempt() {
@@ -592,6 +591,7 @@ async fn a_copy_gets_its_name_only_when_it_is_whole() {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the test writes what no store would")]
 fn raw(path: &Path, sql: &str) {
     Connection::open(path).unwrap().execute(sql, []).unwrap();
 }
