@@ -24,6 +24,7 @@ mod retention;
 mod runs;
 mod schedules;
 mod sessions;
+mod sim;
 mod support;
 mod systemd;
 mod tidy;
