@@ -161,9 +161,7 @@ impl Scheduler {
             return;
         }
         let first_load = std::mem::replace(&mut self.generation, generation) == 0;
-        let mut all = self.core.catalog.all();
-        // The order in which slots of one instant are decided, and so their outcome, is not left to chance.
-        all.sort_unstable_by_key(|agent| agent.number);
+        let all = self.core.catalog.all();
         // The clock may have gone back while nothing ran: the watermarks know the time it was.
         let newest = all.iter().flat_map(|a| a.schedules.iter().map(|s| s.watermark_ms)).max();
         self.last_ms = self.last_ms.max(newest.unwrap_or(i64::MIN));

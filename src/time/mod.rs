@@ -28,8 +28,7 @@ pub trait Clock: Send + Sync + 'static {
         self.now().as_millisecond()
     }
 
-    /// Ends when the wall clock was seen at or after `at`, or was seen to go back: what `at` was computed
-    /// from holds no longer then, and the caller looks again.
+    /// Ends when the wall clock was seen at or after `at`, never before.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
 }
 
@@ -47,8 +46,7 @@ impl Clock for SystemClock {
         let clock = *self;
         Box::pin(async move {
             loop {
-                let before = clock.now();
-                let left = at.duration_since(before);
+                let left = at.duration_since(clock.now());
                 let Ok(left) = Duration::try_from(left) else {
                     return;
                 };
@@ -56,9 +54,6 @@ impl Clock for SystemClock {
                     return;
                 }
                 tokio::time::sleep(left.min(WAKE_CAP)).await;
-                if clock.now() < before {
-                    return;
-                }
             }
         })
     }
@@ -92,14 +87,7 @@ impl TestClock {
     /// Sets the clock, backward too: a step as an operator or NTP makes it.
     pub fn set(&self, now: Timestamp) {
         let mut time = self.lock();
-        let back = now < time.now;
         time.now = now;
-        if back {
-            // Whoever sleeps looks again.
-            for (_, sleeper) in std::mem::take(&mut time.sleepers) {
-                let _ = sleeper.send(());
-            }
-        }
         Self::wake(&mut time);
     }
 
