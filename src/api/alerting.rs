@@ -89,12 +89,10 @@ impl AlertingView {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for (list, what) in [(&self.failing_endpoints, "fails"), (&self.on_failure_failures, "fails")] {
-            problems.extend(list.iter().map(|e| {
-                let why = e.error.as_deref().unwrap_or("no reason is known");
-                format!("{} {what} since {}: {why}", e.endpoint, e.since)
-            }));
-        }
+        problems.extend(self.failing_endpoints.iter().chain(&self.on_failure_failures).map(|e| {
+            let why = e.error.as_deref().unwrap_or("no reason is known");
+            format!("{} fails since {}: {why}", e.endpoint, e.since)
+        }));
         problems.extend(self.disabled.iter().map(|e| {
             format!("{0} is disabled since {1}, it said that it is gone; `matins deliveries --enable {0}` undoes it", e.endpoint, e.since)
         }));

@@ -35,10 +35,7 @@ async fn copy(core: &Core) -> Result<(File, u64), ApiError> {
         ApiError::internal()
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(unreadable)?;
-    let bytes = core.store.backup(path.clone()).await?;
-    let file = File::open(&path).map_err(unreadable)?;
-    std::fs::remove_file(&path).map_err(unreadable)?;
-    Ok((file, bytes))
+    Ok(core.store.nameless_copy(path).await?)
 }
 
 async fn next((file, at): (Arc<File>, u64)) -> io::Result<Option<(Bytes, (Arc<File>, u64))>> {

@@ -166,7 +166,7 @@ where
 }
 
 /// Reads an ISO 8601 instant, Unix ms. Without an offset it is UTC, without a time the day's begin.
-fn time(name: &str, text: &str) -> Result<i64, ApiError> {
+pub(super) fn time(name: &str, text: &str) -> Result<i64, ApiError> {
     // In a query a plus that was not encoded arrives as a space: `..T09:00:00 02:00`.
     let repaired = text.rsplit_once(' ').map(|(time, offset)| format!("{time}+{offset}"));
     let at = |text: &str| -> Option<Timestamp> {

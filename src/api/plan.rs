@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::cursor::{Kind, limit, page};
@@ -53,8 +52,9 @@ pub async fn of_agent(
 async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result<Page<PlanView>, ApiError> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let after = query.next_token.as_deref().map(|t| Kind::Plan.decode_pair(t)).transpose()?;
-    let from_ms = instant("from", query.from.as_deref())?.unwrap_or_else(|| app.core.clock.now_ms());
-    let to_ms = instant("to", query.to.as_deref())?.unwrap_or_else(|| from_ms.saturating_add(REACH_MS));
+    let at = |name, text: &Option<String>| text.as_deref().map(|text| events::time(name, text)).transpose();
+    let from_ms = at("from", &query.from)?.unwrap_or_else(|| app.core.clock.now_ms());
+    let to_ms = at("to", &query.to)?.unwrap_or_else(|| from_ms.saturating_add(REACH_MS));
     if to_ms < from_ms {
         return Err(ApiError::parameter("to", "it lies before `from`"));
     }
@@ -62,13 +62,6 @@ async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result
     let rows = app.core.forecast(&range).await?;
     let key = |row: &Outlook| Kind::Plan.encode(&format!("{}:{}", row.coming.at_ms, row.number));
     Ok(page(rows, limit, key, Into::into))
-}
-
-fn instant(name: &str, text: Option<&str>) -> Result<Option<i64>, ApiError> {
-    let Some(text) = text else { return Ok(None) };
-    let at = text.parse::<Timestamp>();
-    let at = at.map_err(|_| ApiError::parameter(name, &format!("{text:?} is not an RFC 3339 time")))?;
-    Ok(Some(at.as_millisecond()))
 }
 
 /// One explanation.

@@ -1,16 +1,25 @@
 //! Reading settings and agents anew.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::State;
 
 use super::wire::ReloadView;
 use super::{Answer, ApiError, App, Caller, data};
 use crate::engine::{By, ReloadError};
+use crate::task::OnEnd;
 
 /// Puts the files in force, all or nothing.
 pub async fn reload(State(app): State<App>, caller: Option<Extension<Caller>>) -> Answer<ReloadView> {
     let who = caller.map_or_else(|| "somebody".to_owned(), |Extension(caller)| caller.name.to_string());
-    let done = app.core.reload(By::Somebody(who)).await?;
+    // A caller who leaves must not leave it half done.
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let core = Arc::clone(&app.core);
+    app.core.tasks.spawn("reload", OnEnd::Logged, async move {
+        let _ = tell.send(core.reload(By::Somebody(who)).await);
+    });
+    let done = told.await.map_err(|_| ReloadError::Stopping)??;
     Ok(data(done.as_ref().into()))
 }
 

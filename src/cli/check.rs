@@ -7,7 +7,7 @@ use super::Done;
 use super::args::{CheckFormat, Global};
 use super::failure::{CONFIG, Failure};
 use super::output::{Output, zoned};
-use crate::config::{self, Checked, Env};
+use crate::config::{self, Checked, Env, count};
 use crate::model::Schedule;
 use crate::plan::{self, Calendar};
 use crate::time::{Clock as _, SystemClock};
@@ -49,10 +49,6 @@ fn report(checked: &Checked, out: &Output) -> String {
     let agents = count(checked.agents.len(), "agent");
     let _ = writeln!(text, "{agents}{broken}, {}", count(schedules, "schedule"));
     text
-}
-
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn fires(schedule: &Schedule, now_ms: i64) -> Vec<i64> {

@@ -105,13 +105,17 @@ pub fn init(dir: Option<&Path>, global: &Global, env: &Env) -> Done {
     made.file(place.join("agents/hello.yaml"), AGENT)?;
     made.file(place.join("skills/greeting/SKILL.md"), SKILL)?;
     let unit = unit_place(env);
+    let mut ours = false;
     if let Some(path) = &unit {
         let exe = std::env::current_exe();
         let exe =
             exe.map_err(|e| Failure::new(FAILED, format!("cannot find this program's own file: {e}")))?;
-        made.file(path.clone(), &unit_text(&exe, named.as_deref()))?;
+        let text = unit_text(&exe, named.as_deref());
+        made.file(path.clone(), &text)?;
+        // One that was there may start the daemon of another directory.
+        ours = std::fs::read_to_string(path).is_ok_and(|there| there == text);
     }
-    tell(&made, named.as_deref(), unit.is_some(), &Output::of_process(global.json))
+    tell(&made, named.as_deref(), ours, &Output::of_process(global.json))
 }
 
 /// Where a unit of this user belongs, where there is a manager that would read it.

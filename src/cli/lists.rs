@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::rows;
-use super::failure::{Failure, USAGE};
+use super::failure::Failure;
 use super::output::{Cell, instant};
 use super::{Done, Session};
 use crate::api::wire::{AgentView, DeliveryView};
@@ -95,16 +95,12 @@ fn event_row(event: &Event, now_ms: i64) -> Vec<Cell> {
     ]
 }
 
-/// A duration back from now, or a time for the daemon to read.
+/// A duration back from now, or a time.
 fn started_after(since: &str, now_ms: i64) -> Result<String, Failure> {
     if let Ok(back) = parse_duration(since) {
         return Ok(rfc3339_ms(now_ms.saturating_sub(millis(back))));
     }
-    if since.starts_with(|c: char| c.is_ascii_digit()) && since.contains('-') {
-        return Ok(since.to_owned());
-    }
-    let message = format!("--since {since:?} is neither a duration nor a time");
-    Err(Failure::new(USAGE, message).hint("write e.g. --since 2h or --since 2026-11-22T09:00:00Z"))
+    super::plan::moment("--since", since, now_ms)
 }
 
 /// `matins deliveries`.
@@ -153,14 +149,14 @@ pub fn answer(delivery: &DeliveryView) -> Cell {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failure::USAGE;
     use super::*;
 
     #[test]
     fn since_is_a_duration_or_a_time() {
         let now = 1_772_442_000_000;
         assert_eq!(started_after("2h", now).unwrap(), "2026-03-02T07:00:00.000Z");
-        assert_eq!(started_after("2026-03-01", now).unwrap(), "2026-03-01");
-        assert_eq!(started_after("2026-03-01T09:00:00Z", now).unwrap(), "2026-03-01T09:00:00Z");
+        assert_eq!(started_after("2026-03-01T09:00:00Z", now).unwrap(), "2026-03-01T09:00:00.000Z");
         for bad in ["", "yesterday", "5", "-2h"] {
             assert_eq!(started_after(bad, now).unwrap_err().code, USAGE, "{bad}");
         }

@@ -32,7 +32,10 @@ pub struct Wanted {
 
 /// `matins logs`.
 pub async fn logs(session: &Session, run: &str, wanted: &Wanted) -> Done {
-    match copy(session, run, wanted, Sink::Stdout).await? {
+    // Asked again after a break, `@last` would be another run.
+    let found = session.client.get(&["v1", "events", run], &[]).await?;
+    let id = found["data"]["id"].as_str().unwrap_or(run);
+    match copy(session, id, wanted, Sink::Stdout).await? {
         Ended::Whole => Ok(0),
         Ended::ReaderGone => Err(Failure::quiet(0)),
     }

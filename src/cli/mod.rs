@@ -83,7 +83,6 @@ pub fn main() -> ExitCode {
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
-        Command::Doctor => examine(&cli.global, &env),
         command => ask(command, &cli.global, &env),
     };
     done.map_or_else(
@@ -95,20 +94,15 @@ pub fn main() -> ExitCode {
     )
 }
 
-/// Runs the command that works with a daemon and without.
-fn examine(global: &Global, env: &Env) -> Done {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
-    runtime.block_on(doctor::doctor(global, env))
-}
-
-/// Runs a command that asks the daemon.
+/// Runs a command that asks the daemon, or looks for one.
 fn ask(command: Command, global: &Global, env: &Env) -> Done {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(failure::FAILED, format!("cannot start: {e}")))?;
     let done = runtime.block_on(async {
-        if let Command::Backup { file } = &command {
-            return backup::backup(file, global, env).await;
+        match &command {
+            Command::Backup { file } => return backup::backup(file, global, env).await,
+            Command::Doctor => return doctor::doctor(global, env).await,
+            _ => {}
         }
         let client = Client::connect(global, env).await?;
         dispatch(command, &Session { client, out: Output::of_process(global.json) }).await

@@ -134,7 +134,7 @@ pub async fn why(session: &Session, agent: &AgentId, time: &[String]) -> Done {
 }
 
 /// A time for the daemon: a duration from now, a date and time of this machine's zone, or RFC 3339.
-fn moment(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
+pub(super) fn moment(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
     if let Ok(ahead) = parse_duration(text) {
         return Ok(rfc3339_ms(now_ms.saturating_add(millis(ahead))));
     }

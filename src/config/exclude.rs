@@ -62,24 +62,10 @@ pub(super) fn resolve(entries: &[Entry], timezone: &str) -> Vec<Exclude> {
                     Written::Wall(*wall).instant(&tz).map(|(at, _): (jiff::Timestamp, _)| at.as_millisecond())
                 }
             };
-            Exclude::Spans(united(spans.iter().filter_map(|(a, b)| Some((ms(a)?, ms(b)?))).collect()))
+            Exclude::Spans(spans.iter().filter_map(|(a, b)| Some((ms(a)?, ms(b)?))).collect())
         }
     };
     entries.iter().map(resolve).collect()
-}
-
-/// Stretches in ascending order, those that touch made one.
-fn united(mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
-    spans.retain(|(from, to)| from < to);
-    spans.sort_unstable();
-    let mut united: Vec<(i64, i64)> = Vec::with_capacity(spans.len());
-    for (from, to) in spans {
-        match united.last_mut() {
-            Some(last) if from <= last.1 => last.1 = last.1.max(to),
-            _ => united.push((from, to)),
-        }
-    }
-    united
 }
 
 fn word(r: &mut Reader, cx: &mut Context, span: Span, text: &str) -> Option<Entry> {
@@ -174,14 +160,6 @@ pub(super) fn tz(name: &str) -> TimeZone {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn stretches_that_touch_are_one() {
-        assert_eq!(
-            united(vec![(5, 9), (1, 2), (2, 4), (8, 10), (7, 7), (20, 30)]),
-            [(1, 4), (5, 10), (20, 30)]
-        );
-    }
 
     #[test]
     fn a_day_is_another_stretch_in_each_zone() {

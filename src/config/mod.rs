@@ -50,7 +50,7 @@ pub use load::{Checked, InvalidAgent, LoadedAgents, check_path, load_agents};
 pub use locate::{Location, SETTINGS_FILE, locate};
 pub use output::to_yaml;
 pub use overlay::ENV_PREFIX;
-pub use problem::{Problem, Problems, Severity};
+pub use problem::{Problem, Problems, Severity, count};
 pub use settings::{
     Housekeeping, Keep, Listen, MAX_SOCKET_PATH, Price, Provider, Retention, Settings, Tls, ValueSource,
     load_settings,

@@ -277,7 +277,9 @@ impl<'a> IntoIterator for &'a Problems {
     }
 }
 
-fn count(n: usize, what: &str) -> String {
+/// `1 error`, `2 errors`.
+#[must_use]
+pub fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 

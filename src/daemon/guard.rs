@@ -42,7 +42,7 @@ pub fn watch_store(core: &Arc<Core>) {
         tokio::select! {
             error = store.failed() => {
                 tracing::error!(error = %error, "stopping: {error}");
-                stop.hard();
+                core.tasks.fail("store");
             }
             () = stop.softened() => {}
         }

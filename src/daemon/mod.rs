@@ -282,8 +282,14 @@ impl Daemon {
         }
         drop(socket);
         notify::stopping(&core);
-        tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
-        core.drain().await;
+        if core.tasks.died().is_some() {
+            // As after a crash: runs go on, and the next start takes them over.
+            tracing::error!(runs = core.live_count(), "leaving; runs go on without the daemon");
+            core.leave();
+        } else {
+            tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
+            core.drain().await;
+        }
         core.tasks.join().await;
         let died = core.tasks.died();
         drop(core);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::config::count;
 use crate::engine::Core;
 use crate::task::OnEnd;
 use crate::time::from_ms;
@@ -96,8 +97,4 @@ fn status(core: &Core) -> String {
     let next = core.pulse.next_fire_ms();
     let next = next.map_or_else(|| "nothing scheduled".to_owned(), |at| format!("next fire {}", from_ms(at)));
     format!("{agents}, {runs} running, {next}")
-}
-
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }

@@ -198,7 +198,7 @@ fn stand(settings: &Settings) -> Vec<(PathBuf, RecursiveMode, Option<u64>)> {
         }
     };
     want(&settings.agents_dir, RecursiveMode::Recursive);
-    want(&settings.skills_dir, RecursiveMode::NonRecursive);
+    want(&settings.skills_dir, RecursiveMode::Recursive);
     for path in [&settings.file, &settings.agents_dir, &settings.skills_dir] {
         if let Some(above) = path.parent() {
             want(above, RecursiveMode::NonRecursive);

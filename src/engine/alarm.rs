@@ -86,22 +86,32 @@ async fn carry_out(core: &Core, delivery: &DueDelivery, command: Command) -> Res
     let exe = core.executor.exe().ok_or("there is no launcher here")?.to_owned();
     let id = RunId::generate(core.clock.now_ms(), core.entropy.as_ref());
     let dirs = RunDirs::new(&core.state_dir().join(FOLDER), id);
+    let told = tell(core, &exe, delivery, command, &dirs).await;
+    let left = [dirs.root().to_owned(), dirs.session(&id.to_string())];
+    // What is left is removed by a later start.
+    let _ = blocking(move || left.map(std::fs::remove_dir_all)).await;
+    told
+}
+
+async fn tell(
+    core: &Core,
+    exe: &Path,
+    delivery: &DueDelivery,
+    command: Command,
+    dirs: &RunDirs,
+) -> Result<(), String> {
     let (folders, body) = (dirs.clone(), delivery.body.clone());
-    blocking(move || prepare(&folders, &body)).await?.map_err(|e| chain(&e))?;
-    let spec = spec(core, delivery, &command, &dirs)?;
+    blocking(move || prepare(&folders, &body)).await?.map_err(|e| task_input::chain(&e))?;
+    let spec = spec(core, delivery, &command, dirs)?;
     if let Some(user) = spec.confine.user.clone() {
         let (state, folders) = (core.state_dir().clone(), dirs.clone());
         let give = move || exec::hand_over(&state, &folders, &folders.run().to_string(), 1, &user);
-        blocking(give).await?.map_err(|e| chain(&e))?;
+        blocking(give).await?.map_err(|e| task_input::chain(&e))?;
     }
     let secrets = command.agent.as_ref().map(|entry| secrets(core, &entry.agent)).unwrap_or_default();
     let patience = command.hook.timeout + Duration::from_millis(spec.kill_grace_ms) + LATE;
     let release = Release { version: exec::RELEASE_VERSION, epoch: Epoch(1), spec, secrets };
-    let told = watch(core, &exe, &dirs, &release, patience).await;
-    let root = dirs.root().to_owned();
-    // What is left is removed by a later start.
-    let _ = blocking(move || std::fs::remove_dir_all(root)).await;
-    told
+    watch(core, exe, dirs, &release, patience).await
 }
 
 fn prepare(dirs: &RunDirs, body: &str) -> Result<(), exec::Error> {
@@ -127,8 +137,8 @@ async fn watch(
     release: &Release,
     patience: Duration,
 ) -> Result<(), String> {
-    let held = exec::hold(exe, &dirs.attempt(1)).map_err(|e| chain(&e))?;
-    let mut live = held.release(release).await.map_err(|e| chain(&e))?;
+    let held = exec::hold(exe, &dirs.attempt(1)).map_err(|e| task_input::chain(&e))?;
+    let mut live = held.release(release).await.map_err(|e| task_input::chain(&e))?;
     let drained = core.drained();
     let leaving = async {
         drained.cancelled().await;
@@ -251,11 +261,4 @@ pub(super) fn sweep(state_dir: &Path) {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|_| "something inside matins broke".to_owned())
-}
-
-fn chain(e: &dyn std::error::Error) -> String {
-    match e.source() {
-        None => e.to_string(),
-        Some(source) => format!("{e}: {}", chain(source)),
-    }
 }

@@ -74,10 +74,15 @@ impl Core {
             exhausted: rows.exhausted,
             oldest_pending_ms: rows.oldest_pending_ms,
             overdue: rows.overdue,
-            pings: self.monitor.failures(),
             ..Alerting::default()
         };
         let (agents, settings) = (self.catalog.all(), self.settings());
+        let pinged = |of: &str| {
+            (of == monitor::DAEMON && settings.ping_url.is_some())
+                || agents.iter().any(|a| a.agent.id.as_str() == of && a.agent.policies.ping_url.is_some())
+        };
+        // One that nobody asks for any more is history too.
+        alerting.pings = self.monitor.failures().into_iter().filter(|p| pinged(&p.of)).collect();
         let named = |url: &str| {
             let of_agents = agents.iter().flat_map(|a| &a.agent.webhooks);
             of_agents.chain(&settings.webhooks).any(|w| w.url == url)

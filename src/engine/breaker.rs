@@ -14,6 +14,8 @@ const NOT_ITS_DOING: [FailureCode; 4] =
 /// How the breaker counts an outcome.
 fn verdict(outcome: &Outcome) -> Verdict {
     match &outcome.failure {
+        // A gate that found nothing to do says nothing about the agent.
+        None if outcome.gated => Verdict::Neither,
         None => Verdict::Success,
         Some(failure) if NOT_ITS_DOING.iter().any(|code| code.as_str() == failure.code) => Verdict::Neither,
         Some(_) => Verdict::Failure,

@@ -159,9 +159,9 @@ fn outlook(source: &Source, paused: &HashSet<i64>) -> Outlook {
 
 /// Whether an earlier schedule of the file runs at this instant and asks for the same run.
 fn runs_with_another(agent: &Entry, position: usize, at_ms: i64) -> bool {
-    let own = &agent.schedules[position].schedule.overrides;
+    let own = &agent.schedules[position].schedule;
     agent.schedules[..position].iter().any(|other| {
-        other.schedule.overrides == *own
+        other.schedule.asks_as(own)
             && other.runs_left() > 0
             && other.calendar.next_after(at_ms - 1) == Some(at_ms)
             && !other.calendar.excludes(at_ms)

@@ -85,7 +85,11 @@ impl Handover {
     /// Why there will be none.
     pub async fn ask(&self) -> Result<Successor, NotReplaced> {
         let (answer, answered) = oneshot::channel();
-        self.asks.try_send(answer).map_err(|_| NotReplaced::Impossible)?;
+        if self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            // Nobody has taken the requests: nobody can carry them out.
+            return Err(NotReplaced::Impossible);
+        }
+        self.asks.try_send(answer).map_err(|_| NotReplaced::Stopping)?;
         answered.await.unwrap_or(Err(NotReplaced::Stopping))
     }
 
@@ -204,9 +208,10 @@ mod tests {
     #[tokio::test]
     async fn a_request_nobody_can_carry_out_is_refused() {
         let handover = Handover::default();
+        assert_eq!(handover.ask().await, Err(NotReplaced::Impossible));
         drop(handover.requests().expect("the first takes it"));
         assert!(handover.requests().is_none());
-        assert_eq!(handover.ask().await, Err(NotReplaced::Impossible));
+        assert_eq!(handover.ask().await, Err(NotReplaced::Stopping), "whoever took them is gone");
     }
 
     #[tokio::test]

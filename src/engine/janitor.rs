@@ -46,7 +46,7 @@ impl Tick for Janitor {
                 let why =
                     "it waited in the queue until its start deadline; raise max_running or start_deadline";
                 let failure = Failure::new(FailureCode::Deadline, why);
-                run::finish_unstarted(core, claim.number, claim.id, claim.epoch, failure).await?;
+                run::finish_or_give_back(core, claim, failure).await;
             }
         }
         Ok(Next::At(core.clock.now() + SWEEP))

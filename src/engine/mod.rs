@@ -103,6 +103,8 @@ pub struct Core {
     feed: watch::Sender<u64>,
     /// Raised when no run is left and the deliverer may leave.
     drained: CancellationToken,
+    /// Raised where runs are to go on without this daemon.
+    left: CancellationToken,
     hidden: isolation::Hidden,
     groups: std::sync::OnceLock<crate::proc::Delegated>,
 }
@@ -172,6 +174,7 @@ impl Core {
             live: Mutex::new(HashMap::new()),
             feed,
             drained: CancellationToken::new(),
+            left: CancellationToken::new(),
             hidden: isolation::Hidden::default(),
             groups: std::sync::OnceLock::new(),
         })
@@ -298,13 +301,16 @@ impl Core {
         if tokio::time::timeout(timeout, self.no_run_left()).await.is_err() {
             tracing::warn!(runs = self.live_count(), "drain_timeout is over; ending what still runs");
             self.end_all(Ending::Asked);
-            // The launchers enforce the grace themselves; this is for one that does not answer.
-            let patience = self.settings().kill_grace + std::time::Duration::from_secs(5);
-            if tokio::time::timeout(patience, self.no_run_left()).await.is_err() {
-                self.end_all(Ending::Killed);
-                self.no_run_left().await;
-            }
+            // The launchers keep the grace of each run; one that does not answer is killed by who watches it.
+            self.no_run_left().await;
         }
+        self.drained.cancel();
+    }
+
+    /// Leaves as a crash would: runs go on, and the next start takes them over.
+    pub fn leave(&self) {
+        self.left.cancel();
+        self.tasks.stop().hard();
         self.drained.cancel();
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::Core;
 use super::catalog::Update;
-use crate::config::{self, Env, LoadedAgents, Location, Problem, Problems, Settings};
+use crate::config::{self, Env, LoadedAgents, Location, Problem, Problems, Settings, count};
 use crate::store;
 
 /// Problems that are kept of a reload and answered to who asked for it.
@@ -348,10 +348,6 @@ fn some(all: &[String]) -> String {
     const SHOWN: usize = 10;
     let shown = all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if all.len() > SHOWN { format!("{shown}, ..") } else { shown }
-}
-
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The keys in which two definitions differ, as the file says them.

@@ -28,9 +28,6 @@ const ROUNDS: usize = 20;
 /// An agent is looked at again when this part of what is kept has come anew.
 const SLACK: u64 = 50;
 
-/// A budget counts the runs of this time: they stay.
-const BUDGET_MS: i64 = 24 * 3_600_000;
-
 /// What a pass has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Report {
@@ -127,7 +124,7 @@ impl Retention {
         let slots = completed.keep.saturating_add(failed.keep);
         for agent in agents {
             for (state, keep) in [(RunState::Completed, completed), (RunState::Failed, failed)] {
-                let before_ms = if budgeted(core, agent) { now_ms - BUDGET_MS } else { i64::MAX };
+                let before_ms = if budgeted(core, agent) { now_ms - store::DAY_MS } else { i64::MAX };
                 let beyond = core.store.excess_runs(agent, state, keep.keep, before_ms).await?;
                 report.runs += remove_runs(&core.store, &beyond).await?;
             }
@@ -141,7 +138,8 @@ impl Retention {
         let retention = core.settings().retention;
         let kinds = [(RunState::Completed, retention.completed), (RunState::Failed, retention.failed)];
         for ((state, Keep { days, .. }), aged) in kinds.into_iter().zip(&mut self.aged) {
-            let before_ms = cutoff(core.clock.now_ms(), days);
+            // A key answers, and a budget counts, for a day.
+            let before_ms = cutoff(core.clock.now_ms(), days.max(1));
             for _ in 0..ROUNDS {
                 let (old, next) = core.store.outdated_runs(state, before_ms, *aged).await?;
                 report.runs += remove_runs(&core.store, &old).await?;

@@ -64,11 +64,7 @@ pub async fn carry_out(core: Arc<Core>, claimed: Claimed, ending: watch::Receive
 
 async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>) {
     let (number, id, epoch) = (claimed.number, claimed.id, claimed.epoch);
-    let unstarted = |failure: Failure| async move {
-        if let Err(e) = finish_unstarted(core, number, id, epoch, failure).await {
-            tracing::error!(run.id = %id, error = %e, "the end of run {id} could not be written: {e}");
-        }
-    };
+    let unstarted = |failure: Failure| finish_or_give_back(core, Claim { number, id, epoch }, failure);
     let agent = match core.catalog.definition(&core.store, claimed.agent, claimed.definition).await {
         Ok(agent) => agent,
         Err(e) => return unstarted(Failure::new(FailureCode::RuntimeError, e.to_string())).await,
@@ -197,6 +193,8 @@ impl Watch {
                     sent = Ending::Forced;
                     patience = Some(deadline(KILL_LATE));
                 }
+                // The run goes on without this daemon; its launcher keeps the limits.
+                () = core.left.cancelled() => return,
                 changed = ending.changed() => if changed.is_err() { break watched.ended().await },
             }
         };
@@ -389,6 +387,16 @@ pub(super) async fn finish_unstarted(
     Ok(())
 }
 
+/// Ends a run that never started; where that fails it waits again, for else nobody would look at it
+/// before the next start.
+pub(super) async fn finish_or_give_back(core: &Core, claim: Claim, failure: Failure) {
+    let Claim { number, id, epoch } = claim;
+    if let Err(e) = finish_unstarted(core, number, id, epoch, failure).await {
+        tracing::error!(run.id = %id, error = %e, "the end of run {id} could not be written; it waits again: {e}");
+        let _ = persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
+    }
+}
+
 /// Ends a waiting run that was claimed for its end.
 ///
 /// # Errors
@@ -441,7 +449,7 @@ async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms:
     event.failure_explanation = outcome.failure.as_ref().map(|f| f.explanation.clone());
     event.error.clone_from(&event.failure_explanation);
     event.final_model.clone_from(&outcome.final_model);
-    event.usage = outcome.usage;
+    event.usage = outcome.usage.or(event.usage);
     event.cost_usd = outcome.cost_usd.or(event.cost_usd);
     (event.exit_code, event.signal) = (outcome.exit_code, outcome.signal);
     event.gated = outcome.gated;

@@ -57,15 +57,15 @@ impl Planned {
 
 /// A schedule of the catalog as it is planned, with what is known of it already.
 fn planned(agent: &Arc<Entry>, schedule: &ScheduleEntry, before: Option<&Planned>) -> Planned {
-    let stored = schedule.watermark_ms;
-    // The catalog may be older than what was counted here, and newer where the schedule came back.
-    let runs = before
-        .filter(|b| Arc::ptr_eq(&b.schedule.schedule, &schedule.schedule))
-        .map_or(schedule.runs, |b| b.runs);
+    // An entry that was kept is as old as its reading: what was counted, and where the clock was set
+    // back to since, is known here. One that came back is newer in the catalog.
+    let kept = before.filter(|b| Arc::ptr_eq(&b.schedule.schedule, &schedule.schedule));
+    let runs = kept.map_or(schedule.runs, |b| b.runs);
+    let newer = before.map_or(schedule.watermark_ms, |b| b.watermark_ms.max(schedule.watermark_ms));
     Planned {
         agent: Arc::clone(agent),
         schedule: schedule.clone(),
-        watermark_ms: before.map_or(stored, |b| b.watermark_ms.max(stored)),
+        watermark_ms: kept.map_or(newer, |b| b.watermark_ms),
         next_ms: None,
         runs,
         ended: schedule.schedule.bounds.max_runs.is_some_and(|max| runs >= max),
@@ -161,10 +161,8 @@ impl Scheduler {
             return;
         }
         let first_load = std::mem::replace(&mut self.generation, generation) == 0;
-        let all = self.core.catalog.all();
-        // The clock may have gone back while nothing ran: the watermarks know the time it was.
-        let newest = all.iter().flat_map(|a| a.schedules.iter().map(|s| s.watermark_ms)).max();
-        self.last_ms = self.last_ms.max(newest.unwrap_or(i64::MIN));
+        let mut all = self.core.catalog.all();
+        all.sort_unstable_by_key(|agent| agent.number);
         let mut known: HashMap<i64, Planned> =
             self.planned.drain(..).map(|p| (p.schedule.number, p)).collect();
         self.heap.clear();
@@ -176,6 +174,9 @@ impl Scheduler {
                 self.plan(self.planned.len() - 1, before, first_load);
             }
         }
+        // The clock may have gone back while nothing ran: the watermarks know the time it was.
+        let newest = self.planned.iter().map(|p| p.watermark_ms).max();
+        self.last_ms = self.last_ms.max(newest.unwrap_or(i64::MIN));
     }
 
     /// Gives a schedule its place: as it was where nothing of it has changed, so that a reload costs
@@ -253,19 +254,22 @@ impl Scheduler {
     /// again. The slots up to now stay decided, the watermarks move back to now.
     async fn watch_clock(&mut self, now_ms: i64) -> Result<(), store::Error> {
         let (last, back) = (self.last_ms, self.last_ms - now_ms);
-        self.last_ms = now_ms;
         let stepped = back > 0 || -back > STEP_MIN + crate::time::millis(crate::time::WAKE_CAP);
         if stepped {
             self.core.metrics.clock_steps.fetch_add(1, Ordering::Relaxed);
         }
         let ahead = back > 0 && self.planned.iter().any(|p| p.watermark_ms - now_ms > REWIND_MIN);
         if back <= REWIND_MIN && !ahead {
+            self.last_ms = now_ms;
             return Ok(());
         }
         let was = self.planned.iter().map(|p| p.watermark_ms).max().unwrap_or(last).max(last);
         let text = format!("the clock went back from {} to {}", from_ms(was), from_ms(now_ms));
+        // Until it is written the step is as new as before: the next turn tries again.
+        let cut = self.cut(now_ms).await?;
+        self.core.store.rewind_watermarks(now_ms, cut, text.clone()).await?;
         tracing::warn!("{text}; schedules go on from now");
-        self.core.store.rewind_watermarks(now_ms, text).await?;
+        self.last_ms = now_ms;
         self.heap.clear();
         self.waiting.clear();
         for index in 0..self.planned.len() {
@@ -282,6 +286,22 @@ impl Scheduler {
             self.push(index);
         }
         Ok(())
+    }
+
+    /// The rows of the ledger that reach beyond `now_ms`, as they are up to now.
+    async fn cut(&self, now_ms: i64) -> Result<Vec<store::Across>, store::Error> {
+        let mut rows = self.core.store.across(now_ms).await?;
+        let calendars: HashMap<i64, &Planned> = self.planned.iter().map(|p| (p.schedule.number, p)).collect();
+        rows.retain_mut(|row| {
+            let planned = calendars.get(&row.schedule);
+            let left = planned.and_then(|p| p.schedule.calendar.count(row.nominal_ms - 1, now_ms));
+            if let Some(left) = left {
+                row.until_ms = left.last_ms;
+                row.count = i64::try_from(left.count).unwrap_or(i64::MAX);
+            }
+            left.is_some()
+        });
+        Ok(rows)
     }
 
     async fn admit(&mut self, due: &[usize], now_ms: i64) -> Result<(), store::Error> {
@@ -363,8 +383,10 @@ impl Scheduler {
                 for choice in &mut pass.choices {
                     let Choice::Run(slot) = choice else { continue };
                     let at_once = first_of.entry((planned.agent.number, slot.window.end_ms)).or_default();
-                    let asks = |index: usize| &self.planned[index].schedule.schedule.overrides;
-                    if let Some((_, first)) = at_once.iter().find(|(other, _)| asks(*other) == asks(index)) {
+                    let asks = |index: usize| &self.planned[index].schedule.schedule;
+                    if let Some((_, first)) =
+                        at_once.iter().find(|(other, _)| asks(*other).asks_as(asks(index)))
+                    {
                         *choice = submit::coalesced_into(slot.window.end_ms, *first);
                     } else {
                         at_once.push((index, passes.len()));

@@ -427,7 +427,7 @@ pub(super) fn secret(env: &Env, source: &SecretSource) -> Result<SecretString, S
     }
 }
 
-fn chain(e: &dyn std::error::Error) -> String {
+pub(super) fn chain(e: &dyn std::error::Error) -> String {
     match e.source() {
         None => e.to_string(),
         Some(source) => format!("{e}: {}", chain(source)),

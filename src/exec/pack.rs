@@ -31,7 +31,7 @@ const LEVEL: i32 = 3;
 /// What is put after the name of a packed log.
 pub const PACKED: &str = ".zst";
 /// The logs of an attempt.
-const LOGS: [&str; 2] = ["stdout.log", "stderr.log"];
+const LOGS: [&str; 4] = ["stdout.log", "stderr.log", "gate.log", "verify.log"];
 /// Attempts of a run that are looked at.
 const ATTEMPTS_MAX: usize = 10_000;
 

@@ -246,6 +246,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Whether a slot of the other at the same instant asks for the same run: equal in all that a
+    /// schedule may say of its runs.
+    #[must_use]
+    pub fn asks_as(&self, other: &Self) -> bool {
+        self.overrides == other.overrides
+            && (self.overlap, self.max_concurrent, self.catch_up)
+                == (other.overlap, other.max_concurrent, other.catch_up)
+    }
+
     /// `catch_up_max` where the file says nothing.
     pub const DEFAULT_CATCH_UP_MAX: u32 = 100;
 

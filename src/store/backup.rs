@@ -28,6 +28,22 @@ impl Store {
         let from = self.readers.read(|db| Ok(db.path().map(PathBuf::from))).await?.ok_or(Error::Closed)?;
         tokio::task::spawn_blocking(move || backup(&from, &to)).await.map_err(|_| Error::Closed)?
     }
+
+    /// A copy of the database that has lost its name `at` already, and its length in bytes: it goes with
+    /// its handle, also where nobody waits for it any more.
+    ///
+    /// # Errors
+    /// As [`Store::backup`].
+    pub async fn nameless_copy(&self, at: PathBuf) -> Result<(File, u64), Error> {
+        let from = self.readers.read(|db| Ok(db.path().map(PathBuf::from))).await?.ok_or(Error::Closed)?;
+        let work = move || {
+            let bytes = backup(&from, &at)?;
+            let copy = File::open(&at).map_err(file(&at))?;
+            std::fs::remove_file(&at).map_err(file(&at))?;
+            Ok((copy, bytes))
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
+    }
 }
 
 /// Copies the database `from` to `to`. Blocks.

@@ -17,11 +17,40 @@ impl Store {
             .await
     }
 
-    /// The clock was set back by much: slots up to `now_ms` stay decided, later watermarks move back
-    /// to it, and a notice says so. Returns how many watermarks moved.
-    pub async fn rewind_watermarks(&self, now_ms: i64, text: String) -> Result<usize, Error> {
+    /// Rows of the ledger that stand for slots before and after `at_ms`, of schedules that are in force.
+    pub async fn across(&self, at_ms: i64) -> Result<Vec<Across>, Error> {
+        self.readers
+            .read(move |db| {
+                let sql = "SELECT s.schedule, s.nominal FROM schedules c, slots s
+                           WHERE c.active = 1 AND s.schedule = c.number AND s.until > ?1
+                             AND s.nominal = (SELECT max(nominal) FROM slots WHERE schedule = c.number AND nominal <= ?1)";
+                let mut statement = db.prepare(sql)?;
+                let rows = statement.query_map([at_ms], |row| {
+                    Ok(Across { schedule: row.get(0)?, nominal_ms: row.get(1)?, until_ms: 0, count: 0 })
+                })?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// The clock was set back by much: slots up to `now_ms` stay decided, what a wrong clock has decided
+    /// of the time to come is decided anew, later watermarks move back, and a notice says so. `cut` are
+    /// the rows of [`Store::across`] as they are up to now. Returns how many watermarks moved.
+    pub async fn rewind_watermarks(
+        &self,
+        now_ms: i64,
+        cut: Vec<Across>,
+        text: String,
+    ) -> Result<usize, Error> {
         self.writer
             .write(move |db| {
+                let sql = "DELETE FROM slots WHERE nominal > ?1
+                             AND schedule IN (SELECT number FROM schedules WHERE watermark > ?1 AND active = 1)";
+                db.prepare_cached(sql)?.execute([now_ms])?;
+                let sql = "UPDATE slots SET until = ?3, count = ?4 WHERE schedule = ?1 AND nominal = ?2 AND until > ?5";
+                for Across { schedule, nominal_ms, until_ms, count } in &cut {
+                    db.prepare_cached(sql)?.execute(params![schedule, nominal_ms, until_ms, count, now_ms])?;
+                }
                 let sql = "UPDATE schedules SET watermark = ?1 WHERE watermark > ?1 AND active = 1";
                 let moved = db.prepare_cached(sql)?.execute([now_ms])?;
                 let sql = "INSERT INTO notices (at, kind, text) VALUES (?1, 'clock_rewound', ?2)";
@@ -30,4 +59,17 @@ impl Store {
             })
             .await
     }
+}
+
+/// A row of the ledger that stands for slots on both sides of an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Across {
+    /// The schedule's number.
+    pub schedule: i64,
+    /// Its first slot, Unix ms.
+    pub nominal_ms: i64,
+    /// The last slot that it is to stand for, Unix ms.
+    pub until_ms: i64,
+    /// How many those are.
+    pub count: i64,
 }

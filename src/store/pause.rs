@@ -159,7 +159,7 @@ fn left_out(db: &Connection, agent: i64, since_ms: i64) -> Result<Vec<LeftOut>, 
 }
 
 fn set(db: &Connection, agent: &AgentId, pause: &Pause) -> Result<bool, Error> {
-    let sql = "UPDATE agents SET paused_at = ?2, paused_by = ?3, pause_reason = ?4, probe_at = NULL, updated_at = ?2
+    let sql = "UPDATE agents SET paused_at = coalesce(paused_at, ?2), paused_by = ?3, pause_reason = ?4, probe_at = NULL, updated_at = ?2
                WHERE id = ?1 AND status <> 'REMOVED'";
     let changed =
         db.prepare_cached(sql)?.execute(params![agent.as_str(), pause.since_ms, pause.by, pause.reason])?;

@@ -50,10 +50,12 @@ impl Readers {
         F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
-        // The semaphore keeps the queue from filling up, so the blocking send below never blocks.
-        let _place = self.waiting.acquire().await.map_err(|_| Error::Closed)?;
+        // The semaphore keeps the queue from filling up, so the blocking send below never blocks. A place
+        // is kept until the question is answered, also where nobody waits for that any more.
+        let place = Arc::clone(&self.waiting).acquire_owned().await.map_err(|_| Error::Closed)?;
         let (caller, answer) = oneshot::channel();
         let question: Question = Box::new(move |db| {
+            let _place = place;
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ask(db)));
             if let Ok(result) = result {
                 let _ = caller.send(result);

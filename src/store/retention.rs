@@ -19,8 +19,6 @@ use crate::model::RunState;
 pub const REMOVE_BATCH: usize = 100;
 /// Rows that one question looks at at most.
 pub const LOOK_BATCH: usize = 1000;
-/// How long an idempotency key answers with its run.
-pub const KEY_AGE_MS: i64 = 24 * 3_600_000;
 /// Newest notices that are kept.
 const NOTICES: i64 = 10_000;
 
@@ -242,7 +240,7 @@ impl Store {
     pub async fn remove_keys(&self, now_ms: i64) -> Result<usize, Error> {
         let sql = "DELETE FROM idempotency_keys WHERE (agent, key) IN
                    (SELECT agent, key FROM idempotency_keys WHERE created_at < ?1 AND ?2 = 0 LIMIT ?3)";
-        self.remove(sql, now_ms - KEY_AGE_MS, 0).await
+        self.remove(sql, now_ms - super::idempotency::KEY_LIFE_MS, 0).await
     }
 
     /// Removes sessions that were not used since `before_ms` and have no run; how many.
@@ -424,8 +422,9 @@ fn remove_run(db: &Connection, number: i64) -> Result<bool, Error> {
         db.prepare_cached(sql)?.execute([number])?;
     }
     if let (Some(schedule), Some(nominal)) = (schedule, nominal) {
-        let sql = "DELETE FROM slots WHERE schedule = ?1 AND nominal = ?2";
-        db.prepare_cached(sql)?.execute(params![schedule, nominal])?;
+        // After a clock that was set back the slot may be another run's.
+        let sql = "DELETE FROM slots WHERE schedule = ?1 AND nominal = ?2 AND run = ?3";
+        db.prepare_cached(sql)?.execute(params![schedule, nominal, number])?;
     }
     let id = id.to_string();
     discard(db, &Garbage::Run(id.clone()))?;

@@ -27,6 +27,9 @@ impl Store {
                            SELECT ?2, agent, ?3, ?3 FROM runs WHERE number = ?1
                            ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at";
                 db.prepare_cached(sql)?.execute(params![number, session, now_ms])?;
+                // It is no garbage any more.
+                let sql = "DELETE FROM garbage WHERE kind = 'session' AND name = ?1";
+                db.prepare_cached(sql)?.execute([&session])?;
                 Ok(())
             })
             .await

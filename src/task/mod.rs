@@ -119,6 +119,14 @@ impl Tasks {
         });
     }
 
+    /// Brings the daemon down now because `name` has failed: the exit code is not 0.
+    pub fn fail(&self, name: &str) {
+        let mut died = self.died.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        died.get_or_insert_with(|| name.to_owned());
+        drop(died);
+        self.stop.hard();
+    }
+
     /// Name of the first fatal task that died, if any: then the exit code is not 0.
     #[must_use]
     pub fn died(&self) -> Option<String> {
@@ -156,6 +164,16 @@ mod tests {
         tasks.spawn("dies", OnEnd::Fatal, async { panic!("for the test") });
         tasks.join().await;
         assert_eq!(tasks.died().as_deref(), Some("dies"));
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_a_task_tells_is_no_good_end() {
+        let tasks = Tasks::new(Stop::new());
+        let telling = tasks.clone();
+        tasks.spawn("watcher", OnEnd::Fatal, async move { telling.fail("store") });
+        tasks.join().await;
+        assert_eq!(tasks.died().as_deref(), Some("store"));
+        assert!(tasks.stop().is_soft());
     }
 
     #[tokio::test]

@@ -28,7 +28,8 @@ pub trait Clock: Send + Sync + 'static {
         self.now().as_millisecond()
     }
 
-    /// Ends when the wall clock was seen at or after `at`, never before.
+    /// Ends when the wall clock was seen at or after `at`; before that only where the clock was set back
+    /// meanwhile, for then `at` is no longer what the caller meant. So a caller looks at the time again.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
 }
 
@@ -45,18 +46,20 @@ impl Clock for SystemClock {
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()> {
         let clock = *self;
         Box::pin(async move {
-            loop {
-                let left = at.duration_since(clock.now());
-                let Ok(left) = Duration::try_from(left) else {
-                    return;
-                };
-                if left.is_zero() {
-                    return;
-                }
-                tokio::time::sleep(left.min(WAKE_CAP)).await;
+            let mut seen = clock.now();
+            while let Some(rest) = rest(seen, clock.now(), at) {
+                seen = clock.now();
+                tokio::time::sleep(rest).await;
             }
         })
     }
+}
+
+/// How long to sleep for `at` before the next look; `None` where it has come, or where `now` lies before
+/// `seen`, the time of the look before.
+fn rest(seen: Timestamp, now: Timestamp, at: Timestamp) -> Option<Duration> {
+    let left = Duration::try_from(at.duration_since(now)).ok().filter(|left| !left.is_zero())?;
+    (now >= seen).then(|| left.min(WAKE_CAP))
 }
 
 #[derive(Debug)]
@@ -87,7 +90,13 @@ impl TestClock {
     /// Sets the clock, backward too: a step as an operator or NTP makes it.
     pub fn set(&self, now: Timestamp) {
         let mut time = self.lock();
+        let back = now < time.now;
         time.now = now;
+        if back {
+            for (_, sleeper) in std::mem::take(&mut time.sleepers) {
+                let _ = sleeper.send(());
+            }
+        }
         Self::wake(&mut time);
     }
 
@@ -224,5 +233,18 @@ mod tests {
         assert!(futures_util::poll!(&mut later).is_pending());
         clock.set(from_ms(2000));
         later.await;
+        let never = clock.sleep_until(from_ms(90_000));
+        clock.set(from_ms(1000));
+        never.await;
+    }
+
+    #[test]
+    fn who_sleeps_looks_at_the_clock_and_sees_that_it_was_set_back() {
+        let at = from_ms(100_000);
+        assert_eq!(rest(from_ms(0), from_ms(99_000), at), Some(Duration::from_secs(1)));
+        assert_eq!(rest(from_ms(0), from_ms(1), at), Some(WAKE_CAP));
+        assert_eq!(rest(from_ms(0), from_ms(0), at), Some(WAKE_CAP));
+        assert_eq!(rest(from_ms(0), at, at), None);
+        assert_eq!(rest(from_ms(50_000), from_ms(1000), at), None);
     }
 }

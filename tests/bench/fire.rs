@@ -89,7 +89,7 @@ async fn each_second(bare: (f64, f64)) {
     figure(
         "fire.1000_each_second.lost_or_double",
         (lost + double) as f64,
-        fired as f64,
+        fired.max(1) as f64,
         "slots",
         Some((Better::AtMost, 0.0)),
     );

@@ -224,8 +224,10 @@ fn a_command_is_told_of_a_failure_and_of_no_success() {
     let rows = deliveries(&daemon);
     assert_eq!((rows.len(), rows[0].url.as_str(), rows[0].attempts), (1, "on_failure:agent", 1));
     assert_eq!(daemon.events().len(), 2, "it is no run");
-    let left = daemon.home.state().join("alarms/runs");
-    assert!(std::fs::read_dir(left).unwrap().next().is_none(), "its folder is gone");
+    for left in ["alarms/runs", "alarms/sessions"] {
+        let mut left = std::fs::read_dir(daemon.home.state().join(left)).unwrap();
+        assert!(left.next().is_none(), "its folders are gone");
+    }
 }
 
 #[test]

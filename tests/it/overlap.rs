@@ -268,6 +268,8 @@ fn paused_for(daemon: &TestDaemon, seconds: usize) -> Vec<matins::store::SlotRow
         eventually_sync("the slot", || (daemon.slots().len() == before + slot).then_some(()));
     }
     assert!(daemon.slots()[..seconds].iter().all(|s| s.reason == Some(NotRun::Paused)));
+    // Said again, it is the same pause with another reason.
+    daemon.block_on(daemon.core().pause(&agent, "bob", Some("still".to_owned()))).unwrap();
     daemon.block_on(daemon.core().resume(&agent, "ann", true)).unwrap();
     let mut slots = daemon.slots();
     slots.reverse();

@@ -81,7 +81,7 @@ fn the_difference_is_told_and_in_force() {
 #[test]
 fn one_error_anywhere_changes_nothing() {
     let home = one();
-    home.agent("long", "until [ -e go ]; do sleep 0.05; done; cat go", "cwd: .\n");
+    home.agent("long", "until [ -s go ]; do sleep 0.05; done; cat go", "cwd: .\n");
     let daemon = Binary::start(home);
     daemon.post("/v1/agents/long/execute", &json!({}));
     eventually_sync("it runs", || (daemon.events()[0]["status"] == "RUNNING").then_some(()));

@@ -35,6 +35,31 @@ fn runs(daemon: &TestDaemon, n: usize) -> Vec<RunId> {
         .collect()
 }
 
+/// A repeated request must not make a second run because the first was tidied away.
+#[test]
+fn a_run_that_a_key_answers_with_stays_a_day_whatever_the_settings_say() {
+    let home = Home::new();
+    home.settings("retention: { completed: { keep: 1, days: 0 }, failed: { keep: 1, days: 0 } }\n");
+    home.agent("a", "true", "");
+    let daemon = TestDaemon::start(home);
+    let ask = || {
+        let request = matins::engine::TriggerRequest {
+            agent: "a".parse().unwrap(),
+            overrides: matins::model::Overrides::default(),
+            overlap: None,
+            user: None,
+        };
+        daemon.block_on(daemon.core().trigger_once(request, Some("k".to_owned()))).unwrap()
+    };
+    let first = ask();
+    daemon.wait_end(first.id);
+    runs(&daemon, 2);
+    daemon.advance(Duration::from_secs(60));
+    pass(&daemon);
+    assert!(left(&daemon).contains(&first.id.to_string()));
+    assert_eq!(ask().id, first.id);
+}
+
 fn folder(daemon: &TestDaemon, run: RunId) -> PathBuf {
     daemon.home.state().join("runs").join(run.to_string())
 }

@@ -127,6 +127,36 @@ fn a_clock_that_goes_back_a_little_fires_nothing_twice() {
 }
 
 #[test]
+fn a_clock_that_was_hours_ahead_decides_its_time_anew() {
+    let home = Home::new();
+    home.agent("tick", "true", &cron("0 * * * *", "overlap: allow"));
+    let out = "schedules:\n  - { cron: '* * * * *', timezone: UTC }\nexclude: ['2020-01-01..2030-01-01']\n";
+    home.agent("out", "true", out);
+    let mut daemon = TestDaemon::start(home);
+    let counted = |daemon: &TestDaemon, agent: &str| {
+        daemon.slots().iter().filter(|s| s.agent == agent).map(|s| s.count).sum::<i64>()
+    };
+    let start = crate::support::daemon::START_MS;
+    daemon.advance(SECOND * 6 * 3600);
+    eventually_sync("six hours", || (counted(&daemon, "tick") == 6).then_some(()));
+    eventually_sync("six hours left out", || (counted(&daemon, "out") == 360).then_some(()));
+    daemon.settle();
+    daemon.clock.set(matins::time::from_ms(start + 30_000));
+    daemon.advance(SECOND * 60);
+    eventually_sync("the time to come is open", || (counted(&daemon, "out") <= 2).then_some(()));
+    let hours_later = |daemon: &TestDaemon, hours: u32| {
+        daemon.advance(SECOND * 3600 * hours);
+        let tick = i64::from(hours);
+        eventually_sync("its slots come again", || (counted(daemon, "tick") == tick).then_some(()));
+        eventually_sync("and those left out", || (counted(daemon, "out") / 60 == tick).then_some(()));
+    };
+    hours_later(&daemon, 2);
+    daemon.restart();
+    daemon.settle();
+    assert_eq!(counted(&daemon, "tick"), 2);
+}
+
+#[test]
 fn skip_queue_and_allow_do_what_they_say() {
     let home = Home::new();
     for overlap in ["skip", "queue", "allow"] {

@@ -149,3 +149,43 @@ fn tests_wait_on_state_and_are_all_run() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Every test of the tree as `module::name`: the module is the path below `src/` or `tests/it/`, with `/`.
+fn tests() -> std::collections::BTreeSet<String> {
+    let mut found = std::collections::BTreeSet::new();
+    for (path, text) in sources("src").into_iter().chain(sources("tests/it")) {
+        let path = path.display().to_string();
+        let path = path.trim_start_matches("src/").trim_start_matches("tests/it/").trim_end_matches(".rs");
+        let module = path.trim_end_matches("/mod");
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (at, line) in lines.iter().enumerate() {
+            let Some(name) = line.trim_start_matches("async ").strip_prefix("fn ") else { continue };
+            let marked = lines[at.saturating_sub(4)..at].iter().rev().take_while(|l| l.starts_with("#["));
+            if marked.into_iter().any(|l| l.starts_with("#[test") || l.starts_with("#[tokio::test")) {
+                found.insert(format!("{module}::{}", name.split('(').next().unwrap_or_default()));
+            }
+        }
+    }
+    found
+}
+
+/// The guarantees are worth what their tests are: each test that the page names is one.
+#[test]
+fn the_guarantees_name_tests_that_exist() {
+    let tests = tests();
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guarantees.md")).unwrap();
+    let named: Vec<String> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.contains("::"))
+        .map(|word| {
+            let (module, name) = word.rsplit_once("::").unwrap();
+            format!("{}::{name}", module.replace("::", "/"))
+        })
+        .collect();
+    let missing: Vec<&String> = named.iter().filter(|name| !tests.contains(*name)).collect();
+    assert!(missing.is_empty(), "docs/guarantees.md names tests that do not exist: {missing:#?}");
+    assert!(named.len() > 50, "only {} tests were found on the page", named.len());
+}

@@ -39,11 +39,16 @@ pub static BUDGET: Shape = Shape {
     name: "budget",
     keys: &[
         tokens(),
-        optional("usd_per_day", Kind::OrNull(&Kind::Number(0.0, 1e9)), "Most US dollars in 24 hours", "5"),
+        optional(
+            "usd_per_day",
+            Kind::OrNull(&Kind::Number(0.0, 1e9)),
+            "Most US dollars in 24 hours (this version reads and checks it only)",
+            "5",
+        ),
         optional(
             "runs_per_day",
             Kind::OrNull(&Kind::Whole(1, MOST)),
-            "Most runs that schedules start in 24 hours",
+            "Most runs in 24 hours, by schedules and by hand",
             "48",
         ),
     ],
@@ -53,7 +58,7 @@ const fn tokens() -> Key {
     optional(
         "tokens_per_day",
         Kind::OrNull(&Kind::Whole(1, MOST)),
-        "Most model tokens in 24 hours, input and output together",
+        "Most model tokens in 24 hours, input and output together (this version reads and checks it only)",
         "2000000",
     )
 }

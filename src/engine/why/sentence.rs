@@ -112,8 +112,7 @@ fn not_run(
         NotRun::Coalesced => match run {
             Some(run) => format!("has no run of its own: run {} stands for it{}", run.id, stands_at(run, zone)),
             None => {
-                "was due at one instant with an earlier schedule of the agent that asks for the same run, and went the \
-                 same way"
+                "has no run of its own: the slot that stands for it got no run either, or its run is no longer kept"
                     .to_owned()
             }
         },
