@@ -191,7 +191,9 @@ impl Sim {
         let (id, index, now) = (self.agent(n), self.book(n), self.world.now());
         self.world.block_on(self.world.core().pause(&id.parse().unwrap(), "ann", None)).unwrap();
         let book = &mut self.model.books[index];
-        (book.paused, book.paused_at, book.probe_at) = (Some("user"), now, None);
+        // A pause that is said again goes on.
+        book.paused_at = book.paused.map_or(now, |_| book.paused_at);
+        (book.paused, book.probe_at) = (Some("user"), None);
     }
 
     fn resume(&mut self, n: usize, catch_up: bool) -> Checked {

@@ -65,6 +65,8 @@ pub struct Model {
     pub definitions: BTreeMap<i64, Agent>,
     /// Runs that were made by hand.
     pub manual: BTreeSet<i64>,
+    /// Runs of slots that a wrong clock had decided.
+    pub early: BTreeSet<i64>,
     /// Runs whose end somebody asked for.
     pub asked: BTreeSet<i64>,
     /// Runs whose end a newer one asked for: cancelled, superseded.
@@ -99,6 +101,7 @@ impl Model {
             open: BTreeMap::new(),
             definitions: BTreeMap::new(),
             manual: BTreeSet::new(),
+            early: BTreeSet::new(),
             asked: BTreeSet::new(),
             cleared: BTreeMap::new(),
             last: now,
@@ -187,8 +190,8 @@ impl Model {
         dump.schedules.iter().filter(|(_, s)| s.agent == of.number).map(|(number, _)| *number).collect()
     }
 
-    /// A clock that went back by much: schedules go on from now, and what stood in the books for
-    /// instants that are to come again without a run is decided when they do.
+    /// A clock that went back by much: everything goes on from now, and what a wrong clock has decided of
+    /// the time to come is decided anew when it comes.
     pub fn watch_clock(&mut self, now: i64) {
         let back = self.last - now;
         self.last = now;
@@ -197,12 +200,21 @@ impl Model {
             return;
         }
         self.rewound = true;
-        for entry in self.books.iter_mut().flat_map(|b| &mut b.entries).filter(|e| e.active) {
+        for book in &mut self.books {
+            // The wait of a breaker keeps its length.
+            let ended = book.last_ended.filter(|at| *at > now);
+            book.probe_at = book.probe_at.map(|at| ended.filter(|_| at > now).map_or(at, |ended| at - ended + now));
+            book.last_ended = book.last_ended.map(|at| at.min(now));
+            book.paused_at = book.paused_at.min(now);
+        }
+        for entry in self.books.iter_mut().flat_map(|b| &mut b.entries) {
             entry.watermark = entry.watermark.min(now);
             entry.startup = entry.startup.map(|_| now.max(entry.watermark + 1));
         }
+        let made = |(outcome, _): Row| if let Outcome::Run(run) = outcome { Some(run) } else { None };
         for rows in self.ledger.values_mut() {
-            rows.retain(|nominal, (outcome, _)| *nominal <= now || matches!(outcome, Outcome::Run(_)));
+            let ahead = rows.split_off(&(now + 1));
+            self.early.extend(ahead.into_values().filter_map(made));
         }
     }
 
@@ -231,11 +243,9 @@ impl Model {
         coalesce(&self.books[index], &mut decided);
         for (at, slots, watermark) in decided {
             let number = *numbers.get(at).ok_or("a schedule has no row")?;
-            // What has run before its time, by a clock that was wrong, is not run again.
-            let known = self.ledger.entry(number).or_default();
-            let slots: Vec<Decided> = slots.into_iter().filter(|d| !known.contains_key(&d.nominal)).collect();
             self.pass(index, at, number, &slots, now, dump)?;
-            self.books[index].entries[at].watermark = watermark;
+            let entry = &mut self.books[index].entries[at];
+            (entry.watermark, entry.startup) = (watermark, None);
         }
         Ok(())
     }
@@ -309,7 +319,7 @@ impl Model {
     fn used_up(&self, agent: &Agent, now: i64, dump: &Dump) -> bool {
         let number = dump.agents[&agent.id].number;
         let all = || self.open.values().chain(self.ended.values());
-        let recent = |r: &&Run| r.created > now - DAY_MS && r.created <= now + 3 * HOUR_MS;
+        let recent = |r: &&Run| r.created > now - DAY_MS && r.created <= now + DAY_MS;
         let own = agent.runs_per_day.is_some_and(|n| all().filter(recent).filter(|r| r.agent == number).count() >= n);
         own || self.scenario.runs_per_day.is_some_and(|n| all().filter(recent).count() >= n)
     }

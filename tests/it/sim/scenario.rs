@@ -214,6 +214,7 @@ fn exclusions(r: &mut Rng, start_ms: i64) -> Vec<Exclude> {
 fn schedule(r: &mut Rng, start_ms: i64, coarse: bool) -> Schedule {
     let timing = timing(r, start_ms, coarse);
     let calendar = !matches!(timing, Timing::After(_) | Timing::Startup);
+    let recurs = matches!(timing, Timing::Cron(_) | Timing::Every { .. });
     let overlap =
         if r.chance(45) { "skip" } else { r.pick(&["queue_one", "queue", "cancel_previous", "replace", "allow"]) };
     let instant = |r: &mut Rng, hours: &[i64]| start_ms + r.pick(hours) * 3_600_000;
@@ -225,8 +226,8 @@ fn schedule(r: &mut Rng, start_ms: i64, coarse: bool) -> Schedule {
         catch_up_max: if calendar { r.maybe(30, &[1, 3, 20]) } else { None },
         grace_s: if calendar { r.maybe(20, &[1, 120, 4000]) } else { None },
         deadline_s: r.maybe(10, &[5, 600]),
-        start: if calendar && r.chance(8) { Some(instant(r, &[1, 3, 30])) } else { None },
-        end: if calendar && r.chance(8) { Some(instant(r, &[40, 100, 1000])) } else { None },
+        start: if recurs && r.chance(8) { Some(instant(r, &[1, 3, 30])) } else { None },
+        end: if recurs && r.chance(8) { Some(instant(r, &[40, 100, 1000])) } else { None },
         max_runs: r.maybe(10, &[1, 2, 5]),
         exclude: exclusions(r, start_ms),
         dst: Dst { gap_skip: r.chance(10), overlap: if r.chance(80) { "first" } else { r.pick(&["last", "both"]) } },
