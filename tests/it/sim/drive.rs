@@ -380,6 +380,8 @@ fn absorb(model: &mut Model, dump: &Dump, world: &World, beside: &Beside) -> Che
     }
     if let Beside::Reload(scenario) = beside {
         model.take_over(scenario, now);
+        // A bound that was lifted lets slots come due.
+        model.admit(now, dump)?;
     }
     model.ends(Ends::Caused, dump, world)?;
     for (number, run) in &mut model.open {
@@ -407,6 +409,10 @@ fn replay(model: &mut Model, index: usize, now: i64, dump: &Dump) -> Checked {
         let known = model.ledger.get(&number).cloned().unwrap_or_default();
         let open = |outcome: &Outcome| matches!(outcome, Outcome::Not("paused" | "breaker"));
         let newest = known.iter().rev().find(|(_, (outcome, _))| *outcome != Outcome::Not("excluded"));
+        let same = |outcome: &Outcome, row: &dump::Slot| match outcome {
+            Outcome::Run(run) => row.reason.is_none() && row.run == Some(*run),
+            Outcome::Not(reason) => row.reason.as_deref() == Some(*reason),
+        };
         let of = Due { agent: &book.agent, schedule: &entry.schedule, calendar: &entry.calendar };
         for (nominal, (outcome, decided)) in &known {
             let row = dump.slots.range(..=(number, *nominal)).next_back();
@@ -414,9 +420,12 @@ fn replay(model: &mut Model, index: usize, now: i64, dump: &Dump) -> Checked {
             let window = of.patience(newest.map_or(*nominal, |(at, _)| *at)).1;
             let due = entry.active && entry.calendar.is_calendar() && entry.schedule.catch_up != "none";
             let must = due && newest.is_some_and(|(at, _)| at == nominal) && *nominal >= now - window && *decided >= book.paused_at;
-            if row.decided != now || *decided == now {
-                if must && open(outcome) && *decided != now {
+            if row.decided != now || same(outcome, row) {
+                if must && open(outcome) && row.decided != now {
                     return Err(format!("slot {nominal} of schedule {number} was paused and is not made up for"));
+                }
+                if row.decided == now {
+                    model.ledger.entry(number).or_default().insert(*nominal, (outcome.clone(), now));
                 }
                 continue;
             }
@@ -430,7 +439,7 @@ fn replay(model: &mut Model, index: usize, now: i64, dump: &Dump) -> Checked {
                     Outcome::Run(run)
                 }
                 (Some(reason), _) => Outcome::Not(
-                    ["coalesced", "excluded", "overlap", "queue_full", "budget", "paused"]
+                    ["coalesced", "excluded", "overlap", "queue_full", "budget", "paused", "breaker"]
                         .into_iter()
                         .find(|known| known == reason)
                         .ok_or_else(|| format!("slot {nominal} of schedule {number} was paused and became {reason}"))?,

@@ -261,12 +261,14 @@ impl Model {
             Some(_) => (Some("paused"), false),
         };
         let (first_closed, max) = (closed, book.entries[at].schedule.max_runs);
+        // Catch-ups of this very pass do not stand in the way of the newest slot.
+        let before: BTreeSet<i64> = self.open.keys().copied().collect();
         let mut last = i64::MAX;
         for Decided { nominal, wanted } in slots {
             let Wanted::Run { catch_up, after, slots } = *wanted else { continue };
             let outcome = match closed {
                 Some(reason) => Outcome::Not(reason),
-                None => self.admit_slot(index, at, (number, *nominal), catch_up, now, dump)?,
+                None => self.admit_slot((index, at), (number, *nominal), catch_up, &before, now, dump)?,
             };
             if let Outcome::Run(run) = outcome {
                 self.check_run(index, at, run, (number, *nominal), (catch_up, after, slots), now, dump)?;
@@ -326,23 +328,24 @@ impl Model {
 
     fn admit_slot(
         &mut self,
-        index: usize,
-        at: usize,
+        (index, at): (usize, usize),
         slot: (i64, i64),
         catch_up: bool,
+        before: &BTreeSet<i64>,
         now: i64,
         dump: &Dump,
     ) -> Result<Outcome, String> {
         let agent = self.books[index].agent.clone();
         let schedule = &self.books[index].entries[at].schedule;
         let overlap = effective(schedule, catch_up);
-        let in_way: Vec<&Run> = self.in_scope(&agent, dump).collect();
+        let known = |r: &&Run| agent.key.is_some() || before.contains(&r.number);
+        let in_way: Vec<&Run> = self.in_scope(&agent, dump).filter(known).collect();
         // What waited beyond its deadline is ended by whoever comes first.
         let overdue = |r: &&Run| r.started.is_none() && r.deadline.is_some_and(|d| d < now);
         let row = dump.slots.get(&slot).filter(|s| s.decided == now);
         let doubtful = !in_way.is_empty() && in_way.iter().all(overdue);
         let busy = if doubtful { row.is_some_and(|s| s.reason.as_deref() == Some("overlap")) } else { !in_way.is_empty() };
-        let waits = matches!(overlap, "queue" | "queue_one" | "allow");
+        let (meets, waits) = (!in_way.is_empty(), matches!(overlap, "queue" | "queue_one" | "allow"));
         Ok(match overlap {
             "skip" if busy => Outcome::Not("overlap"),
             _ if waits && self.waiting(&agent, dump) >= 100 => Outcome::Not("queue_full"),
@@ -353,7 +356,7 @@ impl Model {
                     let said = dump.slots.get(&slot);
                     format!("{}: slot {} of schedule {} must be a run and is {said:?}", agent.id, slot.1, slot.0)
                 })?;
-                self.clear(&agent, overlap, run, dump);
+                self.clear(&agent, if meets { overlap } else { "allow" }, run, dump);
                 Outcome::Run(run)
             }
         })
@@ -512,15 +515,16 @@ fn due(book: &Book, entry: &Entry, now: i64, busy: bool) -> Option<(Vec<Decided>
 
 /// Of one agent's schedules that run at one instant and ask for the same the first runs.
 fn coalesce(book: &Book, decided: &mut [(usize, Vec<Decided>, i64)]) {
-    let mut first: Vec<(i64, Option<&str>)> = Vec::new();
+    let mut first = Vec::new();
     for (at, slots, _) in decided {
-        let prompt = book.entries[*at].schedule.prompt;
+        let Schedule { prompt, overlap, max_concurrent, catch_up, .. } = book.entries[*at].schedule.clone();
+        let asks = (prompt, overlap, max_concurrent, catch_up);
         for slot in slots {
             if matches!(slot.wanted, Wanted::Run { .. }) {
-                if first.contains(&(slot.nominal, prompt)) {
+                if first.contains(&(slot.nominal, asks)) {
                     slot.wanted = Wanted::Not("coalesced");
                 } else {
-                    first.push((slot.nominal, prompt));
+                    first.push((slot.nominal, asks));
                 }
             }
         }
