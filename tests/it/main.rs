@@ -9,6 +9,7 @@ mod attempts;
 mod backup;
 mod blackbox;
 mod breaker;
+mod clock;
 mod definitions;
 mod disk;
 mod examples;

@@ -248,17 +248,19 @@ impl Model {
         };
         let running = world.launchers.running();
         for run in &under_way {
-            let place = running.iter().position(|(id_, n, _)| *id_ == id(run) && i64::from(*n) == run.attempt);
-            let place = place.ok_or_else(|| format!("no program of {run:?} runs"))?;
+            if !running.iter().any(|(own, n, _)| *own == id(run) && i64::from(*n) == run.attempt) {
+                return Err(format!("no program of {run:?} runs"));
+            }
             if places(run).is_some_and(|n| pool(run) > n) {
                 return Err(format!("pool of {run:?} is overfull"));
             }
-            let later = running[place..].iter().any(|(other, ..)| {
-                under_way.iter().any(|r| r.number != run.number && id(r) == *other && (r.key == run.key) && (r.key.is_some() || r.agent == run.agent))
-            });
             // The last that started saw all the others.
-            if !later && run.most.is_some_and(|most| beside(run) > most) {
-                return Err(format!("{run:?} runs beside {} others: {under_way:?}, started {running:?}", beside(run) - 1));
+            let patient = |r: &&&Run| {
+                let same = if run.key.is_some() { r.key == run.key } else { r.agent == run.agent };
+                same && r.most.is_none_or(|most| most >= beside(run))
+            };
+            if !under_way.iter().any(|r| patient(&r)) {
+                return Err(format!("{run:?} runs beside {} others", beside(run) - 1));
             }
         }
         if running.len() != under_way.len() {

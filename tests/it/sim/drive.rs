@@ -293,6 +293,9 @@ impl Sim {
     /// Waits until the daemon stands where the model says that it must.
     fn settle(&mut self, beside: &Beside) -> Checked {
         let begun = Instant::now();
+        if self.world.is_up() {
+            self.world.turn();
+        }
         loop {
             if self.world.is_up() {
                 self.world.quiet();
@@ -321,7 +324,9 @@ impl Sim {
             self.settle(&Beside::Nothing)?;
         }
         for _ in 0..60 {
-            self.end_all(0)?;
+            while !self.world.launchers.running().is_empty() {
+                self.end_all(0)?;
+            }
             let waits = self.dump.deliveries.values().any(|d| d.state == "PENDING");
             if self.model.open.is_empty() && !waits {
                 return self.last();

@@ -158,6 +158,7 @@ fn pattern(r: &mut Rng, coarse: bool) -> Pattern {
         2 => values(&[1, 2]),
         3 => span(1, 4),
         4 => step(6, 24),
+        6 | 7 if coarse => step(12, 24),
         5 => values(&[9, 17]),
         _ => whole(),
     };
@@ -183,7 +184,7 @@ fn timing(r: &mut Rng, start_ms: i64, coarse: bool) -> Timing {
     match r.below(20) {
         0..=9 => Timing::Cron(Box::new(pattern(r, coarse))),
         10..=14 => {
-            let periods = if coarse { &[3600, 21_600, 86_400][..] } else { &[60, 300, 900, 3600, 5400, 86_400][..] };
+            let periods = if coarse { &[21_600, 86_400][..] } else { &[60, 300, 900, 3600, 5400, 86_400][..] };
             let period_s = r.pick(periods);
             Timing::Every { period_s, phase_s: if r.chance(40) { r.range(0, period_s - 1) } else { 0 } }
         }

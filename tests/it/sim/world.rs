@@ -179,6 +179,18 @@ impl World {
         self.block_on(self.core().trigger_once(request, key.map(str::to_owned)))
     }
 
+    /// Lets every loop look at the clock once more: one that was about to sleep when it was set would
+    /// sleep until its cap.
+    pub fn turn(&self) {
+        let core = self.core();
+        self.block_on(async {
+            core.beat().await;
+            core.beat().await;
+        });
+        core.wake.dispatcher.notify_one();
+        core.wake.deliverer.notify_one();
+    }
+
     /// Waits until nothing has moved for a moment, or a crash point is reached.
     pub fn quiet(&self) {
         let begun = Instant::now();
