@@ -49,7 +49,9 @@ impl Calendar {
             Timing::Every { period_s, phase_s } => {
                 let (period, phase) = (period_s * 1000, phase_s * 1000);
                 let first = ((after - phase).div_euclid(period) + 1) * period + phase;
-                std::iter::successors(Some(first), |at| Some(at + period)).take_while(|at| *at <= until).collect()
+                std::iter::successors(Some(first), |at| Some(at + period))
+                    .take_while(|at| *at <= until)
+                    .collect()
             }
             Timing::At(at) => Some(*at).into_iter().filter(|at| *at > after && *at <= until).collect(),
             Timing::After(_) | Timing::Startup => Vec::new(),
@@ -93,7 +95,11 @@ impl Calendar {
         let midnight = |d: Date| self.zone.to_ambiguous_timestamp(d.at(0, 0, 0, 0)).offset();
         let (begin, end) = (midnight(day), midnight(day.tomorrow().unwrap()));
         let steady = match (begin, end) {
-            (AmbiguousOffset::Unambiguous { offset: a }, AmbiguousOffset::Unambiguous { offset: b }) if a == b => Some(a),
+            (AmbiguousOffset::Unambiguous { offset: a }, AmbiguousOffset::Unambiguous { offset: b })
+                if a == b =>
+            {
+                Some(a)
+            }
             _ => None,
         };
         for hour in (0..24).filter(|h| pattern.hour.has(*h)) {

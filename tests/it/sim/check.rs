@@ -87,10 +87,16 @@ impl Model {
             // One that waited and may start in the very moment is found waiting or claimed.
             Some("cancelled") => asked || cleared.is_some(),
             Some("superseded") => cleared == Some("superseded") && row.started.is_none(),
-            Some("deadline") => row.started.is_none() && row.deadline.is_some_and(|d| row.completed.unwrap() > d),
+            Some("deadline") => {
+                row.started.is_none() && row.deadline.is_some_and(|d| row.completed.unwrap() > d)
+            }
             Some(_) => false,
         };
-        if fits { Ok(()) } else { Err(format!("a run ended as it must not: {row:?}, its program {last:?}, cleared {cleared:?}")) }
+        if fits {
+            Ok(())
+        } else {
+            Err(format!("a run ended as it must not: {row:?}, its program {last:?}, cleared {cleared:?}"))
+        }
     }
 
     /// What the end of a run means for its agent.
@@ -121,7 +127,12 @@ impl Model {
             if schedule == before.0 && nominal <= before.1 {
                 return Err(format!("rows of schedule {schedule} overlap at {nominal}: {row:?}"));
             }
-            alike = if schedule == before.0 && row.reason.is_some() && last == Some((&row.reason, row.decided)) { alike + 1 } else { 1 };
+            alike =
+                if schedule == before.0 && row.reason.is_some() && last == Some((&row.reason, row.decided)) {
+                    alike + 1
+                } else {
+                    1
+                };
             (before, last) = ((schedule, row.until), Some((&row.reason, row.decided)));
             let own = self.ledger.get(&schedule);
             let slots: Vec<_> = own.into_iter().flat_map(|rows| rows.range(nominal..=row.until)).collect();
@@ -129,23 +140,33 @@ impl Model {
                 let outcome = match (outcome, &row.reason) {
                     (Outcome::Run(run), None) => row.run == Some(*run),
                     // What lies beyond 200 changes between excluded and not is not told apart.
-                    (Outcome::Not("excluded"), Some(own)) if row.count > 100 && own == "missed_window" => true,
+                    (Outcome::Not("excluded"), Some(own)) if row.count > 100 && own == "missed_window" => {
+                        true
+                    }
                     (Outcome::Not(reason), Some(own)) => own == reason,
                     _ => false,
                 };
                 outcome && *decided == row.decided
             };
             let wrong = slots.iter().find(|(_, slot)| !same(slot));
-            if i64::try_from(slots.len()).unwrap() != row.count || wrong.is_some() || (!self.rewound && (2..=100).contains(&row.count)) || alike > ALIKE_MAX {
+            if i64::try_from(slots.len()).unwrap() != row.count
+                || wrong.is_some()
+                || (!self.rewound && (2..=100).contains(&row.count))
+                || alike > ALIKE_MAX
+            {
                 let n = slots.len();
-                return Err(format!("schedule {schedule}, slot {nominal}: {row:?}; the model has {n} slots there, one of them {wrong:?}"));
+                return Err(format!(
+                    "schedule {schedule}, slot {nominal}: {row:?}; the model has {n} slots there, one of them {wrong:?}"
+                ));
             }
             *found.entry(schedule).or_default() += slots.len();
         }
         for (schedule, rows) in &self.ledger {
             if found.get(schedule).copied().unwrap_or(0) != rows.len() {
                 let missing = rows.iter().find(|(at, _)| !dump.slots.contains_key(&(*schedule, **at)));
-                return Err(format!("schedule {schedule} lacks a slot; one without a row of its own is {missing:?}"));
+                return Err(format!(
+                    "schedule {schedule} lacks a slot; one without a row of its own is {missing:?}"
+                ));
             }
         }
         Ok(())
@@ -158,19 +179,31 @@ impl Model {
             let row = dump.agents.get(id).ok_or_else(|| format!("agent {id} is not stored"))?;
             let paused = row.paused_by.as_deref().map(|by| if by == "breaker" { by } else { "user" });
             let status = if book.valid { "ACTIVE" } else { "INVALID" };
-            if (paused, row.probe_at, row.failures, row.status.as_str()) != (book.paused, book.probe_at, book.failures, status) {
-                return Err(format!("agent {id} is {row:?}, not paused {:?} probe {:?} failures {} {status}", book.paused, book.probe_at, book.failures));
+            if (paused, row.probe_at, row.failures, row.status.as_str())
+                != (book.paused, book.probe_at, book.failures, status)
+            {
+                return Err(format!(
+                    "agent {id} is {row:?}, not paused {:?} probe {:?} failures {} {status}",
+                    book.paused, book.probe_at, book.failures
+                ));
             }
             let numbers = Self::numbers(dump, id);
             for (entry, number) in book.entries.iter().zip(&numbers) {
                 let row = &dump.schedules[number];
                 let runs = entry.schedule.max_runs.is_none() || row.runs == entry.runs;
                 if row.active != entry.active || (entry.active && row.watermark != entry.watermark) || !runs {
-                    return Err(format!("schedule {number} of {id} is {row:?}, not active {} at {} with {} runs", entry.active, entry.watermark, entry.runs));
+                    return Err(format!(
+                        "schedule {number} of {id} is {row:?}, not active {} at {} with {} runs",
+                        entry.active, entry.watermark, entry.runs
+                    ));
                 }
             }
             if numbers.len() != book.entries.len() {
-                return Err(format!("agent {id} has {} schedules, not {}", numbers.len(), book.entries.len()));
+                return Err(format!(
+                    "agent {id} has {} schedules, not {}",
+                    numbers.len(),
+                    book.entries.len()
+                ));
             }
         }
         Ok(())
@@ -182,7 +215,11 @@ impl Model {
             .ledger
             .iter()
             .flat_map(|(schedule, rows)| rows.values().map(move |row| (row, *schedule)))
-            .filter_map(|((outcome, _), schedule)| if let Outcome::Run(run) = outcome { Some((*run, schedule)) } else { None })
+            .filter_map(
+                |((outcome, _), schedule)| {
+                    if let Outcome::Run(run) = outcome { Some((*run, schedule)) } else { None }
+                },
+            )
             .collect();
         for (number, row) in &dump.runs {
             let caused = match row.schedule {
@@ -222,8 +259,15 @@ impl Model {
             let failed = dump.attempts.get(number).map_or(&[][..], Vec::as_slice);
             let contiguous = failed.iter().zip(1..).all(|((n, ..), expected)| *n == expected);
             let kept = i64::try_from(failed.len()).unwrap();
-            if states.get(number) != Some(&row.state.as_str()) || !contiguous || row.attempt < kept || row.attempt > kept + 1 {
-                return Err(format!("{row:?} with failed attempts {failed:?}, last said to be {:?}", states.get(number)));
+            if states.get(number) != Some(&row.state.as_str())
+                || !contiguous
+                || row.attempt < kept
+                || row.attempt > kept + 1
+            {
+                return Err(format!(
+                    "{row:?} with failed attempts {failed:?}, last said to be {:?}",
+                    states.get(number)
+                ));
             }
         }
         Ok(())
@@ -238,7 +282,8 @@ impl Model {
             return Err(format!("{} runs are under way, {catch_ups} of them catch-ups", under_way.len()));
         }
         let pool = |run: &Run| under_way.iter().filter(|r| r.pool.is_some() && r.pool == run.pool).count();
-        let places = |run: &Run| POOLS.iter().find(|(name, _)| run.pool.as_deref() == Some(name)).map(|(_, n)| *n);
+        let places =
+            |run: &Run| POOLS.iter().find(|(name, _)| run.pool.as_deref() == Some(name)).map(|(_, n)| *n);
         let beside = |run: &Run| -> i64 {
             let same = |r: &&&Run| match &run.key {
                 Some(key) => r.key.as_ref() == Some(key),
@@ -248,7 +293,7 @@ impl Model {
         };
         let running = world.launchers.running();
         for run in &under_way {
-            if !running.iter().any(|(own, n, _)| *own == id(run) && i64::from(*n) == run.attempt) {
+            if !running.iter().any(|(own, n)| *own == id(run) && i64::from(*n) == run.attempt) {
                 return Err(format!("no program of {run:?} runs"));
             }
             if places(run).is_some_and(|n| pool(run) > n) {
@@ -285,7 +330,9 @@ impl Model {
 
     /// The wait between two attempts.
     fn check_wait(&self, run: &Run, dump: &Dump) -> Checked {
-        let Some((n, ended, code)) = dump.attempts.get(&run.number).and_then(|a| a.last()) else { return Ok(()) };
+        let Some((n, ended, code)) = dump.attempts.get(&run.number).and_then(|a| a.last()) else {
+            return Ok(());
+        };
         let retry = self.definitions[&run.number].retry.clone();
         let initial = retry.map_or(30, |r| r.initial_s);
         #[expect(clippy::cast_precision_loss, reason = "some seconds")]
@@ -297,7 +344,10 @@ impl Model {
         if exact || now || self.rewound {
             Ok(())
         } else {
-            Err(format!("{run:?} waits {:?} after attempt {n} ({code}), not {wait}", run.not_before.map(|at| at - ended)))
+            Err(format!(
+                "{run:?} waits {:?} after attempt {n} ({code}), not {wait}",
+                run.not_before.map(|at| at - ended)
+            ))
         }
     }
 
@@ -310,9 +360,11 @@ impl Model {
         }
         for (number, run) in &self.ended {
             let kind = if run.state == "COMPLETED" { "run.completed" } else { "run.failed" };
-            let hears = |(_, good, bad): &&(usize, bool, bool)| if run.state == "COMPLETED" { *good } else { *bad };
+            let hears =
+                |(_, good, bad): &&(usize, bool, bool)| if run.state == "COMPLETED" { *good } else { *bad };
             let hooks = self.definitions[number].hooks.iter().filter(hears);
-            let wanted: Vec<(&str, &str)> = hooks.map(|(n, ..)| (kind, world.receivers.urls[*n].as_str())).collect();
+            let wanted: Vec<(&str, &str)> =
+                hooks.map(|(n, ..)| (kind, world.receivers.urls[*n].as_str())).collect();
             let mut found = of_runs.remove(number).unwrap_or_default();
             found.sort_by_key(|(_, url)| world.receivers.urls.iter().position(|u| u == url));
             if found != wanted {

@@ -142,7 +142,9 @@ impl Sim {
             (Err(why), None) => why,
         };
         if said != must || known.is_some_and(|(run, ..)| answer.as_ref().is_ok_and(|a| a.number != run)) {
-            return Err(format!("a trigger of {agent} ({key:?}, {overlap:?}) came to {said} and not to {must}"));
+            return Err(format!(
+                "a trigger of {agent} ({key:?}, {overlap:?}) came to {said} and not to {must}"
+            ));
         }
         if let (Ok(run), "run") = (answer, said) {
             self.dump = Dump::read(&self.db);
@@ -166,16 +168,24 @@ impl Sim {
         }
     }
 
+    /// Programs that run, in the order in which their runs were made.
+    fn running(&self) -> Vec<(matins::ids::RunId, u32)> {
+        let mut running = self.world.launchers.running();
+        let made = |id: &matins::ids::RunId| self.dump.runs.values().position(|r| r.id == id.as_bytes());
+        running.sort_by_key(|(id, _)| made(id));
+        running
+    }
+
     fn end(&self, n: usize, how: End) {
-        let running = self.world.launchers.running();
-        if let Some((run, number, _)) = running.get(n % running.len().max(1)) {
+        let running = self.running();
+        if let Some((run, number)) = running.get(n % running.len().max(1)) {
             self.world.launchers.end(*run, *number, how);
         }
     }
 
     /// One after the other, so that who starts next does not depend on which end is written first.
     fn end_all(&mut self, code: i32) -> Checked {
-        for (run, number, _) in self.world.launchers.running() {
+        for (run, number) in self.running() {
             self.world.launchers.end(run, number, End::Exit(code));
             self.settle(&Beside::Nothing)?;
         }
@@ -216,7 +226,8 @@ impl Sim {
         let done = self.world.block_on(self.world.core().reload(By::Somebody("ann".to_owned())));
         if let Err(e) = done {
             let last = self.world.core().reloads.last();
-            let said: Vec<String> = last.iter().flat_map(|r| &r.problems).map(|p| p.rendered.clone()).collect();
+            let said: Vec<String> =
+                last.iter().flat_map(|r| &r.problems).map(|p| p.rendered.clone()).collect();
             return Err(format!("a reload failed: {e}: {}", said.join("\n")));
         }
         self.settle(&Beside::Reload(Box::new(scenario)))
@@ -235,7 +246,7 @@ impl Sim {
             }
             During::Trigger(agent) => self.trigger(agent, None, None)?,
             During::EndAll(code) => {
-                for (run, number, _) in self.world.launchers.running() {
+                for (run, number) in self.running() {
                     self.world.launchers.end(run, number, End::Exit(code));
                 }
             }
@@ -260,8 +271,9 @@ impl Sim {
 
     /// What happens to the programs while no daemon is there: some go on, the others end alike.
     fn fates(&self, fates: u64) {
-        let how = [End::Exit(0), End::Exit(0), End::Exit(1), End::Vanished][usize::try_from(fates % 4).unwrap()];
-        for (n, (run, number, _)) in self.world.launchers.running().into_iter().enumerate() {
+        let how =
+            [End::Exit(0), End::Exit(0), End::Exit(1), End::Vanished][usize::try_from(fates % 4).unwrap()];
+        for (n, (run, number)) in self.running().into_iter().enumerate() {
             if fates >> (8 + n % 32) & 1 == 1 {
                 self.world.launchers.end(run, number, how);
             }
@@ -324,7 +336,7 @@ impl Sim {
             self.settle(&Beside::Nothing)?;
         }
         for _ in 0..60 {
-            while !self.world.launchers.running().is_empty() {
+            while !self.running().is_empty() {
                 self.end_all(0)?;
             }
             let waits = self.dump.deliveries.values().any(|d| d.state == "PENDING");
@@ -335,7 +347,10 @@ impl Sim {
             self.settle(&Beside::Nothing)?;
         }
         let left: Vec<_> = self.model.open.values().collect();
-        Err(format!("what is left never ends: {left:?}, {:?}", self.dump.deliveries.values().find(|d| d.state == "PENDING")))
+        Err(format!(
+            "what is left never ends: {left:?}, {:?}",
+            self.dump.deliveries.values().find(|d| d.state == "PENDING")
+        ))
     }
 
     fn last(&mut self) -> Result<Counts, String> {
@@ -344,7 +359,8 @@ impl Sim {
             return Err(format!("the database is not whole: {whole}"));
         }
         self.stop()?;
-        let (slots, runs, deliveries) = (self.model.checked, self.dump.runs.len(), self.dump.deliveries.len());
+        let (slots, runs, deliveries) =
+            (self.model.checked, self.dump.runs.len(), self.dump.deliveries.len());
         Ok(Counts { steps: 0, slots, runs, deliveries })
     }
 }
@@ -358,11 +374,15 @@ fn line(model: &Model, dump: &Dump, now: i64) -> String {
     for run in dump.runs.values() {
         (run.number, &run.state, run.attempt, &run.code, run.completed).hash(&mut hash);
     }
-    let mut messages: Vec<_> = dump.deliveries.values().map(|d| (d.run, &d.url[d.url.len() - 1..], &d.state, d.failed)).collect();
+    // Not how far they are: attempts take real time.
+    let mut messages: Vec<_> = dump.deliveries.values().map(|d| (d.run, &d.url[d.url.len() - 1..])).collect();
     messages.sort_unstable();
     messages.hash(&mut hash);
     let mut line = format!("{now} {:016x}", hash.finish());
-    write!(line, " {} slots {} open {} ended", dump.slots.len(), model.open.len(), model.ended.len()).unwrap();
+    write!(line, " {} slots {} ended, open", dump.slots.len(), model.ended.len()).unwrap();
+    for run in model.open.values() {
+        write!(line, " {}:{}:{}", run.number, run.state, run.attempt).unwrap();
+    }
     line
 }
 
@@ -421,13 +441,20 @@ fn replay(model: &mut Model, index: usize, now: i64, dump: &Dump) -> Checked {
         let of = Due { agent: &book.agent, schedule: &entry.schedule, calendar: &entry.calendar };
         for (nominal, (outcome, decided)) in &known {
             let row = dump.slots.range(..=(number, *nominal)).next_back();
-            let Some((_, row)) = row.filter(|((s, _), row)| *s == number && row.until >= *nominal) else { continue };
+            let Some((_, row)) = row.filter(|((s, _), row)| *s == number && row.until >= *nominal) else {
+                continue;
+            };
             let window = of.patience(newest.map_or(*nominal, |(at, _)| *at)).1;
             let due = entry.active && entry.calendar.is_calendar() && entry.schedule.catch_up != "none";
-            let must = due && newest.is_some_and(|(at, _)| at == nominal) && *nominal >= now - window && *decided >= book.paused_at;
+            let must = due
+                && newest.is_some_and(|(at, _)| at == nominal)
+                && *nominal >= now - window
+                && *decided >= book.paused_at;
             if row.decided != now || same(outcome, row) {
                 if must && open(outcome) && row.decided != now {
-                    return Err(format!("slot {nominal} of schedule {number} was paused and is not made up for"));
+                    return Err(format!(
+                        "slot {nominal} of schedule {number} was paused and is not made up for"
+                    ));
                 }
                 if row.decided == now {
                     model.ledger.entry(number).or_default().insert(*nominal, (outcome.clone(), now));
@@ -437,7 +464,8 @@ fn replay(model: &mut Model, index: usize, now: i64, dump: &Dump) -> Checked {
             let fits = (open(outcome) || *outcome == Outcome::Not("excluded")) && due;
             let new = match (&row.reason, row.run) {
                 (None, Some(run)) => {
-                    if dump.runs.get(&run).is_none_or(|r| r.trigger != "catch_up") || *nominal < now - window {
+                    if dump.runs.get(&run).is_none_or(|r| r.trigger != "catch_up") || *nominal < now - window
+                    {
                         return Err(format!("run {run} of slot {nominal} is no catch-up of a pause"));
                     }
                     model.adopt(&book.agent, &entry.schedule, run, dump);
@@ -447,12 +475,16 @@ fn replay(model: &mut Model, index: usize, now: i64, dump: &Dump) -> Checked {
                     ["coalesced", "excluded", "overlap", "queue_full", "budget", "paused", "breaker"]
                         .into_iter()
                         .find(|known| known == reason)
-                        .ok_or_else(|| format!("slot {nominal} of schedule {number} was paused and became {reason}"))?,
+                        .ok_or_else(|| {
+                            format!("slot {nominal} of schedule {number} was paused and became {reason}")
+                        })?,
                 ),
                 _ => return Err(format!("{row:?}")),
             };
             if !fits {
-                return Err(format!("slot {nominal} of schedule {number} was {outcome:?} and became {new:?}"));
+                return Err(format!(
+                    "slot {nominal} of schedule {number} was {outcome:?} and became {new:?}"
+                ));
             }
             model.ledger.entry(number).or_default().insert(*nominal, (new, now));
         }

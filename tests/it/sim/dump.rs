@@ -119,15 +119,27 @@ impl Dump {
         Self {
             agents: agents(db),
             schedules: rows(db, "SELECT number, agent, watermark, active, runs FROM schedules", |r| {
-                Ok((r.get(0)?, Schedule { agent: r.get(1)?, watermark: r.get(2)?, active: r.get(3)?, runs: r.get(4)? }))
+                Ok((
+                    r.get(0)?,
+                    Schedule { agent: r.get(1)?, watermark: r.get(2)?, active: r.get(3)?, runs: r.get(4)? },
+                ))
             })
             .into_iter()
             .collect(),
-            slots: rows(db, "SELECT schedule, nominal, until, count, reason, run, decided_at FROM slots", |r| {
-                let slot =
-                    Slot { until: r.get(2)?, count: r.get(3)?, reason: r.get(4)?, run: r.get(5)?, decided: r.get(6)? };
-                Ok(((r.get(0)?, r.get(1)?), slot))
-            })
+            slots: rows(
+                db,
+                "SELECT schedule, nominal, until, count, reason, run, decided_at FROM slots",
+                |r| {
+                    let slot = Slot {
+                        until: r.get(2)?,
+                        count: r.get(3)?,
+                        reason: r.get(4)?,
+                        run: r.get(5)?,
+                        decided: r.get(6)?,
+                    };
+                    Ok(((r.get(0)?, r.get(1)?), slot))
+                },
+            )
             .into_iter()
             .collect(),
             runs: runs(db),
@@ -217,7 +229,8 @@ fn deliveries(db: &Connection) -> BTreeMap<i64, Delivery> {
     };
     let mut found: BTreeMap<i64, Delivery> = rows(db, sql, read).into_iter().collect();
     let sql = "SELECT delivery, at, duration_ms, status FROM delivery_attempts ORDER BY delivery, attempt";
-    for (delivery, attempt) in rows(db, sql, |r| Ok((r.get::<_, i64>(0)?, (r.get(1)?, r.get(2)?, r.get(3)?)))) {
+    for (delivery, attempt) in rows(db, sql, |r| Ok((r.get::<_, i64>(0)?, (r.get(1)?, r.get(2)?, r.get(3)?))))
+    {
         found.get_mut(&delivery).unwrap().attempts.push(attempt);
     }
     found

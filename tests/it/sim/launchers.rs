@@ -51,8 +51,6 @@ pub struct Attempt {
     pub number: u32,
     /// Epochs under which its program was released.
     pub released: Vec<i64>,
-    /// Order of the releases.
-    pub order: u64,
     pub end: Option<End>,
     held: bool,
     pid: i32,
@@ -119,13 +117,11 @@ impl Launchers {
         self.state().attempts.get(&(run.to_string(), number)).map(read)
     }
 
-    /// Attempts that run, in the order of their release.
-    pub fn running(&self) -> Vec<(RunId, u32, u64)> {
+    /// Attempts that run.
+    pub fn running(&self) -> Vec<(RunId, u32)> {
         let state = self.state();
         let live = state.attempts.values().filter(|a| !a.released.is_empty() && a.end.is_none());
-        let mut found: Vec<_> = live.map(|a| (a.run, a.number, a.order)).collect();
-        found.sort_by_key(|(_, _, order)| *order);
-        found
+        live.map(|a| (a.run, a.number)).collect()
     }
 
     /// Ends a program; `false` if it has ended already.
@@ -154,7 +150,6 @@ impl Launchers {
             run,
             number,
             released: Vec::new(),
-            order: 0,
             end: None,
             held: true,
             pid,
@@ -167,11 +162,9 @@ impl Launchers {
     fn release(&self, run: RunId, number: u32, epoch: Epoch) -> PlayedLauncher {
         let mut state = self.state();
         state.moves += 1;
-        state.count += 1;
-        let order = state.count;
         let attempt = state.attempts.get_mut(&(run.to_string(), number)).unwrap();
         attempt.released.push(epoch.0);
-        (attempt.order, attempt.held) = (order, false);
+        attempt.held = false;
         PlayedLauncher { all: self.clone(), run, number, epoch, ending: attempt.ending.subscribe() }
     }
 
@@ -181,7 +174,9 @@ impl Launchers {
         let report = ExitReport { epoch: Some(epoch), started: true, ..report };
         match end {
             End::Exit(code) => Ended::Report(ExitReport { exit_code: Some(code), ..report }),
-            End::Cancelled => Ended::Report(ExitReport { signal: Some(15), reason: Reason::Cancelled, ..report }),
+            End::Cancelled => {
+                Ended::Report(ExitReport { signal: Some(15), reason: Reason::Cancelled, ..report })
+            }
             End::Vanished => Ended::Vanished,
         }
     }
@@ -256,16 +251,26 @@ impl Executor for Launchers {
         })
     }
 
-    fn reattach(&self, launcher: Identity, run: RunId, number: u32, epoch: Epoch) -> BoxFuture<'static, Attached> {
+    fn reattach(
+        &self,
+        launcher: Identity,
+        run: RunId,
+        number: u32,
+        epoch: Epoch,
+    ) -> BoxFuture<'static, Attached> {
         let all = self.clone();
         Box::pin(async move {
-            let known = all.with(run, number, |a| (a.pid == launcher.pid, a.released.clone(), a.end, a.ending.subscribe()));
+            let known = all.with(run, number, |a| {
+                (a.pid == launcher.pid, a.released.clone(), a.end, a.ending.subscribe())
+            });
             let Some((same, released, end, ending)) = known else { return Attached::NeverStarted };
             if released.is_empty() {
                 return Attached::NeverStarted;
             }
             if !same || released != [epoch.0] {
-                all.state().wrong.push(format!("run {run} is looked for under another claim than its release"));
+                all.state()
+                    .wrong
+                    .push(format!("run {run} is looked for under another claim than its release"));
             }
             match end {
                 None => Attached::Alive(Box::new(PlayedLauncher { all, run, number, epoch, ending })),
@@ -275,8 +280,10 @@ impl Executor for Launchers {
     }
 
     fn outcome(&self, _: OutcomeRequest, report: ExitReport) -> BoxFuture<'static, Outcome> {
-        let failure = (report.exit_code != Some(0)).then(|| Failure::new(FailureCode::RuntimeError, "it failed"));
-        let outcome = Outcome { failure, exit_code: report.exit_code, signal: report.signal, ..Outcome::default() };
+        let failure =
+            (report.exit_code != Some(0)).then(|| Failure::new(FailureCode::RuntimeError, "it failed"));
+        let outcome =
+            Outcome { failure, exit_code: report.exit_code, signal: report.signal, ..Outcome::default() };
         Box::pin(std::future::ready(outcome))
     }
 }

@@ -53,7 +53,11 @@ fn generate(seed: u64) -> (Scenario, Vec<Step>) {
 }
 
 /// What went wrong, and before which step, if it did.
-fn simulate(seed: u64, scenario: &Scenario, steps: &[Step]) -> Result<(Counts, Vec<String>), (usize, String)> {
+fn simulate(
+    seed: u64,
+    scenario: &Scenario,
+    steps: &[Step],
+) -> Result<(Counts, Vec<String>), (usize, String)> {
     let mut sim = Sim::start(seed, scenario).map_err(|why| (0, why))?;
     for (n, step) in steps.iter().enumerate() {
         sim.step(step).map_err(|why| (n, why))?;
@@ -88,10 +92,13 @@ fn shrink(seed: u64, scenario: &Scenario, steps: &[Step]) -> Vec<Step> {
 /// The failure of a seed as people read it.
 fn explain(seed: u64, scenario: &Scenario, steps: &[Step], at: usize, why: &str) -> String {
     let needed = shrink(seed, scenario, &steps[..(at + 1).min(steps.len())]);
-    let again = simulate(seed, scenario, &needed).err().map_or("no failure in the last replay".to_owned(), |(_, why)| why);
+    let again = simulate(seed, scenario, &needed)
+        .err()
+        .map_or("no failure in the last replay".to_owned(), |(_, why)| why);
     let list = |steps: &[Step]| steps.iter().map(|s| format!("  {s:?}\n")).collect::<String>();
     let urls = vec!["http://127.0.0.1/".to_owned(); scenario::ENDPOINTS];
-    let files = scenario.agents.iter().map(|a| format!("# {}.yaml\n{}", a.id, a.text(&urls))).collect::<String>();
+    let files =
+        scenario.agents.iter().map(|a| format!("# {}.yaml\n{}", a.id, a.text(&urls))).collect::<String>();
     format!(
         "seed {seed} fails at step {at}: {why}\n\nagents\n{files}{}\nsteps\n{}\nenough of them\n{}which give: {again}\n\n\
          replay: MATINS_SIM_SEED={seed} MATINS_SIM_STEPS={} cargo nextest run --no-capture -E 'test(sim::seeds)'\n",
@@ -147,13 +154,19 @@ fn seeds() {
     let (failed, counts) = try_seeds(seeds);
     assert!(failed.is_empty(), "{}", failed.join("\n========\n"));
     let Counts { steps, slots, runs, deliveries } = counts;
-    eprintln!("proof: sim {seeds} seeds, {steps} steps, {slots} slots, {runs} runs, {deliveries} deliveries checked, 0 wrong");
+    eprintln!(
+        "proof: sim {seeds} seeds, {steps} steps, {slots} slots, {runs} runs, {deliveries} deliveries checked, 0 wrong"
+    );
 }
 
+/// Where runs wait for each other, who starts depends on whether the dispatcher or the scheduler sees first
+/// that time has passed; so here none waits for another.
 #[test]
 fn a_seed_gives_the_same_trace_twice() {
     for seed in 1000..1002 + number("MATINS_SIM_SEEDS").unwrap_or(0) / 50 {
-        let (scenario, mut steps) = generate(seed);
+        let (mut scenario, mut steps) = generate(seed);
+        scenario.plain();
+        steps.retain(|step| !matches!(step, Step::Reload(_)));
         for step in &mut steps {
             // How far a daemon had come when it died is not a matter of the seed: here it dies at rest.
             if let Step::Crash { point, during, .. } = step {
@@ -165,6 +178,8 @@ fn a_seed_gives_the_same_trace_twice() {
             let why = twice.into_iter().find_map(Result::err).unwrap();
             panic!("{}", explain(seed, &scenario, &steps, why.0, &why.1));
         };
-        assert_eq!(first, second, "seed {seed}");
+        let differ = first.iter().zip(&second).find(|(a, b)| a != b);
+        assert_eq!(differ, None, "seed {seed}");
+        assert_eq!(first.len(), second.len(), "seed {seed}");
     }
 }

@@ -203,7 +203,8 @@ impl Model {
         for book in &mut self.books {
             // The wait of a breaker keeps its length.
             let ended = book.last_ended.filter(|at| *at > now);
-            book.probe_at = book.probe_at.map(|at| ended.filter(|_| at > now).map_or(at, |ended| at - ended + now));
+            book.probe_at =
+                book.probe_at.map(|at| ended.filter(|_| at > now).map_or(at, |ended| at - ended + now));
             book.last_ended = book.last_ended.map(|at| at.min(now));
             book.paused_at = book.paused_at.min(now);
         }
@@ -251,7 +252,15 @@ impl Model {
     }
 
     /// One pass of one schedule: runs first, oldest first, then what gets none.
-    fn pass(&mut self, index: usize, at: usize, number: i64, slots: &[Decided], now: i64, dump: &Dump) -> Checked {
+    fn pass(
+        &mut self,
+        index: usize,
+        at: usize,
+        number: i64,
+        slots: &[Decided],
+        now: i64,
+        dump: &Dump,
+    ) -> Checked {
         let book = &self.books[index];
         let (mut closed, mut probe) = match book.paused {
             _ if !book.valid => (Some("config_error"), false),
@@ -322,7 +331,9 @@ impl Model {
         let number = dump.agents[&agent.id].number;
         let all = || self.open.values().chain(self.ended.values());
         let recent = |r: &&Run| r.created > now - DAY_MS && r.created <= now + DAY_MS;
-        let own = agent.runs_per_day.is_some_and(|n| all().filter(recent).filter(|r| r.agent == number).count() >= n);
+        let own = agent
+            .runs_per_day
+            .is_some_and(|n| all().filter(recent).filter(|r| r.agent == number).count() >= n);
         own || self.scenario.runs_per_day.is_some_and(|n| all().filter(recent).count() >= n)
     }
 
@@ -344,7 +355,11 @@ impl Model {
         let overdue = |r: &&Run| r.started.is_none() && r.deadline.is_some_and(|d| d < now);
         let row = dump.slots.get(&slot).filter(|s| s.decided == now);
         let doubtful = !in_way.is_empty() && in_way.iter().all(overdue);
-        let busy = if doubtful { row.is_some_and(|s| s.reason.as_deref() == Some("overlap")) } else { !in_way.is_empty() };
+        let busy = if doubtful {
+            row.is_some_and(|s| s.reason.as_deref() == Some("overlap"))
+        } else {
+            !in_way.is_empty()
+        };
         let (meets, waits) = (!in_way.is_empty(), matches!(overlap, "queue" | "queue_one" | "allow"));
         Ok(match overlap {
             "skip" if busy => Outcome::Not("overlap"),
@@ -354,7 +369,10 @@ impl Model {
                 let run = row.and_then(|s| s.run).filter(|_| row.is_some_and(|s| s.reason.is_none()));
                 let run = run.ok_or_else(|| {
                     let said = dump.slots.get(&slot);
-                    format!("{}: slot {} of schedule {} must be a run and is {said:?}", agent.id, slot.1, slot.0)
+                    format!(
+                        "{}: slot {} of schedule {} must be a run and is {said:?}",
+                        agent.id, slot.1, slot.0
+                    )
                 })?;
                 self.clear(&agent, if meets { overlap } else { "allow" }, run, dump);
                 Outcome::Run(run)
@@ -368,7 +386,9 @@ impl Model {
         for other in in_way {
             let waits = other.claimed.is_none() && other.started.is_none();
             match overlap {
-                "queue_one" if waits && other.overlap == "queue_one" => self.cleared.insert(other.number, "superseded"),
+                "queue_one" if waits && other.overlap == "queue_one" => {
+                    self.cleared.insert(other.number, "superseded")
+                }
                 "cancel_previous" | "replace" if waits => self.cleared.insert(other.number, "superseded"),
                 "cancel_previous" | "replace" => self.cleared.insert(other.number, "cancelled"),
                 _ => None,
@@ -376,7 +396,8 @@ impl Model {
         }
         if let Some(row) = dump.runs.get(&run) {
             // As it was born: waiting.
-            let born = Run { claimed: None, started: None, completed: None, state: "PENDING".into(), ..row.clone() };
+            let born =
+                Run { claimed: None, started: None, completed: None, state: "PENDING".into(), ..row.clone() };
             self.open.insert(run, born);
         }
         self.definitions.insert(run, agent.clone());
@@ -417,11 +438,18 @@ impl Model {
             (row.class == class, "priority"),
             (row.key.as_deref() == book.agent.key && row.pool.as_deref() == book.agent.pool, "key or pool"),
             (row.created == now, "created_at"),
-            (!entry.calendar.is_calendar() || (row.window_start, row.window_slots) == (Some(after), Some(slots)), "window"),
+            (
+                !entry.calendar.is_calendar()
+                    || (row.window_start, row.window_slots) == (Some(after), Some(slots)),
+                "window",
+            ),
             (self.deadline_fits(entry, row, catch_up, now), "start_deadline"),
         ];
         match same.iter().find(|(fits, _)| !fits) {
-            Some((_, what)) => Err(format!("{}: the {what} of {row:?} is wrong; after {after}, slots {slots}", book.agent.id)),
+            Some((_, what)) => Err(format!(
+                "{}: the {what} of {row:?} is wrong; after {after}, slots {slots}",
+                book.agent.id
+            )),
             None => Ok(()),
         }
     }
@@ -433,12 +461,17 @@ impl Model {
         let delayed = schedule.jitter_s.is_some() || schedule.spread_s.is_some();
         let longest = ms(schedule.jitter_s.unwrap_or(0) + schedule.spread_s.unwrap_or(0));
         let latest = next.map_or(nominal + longest, |n| (nominal + longest).min(n - 1));
-        let starts_late = row.not_before.is_none_or(|at| delayed && at > now && at >= nominal && at <= latest);
+        let starts_late =
+            row.not_before.is_none_or(|at| delayed && at > now && at >= nominal && at <= latest);
         let deadline = match schedule.deadline_s {
             Some(s) => {
                 let from = |start: i64| row.deadline == Some(start + ms(s));
                 // The wait between two attempts takes the place of the first one's.
-                if delayed { row.deadline.is_some_and(|d| d >= now + ms(s) && d <= latest.max(now) + ms(s)) } else { from(now) }
+                if delayed {
+                    row.deadline.is_some_and(|d| d >= now + ms(s) && d <= latest.max(now) + ms(s))
+                } else {
+                    from(now)
+                }
             }
             None if catch_up || !matches!(schedule.overlap, "skip" | "allow") => row.deadline.is_none(),
             None if !entry.calendar.is_calendar() => row.deadline.is_none(),

@@ -12,7 +12,11 @@ const HOUR_MS: i64 = 3_600_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// A run: whether it is a catch-up, where its window begins, and the slots in it.
-    Run { catch_up: bool, after: i64, slots: i64 },
+    Run {
+        catch_up: bool,
+        after: i64,
+        slots: i64,
+    },
     Not(&'static str),
 }
 

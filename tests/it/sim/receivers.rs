@@ -46,7 +46,8 @@ pub struct Receivers {
 impl Receivers {
     /// Receivers that take every message.
     pub fn start(launchers: &Launchers) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (mut urls, mut endpoints) = (Vec::new(), Vec::new());
         for n in 0..ENDPOINTS {
             let endpoint = Arc::new(Endpoint {

@@ -184,7 +184,8 @@ fn timing(r: &mut Rng, start_ms: i64, coarse: bool) -> Timing {
     match r.below(20) {
         0..=9 => Timing::Cron(Box::new(pattern(r, coarse))),
         10..=14 => {
-            let periods = if coarse { &[21_600, 86_400][..] } else { &[60, 300, 900, 3600, 5400, 86_400][..] };
+            let periods =
+                if coarse { &[21_600, 86_400][..] } else { &[60, 300, 900, 3600, 5400, 86_400][..] };
             let period_s = r.pick(periods);
             Timing::Every { period_s, phase_s: if r.chance(40) { r.range(0, period_s - 1) } else { 0 } }
         }
@@ -216,8 +217,11 @@ fn schedule(r: &mut Rng, start_ms: i64, coarse: bool) -> Schedule {
     let timing = timing(r, start_ms, coarse);
     let calendar = !matches!(timing, Timing::After(_) | Timing::Startup);
     let recurs = matches!(timing, Timing::Cron(_) | Timing::Every { .. });
-    let overlap =
-        if r.chance(45) { "skip" } else { r.pick(&["queue_one", "queue", "cancel_previous", "replace", "allow"]) };
+    let overlap = if r.chance(45) {
+        "skip"
+    } else {
+        r.pick(&["queue_one", "queue", "cancel_previous", "replace", "allow"])
+    };
     let instant = |r: &mut Rng, hours: &[i64]| start_ms + r.pick(hours) * 3_600_000;
     Schedule {
         max_concurrent: if matches!(overlap, "queue" | "allow") { r.maybe(40, &[1, 2]) } else { None },
@@ -231,7 +235,10 @@ fn schedule(r: &mut Rng, start_ms: i64, coarse: bool) -> Schedule {
         end: if recurs && r.chance(8) { Some(instant(r, &[40, 100, 1000])) } else { None },
         max_runs: r.maybe(10, &[1, 2, 5]),
         exclude: exclusions(r, start_ms),
-        dst: Dst { gap_skip: r.chance(10), overlap: if r.chance(80) { "first" } else { r.pick(&["last", "both"]) } },
+        dst: Dst {
+            gap_skip: r.chance(10),
+            overlap: if r.chance(80) { "first" } else { r.pick(&["last", "both"]) },
+        },
         jitter_s: r.maybe(10, &[30, 3600]),
         spread_s: r.maybe(5, &[600]),
         prompt: r.maybe(20, &["one", "two"]),
@@ -276,7 +283,13 @@ impl Scenario {
         let coarse = r.chance(15);
         let count = r.pick(&[1, 2, 3, 4]);
         let agents = (0..count).map(|n| agent(r, n, start_ms, coarse)).collect();
-        Self { start_ms, agents, max_running: r.pick(&[1, 2, 4, 20]), runs_per_day: r.maybe(8, &[4, 10]), coarse }
+        Self {
+            start_ms,
+            agents,
+            max_running: r.pick(&[1, 2, 4, 20]),
+            runs_per_day: r.maybe(8, &[4, 10]),
+            coarse,
+        }
     }
 
     /// Changes it as a reload does; `now_ms` is when.
@@ -304,10 +317,23 @@ impl Scenario {
         }
     }
 
+    /// Makes it one in which no run waits for another.
+    pub fn plain(&mut self) {
+        self.max_running = 1000;
+        for agent in &mut self.agents {
+            (agent.key, agent.pool) = (None, None);
+            for schedule in &mut agent.schedules {
+                (schedule.overlap, schedule.max_concurrent, schedule.deadline_s) = ("allow", None, None);
+                (schedule.catch_up, schedule.jitter_s) = ("latest", None);
+            }
+        }
+    }
+
     /// The settings that are not directories.
     pub fn settings(&self) -> String {
         let pools = POOLS.map(|(name, places)| format!("{name}: {places}")).join(", ");
-        let budget = self.runs_per_day.map_or(String::new(), |n| format!("budget: {{ runs_per_day: {n} }}\n"));
+        let budget =
+            self.runs_per_day.map_or(String::new(), |n| format!("budget: {{ runs_per_day: {n} }}\n"));
         format!("max_running: {}\npools: {{ {pools} }}\ndrain_timeout: 0s\n{budget}", self.max_running)
     }
 }
@@ -347,7 +373,8 @@ fn exclude_text(of: &[Exclude]) -> Option<String> {
 
 impl Schedule {
     fn text(&self) -> String {
-        let mut text = format!("{{ {}, overlap: {}, catch_up: {}", self.timing.text(), self.overlap, self.catch_up);
+        let mut text =
+            format!("{{ {}, overlap: {}, catch_up: {}", self.timing.text(), self.overlap, self.catch_up);
         let seconds = |s: Option<i64>| s.map(|s| format!("{s}s"));
         let keys = [
             ("max_concurrent", self.max_concurrent.map(|n| n.to_string())),
@@ -385,7 +412,8 @@ impl Agent {
         }
         let hooks = self.hooks.iter().map(|(n, good, bad)| {
             let events = [("run.completed", good), ("run.failed", bad)];
-            let events: Vec<&str> = events.iter().filter(|(_, wanted)| **wanted).map(|(name, _)| *name).collect();
+            let events: Vec<&str> =
+                events.iter().filter(|(_, wanted)| **wanted).map(|(name, _)| *name).collect();
             format!("{{ url: \"{}\", events: [{}] }}", urls[*n], events.join(", "))
         });
         let hooks = hooks.collect::<Vec<_>>().join(", ");
@@ -398,7 +426,10 @@ impl Agent {
             ("concurrency_key", self.key.map(str::to_owned)),
             ("pool", self.pool.map(str::to_owned)),
             ("priority", Some(self.priority.to_owned())),
-            ("retry", self.retry.as_ref().map(|r| format!("{{ max: {}, initial: {}s }}", r.max, r.initial_s))),
+            (
+                "retry",
+                self.retry.as_ref().map(|r| format!("{{ max: {}, initial: {}s }}", r.max, r.initial_s)),
+            ),
             ("on_interrupt", self.retry_interrupted.then(|| "retry\nidempotent: true".to_owned())),
             ("breaker", breaker),
             ("budget", self.runs_per_day.map(|n| format!("{{ runs_per_day: {n} }}"))),

@@ -19,7 +19,11 @@ pub enum Step {
     Instants(u32),
     /// The clock is set back by so many seconds.
     Back(i64),
-    Trigger { agent: usize, key: Option<u8>, overlap: Option<&'static str> },
+    Trigger {
+        agent: usize,
+        key: Option<u8>,
+        overlap: Option<&'static str>,
+    },
     Cancel(usize),
     /// A program ends by itself.
     End(usize, i32),
@@ -28,13 +32,24 @@ pub enum Step {
     /// A launcher is killed from outside.
     Vanish(usize),
     Pause(usize),
-    Resume { agent: usize, catch_up: bool },
+    Resume {
+        agent: usize,
+        catch_up: bool,
+    },
     Receiver(usize, Mode),
     Reload(u64),
     /// The daemon dies at a point of what `during` sets off.
-    Crash { point: Point, during: During, down_s: i64, fates: Fates, breaks: Option<usize> },
+    Crash {
+        point: Point,
+        during: During,
+        down_s: i64,
+        fates: Fates,
+        breaks: Option<usize>,
+    },
     /// It stops and starts.
-    Restart { down_s: i64 },
+    Restart {
+        down_s: i64,
+    },
 }
 
 /// What sets off what a crash interrupts.
@@ -73,7 +88,15 @@ fn mode(r: &mut Rng) -> Mode {
 }
 
 fn crash(r: &mut Rng, coarse: bool) -> Step {
-    let point = r.pick(&[Point::Now, Point::Now, Point::Held, Point::Release, Point::Released, Point::Ended, Point::Delivery]);
+    let point = r.pick(&[
+        Point::Now,
+        Point::Now,
+        Point::Held,
+        Point::Release,
+        Point::Released,
+        Point::Ended,
+        Point::Delivery,
+    ]);
     let during = match (point, r.below(4)) {
         (Point::Ended | Point::Delivery, _) => During::EndAll(r.pick(&[0, 1])),
         (_, 0) => During::Advance(while_long(r, coarse)),

@@ -98,8 +98,10 @@ impl World {
         let agents = self.dir.path().join("agents");
         std::fs::create_dir_all(&agents).unwrap();
         std::fs::create_dir_all(self.dir.path().join("skills")).unwrap();
-        let dirs = "agents_dir: agents\nskills_dir: skills\nstate_dir: var\nlisten: { socket: var/matins.sock }\n";
-        std::fs::write(self.dir.path().join("matins.yaml"), format!("{dirs}{}", scenario.settings())).unwrap();
+        let dirs =
+            "agents_dir: agents\nskills_dir: skills\nstate_dir: var\nlisten: { socket: var/matins.sock }\n";
+        std::fs::write(self.dir.path().join("matins.yaml"), format!("{dirs}{}", scenario.settings()))
+            .unwrap();
         for agent in &scenario.agents {
             let broken = self.broken.contains(&agent.id);
             let text = if broken { "schedules: 7\n".to_owned() } else { agent.text(&self.receivers.urls) };
@@ -109,7 +111,8 @@ impl World {
 
     /// Starts the daemon.
     pub fn start(&mut self) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let env = Env::from_iter([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp")]);
         let location = config::locate(Some(self.dir.path()), &env);
         let (settings, problems) = config::load_settings(&location, &env);
@@ -169,7 +172,12 @@ impl World {
     }
 
     /// Triggers an agent.
-    pub fn trigger(&self, agent: &str, key: Option<&str>, overlap: Option<&str>) -> Result<Triggered, Refused> {
+    pub fn trigger(
+        &self,
+        agent: &str,
+        key: Option<&str>,
+        overlap: Option<&str>,
+    ) -> Result<Triggered, Refused> {
         let request = TriggerRequest {
             agent: agent.parse().unwrap(),
             overrides: matins::model::Overrides::default(),
