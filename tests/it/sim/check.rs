@@ -240,7 +240,7 @@ impl Model {
     }
 
     /// States go one way: waiting, under way, ended once.
-    pub fn check_states(&self, dump: &Dump) -> Checked {
+    pub fn check_states(dump: &Dump) -> Checked {
         let mut states: BTreeMap<i64, &str> = BTreeMap::new();
         for (run, state, _) in &dump.transitions {
             let before = states.insert(*run, state);

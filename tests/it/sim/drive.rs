@@ -415,7 +415,7 @@ fn absorb(model: &mut Model, dump: &Dump, world: &World, beside: &Beside) -> Che
     model.check_ledger(dump)?;
     model.check_books(dump)?;
     model.check_causes(dump)?;
-    model.check_states(dump)?;
+    Model::check_states(dump)?;
     if matches!(beside, Beside::Down) {
         return Ok(());
     }

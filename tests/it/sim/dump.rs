@@ -76,7 +76,6 @@ pub struct Delivery {
     pub kind: String,
     pub url: String,
     pub state: String,
-    pub failed: i64,
     pub next_at: Option<i64>,
     pub created: i64,
     /// When each attempt began, how long it took, its status.
@@ -212,7 +211,7 @@ fn attempts(db: &Connection) -> BTreeMap<i64, Vec<Failed>> {
 }
 
 fn deliveries(db: &Connection) -> BTreeMap<i64, Delivery> {
-    let sql = "SELECT number, id, run, type, url, state, failed, next_at, created_at FROM deliveries";
+    let sql = "SELECT number, id, run, type, url, state, next_at, created_at FROM deliveries";
     let read = |r: &Row<'_>| {
         let delivery = Delivery {
             id: r.get(1)?,
@@ -220,9 +219,8 @@ fn deliveries(db: &Connection) -> BTreeMap<i64, Delivery> {
             kind: r.get(3)?,
             url: r.get(4)?,
             state: r.get(5)?,
-            failed: r.get(6)?,
-            next_at: r.get(7)?,
-            created: r.get(8)?,
+            next_at: r.get(6)?,
+            created: r.get(7)?,
             attempts: Vec::new(),
         };
         Ok((r.get(0)?, delivery))

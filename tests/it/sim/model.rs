@@ -443,7 +443,7 @@ impl Model {
                     || (row.window_start, row.window_slots) == (Some(after), Some(slots)),
                 "window",
             ),
-            (self.deadline_fits(entry, row, catch_up, now), "start_deadline"),
+            (deadline_fits(entry, row, catch_up, now), "start_deadline"),
         ];
         match same.iter().find(|(fits, _)| !fits) {
             Some((_, what)) => Err(format!(
@@ -452,36 +452,6 @@ impl Model {
             )),
             None => Ok(()),
         }
-    }
-
-    fn deadline_fits(&self, entry: &Entry, row: &Run, catch_up: bool, now: i64) -> bool {
-        let schedule = &entry.schedule;
-        let nominal = row.nominal.unwrap_or_default();
-        let next = entry.calendar.next(nominal);
-        let delayed = schedule.jitter_s.is_some() || schedule.spread_s.is_some();
-        let longest = ms(schedule.jitter_s.unwrap_or(0) + schedule.spread_s.unwrap_or(0));
-        let latest = next.map_or(nominal + longest, |n| (nominal + longest).min(n - 1));
-        let starts_late =
-            row.not_before.is_none_or(|at| delayed && at > now && at >= nominal && at <= latest);
-        let deadline = match schedule.deadline_s {
-            Some(s) => {
-                let from = |start: i64| row.deadline == Some(start + ms(s));
-                // The wait between two attempts takes the place of the first one's.
-                if delayed {
-                    row.deadline.is_some_and(|d| d >= now + ms(s) && d <= latest.max(now) + ms(s))
-                } else {
-                    from(now)
-                }
-            }
-            None if catch_up || !matches!(schedule.overlap, "skip" | "allow") => row.deadline.is_none(),
-            None if !entry.calendar.is_calendar() => row.deadline.is_none(),
-            None => row.deadline == self.after_pass(entry, now),
-        };
-        deadline && (starts_late || row.attempt > 0)
-    }
-
-    fn after_pass(&self, entry: &Entry, now: i64) -> Option<i64> {
-        entry.calendar.next(now.max(entry.watermark))
     }
 
     /// What a trigger by hand must come to: `Ok` for a new run.
@@ -562,4 +532,29 @@ fn coalesce(book: &Book, decided: &mut [(usize, Vec<Decided>, i64)]) {
             }
         }
     }
+}
+
+fn deadline_fits(entry: &Entry, row: &Run, catch_up: bool, now: i64) -> bool {
+    let schedule = &entry.schedule;
+    let nominal = row.nominal.unwrap_or_default();
+    let next = entry.calendar.next(nominal);
+    let delayed = schedule.jitter_s.is_some() || schedule.spread_s.is_some();
+    let longest = ms(schedule.jitter_s.unwrap_or(0) + schedule.spread_s.unwrap_or(0));
+    let latest = next.map_or(nominal + longest, |n| (nominal + longest).min(n - 1));
+    let starts_late = row.not_before.is_none_or(|at| delayed && at > now && at >= nominal && at <= latest);
+    let deadline = match schedule.deadline_s {
+        Some(s) => {
+            let from = |start: i64| row.deadline == Some(start + ms(s));
+            // The wait between two attempts takes the place of the first one's.
+            if delayed {
+                row.deadline.is_some_and(|d| d >= now + ms(s) && d <= latest.max(now) + ms(s))
+            } else {
+                from(now)
+            }
+        }
+        None if catch_up || !matches!(schedule.overlap, "skip" | "allow") => row.deadline.is_none(),
+        None if !entry.calendar.is_calendar() => row.deadline.is_none(),
+        None => row.deadline == entry.calendar.next(now.max(entry.watermark)),
+    };
+    deadline && (starts_late || row.attempt > 0)
 }

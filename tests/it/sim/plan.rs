@@ -93,9 +93,8 @@ impl Due<'_> {
                 slots: i64::try_from(coalesced.len()).unwrap() + 1,
             },
             "latest" if runs && kept(at) => Wanted::Not("coalesced"),
-            "all" if in_time && at == newest => alone(at, false),
+            "all" | "none" if in_time && at == newest => alone(at, false),
             "all" if runs && caught.contains(&at) => alone(at, true),
-            "none" if in_time && at == newest => alone(at, false),
             _ => Wanted::Not("missed_window"),
         };
         live.iter().map(|&nominal| Decided { nominal, wanted: wanted(nominal) }).collect()

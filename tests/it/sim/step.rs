@@ -98,10 +98,9 @@ fn crash(r: &mut Rng, coarse: bool) -> Step {
         Point::Delivery,
     ]);
     let during = match (point, r.below(4)) {
-        (Point::Ended | Point::Delivery, _) => During::EndAll(r.pick(&[0, 1])),
+        (Point::Ended | Point::Delivery, _) | (Point::Now, 2) => During::EndAll(r.pick(&[0, 1])),
         (_, 0) => During::Advance(while_long(r, coarse)),
         (_, 1) => During::Trigger(some(r)),
-        (Point::Now, 2) => During::EndAll(r.pick(&[0, 1])),
         _ => During::Instant,
     };
     let down_s = if r.chance(40) { 0 } else { while_long(r, coarse) };

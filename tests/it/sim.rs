@@ -95,12 +95,23 @@ fn explain(seed: u64, scenario: &Scenario, steps: &[Step], at: usize, why: &str)
     let again = simulate(seed, scenario, &needed)
         .err()
         .map_or("no failure in the last replay".to_owned(), |(_, why)| why);
-    let list = |steps: &[Step]| steps.iter().map(|s| format!("  {s:?}\n")).collect::<String>();
+    let list = |steps: &[Step]| steps.iter().map(|s| format!("  {s:?}")).collect::<Vec<_>>().join("\n");
     let urls = vec!["http://127.0.0.1/".to_owned(); scenario::ENDPOINTS];
-    let files =
-        scenario.agents.iter().map(|a| format!("# {}.yaml\n{}", a.id, a.text(&urls))).collect::<String>();
+    let files = scenario
+        .agents
+        .iter()
+        .map(|a| {
+            format!(
+                "# {}.yaml
+{}",
+                a.id,
+                a.text(&urls)
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
     format!(
-        "seed {seed} fails at step {at}: {why}\n\nagents\n{files}{}\nsteps\n{}\nenough of them\n{}which give: {again}\n\n\
+        "seed {seed} fails at step {at}: {why}\n\nagents\n{files}{}\nsteps\n{}\n\nenough of them\n{}\nwhich give: {again}\n\n\
          replay: MATINS_SIM_SEED={seed} MATINS_SIM_STEPS={} cargo nextest run --no-capture -E 'test(sim::seeds)'\n",
         scenario.settings(),
         list(&steps[..(at + 1).min(steps.len())]),
