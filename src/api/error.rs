@@ -119,6 +119,16 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_event", format!("run {name:?} does not exist"))
     }
 
+    /// 404: `@last` where nothing has run, of an agent or at all.
+    #[must_use]
+    pub fn no_run_yet(agent: Option<&str>) -> Self {
+        let message = agent.map_or_else(
+            || "there is no run yet".to_owned(),
+            |agent| format!("agent {agent:?} has no run yet, or none that is still kept"),
+        );
+        Self::new(StatusCode::NOT_FOUND, "no_run_yet", message)
+    }
+
     /// 400: too little of a run's id to find it by.
     #[must_use]
     pub fn short_prefix(name: &str, least: usize) -> Self {
@@ -316,7 +326,12 @@ impl From<store::Error> for ApiError {
         tracing::error!(error = %error, cause, "a request failed in the store: {error}");
         match &error {
             // The caller may come again: nothing of it was taken.
-            store::Error::Full | store::Error::ReadOnly | store::Error::Closed | store::Error::Storage(_) => {
+            store::Error::Full
+            | store::Error::ReadOnly
+            | store::Error::Closed
+            | store::Error::Damaged(_)
+            | store::Error::Storage(_)
+            | store::Error::Gone { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string()).retry()
             }
             _ => Self::internal(),

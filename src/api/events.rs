@@ -65,7 +65,9 @@ pub(super) async fn known(app: &App, agent: AgentId) -> Result<(), ApiError> {
 pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<EventView> {
     let (number, id) = find(&app, &name).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(&name))?;
-    Ok(data(EventView::of(detail, &RunDirs::new(app.core.state_dir(), id))))
+    let waiting_for = app.core.waiting_for(number).await?;
+    let view = EventView::of(detail, &RunDirs::new(app.core.state_dir(), id));
+    Ok(data(EventView { waiting_for, ..view }))
 }
 
 /// What differs between two events.
@@ -94,11 +96,22 @@ pub async fn cancel(
     }
 }
 
+/// Why an agent has no newest run: it has none, or there is no such agent.
+async fn no_last_run(app: &App, agent: &str) -> Result<ApiError, ApiError> {
+    let Ok(id) = agent.parse::<AgentId>() else { return Ok(ApiError::no_agent(agent)) };
+    let known = app.core.store.agent(id).await?.is_some();
+    Ok(if known { ApiError::no_run_yet(Some(agent)) } else { ApiError::no_agent(agent) })
+}
+
 /// The run that a name means: an id, a unique prefix, `@last`, `AGENT@last`.
 pub(super) async fn find(app: &App, name: &str) -> Result<(i64, RunId), ApiError> {
     match app.core.store.find_run(name.to_owned()).await? {
         Found::One(number, id) => Ok((number, id)),
-        Found::None => Err(ApiError::no_event(name)),
+        Found::None => match name.strip_suffix("@last") {
+            Some("") => Err(ApiError::no_run_yet(None)),
+            Some(agent) => Err(no_last_run(app, agent).await?),
+            None => Err(ApiError::no_event(name)),
+        },
         Found::TooShort(least) => Err(ApiError::short_prefix(name, least)),
         Found::Many(ids) => Err(ApiError::ambiguous(name, &ids)),
     }

@@ -65,7 +65,8 @@ pub async fn logs(
         return Err(ApiError::parameter("tail", "it cannot be combined with offset"));
     }
     let (number, id) = events::find(&app, &name).await?;
-    if app.core.store.event(number).await?.is_some_and(|detail| detail.event.logs_removed) {
+    let event = app.core.store.event(number).await?.map(|detail| detail.event);
+    if event.as_ref().is_some_and(|event| event.logs_removed) {
         return Err(ApiError::logs_removed(id));
     }
     let mut reader = Reader::new(&app.core, number, RunDirs::new(app.core.state_dir(), id), &query);
@@ -75,7 +76,8 @@ pub async fn logs(
         if is_replaced(&e) {
             return ApiError::log_replaced(id);
         }
-        tracing::error!(run.id = %id, error = %e, "a log of run {id} cannot be read: {e}");
+        let agent = event.as_ref().map(|event| event.agent_id.as_str());
+        tracing::error!(run.id = %id, agent, error = %e, "a log of run {id} cannot be read: {e}");
         ApiError::internal()
     })?;
     let (attempt, offset) = (reader.attempt.to_string(), reader.position.to_string());

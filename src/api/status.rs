@@ -7,7 +7,9 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::wire::{AgentCounts, DeliveryCounts, Lateness, PausedView, RunCounts, StatusView, StoreCounts};
+use super::wire::{
+    AgentCounts, DeliveryCounts, Lateness, PausedView, RunCounts, StatusView, StoreCounts, WaitingView,
+};
 use super::{AlertingView, Answer, App, Data, data};
 use crate::engine::{Core, Refused};
 use crate::store::AgentSummary;
@@ -36,7 +38,21 @@ pub async fn status(State(app): State<App>) -> Answer<StatusView> {
     let deliveries = DeliveryCounts { pending: waiting, exhausted };
     let alerting = AlertingView::of(core.alerting().await?, core.clock.now_ms());
     let status = view(core, app.started_ms, agents, runs, deliveries);
-    Ok(data(StatusView { alerting, paused: paused(summaries), ..status }))
+    let waiting = if pending + running > 0 { longest_waiting(core).await? } else { Vec::new() };
+    Ok(data(StatusView { alerting, waiting, paused: paused(summaries), ..status }))
+}
+
+/// Waiting runs that the status names.
+const WAITING_MAX: u32 = 5;
+
+async fn longest_waiting(core: &Core) -> Result<Vec<WaitingView>, crate::store::Error> {
+    let mut waiting = Vec::new();
+    for (number, id, agent_id) in core.store.oldest_waiting(WAITING_MAX).await? {
+        if let Some(waiting_for) = core.waiting_for(number).await? {
+            waiting.push(WaitingView { event_id: id.to_string(), agent_id, waiting_for });
+        }
+    }
+    Ok(waiting)
 }
 
 fn view(
@@ -57,6 +73,7 @@ fn view(
         settings_file: settings.file.display().to_string(),
         agents,
         paused: Vec::new(),
+        waiting: Vec::new(),
         runs,
         max_running: settings.max_running,
         deliveries,

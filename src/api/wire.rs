@@ -9,7 +9,7 @@ mod plan;
 use serde::{Deserialize, Serialize};
 
 use super::AlertingView;
-use crate::engine::{Changes, Entry, Mistake, Reload};
+use crate::engine::{Changes, Entry, Mistake, Reload, WaitingFor};
 use crate::exec::RunDirs;
 use crate::ids::RunId;
 use crate::model::{
@@ -218,6 +218,9 @@ pub struct EventView {
     pub log_error: Option<String>,
     /// The messages that tell of it.
     pub deliveries: Vec<DeliveryView>,
+    /// What it waits for; null where it does not wait.
+    #[serde(default)]
+    pub waiting_for: Option<WaitingFor>,
 }
 
 impl EventView {
@@ -248,6 +251,7 @@ impl EventView {
             cancel_requested_by: detail.cancel_by,
             retry_of: detail.retry_of.map(|id| id.to_string()),
             deliveries: detail.deliveries.into_iter().map(Into::into).collect(),
+            waiting_for: None,
         }
     }
 }
@@ -494,6 +498,9 @@ pub struct StatusView {
     pub paused: Vec<PausedView>,
     /// Runs.
     pub runs: RunCounts,
+    /// The runs that wait longest and what for; at most 5.
+    #[serde(default)]
+    pub waiting: Vec<WaitingView>,
     /// Most runs at once.
     pub max_running: u32,
     /// Deliveries.
@@ -511,6 +518,18 @@ pub struct StatusView {
     pub last_reload: Option<ReloadView>,
 }
 
+/// A run that waits.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingView {
+    /// Its id.
+    pub event_id: String,
+    /// Its agent.
+    pub agent_id: String,
+    /// What it waits for.
+    pub waiting_for: WaitingFor,
+}
+
 /// How reading the files anew went.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -523,7 +542,10 @@ pub struct ReloadView {
     pub ok: bool,
     /// What is wrong with the files: errors and warnings, the first of them.
     pub problems: Vec<Mistake>,
-    /// How many more there were.
+    /// How many errors there were in all.
+    #[serde(default)]
+    pub errors: usize,
+    /// How many more problems there were.
     pub omitted: usize,
     /// What has changed.
     pub changes: Changes,
@@ -536,6 +558,7 @@ impl From<&Reload> for ReloadView {
             by: reload.by.clone(),
             ok: reload.ok,
             problems: reload.problems.clone(),
+            errors: reload.errors,
             omitted: reload.omitted,
             changes: reload.changes.clone(),
         }

@@ -42,7 +42,7 @@ pub struct Global {
     /// Control socket of the daemon; by default that of `MATINS_SOCKET`, of the settings, of the system
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Print the API's data as one JSON document
+    /// Print the API's data as one JSON document, and an error as one on stderr
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -110,12 +110,13 @@ pub enum Command {
         #[arg(long, value_name = "DURATION|TIME")]
         since: Option<String>,
         /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = count, allow_negative_numbers = true)]
         limit: usize,
     },
     /// Show everything about one run
     Show {
         /// Its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_parser = run_name)]
         run: String,
         /// How it is printed
         #[arg(short, long, value_enum)]
@@ -124,6 +125,7 @@ pub enum Command {
     /// Print what a run wrote
     Logs {
         /// Its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_parser = run_name)]
         run: String,
         /// Go on until the run has ended
         #[arg(short, long)]
@@ -132,26 +134,28 @@ pub enum Command {
         #[arg(long)]
         stderr: bool,
         /// Only the last N lines
-        #[arg(long, value_name = "N")]
+        #[arg(short = 'n', long, value_name = "N", value_parser = lines, allow_negative_numbers = true)]
         tail: Option<u64>,
     },
     /// Show what differs between two runs
     Diff {
         /// The one: its id, a unique prefix of it, @last, or AGENT@last
-        #[arg(value_name = "RUN")]
+        #[arg(value_name = "RUN", value_parser = run_name)]
         a: String,
         /// The other
-        #[arg(value_name = "RUN")]
+        #[arg(value_name = "RUN", value_parser = run_name)]
         b: String,
     },
     /// End a run; a second call kills it
     Cancel {
         /// Its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_parser = run_name)]
         run: String,
     },
     /// Run an ended run again, with the same definition and input
     Retry {
         /// Its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_parser = run_name)]
         run: String,
         /// Print what it writes and exit with its outcome; Ctrl-C only detaches
         #[arg(short, long)]
@@ -178,7 +182,7 @@ pub enum Command {
         /// Only those of this agent
         agent: Option<AgentId>,
         /// How many are shown
-        #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        #[arg(short, long = "limit", value_name = "N", default_value_t = 10, value_parser = fires, allow_negative_numbers = true)]
         n: u16,
     },
     /// Show everything that is due in a time: runs, what is excluded, what a pause leaves out
@@ -239,7 +243,7 @@ pub enum Command {
         #[arg(long, value_parser = delivery_state)]
         state: Option<DeliveryState>,
         /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 50, value_parser = count, allow_negative_numbers = true)]
         limit: usize,
         /// Send this delivery again
         #[arg(long, value_name = "ID", conflicts_with = "state")]
@@ -307,6 +311,7 @@ pub enum NotifyCommand {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// The agent
+    #[arg(value_parser = agent_name)]
     pub agent: String,
     /// Text in the place of the agent's prompt; taken verbatim
     #[arg(long, value_name = "TEXT")]
@@ -360,6 +365,44 @@ pub enum ShowFormat {
     Yaml,
     /// JSON
     Json,
+}
+
+fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let number = text.trim().parse::<u64>().ok().filter(|n| (least..=most).contains(n));
+    number.ok_or_else(|| format!("write a whole number from {least} to {most}"))
+}
+
+/// Most rows that one command lists.
+const LIST_MAX: u64 = 1_000_000;
+
+fn count(text: &str) -> Result<usize, String> {
+    whole(text, 1, LIST_MAX).and_then(|n| usize::try_from(n).map_err(|e| e.to_string()))
+}
+
+fn lines(text: &str) -> Result<u64, String> {
+    whole(text, 0, LIST_MAX)
+}
+
+fn fires(text: &str) -> Result<u16, String> {
+    whole(text, 1, 1_000).and_then(|n| u16::try_from(n).map_err(|e| e.to_string()))
+}
+
+fn run_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    if name.is_empty() {
+        return Err(
+            "write a run's id, a unique prefix of it, @last, or AGENT@last; `matins events` lists runs"
+                .to_owned(),
+        );
+    }
+    Ok(name.to_owned())
+}
+
+fn agent_name(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("write the id of an agent; `matins agents` lists them".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn key_value(text: &str) -> Result<(String, Value), String> {
@@ -434,6 +477,32 @@ mod tests {
         );
         for bad in ["matins run a --input x", "matins run a --input =1"] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn counts_and_names_say_what_to_write() {
+        for line in [
+            "events -n 3",
+            "events --limit 3",
+            "deliveries -n 3",
+            "next -n 3",
+            "next --limit 3",
+            "logs @last -n 3",
+        ] {
+            assert!(parse(&format!("matins {line}")).is_ok(), "{line}");
+        }
+        for line in
+            ["events --limit -1", "events -n -1", "deliveries -n 0", "next -n -3", "logs @last --tail -5"]
+        {
+            let said = parse(&format!("matins {line}")).unwrap_err();
+            assert_eq!(said.exit_code(), 2, "{line}");
+            assert!(said.to_string().contains("write a whole number from"), "{line}: {said}");
+        }
+        for line in ["show", "logs", "cancel", "retry", "diff @last", "run"] {
+            let empty = ["matins"].into_iter().chain(line.split(' ')).chain([""]);
+            let said = Cli::try_parse_from(empty).unwrap_err();
+            assert!(said.to_string().contains(" lists "), "{line}: {said}");
         }
     }
 

@@ -9,10 +9,10 @@ use futures_util::StreamExt as _;
 
 use super::Done;
 use super::args::Global;
-use super::client::Client;
+use super::client::{Client, installation, unknown_installation};
 use super::failure::{CONFIG, FAILED, Failure, NO_DAEMON, USAGE};
 use super::output::{Output, say};
-use crate::config::{self, Env, Settings};
+use crate::config::{self, Env, Location, Settings};
 use crate::daemon::backup as offline;
 use crate::store;
 
@@ -22,7 +22,8 @@ pub async fn backup(file: &Path, global: &Global, env: &Env) -> Done {
     let bytes = match Client::connect(global, env).await {
         Ok(client) => from_daemon(&client, file).await?,
         Err(none) if none.code == NO_DAEMON => {
-            let settings = settings(global, env)?;
+            let Some(location) = installation(global, env) else { return Err(unknown_installation(none)) };
+            let settings = settings(&location, env)?;
             match offline::backup(&settings.state_dir, file) {
                 Ok(bytes) => bytes,
                 // Without a database here, that no daemon answers is the better word.
@@ -100,11 +101,11 @@ fn part(file: &Path) -> PathBuf {
 
 /// `matins restore FILE`: the daemon must not run.
 pub fn restore(file: &Path, global: &Global, env: &Env) -> Done {
-    if global.config.is_none() && (global.socket.is_some() || env.get("MATINS_SOCKET").is_some()) {
+    let Some(location) = installation(global, env) else {
         let message = "restore works on the files of a daemon that does not run, and a socket does not tell where they are";
         return Err(Failure::new(USAGE, message).hint("name its settings: matins -c FILE restore .."));
-    }
-    let settings = settings(global, env)?;
+    };
+    let settings = settings(&location, env)?;
     let out = Output::of_process(global.json);
     let kept = offline::restore(&settings.state_dir, file, out.now_ms).map_err(|e| failed(&e))?;
     if out.json {
@@ -117,9 +118,8 @@ pub fn restore(file: &Path, global: &Global, env: &Env) -> Done {
     Ok(0)
 }
 
-fn settings(global: &Global, env: &Env) -> Result<Settings, Failure> {
-    let location = config::locate(global.config.as_deref(), env);
-    let (settings, problems) = config::load_settings(&location, env);
+fn settings(location: &Location, env: &Env) -> Result<Settings, Failure> {
+    let (settings, problems) = config::load_settings(location, env);
     if problems.has_errors() {
         let hint = "`matins check` shows them";
         return Err(Failure::new(CONFIG, "the settings have errors").hint(hint));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::Done;
 use super::args::{CheckFormat, Global};
+use super::client;
 use super::failure::{CONFIG, Failure};
 use super::output::{Output, zoned};
 use crate::config::{self, Checked, Env, count};
@@ -19,7 +20,7 @@ const SCHEDULES_SHOWN: usize = 20;
 
 /// Checks what `path` names, by default what the daemon would read.
 pub fn check(path: Option<PathBuf>, format: CheckFormat, global: &Global, env: &Env) -> Done {
-    let target = path.unwrap_or_else(|| config::locate(global.config.as_deref(), env).file);
+    let target = path.unwrap_or_else(|| client::settings_meant(global, env).file);
     let mut checked = config::check_path(&target, env, SystemClock.now());
     if let Ok(here) = std::env::current_dir() {
         checked.problems.relative_to(&here);
@@ -45,7 +46,8 @@ fn report(checked: &Checked, out: &Output) -> String {
         }
     }
     let broken = checked.invalid.len();
-    let broken = if broken == 0 { String::new() } else { format!(", {broken} more with errors") };
+    let broken =
+        if broken == 0 { String::new() } else { format!(", {} that cannot be used", count(broken, "file")) };
     let agents = count(checked.agents.len(), "agent");
     let _ = writeln!(text, "{agents}{broken}, {}", count(schedules, "schedule"));
     text
@@ -92,7 +94,7 @@ mod tests {
         let checked = checked("executor: { type: command, command: [/bin/true] }\nnonsense: 1\n");
         let out = Output { terminal: false, json: false, width: 80, now_ms: NOW };
         let text = report(&checked, &out);
-        assert!(text.contains("nonsense") && text.contains("1 more with errors"), "{text}");
+        assert!(text.contains("nonsense") && text.contains("1 file that cannot be used"), "{text}");
         let problem = &checked.problems.to_json()[0];
         assert_eq!((&problem["line"], &problem["endColumn"]), (&2.into(), &9.into()), "{problem}");
     }

@@ -12,8 +12,9 @@ use url::Url;
 
 use super::args::Global;
 use super::failure::{CONFIG, FAILED, Failure, NO_DAEMON, NOT_ALLOWED, NOT_RUN, TRY_AGAIN, USAGE};
+use super::output::say;
 use crate::api::{ErrorBody, ErrorEnvelope};
-use crate::config::{self, Env, nearest};
+use crate::config::{self, Env, Location, nearest};
 
 /// Longest wait for an answer that is not a stream.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -189,6 +190,7 @@ fn translate(error: &ErrorBody) -> Failure {
         "not_ended" => (FAILED, Some("`matins cancel` ends it")),
         "draining" | "unavailable" => (TRY_AGAIN, Some("`matins status` shows when it is back")),
         "unknown_event" => (FAILED, Some("`matins events` lists the runs")),
+        "no_run_yet" => (FAILED, Some("`matins run AGENT` runs one now, `matins next` shows what is due")),
         "unknown_delivery" => (FAILED, Some("`matins deliveries` lists them")),
         "invalid_agent" => (FAILED, Some("`matins check` shows what is wrong with its file")),
         "invalid_configuration" => (
@@ -199,6 +201,7 @@ fn translate(error: &ErrorBody) -> Failure {
     };
     let mut failure = Failure::new(code, error.message.clone());
     failure.details.clone_from(&error.details);
+    failure.reason = Some(error.code.as_str().into());
     if notes.len() > 1 {
         failure.notes = notes;
     }
@@ -253,15 +256,12 @@ fn address(path: &[&str]) -> Option<Url> {
 
 fn candidates(global: &Global, env: &Env) -> Result<Vec<Candidate>, Failure> {
     let named = |path: &Path, why: &str| Candidate { path: path.to_owned(), why: why.to_owned() };
-    if let Some(path) = &global.socket {
-        return Ok(vec![named(path, "--socket")]);
+    if let Some((path, why)) = named_socket(global, env) {
+        return Ok(vec![named(&path, why)]);
     }
     let of_settings = settings_socket(global, env)?;
     if global.config.is_some() {
         return Ok(vec![of_settings]);
-    }
-    if let Some(path) = env.get("MATINS_SOCKET") {
-        return Ok(vec![named(Path::new(path), "MATINS_SOCKET")]);
     }
     let mut found = vec![of_settings, named(Path::new(SYSTEM_SOCKET), "the packaged daemon")];
     if let Some(dir) = env.get("XDG_RUNTIME_DIR") {
@@ -275,6 +275,59 @@ fn candidates(global: &Global, env: &Env) -> Result<Vec<Candidate>, Failure> {
         }
     });
     Ok(found)
+}
+
+/// The socket that the user named and how; `-c` says more than a variable of the environment.
+fn named_socket(global: &Global, env: &Env) -> Option<(PathBuf, &'static str)> {
+    let flag = global.socket.as_ref().map(|path| (path.clone(), "--socket"));
+    let of_env = || env.get("MATINS_SOCKET").map(|path| (PathBuf::from(path), "MATINS_SOCKET"));
+    flag.or_else(|| if global.config.is_some() { None } else { of_env() })
+}
+
+/// Directories above a socket in which the settings that name it are looked for: `var/matins.sock` lies
+/// one below them.
+const ABOVE: usize = 3;
+
+/// The installation that the user means, for a command that looks at files: that of `-c`; of a named
+/// socket the one whose settings name it; else the default one. `None` where only a socket is known.
+pub fn installation(global: &Global, env: &Env) -> Option<Location> {
+    let default = config::locate(global.config.as_deref(), env);
+    if global.config.is_some() {
+        return Some(default);
+    }
+    let Some((socket, _)) = named_socket(global, env) else { return Some(default) };
+    let socket = std::path::absolute(&socket).unwrap_or(socket);
+    let above = socket.ancestors().skip(1).take(ABOVE).map(|dir| dir.join(config::SETTINGS_FILE));
+    let near = above.filter(|file| file.is_file()).map(|file| Location::of_file(&file));
+    std::iter::once(default)
+        .chain(near)
+        .find(|at| same(&config::load_settings(at, env).0.listen.socket, &socket))
+}
+
+/// Whether two paths lead to one place, also where nothing is there.
+fn same(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    a == b || real(a).is_some_and(|a| real(b) == Some(a))
+}
+
+/// As [`installation`]; where only a socket is known, the default one, and a word that it is another.
+pub fn settings_meant(global: &Global, env: &Env) -> Location {
+    installation(global, env).unwrap_or_else(|| {
+        let default = config::locate(None, env);
+        if let Some((socket, why)) = named_socket(global, env) {
+            let (socket, file) = (socket.display(), default.file.display());
+            say(&format!(
+                "note: these are not the settings of {why} ({socket}), but {file}; -c FILE names others"
+            ));
+        }
+        default
+    })
+}
+
+/// The failure of a command that would look at files of which it does not know where they are.
+pub fn unknown_installation(no_daemon: Failure) -> Failure {
+    let note = "a socket does not tell where the settings and the files of its daemon are";
+    no_daemon.note(note).hint("name its settings with -c FILE, or start it: matins serve -c FILE")
 }
 
 /// The socket of the settings that the daemon would use. What else is wrong with them is the

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::Done;
 use super::args::Global;
+use super::client::settings_meant;
 use super::failure::{CONFIG, Failure};
 use super::output::{Cell, Output, say};
 use crate::config::{self, Env, Settings};
@@ -11,7 +12,7 @@ use crate::config::{self, Env, Settings};
 /// Prints every setting. With a mistake in the settings those that are right are shown all the same,
 /// and the exit code is that of a check.
 pub fn show(global: &Global, env: &Env) -> Done {
-    let mut location = config::locate(global.config.as_deref(), env);
+    let mut location = settings_meant(global, env);
     if let Some(socket) = &global.socket {
         location = location.with_flag("listen.socket", "--socket", &socket.to_string_lossy());
     }

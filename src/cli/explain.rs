@@ -54,7 +54,10 @@ pub fn write_pages(dir: &Path) -> Done {
 /// `schedules[].cron`, `MATINS_CONFIG_LISTEN__SOCKET` and `Timeout` as they stand in the tables.
 fn normal(what: &str) -> String {
     let plain = what.strip_prefix(crate::config::ENV_PREFIX).map(|key| key.replace("__", "."));
-    plain.unwrap_or_else(|| what.replace("[]", "").replace(".*", "")).trim_matches('.').to_lowercase()
+    let plain = plain.unwrap_or_else(|| what.replace("[]", "").replace(".*", ""));
+    // A reason as the API writes the end of a slot.
+    let plain = plain.trim().trim_matches('.').to_lowercase();
+    plain.strip_prefix("not_run:").map(ToOwned::to_owned).unwrap_or(plain)
 }
 
 fn places() -> impl Iterator<Item = (&'static str, Place)> {
@@ -94,7 +97,12 @@ fn text(found: &Found) -> String {
         parts.push(part);
     }
     for code in &found.codes {
-        parts.push(format!("{} ({})\n  {}.\n  {}.\n", code.name, code.of.title(), code.meaning, code.remedy));
+        let mut part = format!("{} ({})\n  {}\n", code.name, code.of.title(), code.meaning);
+        let rows = [("usual cause", code.cause), ("what to do", code.remedy)];
+        for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+            let _ = writeln!(part, "  {name}: {value}");
+        }
+        parts.push(part);
     }
     parts.join("\n")
 }
@@ -113,7 +121,13 @@ fn document(found: &Found) -> Value {
         })
     });
     let codes = found.codes.iter().map(|code| {
-        json!({ "code": code.name, "of": code.of.title(), "meaning": code.meaning, "remedy": code.remedy })
+        json!({
+            "code": code.name,
+            "of": code.of.title(),
+            "meaning": code.meaning,
+            "cause": Some(code.cause).filter(|cause| !cause.is_empty()),
+            "remedy": code.remedy,
+        })
     });
     keys.chain(codes).collect()
 }
@@ -146,6 +160,21 @@ mod tests {
         assert!(text.contains("\n  takes    duration or none\n  default  1h\n"), "{text}");
         assert!(text.contains("\ntimeout (failure code of a run)\n"), "{text}");
         assert_eq!(document(&found).as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn every_failure_and_every_reason_is_explained_with_its_cause_and_its_remedy() {
+        let failures = crate::model::FailureCode::ALL.iter().map(|code| code.as_str().to_owned());
+        let reasons = crate::model::NotRun::ALL.iter().map(|reason| format!("not_run:{reason}"));
+        for code in failures.chain(reasons) {
+            let text = text(&find(&code));
+            assert!(
+                text.contains("\n  usual cause: ") && text.contains("\n  what to do: "),
+                "{code}: {text}"
+            );
+        }
+        let warned = text(&find("no_effect"));
+        assert!(!warned.contains("usual cause") && warned.contains("what to do: "), "{warned}");
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! How a command fails: what happened, where, a command that helps, and the exit code. Never the
 //! usage text: who reads it knows how to call us, and wants to know what went wrong.
+//!
+//! With `--json` it is one line of JSON, on stderr too: stdout holds a command's answer or nothing, also of
+//! one that has an answer and fails, as a run that is followed and fails.
 
 use std::io::Write as _;
 
 use anstyle::{AnsiColor, Style};
+use serde_json::json;
 
 /// It failed.
 pub const FAILED: u8 = 1;
@@ -33,6 +37,8 @@ pub struct Failure {
     pub notes: Vec<String>,
     /// What helps.
     pub hint: Option<String>,
+    /// The code of the daemon's refusal, as the API has it.
+    pub reason: Option<Box<str>>,
     /// The details of the daemon's refusal, for a command that knows them.
     pub details: Vec<serde_json::Value>,
 }
@@ -40,7 +46,14 @@ pub struct Failure {
 impl Failure {
     /// A failure with a message.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), notes: Vec::new(), hint: None, details: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            notes: Vec::new(),
+            hint: None,
+            reason: None,
+            details: Vec::new(),
+        }
     }
 
     /// An end that says nothing, such as that of a reader who had enough.
@@ -63,13 +76,38 @@ impl Failure {
         self
     }
 
-    /// Prints it to stderr.
-    pub fn print(&self) {
+    /// What clap says of a command line that it cannot read, without its usage text.
+    #[must_use]
+    pub fn of_usage(code: u8, error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let first = lines.next().unwrap_or("the command line cannot be read");
+        let failure = Self::new(code, first.strip_prefix("error: ").unwrap_or(first));
+        let told = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+        told.fold(failure, Self::note)
+    }
+
+    /// Prints it to stderr, as JSON where that is wanted.
+    pub fn print(&self, json: bool) {
         if self.message.is_empty() {
             return;
         }
+        let text = if json { self.document() } else { self.render() };
         // Who closed stderr does not want to know.
-        let _ = anstream::stderr().lock().write_all(self.render().as_bytes());
+        let _ = anstream::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// It as a line of JSON.
+    fn document(&self) -> String {
+        let error = json!({
+            "message": self.message,
+            "exitCode": self.code,
+            "code": self.reason,
+            "notes": self.notes,
+            "hint": self.hint,
+            "details": self.details,
+        });
+        format!("{}\n", json!({ "error": error }))
     }
 
     /// The lines, with colours that the writer strips where they do not belong.
@@ -110,6 +148,15 @@ mod tests {
             Failure::new(FAILED, "agent \"x\" does not exist").note("at: here").hint("matins agents");
         let plain = anstream::adapter::strip_str(&failure.render()).to_string();
         assert_eq!(plain, "error: agent \"x\" does not exist\n  at: here\nhint: matins agents\n");
+    }
+
+    #[test]
+    fn programs_get_one_line_of_json() {
+        let text = Failure::new(NO_DAEMON, "a\nb").note("tried").hint("start one").document();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let error = serde_json::from_str::<serde_json::Value>(&text).unwrap()["error"].clone();
+        assert_eq!((&error["message"], &error["exitCode"]), (&json!("a\nb"), &json!(69)));
+        assert_eq!((&error["notes"], &error["hint"]), (&json!(["tried"]), &json!("start one")));
     }
 
     #[test]

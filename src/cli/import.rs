@@ -1,13 +1,15 @@
 //! `matins import crontab`: an agent for each line of a crontab, written into a folder of its own.
 //!
 //! Not into the directory of agents: cron still runs these lines, and what is put there is in force at
-//! once, so each would run twice. What is written is read back as the daemon would read it.
+//! once, so each would run twice. What is written is read back as the daemon would read it. A file that is
+//! there is never written over and never doubled: with the same text its line was imported before, with
+//! another one it is told of.
 
 use std::collections::HashSet;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Done;
 use super::crontab::{self, Unread, Written};
@@ -36,22 +38,62 @@ pub fn crontab(import: &Import, json: bool, env: &Env) -> Done {
     let system =
         import.system || import.file == Path::new("/etc/crontab") || import.file.starts_with("/etc/cron.d");
     let (jobs, unread) = crontab::parse(&text, system);
-    std::fs::create_dir_all(&import.to).map_err(|e| unwritable(&import.to, &e))?;
     let home = if system { None } else { env.get("HOME").and_then(|home| home.to_str()) };
     let mut ids = HashSet::new();
-    let mut written = Vec::new();
+    let mut done = Imported { unread, ..Imported::default() };
+    if !jobs.is_empty() {
+        std::fs::create_dir_all(&import.to).map_err(|e| unwritable(&import.to, &e))?;
+    }
     for job in &jobs {
-        let taken = |id: &str| ids.contains(id) || file_of(&import.to, id).exists();
-        let one = crontab::write(job, &taken, home);
+        // An id depends on the crontab alone, so the same one read again meets its own files.
+        let one = crontab::write(job, &|id| ids.contains(id), home);
         ids.insert(one.id.clone());
-        let file = file_of(&import.to, &one.id);
-        std::fs::write(&file, &one.yaml).map_err(|e| unwritable(&file, &e))?;
-        written.push((file, one));
+        let file = import.to.join(format!("{}.yaml", one.id));
+        match put(&file, &one.yaml)? {
+            Put::Written => done.written.push((file, one)),
+            Put::Same => done.same.push(file),
+            Put::Other => done.others.push((job.line, file)),
+        }
     }
     let out = Output::of_process(json);
-    tell(&out, &written, &unread)?;
-    check(&written, env)?;
-    if unread.is_empty() { Ok(0) } else { Err(Failure::quiet(FAILED)) }
+    tell(&out, &done, &import.file)?;
+    check(&done.written, env)?;
+    if done.unread.is_empty() && done.others.is_empty() { Ok(0) } else { Err(Failure::quiet(FAILED)) }
+}
+
+/// What became of the lines of a crontab.
+#[derive(Default)]
+struct Imported {
+    /// Agents, each with the file that was written.
+    written: Vec<(PathBuf, Written)>,
+    /// Files that were there already, with the same text.
+    same: Vec<PathBuf>,
+    /// Files that were there with another text, each with the line that it would have been of.
+    others: Vec<(usize, PathBuf)>,
+    /// Lines that cannot be read.
+    unread: Vec<Unread>,
+}
+
+/// What became of a file.
+enum Put {
+    Written,
+    Same,
+    Other,
+}
+
+/// Writes a file that is not there yet.
+fn put(file: &Path, text: &str) -> Result<Put, Failure> {
+    match std::fs::File::create_new(file) {
+        Ok(mut made) => {
+            made.write_all(text.as_bytes()).map_err(|e| unwritable(file, &e))?;
+            Ok(Put::Written)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            let same = std::fs::read(file).is_ok_and(|there| there == text.as_bytes());
+            Ok(if same { Put::Same } else { Put::Other })
+        }
+        Err(e) => Err(unwritable(file, &e)),
+    }
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
@@ -66,38 +108,57 @@ fn read(file: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn file_of(dir: &Path, id: &str) -> PathBuf {
-    dir.join(format!("{id}.yaml"))
-}
-
 fn unwritable(path: &Path, e: &std::io::Error) -> Failure {
     Failure::new(FAILED, format!("cannot write {}: {e}", path.display()))
 }
 
-/// Says what was written and what needs a look.
-fn tell(out: &Output, written: &[(PathBuf, Written)], unread: &[Unread]) -> Result<(), Failure> {
+/// Says what was written, what was there already and what needs a look.
+fn tell(out: &Output, done: &Imported, from: &Path) -> Result<(), Failure> {
     if out.json {
-        let agents: Vec<_> =
-            written.iter().map(|(file, w)| json!({ "id": w.id, "file": file, "look": w.look })).collect();
-        let unread: Vec<_> = unread.iter().map(|u| json!({ "line": u.line, "why": u.why })).collect();
-        return out.document(&json!({ "agents": agents, "unread": unread }));
+        return out.document(&document(done));
     }
-    for (file, one) in written {
+    for (file, one) in &done.written {
         out.print(&format!("{}\n", file.display()))?;
         for look in &one.look {
             say(&format!("  {}: {look}", one.id));
         }
     }
-    for line in unread {
+    for file in &done.same {
+        say(&format!("  {}: is there already, unchanged", file.display()));
+    }
+    for (line, file) in &done.others {
+        say(&format!(
+            "  line {line}: {} is there already with another text and stays as it is; move it away to write it anew, \
+             or name another folder with --to",
+            file.display()
+        ));
+    }
+    for line in &done.unread {
         say(&format!("  line {}: {}", line.line, line.why));
     }
-    if !written.is_empty() {
+    if !done.written.is_empty() {
         out.aside(
             "hint: cron starts a line beside one that still runs; here that slot is left out (`overlap: allow` is cron's way)\n\
              hint: look at the files, take the lines out of the crontab, then move the files into the directory of agents",
         );
+    } else if done.same.is_empty() && done.others.is_empty() && done.unread.is_empty() {
+        say(&format!("{} has no line that starts something; nothing was written", from.display()));
+    } else if done.others.is_empty() && done.unread.is_empty() {
+        say("nothing was written: every line was imported before");
     }
     Ok(())
+}
+
+fn document(done: &Imported) -> Value {
+    let written = |(file, w): &(PathBuf, Written)| json!({ "id": w.id, "file": file, "look": w.look });
+    let unread = |u: &Unread| json!({ "line": u.line, "why": u.why });
+    let other = |(line, file): &(usize, PathBuf)| json!({ "line": line, "file": file });
+    json!({
+        "agents": done.written.iter().map(written).collect::<Vec<_>>(),
+        "unchanged": done.same,
+        "inTheWay": done.others.iter().map(other).collect::<Vec<_>>(),
+        "unread": done.unread.iter().map(unread).collect::<Vec<_>>(),
+    })
 }
 
 /// Reads the files back as the daemon would.

@@ -1,6 +1,6 @@
 //! Streaming what a run writes, byte for byte.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use super::failure::{FAILED, Failure, NO_DAEMON, TRY_AGAIN};
@@ -35,7 +35,8 @@ pub async fn logs(session: &Session, run: &str, wanted: &Wanted) -> Done {
     // Asked again after a break, `@last` would be another run.
     let found = session.client.get(&["v1", "events", run], &[]).await?;
     let id = found["data"]["id"].as_str().unwrap_or(run);
-    match copy(session, id, wanted, Sink::Stdout).await? {
+    let log = open(session, id, wanted).await?;
+    match copy(session, log, Sink::Stdout, &Screen::default()).await? {
         Ended::Whole => Ok(0),
         Ended::ReaderGone => Err(Failure::quiet(0)),
     }
@@ -69,20 +70,68 @@ impl Position {
     }
 }
 
-/// Copies a log to `sink` as it comes. Following goes on where it was when the daemon is back.
+/// A log that is read, from where it was asked for.
+pub struct Log<'r> {
+    /// The run, as it was named.
+    pub run: &'r str,
+    /// Whether it is what the run wrote on stderr.
+    pub stderr: bool,
+    query: Vec<(&'static str, String)>,
+    answer: reqwest::Response,
+    /// Where it goes on; nothing where it is not followed.
+    position: Option<Position>,
+}
+
+/// Asks for a log.
 ///
 /// # Errors
-/// What the daemon says is wrong, and a daemon that goes away.
-pub async fn copy(session: &Session, run: &str, wanted: &Wanted, sink: Sink) -> Result<Ended, Failure> {
-    let path = ["v1", "events", run, "logs"];
+/// What the daemon says is wrong.
+pub async fn open<'r>(session: &Session, run: &'r str, wanted: &Wanted) -> Result<Log<'r>, Failure> {
     let mut query = vec![("stream", if wanted.stderr { "stderr" } else { "stdout" }.to_owned())];
     if wanted.follow {
         query.push(("follow", "true".to_owned()));
     }
     let tail = wanted.tail.map(|lines| ("tail", lines.to_string()));
     let first: Vec<_> = query.iter().cloned().chain(tail).collect();
-    let mut answer = session.client.stream(&path, &first).await?;
-    let mut position = Position::of(&answer).filter(|_| wanted.follow);
+    let answer = session.client.stream(&["v1", "events", run, "logs"], &first).await?;
+    let position = Position::of(&answer).filter(|_| wanted.follow);
+    Ok(Log { run, stderr: wanted.stderr, query, answer, position })
+}
+
+/// Where several logs are written to: one piece at a time, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Screen {
+    /// Whether the last piece that a terminal got ended within a line.
+    broken: tokio::sync::Mutex<bool>,
+}
+
+impl Screen {
+    /// Whether a message would begin within a line of somebody else.
+    pub async fn broken_line(&self) -> bool {
+        *self.broken.lock().await
+    }
+
+    async fn write(&self, sink: Sink, chunk: Vec<u8>) -> io::Result<()> {
+        let seen = match sink {
+            Sink::Stdout => io::stdout().is_terminal(),
+            Sink::Stderr => true,
+            Sink::Nowhere => false,
+        };
+        let mut broken = self.broken.lock().await;
+        if let Some(last) = chunk.last().filter(|_| seen) {
+            *broken = *last != b'\n';
+        }
+        write(sink, chunk).await
+    }
+}
+
+/// Copies a log to `sink` as it comes. Following goes on where it was when the daemon is back.
+///
+/// # Errors
+/// What the daemon says is wrong, and a daemon that goes away.
+pub async fn copy(session: &Session, log: Log<'_>, sink: Sink, screen: &Screen) -> Result<Ended, Failure> {
+    let Log { run, query, mut answer, mut position, .. } = log;
+    let path = ["v1", "events", run, "logs"];
     // Whether the run had ended before what is read now was asked for.
     let mut over = false;
     loop {
@@ -99,7 +148,7 @@ pub async fn copy(session: &Session, run: &str, wanted: &Wanted, sink: Sink) -> 
                 if let Some(position) = &mut position {
                     position.offset += chunk.len() as u64;
                 }
-                match write(sink, chunk.to_vec()).await {
+                match screen.write(sink, chunk.to_vec()).await {
                     Ok(()) => {}
                     Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(Ended::ReaderGone),
                     Err(e) => return Err(unprinted(&e)),

@@ -59,12 +59,17 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version go to stdout, mistakes to stderr; who closed them does not want to know.
-            let _ = e.print();
-            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+            let code = u8::try_from(e.exit_code()).unwrap_or(failure::USAGE);
+            if code != 0 && std::env::args_os().any(|arg| arg == "--json") {
+                Failure::of_usage(code, &e).print(true);
+            } else {
+                // Help and version go to stdout, mistakes to stderr; who closed them does not want to know.
+                let _ = e.print();
+            }
+            return ExitCode::from(code);
         }
     };
-    let env = Env::from_process();
+    let (env, json) = (Env::from_process(), cli.global.json);
     let done = match cli.command {
         Command::Serve { log_format } => return serve::serve(&cli.global, log_format, &env),
         Command::Init { dir } => init::init(dir.as_deref(), &cli.global, &env),
@@ -87,7 +92,7 @@ pub fn main() -> ExitCode {
     };
     done.map_or_else(
         |failure| {
-            failure.print();
+            failure.print(json);
             ExitCode::from(failure.code)
         },
         ExitCode::from,

@@ -9,7 +9,7 @@ use signal_hook::consts::SIGINT;
 use super::args::RunArgs;
 use super::client::data;
 use super::failure::{FAILED, Failure, INTERRUPTED, NOT_RUN, TRY_AGAIN};
-use super::logs::{self, Ended, Sink, Wanted};
+use super::logs::{self, Ended, Log, Screen, Sink, Wanted};
 use super::output::{Cell, length, say};
 use super::{Done, Session, lists};
 use crate::api::wire::{EventView, Executed};
@@ -88,9 +88,12 @@ async fn follow(session: &Session, id: &str) -> Done {
     tokio::select! {
         outcome = to_the_end(session, id) => outcome,
         _ = signals.next() => {
-            let message = format!("no longer following; run {id} goes on");
-            Err(Failure::new(INTERRUPTED, message)
-                .hint(format!("`matins logs -f {id}` follows it again, `matins cancel {id}` ends it")))
+            // Nothing went wrong: the person who pressed the keys is told what became of the run.
+            say(&format!(
+                "\nno longer following; run {id} goes on\n\
+                 `matins logs -f {id}` follows it again, `matins show {id}` shows how it stands, `matins cancel {id}` ends it"
+            ));
+            Err(Failure::quiet(INTERRUPTED))
         }
     }
 }
@@ -98,9 +101,16 @@ async fn follow(session: &Session, id: &str) -> Done {
 async fn to_the_end(session: &Session, id: &str) -> Done {
     // With --json the record alone is on stdout.
     let sink = if session.out.json { Sink::Stderr } else { Sink::Stdout };
-    let stdout = stream(session, id, false, sink);
-    let stderr = stream(session, id, true, Sink::Stderr);
+    let screen = Screen::default();
+    // Opened one after the other, so that of what is there at once stdout comes first.
+    let stdout = logs::open(session, id, &follows(false)).await?;
+    let stderr = logs::open(session, id, &follows(true)).await?;
+    let stdout = stream(session, stdout, sink, &screen);
+    let stderr = stream(session, stderr, Sink::Stderr, &screen);
     let (stdout, stderr) = tokio::join!(stdout, stderr);
+    if screen.broken_line().await {
+        say("");
+    }
     stdout.and(stderr)?;
     let path = ["v1", "events", id];
     let answer = logs::patiently(|| session.client.get(&path, &[])).await?;
@@ -112,11 +122,17 @@ async fn to_the_end(session: &Session, id: &str) -> Done {
     outcome(session, &view)
 }
 
+/// The whole of one log, until the run has ended.
+fn follows(stderr: bool) -> Wanted {
+    Wanted { follow: true, stderr, tail: None }
+}
+
 /// Copies one log. A reader that went away does not change how the run ends: it is waited for.
-async fn stream(session: &Session, id: &str, stderr: bool, sink: Sink) -> Result<(), Failure> {
-    let wanted = Wanted { follow: true, stderr, tail: None };
-    if logs::copy(session, id, &wanted, sink).await? == Ended::ReaderGone {
-        logs::copy(session, id, &Wanted { tail: Some(0), ..wanted }, Sink::Nowhere).await?;
+async fn stream(session: &Session, log: Log<'_>, sink: Sink, screen: &Screen) -> Result<(), Failure> {
+    let (id, stderr) = (log.run, log.stderr);
+    if logs::copy(session, log, sink, screen).await? == Ended::ReaderGone {
+        let rest = logs::open(session, id, &Wanted { tail: Some(0), ..follows(stderr) }).await?;
+        logs::copy(session, rest, Sink::Nowhere, screen).await?;
     }
     Ok(())
 }

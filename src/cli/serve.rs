@@ -13,7 +13,7 @@ use crate::daemon::{self, Options, listen};
 pub fn serve(global: &Global, log_format: Option<Format>, env: &Env) -> ExitCode {
     if global.socket.is_some() {
         let failure = Failure::new(USAGE, "the daemon takes its socket from the settings, not from --socket");
-        failure.hint("set `listen: { socket: PATH }`, or MATINS_CONFIG_LISTEN__SOCKET").print();
+        failure.hint("set `listen: { socket: PATH }`, or MATINS_CONFIG_LISTEN__SOCKET").print(global.json);
         return ExitCode::from(USAGE);
     }
     for warning in logging::start(env, log_format) {
@@ -26,7 +26,7 @@ pub fn serve(global: &Global, log_format: Option<Format>, env: &Env) -> ExitCode
                 Some(listen::Error::TooLong { .. } | listen::Error::NotASocket { .. }) => CONFIG,
                 _ => FAILED,
             };
-            Failure { code, ..Failure::from(e) }.print();
+            Failure { code, ..Failure::from(e) }.print(global.json);
             ExitCode::from(code)
         }
     }

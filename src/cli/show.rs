@@ -47,6 +47,7 @@ fn fields(view: &EventView, session: &Session) -> Vec<(&'static str, Cell)> {
         fields.push(("scheduled", when(event.scheduled_for.as_deref())));
         fields.push(("lateness", Cell::maybe(event.lateness_ms.map(|ms| format!("{ms} ms")))));
     }
+    fields.extend(view.waiting_for.as_ref().map(|w| ("waits for", Cell::text(&w.sentence))));
     fields.push(("created", when(Some(&event.created_at))));
     fields.push(("started", when(event.started_at.as_deref())));
     fields.push(("ended", when(event.completed_at.as_deref())));

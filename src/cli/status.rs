@@ -6,6 +6,7 @@ use super::client::data;
 use super::output::{Cell, length};
 use super::{Done, Session};
 use crate::api::wire::{PausedView, ReloadView, StatusView};
+use crate::config;
 
 /// `matins status`.
 pub async fn status(session: &Session) -> Done {
@@ -54,6 +55,10 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
     if let Some(reload) = &s.last_reload {
         fields.push(("reloaded", Cell::text(reloaded(reload))));
     }
+    fields.extend(s.waiting.iter().map(|w| {
+        let text = format!("{} of {} for {}", w.event_id, w.agent_id, w.waiting_for.sentence);
+        ("waiting", Cell::text(text))
+    }));
     fields.extend(s.paused.iter().map(|p| ("paused", Cell::text(paused(p)))));
     fields
 }
@@ -67,6 +72,6 @@ fn reloaded(reload: &ReloadView) -> String {
     if reload.ok {
         return format!("{} by {}: {}", reload.at, reload.by, reload.changes.sentence());
     }
-    let errors = reload.problems.len() + reload.omitted;
-    format!("{} by {}: refused, {errors} problems; the last good files are in force", reload.at, reload.by)
+    let errors = config::count(reload.errors, "error");
+    format!("{} by {}: refused for {errors}; the last good files are in force", reload.at, reload.by)
 }

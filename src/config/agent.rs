@@ -267,7 +267,8 @@ fn timing(
         Some(node) => exclude::exclude(r, cx, node, dir),
         None => Vec::new(),
     };
-    let from = schedule::Inherited { dir, overlap, max_concurrent, exclude, env, input_schema };
+    let exclude_span = f.key("exclude");
+    let from = schedule::Inherited { dir, overlap, max_concurrent, exclude, exclude_span, env, input_schema };
     let schedules = match f.take("schedules") {
         Some(node) => schedule::schedules(r, cx, node, &from),
         None => Vec::new(),

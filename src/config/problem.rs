@@ -26,6 +26,8 @@ pub enum Severity {
     Error,
     /// The file works, probably not as meant.
     Warning,
+    /// The file works as meant; something about it may be of interest.
+    Note,
 }
 
 impl Severity {
@@ -35,6 +37,7 @@ impl Severity {
         match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         }
     }
 }
@@ -147,6 +150,7 @@ impl Problem {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
+            Severity::Note => Level::NOTE,
         };
         let message = annotate_snippets::normalize_untrusted_str(&self.message);
         let path = annotate_snippets::normalize_untrusted_str(&self.file.to_string_lossy());
@@ -211,19 +215,29 @@ impl Problems {
     /// How many errors there are.
     #[must_use]
     pub fn errors(&self) -> usize {
-        self.0.iter().filter(|p| p.severity == Severity::Error).count()
+        self.of(Severity::Error)
     }
 
     /// How many warnings there are.
     #[must_use]
     pub fn warnings(&self) -> usize {
-        self.0.len() - self.errors()
+        self.of(Severity::Warning)
+    }
+
+    fn of(&self, severity: Severity) -> usize {
+        self.0.iter().filter(|p| p.severity == severity).count()
+    }
+
+    /// Errors and warnings without the notes: for a log, in which a note would stand for ever.
+    #[must_use]
+    pub fn serious(&self) -> Self {
+        Self(self.0.iter().filter(|p| p.severity != Severity::Note).cloned().collect())
     }
 
     /// Whether something cannot be used.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.0.iter().any(|p| p.severity == Severity::Error)
+        self.errors() > 0
     }
 
     /// Shows files below `base` relative to it.
@@ -250,7 +264,10 @@ impl Problems {
             let _ = writeln!(out, "... and {} more\n", self.0.len() - MAX_RENDERED);
         }
         if !self.0.is_empty() {
-            let _ = writeln!(out, "{}, {}", count(self.errors(), "error"), count(self.warnings(), "warning"));
+            let notes = self.of(Severity::Note);
+            let notes = if notes == 0 { String::new() } else { format!(", {}", count(notes, "note")) };
+            let (errors, warnings) = (count(self.errors(), "error"), count(self.warnings(), "warning"));
+            let _ = writeln!(out, "{errors}, {warnings}{notes}");
         }
         out
     }

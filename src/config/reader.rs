@@ -30,19 +30,16 @@ impl Reader {
         self.sources.len() - 1
     }
 
-    /// Adds a text and reads its YAML; its mistakes are noted.
+    /// Adds a text and reads its YAML; its mistakes are noted. A tree beside mistakes is there to find
+    /// more of them: the reading has failed.
     pub fn parse(&mut self, source: Source) -> Option<Spanned<Node>> {
         let text = source.text.clone();
         let index = self.add(source);
-        match yaml::parse(&text, index) {
-            Ok(root) => Some(root),
-            Err(mistakes) => {
-                for m in mistakes {
-                    self.note(m.span, Severity::Error, m.message, m.help);
-                }
-                None
-            }
+        let (root, mistakes) = yaml::parse_all(&text, index);
+        for m in mistakes {
+            self.note(m.span, Severity::Error, m.message, m.help);
         }
+        root
     }
 
     /// The text a span is from.
@@ -65,9 +62,10 @@ impl Reader {
         self.note(span, Severity::Error, message.into(), Some(help.into()));
     }
 
-    /// Notes a warning and what to write instead.
+    /// Notes a warning, or what is only worth a note, and what to write instead.
     pub fn warn(&mut self, code: Warning, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        let mut problem = self.problem(span, Severity::Warning, message.into(), Some(help.into()));
+        let severity = if code == Warning::Past { Severity::Note } else { Severity::Warning };
+        let mut problem = self.problem(span, severity, message.into(), Some(help.into()));
         problem.code = Some(code);
         self.push(problem);
     }

@@ -14,11 +14,13 @@ use super::codes::Warning;
 use super::context::Context;
 use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
-use super::timing::Keys;
+use super::timing::{self, Keys};
 use super::yaml::{self, Node};
 use super::{agent, exclude, keys, prompt};
 use crate::ids::ScheduleId;
-use crate::model::{CatchUp, Dst, Overlap, Schedule, SlotOverrides, Timing, fingerprint};
+use crate::model::{
+    CatchUp, Dst, Exclusions, Overlap, Schedule, SlotOverrides, Timeout, Timing, fingerprint,
+};
 
 /// Most missed slots that one schedule may make up for at once.
 const MAX_CATCH_UP: u64 = 10_000;
@@ -44,6 +46,8 @@ pub(super) struct Inherited<'a> {
     pub max_concurrent: Option<u32>,
     /// `exclude:` of the agent.
     pub exclude: Vec<exclude::Entry>,
+    /// Where that key stands.
+    pub exclude_span: Option<Span>,
     /// `env:` of the agent, whose names a prompt sees.
     pub env: &'a BTreeMap<String, String>,
     /// `input_schema:` of the agent.
@@ -112,12 +116,25 @@ fn schedule(
     let excludes = !own.is_empty() || !from.exclude.is_empty() || f.key("exclude").is_some();
     let zone = keys.zone(r, cx, excludes);
     let bounds = keys.bounds(r, cx.now, zone.as_deref());
-    let timing = keys.timing(r, cx, zone.as_deref(), bounds);
     let exclude = zone.as_deref().map_or_else(Vec::new, |zone| {
         let mut all = exclude::resolve(&from.exclude, zone);
         all.extend(exclude::resolve(&own, zone));
         all
     });
+    let exclusions = Exclusions::compile(&exclude).ok().flatten();
+    let timing = keys.timing(r, cx, zone.as_deref(), bounds, exclusions.as_ref());
+    if let (Some(timing), Some(exclusions)) = (&timing, &exclusions)
+        && timing::all_excluded(timing, bounds, exclusions, cx.now)
+    {
+        let span = f.key("exclude").or(from.exclude_span).unwrap_or(f.span);
+        let message = format!("`exclude` covers every slot of the schedule in line {}", f.span.line);
+        r.warn(
+            Warning::AllExcluded,
+            span,
+            message,
+            "nothing of it runs: remove the schedule, or exclude less",
+        );
+    }
     let own_overlap = f.take("overlap").and_then(|node| overlap(r, node));
     let overlap = own_overlap.unwrap_or(from.overlap);
     let own_max = max_concurrent(r, &mut f, overlap);
@@ -250,11 +267,9 @@ fn overrides(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, from: &Inheri
     let skills = f.take("skills").map(|node| agent::skills(r, cx, node));
     let timeout = f.take("timeout").and_then(|node| {
         if node.value == Node::Text("none".to_owned()) {
-            let message = "the `timeout` of a schedule cannot be `none`";
-            r.error_help(node.span, message, "write a duration, or `timeout: none` for the agent");
-            return None;
+            return Some(Timeout::None);
         }
-        r.some_time("timeout", node)
+        r.some_time("timeout", node).map(Timeout::Within)
     });
     SlotOverrides { prompt, input, skills, timeout }
 }

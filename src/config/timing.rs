@@ -1,13 +1,15 @@
 //! When a schedule is due: exactly one of `cron`, `every`, `after`, `at` and `on`, within `start` and
 //! `end`.
 //!
-//! What can never fire is an error. What fires otherwise than it looks, or not any more, is a
-//! warning that shows the next fires: a date that has passed is no mistake of the file, and a file
-//! that was right yesterday must not stop the daemon today.
+//! What can never fire is an error. What fires otherwise than it looks is a warning that shows the next
+//! fires, and so is a schedule of which `exclude` leaves nothing. A date that has passed is no mistake of
+//! the file, for it is what becomes of each `at:` that ran: it is noted, and a file that was right
+//! yesterday stops no daemon today.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::codes::Warning;
 use super::context::Context;
@@ -17,12 +19,17 @@ use super::problem::Severity;
 use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use crate::model::{Bounds, Cron, Timing};
+use crate::model::{Bounds, Cron, Exclusions, Timing, next_multiple};
+use crate::time::millis;
 
 /// Shortest period of `every` and shortest delay of `after`.
 pub const MIN_PERIOD: Duration = Duration::from_secs(1);
 /// Future fires shown where a pattern may surprise.
 const FIRES_SHOWN: usize = 5;
+/// Excluded stretches that are skipped in the search for a fire: each file of ten thousand is read.
+const SKIPS: usize = 2_000;
+/// A schedule that is excluded for longer than this is told of.
+const YEAR: Duration = Duration::from_hours(366 * 24);
 const EXAMPLE: &str = "write e.g. `cron: \"0 9 * * MON-FRI\"` or `every: 15m`";
 
 /// The keys that say when, as they stand in the file.
@@ -113,6 +120,7 @@ impl<'n> Keys<'n> {
         cx: &mut Context,
         zone: Option<&str>,
         bounds: Bounds,
+        exclusions: Option<&Exclusions>,
     ) -> Option<Timing> {
         let (key, node) = match self.given.as_slice() {
             [one] => *one,
@@ -132,7 +140,7 @@ impl<'n> Keys<'n> {
             r.error_help(phase.span, "`phase` belongs to `every`", "remove the key");
         }
         match key {
-            "cron" => cron(r, cx, node, zone, bounds),
+            "cron" => cron(r, cx, node, zone, bounds, exclusions),
             "every" => every(r, node, self.phase),
             "after" => period(r, "after", node).map(|delay| Timing::After { delay }),
             "at" => at(r, cx.now, node, zone?, bounds),
@@ -168,6 +176,7 @@ fn cron(
     node: &Spanned<Node>,
     zone: Option<&str>,
     bounds: Bounds,
+    exclusions: Option<&Exclusions>,
 ) -> Option<Timing> {
     let text = r.filled("cron", node)?;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -179,14 +188,16 @@ fn cron(
         }
     };
     let zone = zone?;
-    let fires = fires(&cron, zone, bounds, cx.now);
-    if fires.is_empty() && !quiet(r, &cron, node.span, zone, bounds, cx.now) {
+    let timing = Timing::Cron { cron: cron.clone(), timezone: zone.to_owned() };
+    let instants = Instants::of(&timing, bounds);
+    if instants.first(cx.now).is_none() && !quiet(r, &cron, node.span, zone, bounds, cx.now) {
         return None;
     }
     for warning in cron.warnings() {
+        let fires = instants.fires(cx.now, exclusions);
         r.warn(Warning::SurprisingPattern, node.span, warning, shown(&fires, zone));
     }
-    Some(Timing::Cron { cron, timezone: zone.to_owned() })
+    Some(timing)
 }
 
 /// Tells of a pattern that does not fire from now on; `false` where it never could.
@@ -210,18 +221,62 @@ fn quiet(r: &mut Reader, cron: &Cron, span: Span, zone: &str, bounds: Bounds, no
     true
 }
 
-/// The next fires of a pattern within its bounds.
-fn fires(cron: &Cron, zone: &str, bounds: Bounds, now: Timestamp) -> Vec<Timestamp> {
-    let tz = exclude::tz(zone);
-    let begin = bounds.start_ms.map_or(now, |start| now.max(crate::time::from_ms(start - 1)));
-    let end = bounds.end_ms.map_or(Timestamp::MAX, crate::time::from_ms);
-    std::iter::successors(cron.next_after(begin, &tz), |at| cron.next_after(*at, &tz))
-        .take(FIRES_SHOWN)
-        .take_while(|at| *at < end)
-        .collect()
+/// The instants of a timing within its bounds, as far as a file tells them.
+struct Instants<'t> {
+    timing: &'t Timing,
+    zone: TimeZone,
+    bounds: Bounds,
+}
+
+impl<'t> Instants<'t> {
+    fn of(timing: &'t Timing, bounds: Bounds) -> Self {
+        Self { timing, zone: exclude::tz(timing.timezone()), bounds }
+    }
+
+    /// The first one after an instant, Unix ms. What follows runs or the daemon may be due at any time.
+    fn next(&self, after_ms: i64) -> Option<i64> {
+        let after_ms = self.bounds.start_ms.map_or(after_ms, |start| after_ms.max(start - 1));
+        let next = match self.timing {
+            Timing::Cron { cron, .. } => {
+                cron.next_after(crate::time::from_ms(after_ms), &self.zone).map(Timestamp::as_millisecond)
+            }
+            Timing::Every { period, phase } => next_multiple(after_ms, millis(*period), millis(*phase)),
+            Timing::At { at_ms, .. } => Some(*at_ms).filter(|at| *at > after_ms),
+            Timing::After { .. } | Timing::Startup => after_ms.checked_add(1),
+        };
+        next.filter(|next| self.bounds.end_ms.is_none_or(|end| *next < end))
+    }
+
+    fn first(&self, now: Timestamp) -> Option<i64> {
+        self.next(now.as_millisecond())
+    }
+
+    /// The next of them that are not excluded.
+    fn fires(&self, now: Timestamp, exclusions: Option<&Exclusions>) -> Vec<Timestamp> {
+        let next = |after_ms: i64| match exclusions {
+            None => self.next(after_ms),
+            Some(exclusions) => exclusions.first_left(|after| self.next(after), after_ms, SKIPS).ok(),
+        };
+        let fires = std::iter::successors(next(now.as_millisecond()), |at| next(*at));
+        fires.take(FIRES_SHOWN).map(crate::time::from_ms).collect()
+    }
+}
+
+/// Whether exclusions leave nothing of a schedule that would be due from now on, for a year at least.
+pub(super) fn all_excluded(timing: &Timing, bounds: Bounds, exclusions: &Exclusions, now: Timestamp) -> bool {
+    let instants = Instants::of(timing, bounds);
+    let Some(first) = instants.first(now) else { return false };
+    match exclusions.first_left(|after| instants.next(after), now.as_millisecond(), SKIPS) {
+        Ok(_) => false,
+        Err(None) => true,
+        Err(Some(looked_ms)) => looked_ms.saturating_sub(first) > millis(YEAR),
+    }
 }
 
 fn shown(fires: &[Timestamp], zone: &str) -> String {
+    if fires.is_empty() {
+        return "no fire is left of it".to_owned();
+    }
     let tz = exclude::tz(zone);
     let seconds = fires.iter().any(|at| at.as_second() % 60 != 0);
     let form = if seconds { "%a %Y-%m-%d %H:%M:%S" } else { "%a %Y-%m-%d %H:%M" };
@@ -290,12 +345,9 @@ fn at(r: &mut Reader, now: Timestamp, node: &Spanned<Node>, zone: &str, bounds: 
         return None;
     }
     if at <= now {
-        r.warn(
-            Warning::Past,
-            node.span,
-            "this time has passed",
-            "remove the schedule, or write a later time",
-        );
+        let help = "nothing is to be done if it ran; one that was new when its time had passed never runs: write \
+                    a later time";
+        r.warn(Warning::Past, node.span, "this time has passed, so the schedule is over", help);
     }
     Some(Timing::At { at_ms, timezone: zone.to_owned() })
 }

@@ -6,7 +6,8 @@
 //! loses positions inside tagged enums, and whoever checks a definition wants all mistakes at once.
 //!
 //! Duplicate keys are let through by the parser and refused here, all of them, each with the place
-//! of the first. Nothing is included from other files.
+//! of the first. Such a file is still a tree, so what else is wrong with it is found in the same reading.
+//! Nothing is included from other files.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -73,14 +74,24 @@ pub struct SyntaxError {
 /// # Errors
 /// Every duplicate key, or the first other mistake: after that one the parser knows no place any more.
 pub fn parse(text: &str, source: usize) -> Result<Spanned<Node>, Vec<SyntaxError>> {
+    match parse_all(text, source) {
+        (Some(root), errors) if errors.is_empty() => Ok(root),
+        (_, errors) => Err(errors),
+    }
+}
+
+/// Reads one document and goes on where that is possible: with duplicate keys there is a tree of the
+/// first of each, beside the mistakes. Where there are mistakes the tree is for finding more, not for use.
+#[must_use]
+pub fn parse_all(text: &str, source: usize) -> (Option<Spanned<Node>>, Vec<SyntaxError>) {
     let parsed: Result<serde_saphyr::Spanned<Node>, _> = serde_saphyr::from_str_with_options(text, options());
     let mut root = match parsed {
         Ok(root) => ours(root),
-        Err(error) => return Err(vec![describe(error.without_snippet(), text, source)]),
+        Err(error) => return (None, vec![describe(error.without_snippet(), text, source)]),
     };
     let mut errors = Vec::new();
     finish(&mut root, text, source, &mut errors);
-    if errors.is_empty() { Ok(root) } else { Err(errors) }
+    (Some(root), errors)
 }
 
 /// The tree as JSON, without places.
@@ -250,7 +261,7 @@ fn finish(node: &mut Spanned<Node>, text: &str, source: usize, errors: &mut Vec<
                 }
                 finish(value, text, source, errors);
             }
-            find_duplicates(entries, errors);
+            drop_duplicates(entries, errors);
         }
         Node::Number(number) if number.is_f64() => {
             let written = text.get(node.span.start..node.span.end).unwrap_or("");
@@ -272,19 +283,21 @@ fn is_whole(written: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn find_duplicates(entries: &[(Spanned<String>, Spanned<Node>)], errors: &mut Vec<SyntaxError>) {
-    let mut seen: HashMap<&str, Span> = HashMap::with_capacity(entries.len());
-    for (key, _) in entries {
-        if let Some(first) = seen.get(key.value.as_str()) {
-            errors.push(SyntaxError {
-                span: key.span,
-                message: format!("duplicate key `{}`", key.value.escape_debug()),
-                help: Some(format!("it is already given in line {}; remove one of the two", first.line)),
-            });
-        } else {
-            seen.insert(&key.value, key.span);
-        }
-    }
+/// Leaves the first of each key and tells of the others.
+fn drop_duplicates(entries: &mut Vec<(Spanned<String>, Spanned<Node>)>, errors: &mut Vec<SyntaxError>) {
+    let mut seen: HashMap<String, Span> = HashMap::with_capacity(entries.len());
+    entries.retain(|(key, _)| {
+        let Some(first) = seen.get(&key.value) else {
+            seen.insert(key.value.clone(), key.span);
+            return true;
+        };
+        errors.push(SyntaxError {
+            span: key.span,
+            message: format!("duplicate key `{}`", key.value.escape_debug()),
+            help: Some(format!("it is already given in line {}; remove one of the two", first.line)),
+        });
+        false
+    });
 }
 
 fn describe(error: &serde_saphyr::Error, text: &str, source: usize) -> SyntaxError {

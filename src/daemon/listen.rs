@@ -5,18 +5,8 @@
 //! takes at most [`CONNECTIONS_MAX`] (the others wait in the kernel's queue, they are not refused),
 //! and ends them in two steps: what is being answered is finished, then, after [`CLOSE_GRACE`], cut.
 //! How long a body may take is up to the router (`api::BODY_DEADLINE`), which alone reads bodies.
-//!
-//! The socket's mode is set between `bind` and `listen`. Until `listen` the kernel refuses every
-//! connection, so nobody gets in by the mode that the umask happened to leave; the umask itself
-//! belongs to the whole process and is not touched.
 
-use std::fs::DirBuilder;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -24,14 +14,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use rustix::fs::Mode;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Layer as _;
 
-use super::activation::GivenSocket;
+pub use super::control::{ControlSocket, Error, Kept, SOCKET_PATH_MAX, adopt_unix, bind_unix};
 use crate::api::{Caller, Callers};
 use crate::task::{OnEnd, Tasks};
 
@@ -43,198 +31,10 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// As [`CLOSE_GRACE`], where a successor answers soon: who follows something comes back to it.
 pub const HANDOVER_GRACE: Duration = Duration::from_secs(1);
-/// Longest path of a Unix socket, bytes.
-pub const SOCKET_PATH_MAX: usize = 107;
-/// Mode of the control socket: its user and its group.
-const SOCKET_MODE: u32 = 0o660;
-/// Mode of a directory that is made for it.
-const DIR_MODE: u32 = 0o750;
-/// Connections that the kernel keeps until they are accepted.
-const BACKLOG: i32 = 1024;
-/// How long a socket that is in the way is asked whether anybody answers.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Rest after a failed accept, mostly a lack of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-
-/// Why the daemon does not listen.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The path does not fit into a socket address.
-    #[error(
-        "the path of the control socket is {} bytes long, the system allows {SOCKET_PATH_MAX}: {}; set listen.socket to a shorter one",
-        path.as_os_str().len(),
-        path.display()
-    )]
-    TooLong {
-        /// The path.
-        path: PathBuf,
-    },
-    /// Another process answers on the socket.
-    #[error("another process answers on {}; stop it, or set listen.socket to another path", path.display())]
-    InUse {
-        /// The path.
-        path: PathBuf,
-    },
-    /// Something else lies at the path; it is not ours to remove.
-    #[error("{} exists and is no socket; remove it, or set listen.socket to another path", path.display())]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
-    /// A system call failed.
-    #[error("cannot {what} {}", path.display())]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// The path.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-}
-
-/// A bound control socket. Clients may connect from now on; they are answered by [`serve_unix`].
-#[derive(Debug)]
-pub struct ControlSocket {
-    listener: UnixListener,
-    /// None where it is somebody else's to remove.
-    file: Option<SocketFile>,
-    kept: Arc<AtomicBool>,
-}
-
-/// The socket's file, removed with this value if it is still the one that was made, and nobody keeps it.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device_and_inode: (u64, u64),
-    kept: Arc<AtomicBool>,
-}
-
-/// A control socket that outlives the one who answers on it.
-#[derive(Debug)]
-pub struct Kept {
-    /// The socket, which listens.
-    pub listener: std::os::unix::net::UnixListener,
-    /// Whether its file is the daemon's to remove.
-    pub own: bool,
-    file_stays: Arc<AtomicBool>,
-}
-
-impl Kept {
-    /// What makes its file stay.
-    pub fn keeper(&self) -> impl Fn() + Send + use<> {
-        let file_stays = Arc::clone(&self.file_stays);
-        move || file_stays.store(true, Ordering::SeqCst)
-    }
-}
-
-impl ControlSocket {
-    /// A second hold on the socket; clients may connect as long as there is one.
-    ///
-    /// # Errors
-    /// Where there are no descriptors left.
-    pub fn kept(&self) -> io::Result<Kept> {
-        let listener = self.listener.as_fd().try_clone_to_owned()?.into();
-        Ok(Kept { listener, own: self.file.is_some(), file_stays: Arc::clone(&self.kept) })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if self.kept.load(Ordering::SeqCst) {
-            return;
-        }
-        let same =
-            std::fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.device_and_inode);
-        if same {
-            // One that stays is taken for stale by the next start.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Binds the control socket at `path`. A socket that nobody answers on is replaced.
-///
-/// # Errors
-/// [`Error`] says what is in the way and what to do.
-pub async fn bind_unix(path: &Path) -> Result<ControlSocket, Error> {
-    let system = |what| {
-        let path = path.to_owned();
-        move |source: io::Error| Error::System { what, path, source }
-    };
-    let errno = |what| {
-        let fail = system(what);
-        move |e: rustix::io::Errno| fail(e.into())
-    };
-    if path.as_os_str().len() > SOCKET_PATH_MAX {
-        return Err(Error::TooLong { path: path.to_owned() });
-    }
-    if let Some(dir) = path.parent() {
-        let made = DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir);
-        made.map_err(system("create the directory of"))?;
-    }
-    clear(path).await?;
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket: OwnedFd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(errno("make a socket for"))?;
-    let address = SocketAddrUnix::new(path).map_err(errno("use the path"))?;
-    rustix::net::bind(&socket, &address).map_err(errno("bind"))?;
-    rustix::fs::chmod(path, Mode::from_raw_mode(SOCKET_MODE)).map_err(errno("set the mode of"))?;
-    let meta = std::fs::symlink_metadata(path).map_err(system("look at"))?;
-    let kept = Arc::default();
-    let file = Some(SocketFile::of(path, &meta, &kept));
-    rustix::net::listen(&socket, BACKLOG).map_err(errno("listen on"))?;
-    let listener = UnixListener::from_std(socket.into()).map_err(system("watch"))?;
-    Ok(ControlSocket { listener, file, kept })
-}
-
-/// Takes over a control socket that was there before this daemon. Needs a runtime.
-///
-/// # Errors
-/// Where it cannot be watched.
-pub fn adopt_unix(given: GivenSocket) -> Result<ControlSocket, Error> {
-    let path = given.listener.local_addr().ok().and_then(|a| a.as_pathname().map(Path::to_owned));
-    let path = path.unwrap_or_default();
-    let fail =
-        |source| Error::System { what: "watch the socket that was handed over", path: path.clone(), source };
-    let meta = std::fs::symlink_metadata(&path).ok().filter(|_| given.own);
-    given.listener.set_nonblocking(true).map_err(fail)?;
-    let listener = UnixListener::from_std(given.listener).map_err(fail)?;
-    let kept = Arc::default();
-    let file = meta.map(|meta| SocketFile::of(&path, &meta, &kept));
-    Ok(ControlSocket { listener, file, kept })
-}
-
-impl SocketFile {
-    fn of(path: &Path, meta: &std::fs::Metadata, kept: &Arc<AtomicBool>) -> Self {
-        let device_and_inode = (meta.dev(), meta.ino());
-        Self { path: path.to_owned(), device_and_inode, kept: Arc::clone(kept) }
-    }
-}
-
-/// Removes a socket that nobody answers on.
-async fn clear(path: &Path) -> Result<(), Error> {
-    let system = |what, source| Error::System { what, path: path.to_owned(), source };
-    match std::fs::symlink_metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(system("look at", e)),
-        Ok(meta) if !meta.file_type().is_socket() => {
-            return Err(Error::NotASocket { path: path.to_owned() });
-        }
-        Ok(_) => {}
-    }
-    match tokio::time::timeout(PROBE_TIMEOUT, UnixStream::connect(path)).await {
-        Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(socket = %path.display(), "removing a socket that nobody answers on: {}", path.display());
-            std::fs::remove_file(path).map_err(|e| system("remove the stale socket", e))
-        }
-        Ok(Err(e)) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        // A full queue is an answer too, and so is one that takes too long.
-        Ok(Ok(_)) | Err(_) => Err(Error::InUse { path: path.to_owned() }),
-        Ok(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::InUse { path: path.to_owned() }),
-        Ok(Err(e)) => Err(system("ask who answers on", e)),
-    }
-}
+/// Time between two looks whether the socket's file is still there.
+const SOCKET_CHECK: Duration = Duration::from_secs(2);
 
 /// Answers on a bound socket until `closing` ends or the stop is hard. Then the socket's file is
 /// removed, answers under way are finished within [`CLOSE_GRACE`], and the rest is cut.
@@ -251,17 +51,21 @@ pub async fn serve_unix(
     serve(socket, Server::new(router, callers, tasks), closing).await;
 }
 
-async fn serve(socket: ControlSocket, server: Server, closing: impl Future<Output = ()> + Send) {
-    let ControlSocket { listener, file, kept } = socket;
+async fn serve(mut socket: ControlSocket, server: Server, closing: impl Future<Output = ()> + Send) {
     let stop = server.tasks.stop().clone();
-    tokio::select! {
-        () = server.accept_all(&listener) => {}
-        () = closing => {}
-        () = stop.hardened() => {}
+    let mut closing = std::pin::pin!(closing);
+    loop {
+        tokio::select! {
+            () = server.accept_all(&socket.listener) => break,
+            () = &mut closing => break,
+            () = stop.hardened() => break,
+            () = socket.lost(server.socket_check) => {}
+        }
+        socket.bind_again().await;
     }
-    drop(file);
-    drop(listener);
-    server.close(if kept.load(Ordering::SeqCst) { HANDOVER_GRACE } else { CLOSE_GRACE }).await;
+    let kept = socket.is_kept();
+    drop(socket);
+    server.close(if kept { HANDOVER_GRACE } else { CLOSE_GRACE }).await;
 }
 
 /// What the connections of one listener share.
@@ -270,6 +74,7 @@ struct Server {
     tasks: Tasks,
     callers: Callers,
     header_timeout: Duration,
+    socket_check: Duration,
     places: Arc<Semaphore>,
     graceful: GracefulShutdown,
     cut: CancellationToken,
@@ -282,6 +87,7 @@ impl Server {
             tasks,
             callers,
             header_timeout: HEADER_TIMEOUT,
+            socket_check: SOCKET_CHECK,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             graceful: GracefulShutdown::new(),
             cut: CancellationToken::new(),
@@ -357,6 +163,7 @@ fn log_end(ended: Result<(), hyper::Error>) {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::{Path, PathBuf};
 
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -494,6 +301,41 @@ mod tests {
         assert!(begun.elapsed() >= header_timeout);
         tasks.stop().hard();
         tasks.join().await;
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_removed_is_made_anew_and_nobody_is_cut() {
+        let (_dir, path) = path();
+        let tasks = Tasks::new(Stop::new());
+        let app = Router::new().route("/", get(|| async { "ok" }));
+        let socket_check = Duration::from_millis(10);
+        let server = Server { socket_check, ..Server::new(app, Callers::default(), tasks.clone()) };
+        let mut socket = bind_unix(&path).await.unwrap();
+        let kept = socket.kept().unwrap();
+        tasks.spawn("listener", OnEnd::Logged, serve(socket, server, std::future::pending()));
+        let mut before = UnixStream::connect(&path).await.unwrap();
+        let again = async |what: &str| {
+            let begun = std::time::Instant::now();
+            loop {
+                if let Ok(mut stream) = UnixStream::connect(&path).await {
+                    assert!(ask(&mut stream, GET).await.ends_with("ok"), "{what}");
+                    return;
+                }
+                assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+                tokio::task::yield_now().await;
+            }
+        };
+        std::fs::remove_file(&path).unwrap();
+        again("it was removed").await;
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        again("with its folder").await;
+        assert!(ask(&mut before, GET).await.ends_with("ok"), "who was connected stays");
+        let of_kept = kept.listener().local_addr().unwrap();
+        assert_eq!(of_kept.as_pathname(), Some(path.as_path()));
+        tasks.stop().hard();
+        tasks.join().await;
+        assert!(UnixStream::connect(&path).await.is_err(), "its file goes with it");
+        assert!(!path.exists());
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The daemon's log: human lines, JSON lines, or the journal's own fields.
 //!
 //! Where stderr is the journal (`JOURNAL_STREAM` names its device and inode) the log goes to the journal
-//! with its fields, so that `journalctl RUN_ID=...` and `AGENT_ID=...` find what a line is about; else it
+//! with its fields, so that `journalctl RUN_ID=...` and `AGENT=...` find what a line is about; else it
 //! goes to stderr. What programs write is in the logs of their runs and never here.
 
 use std::io::IsTerminal as _;

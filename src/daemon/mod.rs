@@ -11,6 +11,7 @@
 
 pub mod activation;
 pub mod backup;
+mod control;
 mod groups;
 mod guard;
 pub mod housekeeping;
@@ -79,6 +80,8 @@ struct Birth {
     failure: Option<String>,
     /// Whether it was told to stop before it began.
     stop: bool,
+    /// When the daemon that it goes on with was started, Unix ms; `None`: this is a start.
+    started_ms: Option<i64>,
 }
 
 /// How a life of the daemon ended.
@@ -95,6 +98,7 @@ struct Legacy {
     lock: StateLock,
     threads: Threads,
     told_to_stop: ToldToStop,
+    started_ms: i64,
 }
 
 /// Runs the daemon until it is told to stop.
@@ -106,7 +110,8 @@ pub fn serve(options: &Options) -> anyhow::Result<ExitCode> {
     if env.get(reexec::REPLACES).is_some() {
         proc::reap_ended();
     }
-    let mut birth = Birth { inherited: Inherited::take(&env), ..Birth::default() };
+    let inherited = Inherited::take(&env);
+    let mut birth = Birth { inherited, started_ms: reexec::start_before(&env), ..Birth::default() };
     let invocation =
         Invocation::of_process(options.config.as_deref()).context("cannot find this program's own file")?;
     loop {
@@ -115,9 +120,14 @@ pub fn serve(options: &Options) -> anyhow::Result<ExitCode> {
             .thread_name("matins")
             .build()
             .context("cannot start the runtime")?;
-        match runtime.block_on(live(options, env.clone(), invocation.clone(), birth))? {
-            End::Stopped(code) => return Ok(code),
-            End::Replaced(legacy) => birth = legacy.hand_on(runtime, &invocation),
+        match runtime.block_on(live(options, env.clone(), invocation.clone(), birth)) {
+            Ok(End::Stopped(code)) => return Ok(code),
+            Ok(End::Replaced(legacy)) => birth = legacy.hand_on(runtime, &invocation),
+            Err(e) => {
+                // A storage that hangs must not keep the process.
+                runtime.shutdown_background();
+                return Err(e);
+            }
         }
     }
 }
@@ -155,6 +165,11 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     let daemon = Daemon::open_locked(lock, &state_dir, parts, &loaded).await?;
     let core = Arc::clone(&daemon.core);
     birth.failure.take().into_iter().for_each(|why| core.handover.failed(why));
+    if let Some(at) = birth.started_ms {
+        core.handover.goes_on(at);
+        guard::reap_inherited(&core);
+    }
+    let started_ms = birth.started_ms.unwrap_or_else(|| core.clock.now_ms());
     let (socket, kept) = listen(&core, &mut birth.inherited).await?;
     groups::settle(&core);
     core.start();
@@ -180,13 +195,13 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     }
     // The store closes when its last handle goes: from here on only the daemon and its tasks hold one.
     drop(core);
-    daemon.stopped(kept, told_to_stop).await
+    daemon.stopped(kept, told_to_stop, started_ms).await
 }
 
 /// Answers on the control socket, which may have been there before; its path, and a hold on it.
 async fn listen(core: &Arc<Core>, inherited: &mut Inherited) -> anyhow::Result<(PathBuf, Kept)> {
     let path = core.settings().listen.socket.clone();
-    let socket = match inherited.control(&path) {
+    let mut socket = match inherited.control(&path) {
         Some(given) => listen::adopt_unix(given)?,
         None => listen::bind_unix(&path).await?,
     };
@@ -223,13 +238,20 @@ impl Legacy {
         }
         let stop = self.told_to_stop.yes();
         let failure = (!stop).then(|| {
-            let error = invocation.replace(std::slice::from_ref(&self.socket));
+            let error = invocation.replace(std::slice::from_ref(&self.socket), self.started_ms);
             let why = format!("the program could not be replaced, the one before goes on: {error}");
             tracing::error!("{why}");
             why
         });
-        let inherited = Inherited::kept(self.socket.listener, self.socket.own);
-        Birth { inherited, lock: Some(self.lock), failure, stop }
+        let listener = self.socket.listener().try_clone();
+        let inherited = listener.map_or_else(
+            |e| {
+                tracing::error!(error = %e, "the control socket cannot be handed on: {e}");
+                Inherited::default()
+            },
+            |listener| Inherited::kept(listener, self.socket.own),
+        );
+        Birth { inherited, lock: Some(self.lock), failure, stop, started_ms: Some(self.started_ms) }
     }
 }
 
@@ -272,13 +294,13 @@ impl Daemon {
 
     /// Waits for the stop, drains, and closes everything; the store last. Or hands over, where that is
     /// what the stop is for.
-    async fn stopped(self, socket: Kept, told_to_stop: ToldToStop) -> anyhow::Result<End> {
+    async fn stopped(self, socket: Kept, told_to_stop: ToldToStop, started_ms: i64) -> anyhow::Result<End> {
         let Self { core, threads, lock } = self;
         core.tasks.stop().softened().await;
         if core.handover.begun().is_cancelled() {
             core.finish_handover().await;
             tracing::info!(runs = core.live_count(), "handing over; runs go on");
-            return Ok(End::Replaced(Legacy { socket, lock, threads, told_to_stop }));
+            return Ok(End::Replaced(Legacy { socket, lock, threads, told_to_stop, started_ms }));
         }
         drop(socket);
         notify::stopping(&core);
@@ -288,7 +310,15 @@ impl Daemon {
             core.leave();
         } else {
             tracing::info!(runs = core.live_count(), "stopping: no new runs; waiting for those that run");
-            core.drain().await;
+            tokio::select! {
+                () = core.drain() => {}
+                error = core.store.failed() => {
+                    // How runs end cannot be written any more: to wait for them, and to end them, is in vain.
+                    tracing::error!(error = %error, "leaving; runs go on without the daemon: {error}");
+                    core.tasks.fail("store");
+                    core.leave();
+                }
+            }
         }
         core.tasks.join().await;
         let died = core.tasks.died();
@@ -315,6 +345,7 @@ fn make_dirs(state_dir: &Path) -> anyhow::Result<()> {
 }
 
 fn log(problems: &config::Problems) {
+    let problems = problems.serious();
     if !problems.is_empty() {
         let rendered = problems.render(false);
         tracing::warn!("{rendered}");

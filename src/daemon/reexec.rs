@@ -23,18 +23,30 @@ use serde::{Deserialize, Serialize};
 use super::activation::{GIVEN, OWN};
 use super::listen::Kept;
 use super::notify;
+use crate::config::Env;
 use crate::engine::{Core, NotReplaced, Successor};
 use crate::proc;
 use crate::task::OnEnd;
 
 /// Tells the successor whom it replaces.
 pub const REPLACES: &str = "MATINS_REPLACES";
+/// Tells the successor when the daemon was started, Unix ms: a replacement is no start.
+const STARTED: &str = "MATINS_STARTED";
 /// Longest time for the successor to show that it runs.
 const EXAMINE_MAX: Duration = Duration::from_secs(30);
 /// Lowest number of a descriptor that is handed over.
 const FIRST_FD: i32 = 100;
 /// Tries to find numbers in a row that nobody uses.
 const PLACES: i32 = 16;
+
+/// When the daemon was started that this program goes on with, Unix ms; `None` where it is a start.
+/// One before that does not tell it has decided its start long ago.
+#[must_use]
+pub fn start_before(env: &Env) -> Option<i64> {
+    env.get(REPLACES)?;
+    let told = env.get(STARTED).and_then(|v| v.to_str()).and_then(|v| v.parse().ok());
+    Some(told.unwrap_or(i64::MIN))
+}
 
 /// What a program says of itself (`matins __successor`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +116,7 @@ impl Invocation {
 
     /// Becomes the successor. Comes back only with the reason why not.
     #[must_use]
-    pub fn replace(&self, sockets: &[Kept]) -> io::Error {
+    pub fn replace(&self, sockets: &[Kept], started_ms: i64) -> io::Error {
         let placed = match place(sockets) {
             Ok(placed) => placed,
             Err(e) => return e,
@@ -113,6 +125,7 @@ impl Invocation {
         let names: Vec<&str> = sockets.iter().map(|s| if s.own { OWN } else { GIVEN }).collect();
         let env = [
             (REPLACES, env!("CARGO_PKG_VERSION").to_owned()),
+            (STARTED, started_ms.to_string()),
             ("LISTEN_FDS", placed.len().to_string()),
             ("LISTEN_FDS_FIRST_FD", first.to_string()),
             ("LISTEN_PID", proc::own_pid().to_string()),
@@ -131,7 +144,7 @@ fn place(sockets: &[Kept]) -> io::Result<Vec<OwnedFd>> {
     let count = i32::try_from(sockets.len()).map_err(io::Error::other)?;
     for base in (0..PLACES).map(|n| FIRST_FD + n * count.max(1)) {
         let copies =
-            sockets.iter().zip(base..).map(|(s, number)| fcntl_dupfd_cloexec(s.listener.as_fd(), number));
+            sockets.iter().zip(base..).map(|(s, number)| fcntl_dupfd_cloexec(s.listener().as_fd(), number));
         let copies = copies.collect::<Result<Vec<_>, _>>()?;
         if copies.iter().zip(base..).all(|(fd, number)| fd.as_raw_fd() == number) {
             for fd in &copies {

@@ -1,5 +1,7 @@
-//! Signals: SIGTERM and SIGINT stop, a second one is hard; SIGHUP reads the files again; SIGUSR2 replaces
-//! the program in place.
+//! Signals: SIGTERM, SIGINT and SIGQUIT stop, a second one is hard; SIGHUP reads the files again; SIGUSR2
+//! replaces the program in place. SIGUSR1 and SIGALRM ask for nothing: they are logged, for a daemon that
+//! ends without a word because somebody mistook one signal for another tells nobody why. (SIGPIPE is ignored
+//! by every Rust program; SIGABRT stays fatal, it is what a watchdog sends.)
 //!
 //! They are caught before anything else of a start, because the default action of each is to end the
 //! process: one that comes early waits until the daemon can do what it asks. A SIGTERM is also noted
@@ -10,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use super::reload;
 use crate::engine::Core;
@@ -45,15 +47,16 @@ impl ToldToStop {
 /// Where the system refuses.
 pub fn catch() -> anyhow::Result<Caught> {
     let told_to_stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
+    for signal in [SIGTERM, SIGINT, SIGQUIT] {
         signal_hook::flag::register(signal, Arc::clone(&told_to_stop)).context("cannot watch signals")?;
     }
-    let signals = signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2]);
+    let signals =
+        signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM]);
     Ok(Caught { signals: signals.context("cannot watch signals")?, told_to_stop })
 }
 
 impl Caught {
-    /// What is noted of SIGTERM and SIGINT.
+    /// What is noted of the signals that stop.
     pub fn told_to_stop(&self) -> ToldToStop {
         ToldToStop(Arc::clone(&self.told_to_stop))
     }
@@ -82,6 +85,12 @@ fn act(core: &Arc<Core>, signal: i32) {
     let stop = core.tasks.stop();
     match signal {
         SIGHUP => reload::on_hangup(core),
+        SIGUSR1 | SIGALRM => {
+            tracing::warn!(
+                signal,
+                "signal {signal} means nothing to matins: SIGHUP reloads, SIGUSR2 replaces the program"
+            );
+        }
         SIGUSR2 => {
             let asking = Arc::clone(core);
             core.tasks.spawn("replacement by signal", OnEnd::Logged, async move {

@@ -239,7 +239,7 @@ fn secrets(core: &Core, agent: &Agent) -> BTreeMap<String, String> {
     let readable = agent.secrets.iter().filter_map(|(name, source)| match core.secret(source) {
         Ok(value) => Some((name.clone(), value.expose_secret().to_owned())),
         Err(e) => {
-            tracing::warn!(agent.id = %agent.id, "on_failure of {} runs without the secret {name}: {e}", agent.id);
+            tracing::warn!(agent = %agent.id, "on_failure of {} runs without the secret {name}: {e}", agent.id);
             None
         }
     });

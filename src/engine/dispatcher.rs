@@ -14,7 +14,7 @@ use crate::task::OnEnd;
 use crate::time::from_ms;
 
 /// Catch-ups that run at once.
-const CATCH_UP_LANE: usize = 1;
+pub(super) const CATCH_UP_LANE: usize = 1;
 
 /// The state of the dispatcher's loop: none.
 pub struct Dispatcher {

@@ -168,7 +168,7 @@ impl Executor for Launcher {
                 Ok(Attach::NeverStarted) => Attached::NeverStarted,
                 Ok(Attach::Vanished) => Attached::Ended(Ended::Vanished),
                 Err(e) => {
-                    tracing::error!(run.id = %run, error = %e, "the launcher of run {run} cannot be watched: {e}");
+                    tracing::error!(error = %e, "the launcher of run {run} cannot be watched: {e}");
                     Attached::Ended(Ended::Vanished)
                 }
             }

@@ -6,7 +6,7 @@
 //! repaired as after a crash. Who asks for a replacement is answered before it begins: by then the
 //! successor has shown that it runs and reads the settings.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -60,6 +60,8 @@ pub struct Handover {
     starts: Gauge,
     deliveries: Gauge,
     failure: Mutex<Option<String>>,
+    /// The start of the daemon that this program goes on with, Unix ms.
+    goes_on_from: OnceLock<i64>,
 }
 
 impl Default for Handover {
@@ -74,6 +76,7 @@ impl Default for Handover {
             starts: Gauge::default(),
             deliveries: Gauge::default(),
             failure: Mutex::new(None),
+            goes_on_from: OnceLock::new(),
         }
     }
 }
@@ -113,6 +116,17 @@ impl Handover {
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This program goes on with what was started at `started_ms`, Unix ms: to be called before the loops
+    /// start.
+    pub fn goes_on(&self, started_ms: i64) {
+        self.goes_on_from.get_or_init(|| started_ms);
+    }
+
+    /// The start that this program goes on with; `None` where it is a start itself.
+    pub(super) fn start_before(&self) -> Option<i64> {
+        self.goes_on_from.get().copied()
     }
 
     /// Counts a listener: it leaves when what it was asked is answered.

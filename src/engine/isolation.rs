@@ -107,13 +107,13 @@ impl Core {
     }
 
     /// Ends what is left in the control group of a run whose launcher is gone.
-    pub(super) async fn end_group(&self, run: RunId) {
+    pub(super) async fn end_group(&self, run: RunId, agent: &Agent) {
         let Some(groups) = self.groups.get().cloned() else {
             return;
         };
         let ended = tokio::task::spawn_blocking(move || groups.end_run(&run.to_string())).await;
         if matches!(ended, Ok(true)) {
-            tracing::warn!(run.id = %run, "what run {run} had left in its control group was ended");
+            tracing::warn!(run.id = %run, agent = %agent.id, "what run {run} had left in its control group was ended");
         }
     }
 

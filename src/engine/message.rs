@@ -14,7 +14,7 @@ use crate::ids::{AgentId, DeliveryId, Entropy};
 use crate::model::{
     Agent, Event, Format, NotRun, NotifyWhen, Overrides, RunState, SecretSource, Webhook, WebhookEvent,
 };
-use crate::store::{self, AGENT_COMMAND, DAEMON_COMMAND, LostSlots, NewDelivery, TellLost};
+use crate::store::{self, AGENT_COMMAND, Compared, DAEMON_COMMAND, LostSlots, NewDelivery, TellLost};
 use crate::time::rfc3339_ms;
 use crate::webhook;
 
@@ -53,6 +53,8 @@ pub(super) struct Told {
     pub deliveries: Vec<NewDelivery>,
     /// Whether its result differs from that of the success before; `None` where nobody asked.
     pub changed: Option<bool>,
+    /// What that was compared with.
+    pub compared: Compared,
 }
 
 /// One message for each of `targets`, in the shape that each wants.
@@ -119,14 +121,14 @@ impl Core {
             targets.push(caller);
         }
         if targets.is_empty() {
-            return Told { deliveries: Vec::new(), changed: news.changed };
+            return Told { deliveries: Vec::new(), changed: news.changed, compared: news.compared };
         }
         let mut data = data(event);
         if let Value::Object(fields) = &mut data {
             fields.extend(news.fields);
         }
         let deliveries = messages(self.entropy.as_ref(), targets, kind, &data, at_ms);
-        Told { deliveries, changed: news.changed }
+        Told { deliveries, changed: news.changed, compared: news.compared }
     }
 
     /// Whether anybody hears of runs of this agent at all.
@@ -161,13 +163,25 @@ impl Core {
             _ if failed => News::plain(true),
             NotifyWhen::Failed => News::plain(false),
             _ if event.gated => News::plain(false),
-            NotifyWhen::Recovered => match self.store.previous_failed(number).await {
-                Ok(false) => News::plain(false),
-                Ok(true) => News::with("recovered", Value::Bool(true)),
+            NotifyWhen::Recovered => match self.store.previous_end(number).await {
+                Ok(before) => {
+                    let compared = Compared::Ended(before.map(|(run, _)| run));
+                    let recovered = before.is_some_and(|(_, failed)| failed);
+                    let news = if recovered {
+                        News::with("recovered", Value::Bool(true))
+                    } else {
+                        News::plain(false)
+                    };
+                    News { compared, ..news }
+                }
                 Err(e) => News::unknown(&e),
             },
             NotifyWhen::Changed => match self.store.previous_result(number).await {
-                Ok(before) => changed(before, event.result.as_ref().unwrap_or(&Value::Null)),
+                Ok(before) => {
+                    let (with, before) = before.unzip();
+                    let news = changed(before, event.result.as_ref().unwrap_or(&Value::Null));
+                    News { compared: Compared::Success(with), ..news }
+                }
                 Err(e) => News::unknown(&e),
             },
         }
@@ -251,16 +265,17 @@ impl Core {
 struct News {
     wanted: bool,
     changed: Option<bool>,
+    compared: Compared,
     fields: Map<String, Value>,
 }
 
 impl News {
     fn plain(wanted: bool) -> Self {
-        Self { wanted, changed: None, fields: Map::new() }
+        Self { wanted, changed: None, compared: Compared::Nothing, fields: Map::new() }
     }
 
     fn with(key: &str, value: Value) -> Self {
-        Self { wanted: true, changed: None, fields: Map::from_iter([(key.to_owned(), value)]) }
+        Self { fields: Map::from_iter([(key.to_owned(), value)]), ..Self::plain(true) }
     }
 
     /// What came before cannot be read. A message too many is better than one too few.

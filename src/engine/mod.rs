@@ -37,6 +37,7 @@ mod settle;
 pub mod submit;
 mod task_input;
 mod terms;
+mod waiting;
 pub mod why;
 
 use std::collections::HashMap;
@@ -67,6 +68,7 @@ pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
+pub use waiting::{WaitKind, WaitingFor};
 
 /// What the whole engine shares.
 pub struct Core {
@@ -219,6 +221,13 @@ impl Core {
             looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
         alerting::start(self);
+    }
+
+    /// The id of an agent by its number, for the log.
+    fn name_of(&self, agent: i64) -> String {
+        self.catalog
+            .by_number(agent)
+            .map_or_else(|| "(removed)".to_owned(), |entry| entry.agent.id.to_string())
     }
 
     /// A number that grows with every change of a run: a hint to read the rows again.

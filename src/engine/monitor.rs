@@ -102,7 +102,7 @@ impl Monitor {
 
     fn push(&self, ping: Ping) {
         if let Err(mpsc::error::TrySendError::Full(ping)) = self.queue.try_send(ping) {
-            tracing::warn!(agent.id = %ping.of, "a ping of {} is dropped: {WAITING} wait already", ping.of);
+            tracing::warn!(agent = %ping.of, "a ping of {} is dropped: {WAITING} wait already", ping.of);
         }
     }
 
@@ -125,12 +125,12 @@ impl Monitor {
         match outcome {
             Ok(()) => {
                 if failing.remove(of).is_some() {
-                    tracing::info!(agent.id = %of, "pings of {of} are heard again");
+                    tracing::info!(agent = %of, "pings of {of} are heard again");
                 }
             }
             Err(error) => {
                 let failure = failing.entry(of.to_owned()).or_insert_with(|| {
-                    tracing::warn!(agent.id = %of, "a ping of {of} was not heard: {error}");
+                    tracing::warn!(agent = %of, "a ping of {of} was not heard: {error}");
                     PingFailure { of: of.to_owned(), since_ms: now_ms, count: 0, error: String::new() }
                 });
                 failure.count += 1;

@@ -127,7 +127,7 @@ impl Overdue {
         }
         if self.core.store.raise_overdue(seen, messages, now_ms).await? {
             let id = &agent.agent.id;
-            tracing::warn!(agent.id = %id, "{id} is overdue: it had no success for {}", crate::time::human_duration(within));
+            tracing::warn!(agent = %id, "{id} is overdue: it had no success for {}", crate::time::human_duration(within));
             self.core.wake.deliverer.notify_one();
         }
         Ok(())

@@ -43,7 +43,7 @@ impl Core {
         }
         // Nobody passes for the breaker: its pauses are lifted by itself.
         let by = if by == store::BREAKER { format!("user {by}") } else { by.to_owned() };
-        tracing::info!(agent.id = %agent, "{by} paused agent {agent}");
+        tracing::info!(agent = %agent, "{by} paused agent {agent}");
         let pause = Pause { since_ms: self.clock.now_ms(), by, reason };
         if self.store.pause(agent.clone(), pause).await? {
             self.changed();
@@ -75,7 +75,7 @@ impl Core {
                 Resumed::Moved => {}
                 Resumed::Done { before, way } => {
                     if before.is_some() {
-                        tracing::info!(agent.id = %agent, "{by} resumed agent {agent}");
+                        tracing::info!(agent = %agent, "{by} resumed agent {agent}");
                     }
                     self.clear_the_way(way);
                     self.wake.dispatcher.notify_one();

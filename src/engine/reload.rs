@@ -92,6 +92,8 @@ pub struct Reload {
     pub ok: bool,
     /// Errors and warnings, at most [`PROBLEMS_MAX`].
     pub problems: Vec<Mistake>,
+    /// How many of all of them are errors.
+    pub errors: usize,
     /// How many more there were.
     pub omitted: usize,
     /// What has changed; nothing where it was refused.
@@ -199,7 +201,8 @@ impl Core {
         self.exchange(update, fresh.settings).await?;
         let (problems, omitted) = mistakes(&fresh.warnings);
         let at_ms = self.clock.now_ms();
-        let reload = Reload { at_ms, by: by.to_string(), ok: true, problems, omitted, changes };
+        let by_whom = by.to_string();
+        let reload = Reload { at_ms, by: by_whom, ok: true, errors: 0, problems, omitted, changes };
         self.metrics.reloads_done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         log_done(&by, &reload.changes, &fresh.warnings);
         Ok(self.reloads.remember(reload))
@@ -220,10 +223,9 @@ impl Core {
     fn refuse(&self, by: &By, found: &Problems) -> ReloadError {
         let (problems, omitted) = mistakes(found);
         let at_ms = self.clock.now_ms();
-        let changes = Changes::default();
-        let reload = Reload { at_ms, by: by.to_string(), ok: false, problems, omitted, changes };
+        let (changes, errors) = (Changes::default(), found.errors());
+        let reload = Reload { at_ms, by: by.to_string(), ok: false, errors, problems, omitted, changes };
         self.metrics.reloads_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let errors = found.errors();
         let rendered = found.render(false);
         tracing::error!(
             errors,
@@ -296,7 +298,9 @@ fn differing(old: &Settings, new: &Settings) -> Vec<String> {
     pairs.filter(|(old, new)| old.1 != new.1).map(|(old, _)| old.0).collect()
 }
 
+/// Errors and warnings: a note would come back with each reload.
 fn mistakes(problems: &Problems) -> (Vec<Mistake>, usize) {
+    let problems = problems.serious();
     let mistake = |p: &Problem| Mistake { problem: p.to_json(), rendered: p.rendered() };
     let kept: Vec<Mistake> = problems.iter().take(PROBLEMS_MAX).map(mistake).collect();
     let omitted = problems.iter().count() - kept.len();
@@ -304,6 +308,7 @@ fn mistakes(problems: &Problems) -> (Vec<Mistake>, usize) {
 }
 
 fn log_done(by: &By, changes: &Changes, warnings: &Problems) {
+    let warnings = warnings.serious();
     if !warnings.is_empty() {
         let rendered = warnings.render(false);
         tracing::warn!("{rendered}");

@@ -193,7 +193,7 @@ async fn pack(core: &Core) -> Result<usize, store::Error> {
                 packed += 1;
             }
             Err(e) => {
-                tracing::warn!(run.id = %id, error = %e, "the logs of run {id} cannot be packed and stay as they are: {e}");
+                tracing::warn!(run.id = %id, agent = log.agent, error = %e, "the logs of run {id} cannot be packed and stay as they are: {e}");
                 // Noted as packed: what cannot be read today would be tried for ever.
                 core.store.logs_packed(log.run, u64::try_from(log.bytes).unwrap_or(0)).await?;
             }
@@ -231,12 +231,13 @@ async fn remove_logs(core: &Core, logs: Vec<LogRow>) -> Result<usize, store::Err
     let runs = runs_dir(core);
     let numbers: Vec<i64> = logs.iter().map(|log| log.run).collect();
     let failed = blocking(move || {
-        let remove = |log: &LogRow| exec::remove_logs(&runs, log.id).err().map(|e| (log.id, e));
+        let remove =
+            |log: &LogRow| exec::remove_logs(&runs, log.id).err().map(|e| (log.id, log.agent.clone(), e));
         logs.iter().filter_map(remove).collect::<Vec<_>>()
     })
     .await?;
-    for (id, e) in failed {
-        tracing::warn!(run.id = %id, error = %e, "the logs of run {id} cannot be removed: {e}");
+    for (id, agent, e) in failed {
+        tracing::warn!(run.id = %id, agent, error = %e, "the logs of run {id} cannot be removed: {e}");
     }
     let removed = numbers.len();
     core.store.logs_removed(numbers, core.clock.now_ms()).await?;

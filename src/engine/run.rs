@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use serde_json::Value;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::executor::{Attached, OutcomeRequest, Watched};
 use super::message::Told;
@@ -22,7 +23,7 @@ use super::{Core, Ending, task_input};
 use crate::exec::{self, Ended, Reason};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Agent, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage};
-use crate::store::{self, Claim, Claimed, Finish, Gone, Retried, Retry, Wanted};
+use crate::store::{self, Claim, Claimed, Compared, Finish, Finished, Gone, Retried, Retry, Wanted};
 use crate::time::{millis, rfc3339_ms};
 
 /// How long after its timeout and grace a launcher may take to end its run.
@@ -48,15 +49,16 @@ struct Watch {
 /// storage fails for good; then the next start settles it from what is on disk.
 pub async fn carry_out(core: Arc<Core>, claimed: Claimed, ending: watch::Receiver<Ending>) {
     let (number, id, epoch) = (claimed.number, claimed.id, claimed.epoch);
+    let agent = core.name_of(claimed.agent);
     let work = AssertUnwindSafe(attempt(&core, claimed, ending));
     if work.catch_unwind().await.is_err() {
-        tracing::error!(run.id = %id, "the task of run {id} panicked");
+        tracing::error!(run.id = %id, agent, "the task of run {id} panicked");
         let failure = Failure::new(
             FailureCode::RuntimeError,
             "something inside matins broke; the daemon's log says more",
         );
         if let Err(e) = finish_unstarted(&core, number, id, epoch, failure).await {
-            tracing::error!(run.id = %id, error = %e, "its end could not be written: {e}");
+            tracing::error!(run.id = %id, agent, error = %e, "its end could not be written: {e}");
         }
     }
     core.unregister(number);
@@ -64,6 +66,8 @@ pub async fn carry_out(core: Arc<Core>, claimed: Claimed, ending: watch::Receive
 
 async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>) {
     let (number, id, epoch) = (claimed.number, claimed.id, claimed.epoch);
+    let name = core.name_of(claimed.agent);
+    let who = Who { number, id, epoch, agent: &name };
     let unstarted = |failure: Failure| finish_or_give_back(core, Claim { number, id, epoch }, failure);
     let agent = match core.catalog.definition(&core.store, claimed.agent, claimed.definition).await {
         Ok(agent) => agent,
@@ -77,7 +81,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     if let Some(session) = job.shared_session() {
         let used = core.store.use_session(number, id, epoch, session.to_owned(), core.clock.now_ms()).await;
         if let Err(e) = used {
-            return give_back(core, number, id, epoch, &e).await;
+            return give_back(core, who, &e).await;
         }
     }
     let held = match core.executor.hold(job).await {
@@ -98,7 +102,7 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
         }
         Err(e) => {
             drop(held);
-            return give_back(core, number, id, epoch, &e).await;
+            return give_back(core, who, &e).await;
         }
     }
     core.launched(number, held.identity(), id, &agent);
@@ -114,14 +118,33 @@ async fn attempt(core: &Core, claimed: Claimed, ending: watch::Receiver<Ending>)
     }
 }
 
+/// What lines of the log below the engine, where a run is only a number, are about. Of the highest level, so
+/// that no filter of the log takes it from a line that it lets through.
+pub(super) fn span(id: RunId, agent: &Agent) -> tracing::Span {
+    tracing::error_span!("run", run.id = %id, agent = %agent.id)
+}
+
+/// A claimed run before its start.
+#[derive(Clone, Copy)]
+struct Who<'a> {
+    number: i64,
+    id: RunId,
+    epoch: Epoch,
+    agent: &'a str,
+}
+
 /// A start that could not be written: nothing has happened, so the run waits again.
-async fn give_back(core: &Core, number: i64, id: RunId, epoch: Epoch, error: &store::Error) {
-    tracing::error!(run.id = %id, error = %error, "the start of run {id} could not be written; it waits again: {error}");
-    let given = persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
-    if given == Some(Wanted::No)
+async fn give_back(core: &Core, who: Who<'_>, error: &store::Error) {
+    let Who { number, id, epoch, agent } = who;
+    tracing::error!(
+        run.id = %id, agent, error = %error,
+        "the start of run {id} could not be written; it waits again: {error}"
+    );
+    let unclaim = || core.store.unclaim(number, id, epoch, core.clock.now_ms());
+    if persist(core, id, agent, unclaim).await == Some(Wanted::No)
         && let Err(e) = finish_unstarted(core, number, id, epoch, ended_early(core, number).await).await
     {
-        tracing::error!(run.id = %id, error = %e, "the end of run {id} could not be written: {e}");
+        tracing::error!(run.id = %id, agent, error = %e, "the end of run {id} could not be written: {e}");
     }
 }
 
@@ -173,7 +196,7 @@ impl Watch {
         mut watched: Box<dyn Watched>,
         mut ending: watch::Receiver<Ending>,
     ) {
-        let mut sent = Ending::No;
+        let (mut sent, span) = (Ending::No, span(self.id, &self.agent));
         // The launcher keeps the limits; this is for one that is stopped or stuck.
         let longest = self.terms.longest(&self.agent);
         let mut patience = longest.map(|t| deadline(t.saturating_add(self.grace(core) * 3 + LATE)));
@@ -186,16 +209,21 @@ impl Watch {
                 patience = Some(deadline(wait));
             }
             tokio::select! {
-                ended = watched.ended() => break ended,
+                ended = watched.ended().instrument(span.clone()) => break ended,
                 () = reached(patience) => {
-                    tracing::error!(run.id = %self.id, "the launcher of run {} does not answer; killing it", self.id);
+                    tracing::error!(
+                        run.id = %self.id, agent = %self.agent.id,
+                        "the launcher of run {} does not answer; killing it", self.id
+                    );
                     watched.end(Ending::Forced);
                     sent = Ending::Forced;
                     patience = Some(deadline(KILL_LATE));
                 }
                 // The run goes on without this daemon; its launcher keeps the limits.
                 () = core.left.cancelled() => return,
-                changed = ending.changed() => if changed.is_err() { break watched.ended().await },
+                changed = ending.changed() => if changed.is_err() {
+                    break watched.ended().instrument(span.clone()).await;
+                },
             }
         };
         self.settle(core, ended).await;
@@ -207,7 +235,7 @@ impl Watch {
 
     async fn settle(self, core: &Core, ended: Ended) {
         if ended == Ended::Vanished {
-            core.end_group(self.id).await;
+            core.end_group(self.id, &self.agent).await;
         }
         let report = match ended {
             Ended::Report(report) => report,
@@ -235,7 +263,9 @@ impl Watch {
             cwd: self.terms.cwd.clone(),
         };
         if let Some(why) = &report.log_error {
-            tracing::warn!(run.id = %self.id, "the logs of run {} are not whole: {why}", self.id);
+            tracing::warn!(
+                run.id = %self.id, agent = %self.agent.id, "the logs of run {} are not whole: {why}", self.id
+            );
         }
         let stopped = report.reason == Reason::Cancelled;
         let mut outcome = core.executor.outcome(request, report).await;
@@ -249,7 +279,8 @@ impl Watch {
     /// next claim would know nothing of that.
     async fn wait_again(self, core: &Core) {
         let (number, id, epoch) = (self.number, self.id, self.epoch);
-        let waits = persist(core, id, || core.store.unstart(number, id, epoch, core.clock.now_ms())).await;
+        let unstart = || core.store.unstart(number, id, epoch, core.clock.now_ms());
+        let waits = persist(core, id, self.agent.id.as_str(), unstart).await;
         if waits == Some(Wanted::No) {
             let failure = ended_early(core, number).await;
             self.finish(core, Outcome::failed(failure)).await;
@@ -301,7 +332,7 @@ impl Watch {
     ) -> Option<Retried> {
         let at_ms = core.clock.now_ms();
         tracing::warn!(
-            run.id = %self.id, agent.id = %self.agent.id, failure.code = %failure.code, run.attempt = self.attempt,
+            run.id = %self.id, agent = %self.agent.id, failure.code = %failure.code, run.attempt = self.attempt,
             delay_ms = millis(delay), "attempt {} of run {} failed, it is tried again: {} ({})",
             self.attempt, self.id, failure.explanation, failure.code
         );
@@ -314,7 +345,8 @@ impl Watch {
             at_ms,
             not_before_ms: at_ms.saturating_add(millis(delay)),
         };
-        let written = persist(core, self.id, || core.store.retry(retry.clone())).await;
+        let written = || core.store.retry(retry.clone());
+        let written = persist(core, self.id, self.agent.id.as_str(), written).await;
         core.changed();
         written
     }
@@ -384,6 +416,8 @@ pub(super) async fn finish_unstarted(
     let agent = core.catalog.definition(&core.store, agent_number, detail.definition).await?;
     let known = Known { agent, overrides: detail.overrides };
     finish(core, number, id, epoch, Outcome::failed(failure), &known).await;
+    // Who waited behind it may go on.
+    core.wake.dispatcher.notify_one();
     Ok(())
 }
 
@@ -392,8 +426,13 @@ pub(super) async fn finish_unstarted(
 pub(super) async fn finish_or_give_back(core: &Core, claim: Claim, failure: Failure) {
     let Claim { number, id, epoch } = claim;
     if let Err(e) = finish_unstarted(core, number, id, epoch, failure).await {
-        tracing::error!(run.id = %id, error = %e, "the end of run {id} could not be written; it waits again: {e}");
-        let _ = persist(core, id, || core.store.unclaim(number, id, epoch, core.clock.now_ms())).await;
+        let known = core.store.event(number).await.ok().flatten();
+        let agent = known.map_or_else(String::new, |detail| detail.event.agent_id);
+        tracing::error!(
+            run.id = %id, agent, error = %e, "the end of run {id} could not be written; it waits again: {e}"
+        );
+        let unclaim = || core.store.unclaim(number, id, epoch, core.clock.now_ms());
+        let _ = persist(core, id, &agent, unclaim).await;
     }
 }
 
@@ -412,28 +451,55 @@ pub(super) async fn finish_gone(core: &Core, claim: Claim, gone: Gone) -> Result
     finish_unstarted(core, claim.number, claim.id, claim.epoch, failure).await
 }
 
+/// Ends a run. Its place is free, and the dispatcher told of it, once it is unregistered.
 async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outcome, known: &Known) {
     let at_ms = core.clock.now_ms();
-    // Whether a result has changed is kept even where nobody hears of it.
-    let compares = known.agent.policies.notify == NotifyWhen::Changed;
-    let Told { deliveries, changed } = if compares || core.has_endpoints(&known.agent, &known.overrides) {
-        told(core, number, &outcome, known, at_ms).await
-    } else {
-        Told::default()
-    };
     log_end(&known.agent, id, &outcome);
     core.monitor.ended(&known.agent, id, &outcome);
     let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
-    let finish = Finish { number, id, epoch, outcome, deliveries, breaker, changed, at_ms };
-    if persist(core, id, || core.store.finish(finish.clone())).await == Some(true) {
-        let (agent, reason) = (&known.agent.id, &finish.breaker.reason);
-        tracing::warn!(agent.id = %agent, "the circuit breaker of agent {agent} has opened: {reason}");
+    let mut finish = Arc::new(Finish {
+        number,
+        id,
+        epoch,
+        outcome,
+        deliveries: Vec::new(),
+        breaker,
+        changed: None,
+        compared: Compared::Nothing,
+        at_ms,
+    });
+    let agent = known.agent.id.as_str();
+    let finished = loop {
+        let told = tell(core, number, &finish.outcome, known, at_ms).await;
+        let with = Arc::make_mut(&mut finish);
+        with.deliveries = told.deliveries;
+        (with.changed, with.compared) = (told.changed, told.compared);
+        let finished = persist(core, id, agent, || core.store.finish(Arc::clone(&finish))).await;
+        // Another run of the agent has ended meanwhile: what there is to tell may be another thing now.
+        if finished != Some(Finished::Overtaken) {
+            break finished;
+        }
+    };
+    if finished == Some(Finished::Done { breaker_opened: true }) {
+        let reason = &finish.breaker.reason;
+        tracing::warn!(agent, "the circuit breaker of agent {agent} has opened: {reason}");
     }
     core.changed();
     core.tell_followers(&known.agent);
-    core.wake.deliverer.notify_one();
-    // Who waited behind a run that never started may go on.
-    core.wake.dispatcher.notify_one();
+    if !finish.deliveries.is_empty() || !finish.breaker.deliveries.is_empty() {
+        core.wake.deliverer.notify_one();
+    }
+}
+
+/// What there is to tell of an end.
+async fn tell(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms: i64) -> Told {
+    // Whether a result has changed is kept even where nobody hears of it.
+    let compares = known.agent.policies.notify == NotifyWhen::Changed;
+    if compares || core.has_endpoints(&known.agent, &known.overrides) {
+        told(core, number, outcome, known, at_ms).await
+    } else {
+        Told::default()
+    }
 }
 
 /// The messages that tell of the end, with the event as it will stand.
@@ -459,9 +525,9 @@ async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms:
 
 fn log_end(agent: &Agent, id: RunId, outcome: &Outcome) {
     match &outcome.failure {
-        None => tracing::info!(run.id = %id, agent.id = %agent.id, "run {id} of {} completed", agent.id),
+        None => tracing::info!(run.id = %id, agent = %agent.id, "run {id} of {} completed", agent.id),
         Some(f) => tracing::warn!(
-            run.id = %id, agent.id = %agent.id, failure.code = %f.code,
+            run.id = %id, agent = %agent.id, failure.code = %f.code,
             "run {id} of {} failed: {} ({})", agent.id, f.explanation, f.code
         ),
     }
@@ -469,7 +535,7 @@ fn log_end(agent: &Agent, id: RunId, outcome: &Outcome) {
 
 /// Repeats a write until it is on disk; what it answered. It gives up only where the run has moved on, the storage has
 /// failed for good, or the daemon may no longer wait: the next start settles it then.
-async fn persist<T, F, Fut>(core: &Core, id: RunId, write: F) -> Option<T>
+async fn persist<T, F, Fut>(core: &Core, id: RunId, agent: &str, write: F) -> Option<T>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, store::Error>>,
@@ -479,16 +545,16 @@ where
         match write().await {
             Ok(done) => return Some(done),
             Err(e @ store::Error::Stale { .. }) => {
-                tracing::warn!(run.id = %id, "a late write was refused: {e}");
+                tracing::warn!(run.id = %id, agent, "a late write was refused: {e}");
                 return None;
             }
             Err(e) if e.is_fatal() || matches!(e, store::Error::Closed | store::Error::Statement(_)) => {
-                tracing::error!(run.id = %id, error = %e, "run {id} is left to the next start: {e}");
+                tracing::error!(run.id = %id, agent, error = %e, "run {id} is left to the next start: {e}");
                 return None;
             }
             Err(e) => {
                 if !told {
-                    tracing::error!(run.id = %id, error = %e, "a change of run {id} waits for the database: {e}");
+                    tracing::error!(run.id = %id, agent, error = %e, "a change of run {id} waits for the database: {e}");
                     told = true;
                 }
             }

@@ -21,8 +21,9 @@ use crate::plan::Event;
 use crate::store::{self, Admission, Admitted, Choice};
 use crate::time::from_ms;
 
-/// Passes of one write job: small enough that a commit comes soon, large enough to share its cost.
-const BATCH: usize = 1024;
+/// Passes of one write job: small enough that the first commit comes soon and the next passes are
+/// computed while it is under way, large enough to share its cost.
+const BATCH: usize = 256;
 /// A clock that goes back by less is only waited out.
 const REWIND_MIN: i64 = 3 * 3_600_000;
 /// A clock that goes by this much more than it should is counted as stepped.
@@ -88,7 +89,7 @@ pub struct Scheduler {
     heap: BinaryHeap<Reverse<(i64, usize)>>,
     /// Schedules that wait for the end of a run, or for a look at the runs.
     waiting: Vec<usize>,
-    /// When this process began.
+    /// When this process began, unless it goes on with another's start.
     started_ms: i64,
     generation: u64,
     last_ms: i64,
@@ -320,7 +321,7 @@ impl Scheduler {
             heard |= passes.iter().any(|pass| pass.tell.is_some());
             writes.push(self.core.store.admit_passes(passes, now_ms));
         }
-        // All batches are handed in at once and in order; the writer commits them as they come.
+        // The writer has them all already, in order, and commits them as they come.
         let answers = futures_util::future::join_all(writes.into_iter().map(|write| async {
             let answer = write.await.map(|done| {
                 self.core.clear_the_way(done.way);

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use super::Core;
 use super::executor::Attached;
 use super::run;
@@ -40,12 +42,16 @@ impl Core {
             let attached = self
                 .executor
                 .reattach(unsettled.launcher.clone(), unsettled.id, attempt, unsettled.epoch)
+                .instrument(run::span(unsettled.id, &agent))
                 .await;
             let ending = self.register(unsettled.number, unsettled.id, unsettled.catch_up);
             self.released(unsettled.number);
             if matches!(attached, Attached::Alive(_)) {
                 self.launched(unsettled.number, &unsettled.launcher, unsettled.id, &agent);
-                tracing::info!(run.id = %unsettled.id, "run {} went on meanwhile; watching it again", unsettled.id);
+                tracing::info!(
+                    run.id = %unsettled.id, agent = %agent.id,
+                    "run {} went on meanwhile; watching it again", unsettled.id
+                );
                 found.reattached += 1;
                 let task = run::resume(Arc::clone(self), unsettled, agent, attached, ending);
                 self.tasks.spawn("run", OnEnd::Logged, task);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Core;
 use crate::exec::RunDirs;
-use crate::model::{Agent, Failure, FailureCode, Overrides, SlotOverrides, Variant};
+use crate::model::{Agent, Failure, FailureCode, Overrides, SlotOverrides, Timeout, Variant};
 use crate::store;
 
 /// What bounds and judges a run.
@@ -36,8 +36,9 @@ impl Terms {
     ) -> Self {
         let variant = variant(agent, overrides).and_then(|v| v.result_schema.as_ref());
         let asked = overrides.timeout_ms.map(Duration::from_millis);
+        let of_agent = || slot.and_then(|s| s.timeout).map_or(agent.timeout, Timeout::bound);
         Self {
-            timeout: asked.or_else(|| slot.and_then(|s| s.timeout)).or(agent.timeout),
+            timeout: asked.or_else(of_agent),
             result_schema: overrides
                 .result_schema
                 .as_ref()

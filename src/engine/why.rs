@@ -74,8 +74,11 @@ impl Core {
         let tz = crate::time::zone(&zone).map_err(WhyError::Time)?;
         let when =
             time.map(|text| when::parse(text, from_ms(now_ms), &tz)).transpose().map_err(WhyError::Time)?;
-        let slots = self.rows(&entry, when).await?;
+        let (slots, more) = self.rows(&entry, when).await?;
         let mut why = Why { at_ms: when.map(|w| w.from_ms), ..Why::plain(Vec::new()) };
+        if let Some(when) = when.filter(|_| more) {
+            why.sentences.push(sentence::several(when, slots.len(), &zone));
+        }
         for slot in &slots {
             let run = self.slot_run(slot).await?;
             let schedule = entry.schedules.iter().find(|s| s.number == slot.schedule_number);
@@ -90,7 +93,7 @@ impl Core {
         if let (Some(when), true) = (when, slots.is_empty()) {
             why.sentences.extend(no_slot(&entry, &summary, when, &zone, now_ms));
         } else if slots.is_empty() {
-            why.sentences.push("No slot of this agent was due up to now.".to_owned());
+            why.sentences.push(format!("No slot of {agent} has been due up to now."));
         }
         why.sentences.extend(sentence::state(&entry, &summary, &zone, now_ms));
         why.next = next_fires(&entry, now_ms, FIRES);
@@ -99,16 +102,17 @@ impl Core {
         Ok(why)
     }
 
-    /// The rows of the ledger that a question is about, newest first.
-    async fn rows(&self, entry: &Entry, when: Option<When>) -> Result<Vec<SlotRow>, store::Error> {
+    /// The rows of the ledger that an answer explains, newest first, and whether the question is about more.
+    async fn rows(&self, entry: &Entry, when: Option<When>) -> Result<(Vec<SlotRow>, bool), store::Error> {
         let agent = Some(entry.agent.id.to_string());
         let Some(when) = when else {
             let filter = SlotFilter { agent, limit: 1, ..SlotFilter::default() };
-            return self.store.slots(filter).await;
+            return Ok((self.store.slots(filter).await?, false));
         };
         let mut rows = self.store.slots_within(entry.number, when.from_ms, when.to_ms).await?;
+        let more = rows.len() > ROWS_MAX;
         rows.truncate(ROWS_MAX);
-        Ok(rows)
+        Ok((rows, more))
     }
 
     /// The run that a row names: its own, the one in the way, or the one that stands for it.
@@ -152,16 +156,16 @@ fn no_slot(entry: &Arc<Entry>, summary: &AgentSummary, when: When, zone: &str, n
         sentences.push(sentence::no_row(first, summary, when, zone, now_ms));
     } else {
         let tense = if future { "will be" } else { "was" };
-        sentences.push(format!("Nothing {tense} due at {}.", told(when.from_ms, zone)));
+        sentences.push(format!("No slot of {} {tense} due {}.", entry.agent.id, sentence::at(when, zone)));
     }
     let before =
         entry.schedules.iter().filter_map(|s| s.calendar.last_at_or_before(i64::MIN, when.from_ms - 1));
     let after = entry.schedules.iter().filter_map(|s| plan::next_fire(&s.calendar, when.to_ms - 1));
-    let named = [("before it", before.max()), ("after it", after.min())];
-    let named = named.iter().filter_map(|(word, at)| Some(format!("{word} {}", told((*at)?, zone))));
+    let named = [("last one before that", before.max()), ("first one after it", after.min())];
+    let named = named.iter().filter_map(|(word, at)| Some(format!("the {word} is {}", told((*at)?, zone))));
     let named: Vec<String> = named.collect();
     if !named.is_empty() {
-        sentences.push(format!("The schedules of {} name {}.", entry.agent.id, named.join(" and ")));
+        sentences.push(format!("Of the times that its schedules name, {}.", named.join(", ")));
     }
     sentences
 }

@@ -282,19 +282,21 @@ pub async fn reattach(
     Ok(Attach::Vanished)
 }
 
+// The log: which run, and of which agent, is in the span of who asks.
+
 /// Where a report is there nothing should be left; what is left nevertheless is ended.
 async fn sweep_quietly(leftovers: Leftovers) {
     let run = leftovers.run;
     if !matches!(tokio::task::spawn_blocking(move || sweep(&leftovers)).await, Ok(true)) {
-        tracing::error!(run.id = %run, "processes of run {run} could not be ended");
+        tracing::error!("processes of run {run} could not be ended");
     }
 }
 
 async fn sweep_logged(leftovers: Leftovers) {
     let run = leftovers.run;
-    tracing::warn!(run.id = %run, "the launcher of run {run} is gone without a report; ending what it left");
+    tracing::warn!("the launcher of run {run} is gone without a report; ending what it left");
     let swept = tokio::task::spawn_blocking(move || sweep(&leftovers)).await;
     if !matches!(swept, Ok(true)) {
-        tracing::error!(run.id = %run, "processes of run {run} could not be ended");
+        tracing::error!("processes of run {run} could not be ended");
     }
 }

@@ -8,6 +8,7 @@ mod agent;
 mod cron;
 mod delivery;
 mod event;
+mod exclusions;
 mod failure;
 mod policy;
 mod run;
@@ -18,6 +19,7 @@ pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, Webhook
 pub use cron::{ClockNote, Cron, CronError, CronPool};
 pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, SeededSkill, Usage};
+pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use policy::{
     ApiScope, Breaker, Budget, Format, Hook, Limits, Llm, Network, NotifyWhen, OnInterrupt, Policies,
@@ -25,7 +27,8 @@ pub use policy::{
 };
 pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
 pub use schedule::{
-    Bounds, CatchUp, Dst, DstGap, DstOverlap, Exclude, Overlap, Schedule, SlotOverrides, Timing, fingerprint,
+    Bounds, CatchUp, Dst, DstGap, DstOverlap, Exclude, Overlap, Schedule, SlotOverrides, Timeout, Timing,
+    fingerprint, next_multiple,
 };
 pub use slot::NotRun;
 

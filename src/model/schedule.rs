@@ -116,6 +116,28 @@ pub struct Bounds {
     pub max_runs: Option<u32>,
 }
 
+/// A timeout in the place of another, which it may lift.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timeout {
+    /// As long as it takes.
+    None,
+    /// At most this long.
+    #[serde(untagged)]
+    Within(Duration),
+}
+
+impl Timeout {
+    /// The longest time; `None` is unbounded.
+    #[must_use]
+    pub const fn bound(self) -> Option<Duration> {
+        match self {
+            Self::None => None,
+            Self::Within(longest) => Some(longest),
+        }
+    }
+}
+
 /// What the runs of one schedule do otherwise than the agent says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -127,7 +149,7 @@ pub struct SlotOverrides {
     /// Other skills.
     pub skills: Option<Vec<super::Skill>>,
     /// Another timeout of one attempt.
-    pub timeout: Option<Duration>,
+    pub timeout: Option<Timeout>,
 }
 
 /// The timing of one schedule.
@@ -201,6 +223,14 @@ impl Timing {
             Self::Every { .. } | Self::After { .. } | Self::Startup => "UTC",
         }
     }
+}
+
+/// The first instant after `after_ms` of a timing that is due every `period_ms` from the Unix epoch plus
+/// `phase_ms` on; `None` beyond the end of time.
+#[must_use]
+pub fn next_multiple(after_ms: i64, period_ms: i64, phase_ms: i64) -> Option<i64> {
+    let index = after_ms.checked_sub(phase_ms)?.checked_div_euclid(period_ms)?;
+    index.checked_add(1)?.checked_mul(period_ms)?.checked_add(phase_ms)
 }
 
 /// One entry of an agent's `schedules:`.

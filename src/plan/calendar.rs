@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::{Error, Exclusions};
-use crate::model::{Bounds, ClockNote, Cron, Dst, Schedule, Timing};
+use super::Error;
+use crate::model::{Bounds, ClockNote, Cron, Dst, Exclusions, SKIPS_MAX, Schedule, Timing, next_multiple};
 use crate::time::{from_ms, millis, zone};
 
 /// The nominal instants of one timing. A clone shares the pattern, the zone and the exclusions.
@@ -79,7 +79,7 @@ impl Calendar {
     pub fn of(schedule: &Schedule) -> Result<Self, Error> {
         let kind = Kind::of(&schedule.timing, schedule.dst)?;
         let Bounds { start_ms, end_ms, .. } = schedule.bounds;
-        let exclusions = Exclusions::compile(&schedule.exclude)?;
+        let exclusions = Exclusions::compile(&schedule.exclude).map_err(Error::Zone)?;
         let limited = start_ms.is_some() || end_ms.is_some() || exclusions.is_some();
         let limits = limited.then(|| {
             Arc::new(Limits {
@@ -194,10 +194,7 @@ impl Kind {
             Self::CronBy { cron, tz, dst } => {
                 cron.next_after_by(from_ms(after_ms), tz, *dst).map(jiff::Timestamp::as_millisecond)
             }
-            Self::Every { period_ms, phase_ms } => {
-                let index = after_ms.checked_sub(*phase_ms)?.div_euclid(*period_ms);
-                index.checked_add(1)?.checked_mul(*period_ms)?.checked_add(*phase_ms)
-            }
+            Self::Every { period_ms, phase_ms } => next_multiple(after_ms, *period_ms, *phase_ms),
             Self::At { at_ms } => (*at_ms > after_ms).then_some(*at_ms),
             Self::Event(_) => None,
         }
@@ -227,23 +224,11 @@ pub fn fires(calendar: &Calendar, after_ms: i64, n: usize) -> Vec<i64> {
     std::iter::successors(next_fire(calendar, after_ms), |at| next_fire(calendar, *at)).take(n).collect()
 }
 
-/// Excluded stretches that are skipped in the search for a fire; a schedule that is excluded for
-/// longer has none.
-const SKIPS_MAX: usize = 20_000;
-
 /// The first nominal instant after `after_ms` that is not excluded; `None` where there is none.
 #[must_use]
 pub fn next_fire(calendar: &Calendar, after_ms: i64) -> Option<i64> {
     let Some(exclusions) = calendar.exclusions() else {
         return calendar.next_after(after_ms);
     };
-    let mut after_ms = after_ms;
-    for _ in 0..SKIPS_MAX {
-        let next = calendar.next_after(after_ms)?;
-        if !exclusions.covers(next) {
-            return Some(next);
-        }
-        after_ms = exclusions.alike_until(next).saturating_sub(1).max(next);
-    }
-    None
+    exclusions.first_left(|after| calendar.next_after(after), after_ms, SKIPS_MAX).ok()
 }

@@ -2,7 +2,7 @@
 //! the same watermark and the same time give the same decisions.
 //!
 //! [`Calendar`] is a compiled timing: the next nominal instant, the last one, and how many lie in a
-//! stretch; [`Exclusions`] say which of them are left out. [`due()`] decides about every slot in `(watermark, now]`. Its decisions are an exact
+//! stretch; [`Exclusions`](crate::model::Exclusions) say which of them are left out. [`due()`] decides about every slot in `(watermark, now]`. Its decisions are an exact
 //! partition of those slots, so whoever commits them and moves the watermark in one transaction has
 //! one row for each slot and no slot twice, whatever the clock did in between.
 //!
@@ -15,13 +15,11 @@
 mod calendar;
 mod delay;
 mod due;
-mod exclusions;
 mod forecast;
 
 pub use calendar::{Calendar, Event, Stretch, fires, next_fire};
 pub use delay::start_delay_ms;
 pub use due::{Decision, Due, Policy, ROWS_MAX, WINDOW_MAX, due, due_from, event_due, replay};
-pub use exclusions::Exclusions;
 pub use forecast::{Coming, coming};
 
 /// Why a timing cannot be compiled.

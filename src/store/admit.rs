@@ -208,17 +208,19 @@ pub enum ManualRefusal {
 }
 
 impl Store {
-    /// Admits passes in their order.
-    pub async fn admit_passes(&self, passes: Vec<Admission>, now_ms: i64) -> Result<Admissions, Error> {
-        self.writer
-            .write(move |db| {
-                let mut done = Admissions { each: Vec::with_capacity(passes.len()), way: Way::default() };
-                for pass in &passes {
-                    admit_pass(db, pass, &mut done, now_ms)?;
-                }
-                Ok(done)
-            })
-            .await
+    /// Admits passes in their order. The writer has them when this returns; the future is for its answer.
+    pub fn admit_passes(
+        &self,
+        passes: Vec<Admission>,
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Admissions, Error>> + Send + use<> {
+        self.writer.write(move |db| {
+            let mut done = Admissions { each: Vec::with_capacity(passes.len()), way: Way::default() };
+            for pass in &passes {
+                admit_pass(db, pass, &mut done, now_ms)?;
+            }
+            Ok(done)
+        })
     }
 
     /// Admits a manual run.

@@ -98,8 +98,14 @@ pub fn settle(part: &Path, to: &Path) -> Result<u64, Error> {
 pub fn check_backup(path: &Path) -> Result<(), Error> {
     std::fs::metadata(path).map_err(file(path))?;
     let broken = |e: rusqlite::Error| not_a_backup(path, e.to_string());
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(broken)?;
+    if std::fs::metadata(with_end(path, "-wal")).is_ok_and(|log| log.len() > 0) {
+        let what = "its write-ahead log lies beside it, so it is the file of a daemon and not the whole of it; \
+                    `matins backup` makes a whole copy";
+        return Err(not_a_backup(path, what));
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let db = Connection::open_with_flags(unchanging(path)?, flags).map_err(broken)?;
     let found: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0)).map_err(broken)?;
     if found != "ok" {
         return Err(not_a_backup(path, found));
@@ -109,6 +115,15 @@ pub fn check_backup(path: &Path) -> Result<(), Error> {
         return Err(not_a_backup(path, "it is a database, but not one of matins"));
     }
     migrate::check_version(version, path)
+}
+
+/// The address of a file that nobody writes to: read so, SQLite leaves no log and no shared memory beside it.
+fn unchanging(path: &Path) -> Result<String, Error> {
+    let path = std::path::absolute(path).map_err(file(path))?;
+    let mut url =
+        url::Url::from_file_path(&path).map_err(|()| not_a_backup(&path, "it has no absolute path"))?;
+    url.set_query(Some("immutable=1"));
+    Ok(url.into())
 }
 
 /// Puts the copy `from` in the place of the database `db`, which is kept under the name `aside`. The

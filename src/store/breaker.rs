@@ -38,33 +38,29 @@ pub struct BreakerStep {
     pub deliveries: Vec<NewDelivery>,
 }
 
-/// Moves the breaker of the agent of `run`; whether it has opened.
-pub(super) fn step(db: &Connection, run: i64, step: &BreakerStep, at_ms: i64) -> Result<bool, Error> {
+/// Moves the breaker of `agent`; whether it has opened.
+pub(super) fn step(db: &Connection, agent: i64, step: &BreakerStep, at_ms: i64) -> Result<bool, Error> {
     match step.verdict {
-        Verdict::Success => succeed(db, run, step.rule, at_ms).map(|()| false),
-        Verdict::Failure => fail(db, agent_of(db, run)?, step, at_ms),
+        Verdict::Success => succeed(db, agent, step.rule, at_ms).map(|()| false),
+        Verdict::Failure => fail(db, agent, step, at_ms),
         Verdict::Neither => {
             // If it was the probe, the next slot is one.
             if step.rule.probe_after.is_some() {
-                probe_from(db, agent_of(db, run)?, Some(at_ms))?;
+                probe_from(db, agent, Some(at_ms))?;
             }
             Ok(false)
         }
     }
 }
 
-fn agent_of(db: &Connection, run: i64) -> Result<i64, Error> {
-    Ok(db.prepare_cached("SELECT agent FROM runs WHERE number = ?1")?.query_row([run], |row| row.get(0))?)
-}
-
 /// The count begins anew with what the agent remembers of each end; here only an open breaker closes.
-fn succeed(db: &Connection, run: i64, rule: Breaker, at_ms: i64) -> Result<(), Error> {
+fn succeed(db: &Connection, agent: i64, rule: Breaker, at_ms: i64) -> Result<(), Error> {
     if rule.probe_after.is_none() {
         return Ok(());
     }
     let sql = "UPDATE agents SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, probe_at = NULL, updated_at = ?3
-               WHERE number = (SELECT agent FROM runs WHERE number = ?1) AND paused_by = ?2";
-    db.prepare_cached(sql)?.execute(params![run, BREAKER, at_ms])?;
+               WHERE number = ?1 AND paused_by = ?2";
+    db.prepare_cached(sql)?.execute(params![agent, BREAKER, at_ms])?;
     Ok(())
 }
 

@@ -10,10 +10,11 @@
 //! its row. A run whose time is to come ([`NewRun::not_before_ms`](super::NewRun)) is parked outside
 //! of that index until then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, Rows, params};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
 use super::{Error, Store, json, run_id, word};
 use crate::ids::{Epoch, RunId};
@@ -101,10 +102,12 @@ fn claim_next(db: &Connection, room: &Room, now_ms: i64) -> Result<Claims, Error
     Ok(Claims { runs, next_ms })
 }
 
+/// When the first parked run may start.
+pub(super) const FIRST_PARKED: &str = "SELECT min(not_before) FROM runs INDEXED BY runs_parked
+    WHERE completed_at IS NULL AND claimed_at IS NULL AND parked = 1";
+
 fn first_parked(db: &Connection) -> Result<Option<i64>, Error> {
-    let sql = "SELECT min(not_before) FROM runs INDEXED BY runs_parked
-               WHERE completed_at IS NULL AND claimed_at IS NULL AND parked = 1";
-    Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    Ok(db.prepare_cached(FIRST_PARKED)?.query_row([], |row| row.get(0))?)
 }
 
 /// One text for each class, so that each has a prepared statement of its own.
@@ -121,7 +124,7 @@ macro_rules! waiting {
 }
 
 /// The classes, the most urgent first; the last is that of the catch-ups.
-const CLASSES: [&str; 4] = [waiting!("0"), waiting!("1"), waiting!("2"), waiting!("3")];
+pub(super) const CLASSES: [&str; 4] = [waiting!("0"), waiting!("1"), waiting!("2"), waiting!("3")];
 /// Index of the class of the catch-ups.
 const CATCH_UPS: usize = CLASSES.len() - 1;
 
@@ -166,8 +169,15 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn advance(&mut self) -> Result<Option<Waiting>, Error> {
-        let next = self.rows.next()?.map(Waiting::of).transpose()?;
+    /// Its head, after which it stands at the next run that is not known to have no room.
+    fn advance(&mut self, full: &Full) -> Result<Option<Waiting>, Error> {
+        let mut next = None;
+        while let Some(row) = self.rows.next()? {
+            if !full.holds(row)? {
+                next = Some(Waiting::of(row)?);
+                break;
+            }
+        }
         Ok(std::mem::replace(&mut self.head, next))
     }
 }
@@ -193,7 +203,7 @@ impl Pick<'_> {
         let mut lines = Vec::with_capacity(classes.len());
         for (class, statement) in statements.iter_mut().enumerate() {
             let mut line = Line { class, rows: statement.query([])?, head: None };
-            line.advance()?;
+            line.advance(&self.taken.full)?;
             lines.push(line);
         }
         let mut left_catch_ups = self.room.catch_ups;
@@ -202,7 +212,7 @@ impl Pick<'_> {
             let rank = |line: &&mut Line<'_>| line.head.as_ref().map(|head| head.rank(line.class, now_ms));
             let first = lines.iter_mut().filter(|line| line.head.is_some()).min_by_key(rank);
             let Some(line) = first else { break };
-            let Some(waiting) = line.advance()? else { break };
+            let Some(waiting) = line.advance(&self.taken.full)? else { break };
             if self.take(&waiting)? && line.class == CATCH_UPS {
                 left_catch_ups -= 1;
                 if left_catch_ups == 0 {
@@ -218,8 +228,7 @@ impl Pick<'_> {
             self.early.push((waiting.number, at));
             return Ok(false);
         }
-        let places = waiting.pool.as_ref().and_then(|pool| self.room.pools.get(pool));
-        let fits = self.taken.take(self.db, waiting, places.map(|n| i64::from(*n)))?;
+        let fits = self.taken.take(self.db, waiting, &self.room.pools)?.is_none();
         if fits {
             self.picked.push(waiting.number);
         }
@@ -233,37 +242,102 @@ struct Taken {
     agents: HashMap<i64, i64>,
     keys: HashMap<String, i64>,
     pools: HashMap<String, i64>,
+    full: Full,
 }
 
-const OF_AGENT: &str = "SELECT count(*) FROM runs INDEXED BY runs_active
+/// Who was found to have no room: it stays so until the claim is over, so the rows of those who wait
+/// for the same are passed over as they come, without a copy of anything.
+#[derive(Default)]
+struct Full {
+    agents: HashMap<i64, i64>,
+    keys: HashMap<String, i64>,
+    pools: HashSet<String>,
+}
+
+impl Full {
+    fn holds(&self, row: &Row<'_>) -> Result<bool, Error> {
+        let under_way = |most: Option<i64>, full: Option<&i64>| matches!((most, full), (Some(most), Some(n)) if *n >= most);
+        if !self.keys.is_empty()
+            && let Some(key) = row.get_ref(3)?.as_str_or_null().map_err(rusqlite::Error::from)?
+        {
+            if under_way(row.get(2)?, self.keys.get(key)) {
+                return Ok(true);
+            }
+        } else if !self.agents.is_empty()
+            && under_way(row.get(2)?, self.agents.get(&row.get(1)?))
+            && row.get_ref(3)? == ValueRef::Null
+        {
+            return Ok(true);
+        }
+        if self.pools.is_empty() {
+            return Ok(false);
+        }
+        let pool = row.get_ref(4)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        Ok(pool.is_some_and(|pool| self.pools.contains(pool)))
+    }
+}
+
+/// What keeps a waiting run from starting, whatever room there is beside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hurdle {
+    /// Its time is to come, Unix ms.
+    Time(i64),
+    /// So many runs of its agent are under way, and no more may be.
+    Agent(i64),
+    /// So many runs of its concurrency key are under way, and no more may be.
+    Key(String, i64),
+    /// Every place of its pool is taken.
+    Pool(String, i64),
+}
+
+pub(super) const OF_AGENT: &str = "SELECT count(*) FROM runs INDEXED BY runs_active
     WHERE agent = ?1 AND completed_at IS NULL AND claimed_at IS NOT NULL";
-const OF_KEY: &str = "SELECT count(*) FROM runs INDEXED BY runs_by_key
+pub(super) const OF_KEY: &str = "SELECT count(*) FROM runs INDEXED BY runs_by_key
     WHERE concurrency = ?1 AND concurrency IS NOT NULL AND completed_at IS NULL AND claimed_at IS NOT NULL";
-const OF_POOL: &str = "SELECT count(*) FROM runs INDEXED BY runs_by_pool
+pub(super) const OF_POOL: &str = "SELECT count(*) FROM runs INDEXED BY runs_by_pool
     WHERE pool = ?1 AND pool IS NOT NULL AND completed_at IS NULL AND claimed_at IS NOT NULL";
 
 impl Taken {
-    /// Whether one more run may start; if so it is counted.
-    fn take(&mut self, db: &Connection, waiting: &Waiting, places: Option<i64>) -> Result<bool, Error> {
+    /// What keeps this run from starting; `None`: it may, and is counted.
+    fn take(
+        &mut self,
+        db: &Connection,
+        waiting: &Waiting,
+        pools: &BTreeMap<String, u32>,
+    ) -> Result<Option<Hurdle>, Error> {
         let in_way = match (waiting.most, &waiting.key) {
             (None, _) => None,
             (Some(most), None) => Some((most, counted(db, OF_AGENT, &mut self.agents, &waiting.agent)?)),
             (Some(most), Some(key)) => Some((most, counted(db, OF_KEY, &mut self.keys, key)?)),
         };
-        if in_way.as_ref().is_some_and(|(most, under_way)| **under_way >= *most) {
-            return Ok(false);
+        if let Some((most, under_way)) = &in_way
+            && **under_way >= *most
+        {
+            let under_way = **under_way;
+            return Ok(Some(if let Some(key) = &waiting.key {
+                self.full.keys.insert(key.clone(), under_way);
+                Hurdle::Key(key.clone(), under_way)
+            } else {
+                self.full.agents.insert(waiting.agent, under_way);
+                Hurdle::Agent(under_way)
+            }));
         }
+        let places = waiting.pool.as_ref().and_then(|pool| pools.get(pool)).map(|n| i64::from(*n));
         let in_pool = match (places, &waiting.pool) {
-            (Some(places), Some(pool)) => Some((places, counted(db, OF_POOL, &mut self.pools, pool)?)),
+            (Some(places), Some(pool)) => {
+                let under_way = counted(db, OF_POOL, &mut self.pools, pool)?;
+                if *under_way >= places {
+                    self.full.pools.insert(pool.clone());
+                    return Ok(Some(Hurdle::Pool(pool.clone(), places)));
+                }
+                Some(under_way)
+            }
             _ => None,
         };
-        if in_pool.as_ref().is_some_and(|(places, under_way)| **under_way >= *places) {
-            return Ok(false);
-        }
-        for (_, under_way) in in_way.into_iter().chain(in_pool) {
+        for under_way in in_way.into_iter().map(|(_, under_way)| under_way).chain(in_pool) {
             *under_way += 1;
         }
-        Ok(true)
+        Ok(None)
     }
 }
 
@@ -283,13 +357,91 @@ where
     known.get_mut(of).ok_or_else(|| super::inconsistent("runs", 0, "a count is gone"))
 }
 
+/// A run that waits, and what for.
+#[derive(Debug, Clone)]
+pub struct Waits {
+    /// What keeps it from starting; `None`: nothing but a lack of room in the daemon as a whole.
+    pub hurdle: Option<Hurdle>,
+    /// The runs that are in its way by that, the first of them.
+    pub holders: Vec<RunId>,
+    /// Whether it is in the lane of the catch-ups.
+    pub catch_up: bool,
+    /// Whether it has run before and waits for its next attempt.
+    pub between_attempts: bool,
+}
+
+/// Runs in the way that are named.
+const HOLDERS: usize = 5;
+
+impl Store {
+    /// What a run waits for that nobody has claimed, by the rules of the claim; `None`: it does not wait.
+    pub async fn waits(
+        &self,
+        number: i64,
+        pools: BTreeMap<String, u32>,
+        now_ms: i64,
+    ) -> Result<Option<Waits>, Error> {
+        self.readers.read(move |db| waits(db, number, &pools, now_ms)).await
+    }
+
+    /// The oldest runs that wait, at most `limit`: number, id and agent.
+    pub async fn oldest_waiting(&self, limit: u32) -> Result<Vec<(i64, RunId, String)>, Error> {
+        let sql = "SELECT r.number, r.id, a.id FROM runs r JOIN agents a ON a.number = r.agent
+                   WHERE r.completed_at IS NULL AND r.claimed_at IS NULL ORDER BY r.number LIMIT ?1";
+        self.readers
+            .read(move |db| {
+                let mut statement = db.prepare_cached(sql)?;
+                let rows =
+                    statement.query_map([limit], |row| Ok((row.get(0)?, run_id(row, "id")?, row.get(2)?)))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}
+
+fn waits(
+    db: &Connection,
+    number: i64,
+    pools: &BTreeMap<String, u32>,
+    now_ms: i64,
+) -> Result<Option<Waits>, Error> {
+    let sql = "SELECT number, agent, max_concurrent, concurrency, pool, created_at, not_before, priority, started_at
+               FROM runs WHERE number = ?1 AND completed_at IS NULL AND claimed_at IS NULL";
+    let read = |row: &Row<'_>| {
+        Ok((Waiting::of(row)?, row.get::<_, i64>(7)?, row.get::<_, Option<i64>>(8)?.is_some()))
+    };
+    let found = db.prepare_cached(sql)?.query_row([number], read).optional()?;
+    let Some((waiting, class, between_attempts)) = found else { return Ok(None) };
+    let hurdle = match waiting.not_before_ms.filter(|at| *at > now_ms) {
+        Some(at) => Some(Hurdle::Time(at)),
+        None => Taken::default().take(db, &waiting, pools)?,
+    };
+    let holders = match &hurdle {
+        Some(Hurdle::Agent(_)) => ids(db, OF_AGENT, &waiting.agent)?,
+        Some(Hurdle::Key(key, _)) => ids(db, OF_KEY, key)?,
+        Some(Hurdle::Pool(pool, _)) => ids(db, OF_POOL, pool)?,
+        Some(Hurdle::Time(_)) | None => Vec::new(),
+    };
+    let catch_up = usize::try_from(class).is_ok_and(|class| class == CATCH_UPS);
+    Ok(Some(Waits { hurdle, holders, catch_up, between_attempts }))
+}
+
+/// The first runs of those that `counting` counts.
+fn ids(db: &Connection, counting: &str, of: &dyn rusqlite::ToSql) -> Result<Vec<RunId>, Error> {
+    let sql = format!("{} ORDER BY number LIMIT {HOLDERS}", counting.replacen("count(*)", "id", 1));
+    let mut statement = db.prepare_cached(&sql)?;
+    let rows = statement.query_map([of], |row| run_id(row, "id"))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// Takes one waiting run; `None`: it may no longer start. No RETURNING: it costs a table of its own
 /// each time.
 fn claim(db: &Connection, number: i64, now_ms: i64) -> Result<Option<Claimed>, Error> {
     let sql = "SELECT r.number, r.id, r.agent, r.definition, r.epoch + 1, r.attempt + 1, r.trigger, r.user, r.nominal,
-                      r.window_start, r.window_slots, r.created_at, x.overrides,
+                      r.window_start, r.window_slots, r.created_at,
+                      (SELECT overrides FROM run_details WHERE run = r.number) AS overrides,
                       r.started_at IS NULL AND r.start_deadline IS NOT NULL AND r.start_deadline < ?2
-               FROM runs r LEFT JOIN run_details x ON x.run = r.number WHERE r.number = ?1";
+               FROM runs r WHERE r.number = ?1";
     let (claimed, overdue) =
         db.prepare_cached(sql)?.query_row([number, now_ms], |row| Ok((claimed(row)?, row.get(13)?)))?;
     if overdue {

@@ -188,6 +188,58 @@ async fn a_start_after_a_cancel_is_none() {
     assert_eq!(s.store.unclaim(number, id, epoch, NOW).await.unwrap(), Wanted::No, "nobody would end it");
 }
 
+/// A step along an index for each run that is passed over, and one search for everything else.
+#[tokio::test]
+async fn a_claim_reads_indexes_and_no_rows() {
+    use super::claim::{CLASSES, FIRST_PARKED, OF_AGENT, OF_KEY, OF_POOL};
+    let s = Stand::new(1).await;
+    let plan = |sql: &'static str| {
+        s.store.readers.read(move |db| {
+            let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let parameters = vec![rusqlite::types::Null; statement.parameter_count()];
+            let steps = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get(3))?;
+            Ok(steps.collect::<Result<Vec<String>, _>>()?)
+        })
+    };
+    for sql in CLASSES {
+        let steps = plan(sql).await.unwrap();
+        assert_eq!(
+            steps,
+            ["SEARCH runs USING COVERING INDEX runs_queue (priority=?)"],
+            "no row is looked at: {sql}"
+        );
+    }
+    for (sql, index) in [
+        (FIRST_PARKED, "INDEX runs_parked"),
+        (OF_AGENT, "INDEX runs_active (agent=? AND claimed_at>?)"),
+        (OF_KEY, "INDEX runs_by_key (concurrency=? AND claimed_at>?)"),
+        (OF_POOL, "INDEX runs_by_pool (pool=?)"),
+    ] {
+        let steps = plan(sql).await.unwrap();
+        assert!(matches!(&steps[..], [one] if one.starts_with("SEARCH") && one.contains(index)), "{steps:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_full_place_hides_nobody() {
+    let s = Stand::new(3).await;
+    let pooled = |agent| NewRun { pool: Some("p".to_owned()), ..s.run(agent, Overlap::Queue) };
+    let room = Room { runs: 9, catch_ups: 1, pools: [("p".to_owned(), 1)].into() };
+    let first = s.admit(pooled(0)).await;
+    assert_eq!(s.claim_in(room.clone(), NOW).await, [first]);
+    // The agent, then its key, then the pool have no room; who asks for another of them has.
+    s.admit(s.run(0, Overlap::Queue)).await;
+    s.admit(pooled(1)).await;
+    let wider = s.admit(NewRun { max_concurrent: Some(2), ..s.run(0, Overlap::Queue) }).await;
+    let keyed = |key: &str| NewRun { concurrency: Some(key.to_owned()), ..s.run(0, Overlap::Queue) };
+    let shop = s.admit(keyed("shop")).await;
+    s.admit(keyed("shop")).await;
+    let bank = s.admit(keyed("bank")).await;
+    s.admit(pooled(2)).await;
+    let last = s.admit(s.run(2, Overlap::Queue)).await;
+    assert_eq!(s.claim_in(room, NOW).await, [wider, shop, bank, last]);
+}
+
 /// 10 000 runs that may not start before one that may: what a claim costs then.
 #[tokio::test]
 async fn many_blocked_runs_cost_a_claim_little() {

@@ -73,7 +73,7 @@ impl Store {
         self.writer
             .write(move |db| {
                 let sql = "DELETE FROM endpoints WHERE url = ?1 AND disabled_at IS NOT NULL";
-                Ok(db.prepare_cached(sql)?.execute([url])? == 1)
+                Ok(db.prepare_cached(sql)?.execute([url.as_str()])? == 1)
             })
             .await
     }

@@ -4,6 +4,33 @@ use std::sync::Arc;
 
 use crate::ids::{Epoch, RunId};
 
+/// What SQLite said. Its own errors say the same thing once more as their source, so a chain of causes
+/// that ended in one told everything twice.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{said}")]
+pub struct Cause {
+    said: String,
+    code: Option<i32>,
+}
+
+impl Cause {
+    /// SQLite's extended code.
+    pub(super) fn code(&self) -> Option<i32> {
+        self.code
+    }
+}
+
+impl From<rusqlite::Error> for Cause {
+    fn from(e: rusqlite::Error) -> Self {
+        let code = e.sqlite_error().map(|error| error.extended_code);
+        let said = match code {
+            Some(code) => format!("{e} (SQLite code {code})"),
+            None => e.to_string(),
+        };
+        Self { said, code }
+    }
+}
+
 /// A failure of the store.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -16,7 +43,21 @@ pub enum Error {
     /// Reading or syncing failed in the storage below. What is on disk is unknown, so the store
     /// takes no further write; a restart reads back what is true.
     #[error("the storage below the database failed; the daemon must restart")]
-    Storage(#[source] Arc<rusqlite::Error>),
+    Storage(#[source] Cause),
+    /// The file is no database of SQLite, or a damaged one.
+    #[error(
+        "the database is damaged: {0}. Stop the daemon; `matins restore FILE` puts a backup in its place and keeps the damaged one"
+    )]
+    Damaged(Cause),
+    /// A file of the database is no longer where it was opened; what was written last went into one that
+    /// nobody finds again.
+    #[error(
+        "{path} was removed or replaced under the running daemon, which stops: put the file back, or restore a backup (matins restore FILE), then start it"
+    )]
+    Gone {
+        /// The file.
+        path: String,
+    },
     /// The write names a claim that is over, or a state that has passed; nothing was changed.
     #[error("run {run} has moved on from epoch {epoch}")]
     Stale {
@@ -78,14 +119,14 @@ pub enum Error {
     Closed,
     /// A statement failed: a defect of this program.
     #[error("a statement failed")]
-    Statement(#[source] Arc<rusqlite::Error>),
+    Statement(#[source] Cause),
 }
 
 impl Error {
-    /// Whether the daemon may not go on: what is on disk is unknown.
+    /// Whether the daemon may not go on: what is on disk is unknown, or nobody finds it again.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Storage(_))
+        matches!(self, Self::Storage(_) | Self::Damaged(_) | Self::Gone { .. })
     }
 }
 
@@ -95,8 +136,9 @@ impl From<rusqlite::Error> for Error {
         match e.sqlite_error_code() {
             Some(DiskFull) => Self::Full,
             Some(ReadOnly) => Self::ReadOnly,
-            Some(SystemIoFailure | DatabaseCorrupt | NotADatabase) => Self::Storage(Arc::new(e)),
-            _ => Self::Statement(Arc::new(e)),
+            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged(e.into()),
+            Some(SystemIoFailure) => Self::Storage(e.into()),
+            _ => Self::Statement(e.into()),
         }
     }
 }

@@ -25,6 +25,7 @@ mod due;
 mod endpoints;
 mod error;
 mod events;
+mod files;
 mod idempotency;
 mod ledger;
 mod migrate;
@@ -50,6 +51,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 pub use activity::Activity;
@@ -58,7 +60,7 @@ pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use backup::{backup, check_backup, restore, settle as settle_backup};
 pub use breaker::{BREAKER, BreakerStep, Verdict};
 pub use budget::{Budgets, DAY_MS, UsedUp};
-pub use claim::{AGEING, Claimed, Claims, Room};
+pub use claim::{AGEING, Claimed, Claims, Hurdle, Room, Waits};
 pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay, is_command};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
@@ -71,12 +73,14 @@ pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlo
 pub use overdue::LastSuccess;
 pub use overlap::{Claim, Gone, Way};
 pub use pause::{LeftOut, Pause, Replay, Resumed};
+pub use previous::{Compared, Finished};
 pub use reader::READERS;
 pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
 pub use writer::{Counts, QUEUE_JOBS};
 
+use files::Files;
 use reader::Readers;
 use writer::Writer;
 
@@ -92,6 +96,7 @@ const CACHE_KIB: i32 = 16_384;
 pub struct Store {
     writer: Writer,
     readers: Readers,
+    files: Files,
 }
 
 /// The newest database schema that this binary knows.
@@ -152,22 +157,30 @@ impl Store {
             ));
         }
         private_file(path).map_err(|e| open(e.into()))?;
-        let mut writing = connect(path, Access::Write).map_err(|e| open(e.into()))?;
-        migrate::run(&mut writing, path)?;
-        let reading = (0..READERS)
-            .map(|_| connect(path, Access::Read))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| open(e.into()))?;
-        let checkpointing = connect(path, Access::Checkpoint).map_err(|e| open(e.into()))?;
-        let (writer, started) = Writer::start(writing, checkpointing).map_err(|e| open(e.into()))?;
+        let connect = |access| connect(path, access).map_err(|e| open(Error::from(e).into()));
+        let mut writing = connect(Access::Write)?;
+        migrate::run(&mut writing, path).map_err(|e| if e.is_fatal() { open(e.into()) } else { e })?;
+        let reading = (0..READERS).map(|_| connect(Access::Read)).collect::<Result<Vec<_>, _>>()?;
+        let checkpointing = connect(Access::Checkpoint)?;
+        let files = Files::of(path).map_err(|e| open(e.into()))?;
+        let (writer, started) =
+            Writer::start(writing, checkpointing, files.clone()).map_err(|e| open(e.into()))?;
         let (readers, mut threads) = Readers::start(reading).map_err(|e| open(e.into()))?;
         threads.extend(started);
-        Ok((Self { writer, readers }, Threads(threads)))
+        Ok((Self { writer, readers, files }, Threads(threads)))
     }
 
     /// Ends when the storage below has failed; the daemon must stop then.
     pub async fn failed(&self) -> Error {
         self.writer.clone().failed().await
+    }
+
+    /// That the files of the database lie where they were opened.
+    ///
+    /// # Errors
+    /// [`Error::Gone`]: the daemon must stop then.
+    pub fn check_files(&self) -> Result<(), Error> {
+        self.files.check()
     }
 
     /// Counts of the writer since start.
@@ -212,6 +225,9 @@ fn connect(path: &Path, access: Access) -> Result<Connection, rusqlite::Error> {
     let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     db.busy_timeout(std::time::Duration::from_secs(5))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Without it SQLite may look at a value that is bound while it plans, and then plans anew for each
+    // other one: a statement that is kept ready would be parsed each time.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if access == Access::Read {
         db.pragma_update(None, "cache_size", -CACHE_KIB)?;
         db.pragma_update(None, "query_only", true)?;

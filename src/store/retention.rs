@@ -36,7 +36,7 @@ pub struct EndedRun {
 }
 
 /// The logs of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRow {
     /// The run's number.
     pub run: i64,
@@ -44,6 +44,8 @@ pub struct LogRow {
     pub id: RunId,
     /// Bytes on disk.
     pub bytes: i64,
+    /// The agent's id.
+    pub agent: String,
 }
 
 /// A folder that is to go.
@@ -87,7 +89,8 @@ impl Store {
 
     /// Logs to be packed: those of runs that ended before `before_ms`, and those of `large` bytes.
     pub async fn loose_logs(&self, before_ms: i64, large: i64) -> Result<Vec<LogRow>, Error> {
-        let sql = "SELECT l.run, r.id, l.bytes FROM logs l JOIN runs r ON r.number = l.run
+        let sql = "SELECT l.run, r.id, l.bytes, (SELECT a.id FROM agents a WHERE a.number = r.agent) AS agent
+                   FROM logs l JOIN runs r ON r.number = l.run
                    WHERE l.packed = 0 AND l.removed_at IS NULL AND (l.ended_at <= ?1 OR l.bytes >= ?2)
                    ORDER BY l.ended_at LIMIT ?3";
         self.readers.read(move |db| log_rows(db, sql, params![before_ms, large, limit()])).await
@@ -116,7 +119,8 @@ impl Store {
 
     /// The logs of the oldest runs that have some.
     pub async fn oldest_logs(&self) -> Result<Vec<LogRow>, Error> {
-        let sql = "SELECT l.run, r.id, l.bytes FROM logs l JOIN runs r ON r.number = l.run
+        let sql = "SELECT l.run, r.id, l.bytes, (SELECT a.id FROM agents a WHERE a.number = r.agent) AS agent
+                   FROM logs l JOIN runs r ON r.number = l.run
                    WHERE l.removed_at IS NULL ORDER BY l.run LIMIT ?1";
         self.readers.read(move |db| log_rows(db, sql, params![limit()])).await
     }
@@ -126,7 +130,7 @@ impl Store {
         self.writer
             .write(move |db| {
                 let mut gone = db.prepare_cached("UPDATE logs SET removed_at = ?2 WHERE run = ?1")?;
-                for run in runs {
+                for run in &runs {
                     gone.execute(params![run, now_ms])?;
                 }
                 Ok(())
@@ -181,8 +185,8 @@ impl Store {
         self.writer
             .write(move |db| {
                 let mut gone = 0;
-                for run in runs {
-                    gone += usize::from(remove_run(db, run)?);
+                for run in &runs {
+                    gone += usize::from(remove_run(db, *run)?);
                 }
                 Ok(gone)
             })
@@ -289,7 +293,7 @@ impl Store {
             self.writer
                 .write(move |db| {
                     let mut remove = db.prepare_cached("DELETE FROM transitions WHERE seq = ?1")?;
-                    for seq in some {
+                    for seq in &some {
                         remove.execute([seq])?;
                     }
                     Ok(())
@@ -327,7 +331,7 @@ fn numbers(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<
 fn log_rows(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Vec<LogRow>, Error> {
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map(values, |row| {
-        Ok(LogRow { run: row.get(0)?, id: run_id(row, "id")?, bytes: row.get(2)? })
+        Ok(LogRow { run: row.get(0)?, id: run_id(row, "id")?, bytes: row.get(2)?, agent: row.get(3)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -1,9 +1,14 @@
 //! The life of a run in statements, from its claim on: start, cancel, finish. Each names the state and the
 //! epoch it moves from; zero changed rows is [`Error::Stale`], never silence.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{BreakerStep, Claim, Error, NewDelivery, Store, breaker, outbox, run_id, to_json, word};
+use super::{
+    BreakerStep, Claim, Compared, Error, Finished, NewDelivery, Store, breaker, outbox, previous, run_id,
+    to_json, word,
+};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Outcome, RunState, SeededSkill};
 use crate::proc::Identity;
@@ -25,6 +30,8 @@ pub struct Finish {
     pub breaker: BreakerStep,
     /// Whether its result differs from that of the success before, where somebody asked.
     pub changed: Option<bool>,
+    /// What the messages and `changed` were made from.
+    pub compared: Compared,
     /// When it ended, Unix ms.
     pub at_ms: i64,
 }
@@ -132,8 +139,8 @@ impl Store {
 
     /// Ends a run: state, transition, attempt, result and outbox in one transaction. The only place
     /// where a run ends.
-    /// Whether the breaker of its agent has opened by it.
-    pub async fn finish(&self, finish: Finish) -> Result<bool, Error> {
+    pub async fn finish(&self, finish: impl Into<Arc<Finish>>) -> Result<Finished, Error> {
+        let finish = finish.into();
         self.writer.write(move |db| end(db, &finish)).await
     }
 
@@ -214,8 +221,11 @@ const FAIL: &str =
         cost_usd = coalesce(?13, cost_usd)
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state IN ('PENDING', 'RUNNING')";
 
-fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
+fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
     let Finish { number, id, epoch, outcome, at_ms, .. } = finish;
+    if !previous::is_current(db, *number, finish.compared)? {
+        return Ok(Finished::Overtaken);
+    }
     // A run that never started can only fail; one that is RUNNING can end either way.
     let sql = if outcome.failure.is_some() { FAIL } else { COMPLETE };
     let changed = db.prepare_cached(sql)?.execute(params![
@@ -235,9 +245,10 @@ fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
     ])?;
     changed_one(changed, *id, *epoch)?;
     transition(db, *number, outcome.state(), epoch.0, *at_ms)?;
-    note_end(db, *number, outcome, *at_ms)?;
-    let started = "SELECT started_at FROM runs WHERE number = ?1";
-    let started: Option<i64> = db.prepare_cached(started)?.query_row([number], |row| row.get(0))?;
+    let sql = "SELECT agent, started_at FROM runs WHERE number = ?1";
+    let (agent, started): (i64, Option<i64>) =
+        db.prepare_cached(sql)?.query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    note_end(db, *number, agent, outcome, *at_ms)?;
     super::tally::ended(outcome.state(), started.map(|at| at_ms.saturating_sub(at)));
     if outcome.result.is_some() || outcome.usage.is_some() || outcome.log_error.is_some() {
         let result = outcome.result.as_ref().map(|r| to_json("run_details", r)).transpose()?;
@@ -250,16 +261,17 @@ fn end(db: &Connection, finish: &Finish) -> Result<bool, Error> {
     for delivery in &finish.deliveries {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;
     }
-    breaker::step(db, *number, &finish.breaker, *at_ms)
+    let breaker_opened = breaker::step(db, agent, &finish.breaker, *at_ms)?;
+    Ok(Finished::Done { breaker_opened })
 }
 
 /// What the agent remembers of its runs.
-fn note_end(db: &Connection, run: i64, outcome: &Outcome, at_ms: i64) -> Result<(), Error> {
+fn note_end(db: &Connection, run: i64, agent: i64, outcome: &Outcome, at_ms: i64) -> Result<(), Error> {
     let success = outcome.failure.is_none() && !outcome.gated;
     let sql = "UPDATE agents SET last_ended_at = ?2, last_success = iif(?3, ?1, last_success),
                       last_success_at = iif(?3, ?2, last_success_at), failures = iif(?3, 0, failures)
-               WHERE number = (SELECT agent FROM runs WHERE number = ?1)";
-    db.prepare_cached(sql)?.execute(params![run, at_ms, success])?;
+               WHERE number = ?4";
+    db.prepare_cached(sql)?.execute(params![run, at_ms, success, agent])?;
     Ok(())
 }
 

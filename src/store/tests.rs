@@ -76,10 +76,20 @@ impl Fixture {
         self.store.start(claimed.number, claimed.id, claimed.epoch, identity, Vec::new(), 3_000).await
     }
 
-    async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<bool, Error> {
+    async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<Finished, Error> {
+        self.finish_compared(claimed, outcome, Compared::Nothing).await
+    }
+
+    async fn finish_compared(
+        &self,
+        claimed: &Claimed,
+        outcome: Outcome,
+        compared: Compared,
+    ) -> Result<Finished, Error> {
         let Claimed { number, id, epoch, .. } = *claimed;
         self.store
             .finish(Finish {
+                compared,
                 number,
                 id,
                 epoch,
@@ -158,7 +168,7 @@ async fn a_queue_runs_one_at_a_time_in_order() {
     assert_eq!(claimed.iter().map(|c| c.number).collect::<Vec<_>>(), [first]);
     assert_eq!(f.start(&claimed[0]).await.unwrap(), Wanted::Yes);
     assert!(f.claim(10, 2_500).await.is_empty());
-    f.finish(&claimed[0], Outcome::default()).await.unwrap();
+    let _ = f.finish(&claimed[0], Outcome::default()).await.unwrap();
     assert_eq!(f.claim_one().await.number, second);
 }
 
@@ -183,7 +193,7 @@ async fn a_stale_epoch_changes_nothing() {
     assert!(matches!(f.start(&old).await, Err(Error::Stale { .. })));
     assert_eq!(f.start(&new).await.unwrap(), Wanted::Yes);
     assert!(matches!(f.finish(&old, Outcome::default()).await, Err(Error::Stale { .. })));
-    f.finish(&new, Outcome::default()).await.unwrap();
+    let _ = f.finish(&new, Outcome::default()).await.unwrap();
     assert!(matches!(f.finish(&new, Outcome::default()).await, Err(Error::Stale { .. })), "ends once");
     let event = f.store.event(new.number).await.unwrap().unwrap().event;
     assert_eq!((event.status, event.attempt), (RunState::Completed, 1));
@@ -196,7 +206,7 @@ async fn a_run_that_never_started_cannot_complete() {
     let claimed = f.claim_one().await;
     assert!(matches!(f.finish(&claimed, Outcome::default()).await, Err(Error::Stale { .. })));
     let failure = Failure::new(FailureCode::LaunchError, "no such program");
-    f.finish(&claimed, Outcome::failed(failure)).await.unwrap();
+    let _ = f.finish(&claimed, Outcome::failed(failure)).await.unwrap();
     let event = f.store.event(claimed.number).await.unwrap().unwrap().event;
     assert_eq!((event.status, event.started_at), (RunState::Failed, None));
     assert_eq!(event.failure_code.as_deref(), Some("launch_error"));
@@ -216,7 +226,8 @@ async fn a_cancel_before_the_start_holds_the_claim() {
     let failure = Failure::new(FailureCode::Cancelled, "cancelled by ann");
     let Claim { number, id, epoch } = *claim;
     let outcome = Outcome::failed(failure);
-    f.store
+    let _ = f
+        .store
         .finish(Finish {
             number,
             id,
@@ -224,6 +235,7 @@ async fn a_cancel_before_the_start_holds_the_claim() {
             outcome,
             deliveries: Vec::new(),
             changed: None,
+            compared: Compared::Nothing,
             breaker: BreakerStep::default(),
             at_ms: 2_700,
         })
@@ -244,6 +256,37 @@ async fn an_overdue_run_is_claimed_to_be_ended() {
     assert!(f.store.claim_overdue(3_000).await.unwrap().is_empty());
     assert!(f.claim(1, 3_001).await.is_empty(), "too late to start");
     assert_eq!(f.store.claim_overdue(3_001).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn two_ends_are_not_both_compared_with_the_same_run() {
+    let f = fixture().await;
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        f.manual(Overlap::Allow).await.unwrap();
+        let claimed = f.claim_one().await;
+        assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
+        runs.push(claimed);
+    }
+    let [a, b, c] = [&runs[0], &runs[1], &runs[2]];
+    let done = Finished::Done { breaker_opened: false };
+    let success = |price: i64| Outcome { result: Some(serde_json::json!(price)), ..Outcome::default() };
+    assert_eq!(f.store.previous_result(a.number).await.unwrap(), None);
+    assert_eq!(f.store.previous_result(b.number).await.unwrap(), None, "neither has one before it");
+    assert_eq!(f.finish_compared(a, success(1), Compared::Success(None)).await.unwrap(), done);
+    let late = f.finish_compared(b, success(1), Compared::Success(None)).await.unwrap();
+    assert_eq!(late, Finished::Overtaken);
+    let event = f.store.event(b.number).await.unwrap().unwrap().event;
+    assert_eq!(event.status, RunState::Running, "nothing was written");
+    let before = f.store.previous_result(b.number).await.unwrap();
+    assert_eq!(before, Some((a.number, serde_json::json!(1))));
+    assert_eq!(f.store.previous_end(c.number).await.unwrap(), Some((a.number, false)));
+    let failure = || Outcome::failed(Failure::new(FailureCode::RuntimeError, "broken"));
+    assert_eq!(f.finish_compared(b, failure(), Compared::Success(Some(a.number))).await.unwrap(), done);
+    let late = f.finish_compared(c, success(2), Compared::Ended(Some(a.number))).await.unwrap();
+    assert_eq!(late, Finished::Overtaken, "a failure that it recovers from came in between");
+    assert_eq!(f.store.previous_end(c.number).await.unwrap(), Some((b.number, true)));
+    assert_eq!(f.finish_compared(c, success(2), Compared::Ended(Some(b.number))).await.unwrap(), done);
 }
 
 const PLACES: Places = Places { in_all: 9, per_endpoint: 4 };
@@ -274,6 +317,7 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
         deliveries: vec![delivery.clone()],
         breaker: BreakerStep::default(),
         changed: None,
+        compared: Compared::Nothing,
         at_ms: 4_000,
     };
     assert!(f.store.finish(finish(Epoch(99))).await.is_err());
@@ -286,7 +330,7 @@ async fn the_outbox_belongs_to_the_end_of_the_run() {
             .is_empty(),
         "nothing of a refused end"
     );
-    f.store.finish(finish(claimed.epoch)).await.unwrap();
+    let _ = f.store.finish(finish(claimed.epoch)).await.unwrap();
     let due = f.store.due_deliveries(9_000, UnderWay::default(), [PLACES; 2], false).await.unwrap().found;
     assert_eq!(due.len(), 1);
     let record = |state, next_at_ms| AttemptRecord {
@@ -373,15 +417,27 @@ async fn pages_follow_each_other_without_gap() {
 #[tokio::test]
 async fn a_job_that_fails_takes_nothing_with_it() {
     let f = fixture().await;
-    let bad = f.store.admit_passes(vec![f.pass(1_000, 5_000, Overlap::Allow)], 5_000);
-    let mut wrong = f.pass(1_000, 5_000, Overlap::Allow);
+    let mut wrong = f.pass(5_000, 6_000, Overlap::Allow);
     if let Choice::Run(slot) = &mut wrong.choices[0] {
         slot.run.definition = 999;
     }
-    let worse = f.store.admit_passes(vec![wrong], 5_000);
-    let (worse, good) = tokio::join!(worse, bad);
-    assert!(matches!(worse, Err(Error::Statement(_))), "the foreign key holds");
-    assert!(matches!(good.unwrap().each[0], Admitted::Done(Some(_))), "the other write is not touched");
+    // Holds the writer until the others wait, so that one transaction takes them all.
+    let (open, opened) = std::sync::mpsc::channel::<()>();
+    let opened = std::sync::Mutex::new(opened);
+    let holding = f.store.writer.write(move |_| Ok(opened.lock().unwrap().recv().is_ok()));
+    let before = f.store.admit_passes(vec![f.pass(1_000, 5_000, Overlap::Allow)], 5_000);
+    let bad = f.store.admit_passes(vec![wrong], 6_000);
+    let worse = f.store.writer.write(|_| -> Result<(), Error> { panic!("for the test") });
+    let after = f.store.admit_passes(vec![f.pass(5_000, 6_000, Overlap::Allow)], 6_000);
+    open.send(()).unwrap();
+    drop(open);
+    let (_, before, bad, worse, after) = tokio::join!(holding, before, bad, worse, after);
+    assert!(matches!(bad, Err(Error::Statement(_))), "the foreign key holds");
+    assert!(matches!(worse, Err(Error::Inconsistent { .. })));
+    assert!(matches!(before.unwrap().each[0], Admitted::Done(Some(1))), "what came before it is written");
+    assert!(matches!(after.unwrap().each[0], Admitted::Done(Some(2))), "what came after it is written");
+    assert_eq!(f.slots().await.len(), 2, "and each of them once");
+    assert_eq!(f.store.counts().slots(None), 2, "as it is counted");
 }
 
 #[tokio::test]

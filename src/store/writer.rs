@@ -2,8 +2,14 @@
 //!
 //! Jobs queue up while a commit is under way; the next transaction takes all of them, so the cost
 //! of a sync is shared and nobody waits for a timer. A caller is answered only after the commit:
-//! what was answered is on disk. Each job runs in a savepoint of its own, so a job that fails takes
-//! nothing of its neighbours with it.
+//! what was answered is on disk.
+//!
+//! A job that fails takes nothing of its neighbours with it. A savepoint for each job would see to
+//! that, but it copies every page that the job touches, so jobs run without one; if any fails, the
+//! transaction is rolled back and its jobs run once more, each in a savepoint of its own. So a job may
+//! run twice, of which one run counts: it does nothing but read and write rows.
+//!
+//! A file of the database that is not at its path any more is a failure of the storage ([`Files`]).
 //!
 //! Dropping the caller's future does not undo its job: it was queued, it runs, nobody listens.
 
@@ -14,6 +20,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::files::Files;
 use super::{Error, checkpoint, tally};
 use crate::model::{NotRun, RunState};
 use crate::time::{Histogram, Sizes};
@@ -25,27 +32,27 @@ const BATCH_JOBS: usize = 1024;
 /// Longest time that one transaction collects jobs.
 const BATCH_TIME: Duration = Duration::from_millis(5);
 
-/// One unit of writing. `run` happens inside the transaction, `answer` after its commit.
+/// One unit of writing. `run` happens inside the transaction, and again in the next one where that was
+/// rolled back; `answer` comes after the commit.
 trait Job: Send {
     fn run(&mut self, db: &Connection) -> Result<(), Error>;
     fn answer(self: Box<Self>, failed: Option<Error>);
 }
 
 struct ClosureJob<F, T> {
-    work: Option<F>,
+    work: F,
     done: Option<T>,
     caller: oneshot::Sender<Result<T, Error>>,
 }
 
 impl<F, T> Job for ClosureJob<F, T>
 where
-    F: FnOnce(&Connection) -> Result<T, Error> + Send,
+    F: Fn(&Connection) -> Result<T, Error> + Send,
     T: Send,
 {
     fn run(&mut self, db: &Connection) -> Result<(), Error> {
-        if let Some(work) = self.work.take() {
-            self.done = Some(work(db)?);
-        }
+        self.done = None;
+        self.done = Some((self.work)(db)?);
         Ok(())
     }
 
@@ -137,6 +144,7 @@ impl Writer {
     pub(super) fn start(
         db: Connection,
         checkpointing: Connection,
+        files: Files,
     ) -> std::io::Result<(Self, [std::thread::JoinHandle<()>; 2])> {
         let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
         let (fail, failed) = watch::channel(None);
@@ -145,7 +153,7 @@ impl Writer {
         let (running, over) = std::sync::mpsc::channel();
         let (shared, wanted) = (Arc::clone(&counts), Arc::clone(&whole_wanted));
         let writer = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
-            run(&db, queue, &fail, &shared, &wanted);
+            run(&db, &files, queue, &fail, &shared, &wanted);
             drop(running);
         })?;
         let shared = Arc::clone(&counts);
@@ -155,16 +163,27 @@ impl Writer {
         Ok((Self { jobs, failed, counts }, [writer, checkpointer]))
     }
 
-    /// Runs `work` in the next transaction and returns its value after the commit.
-    pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    /// Runs `work` in the next transaction and returns its value after the commit. It is handed in when
+    /// this is called, not when the future is first polled, unless the queue is full. Where a neighbour
+    /// fails it runs once more, from the same rows.
+    pub fn write<T, F>(&self, work: F) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
     where
-        F: FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        F: Fn(&Connection) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
         let (caller, answer) = oneshot::channel();
-        let job = Box::new(ClosureJob { work: Some(work), done: None, caller });
-        self.jobs.send(job).await.map_err(|_| Error::Closed)?;
-        answer.await.map_err(|_| Error::Closed)?
+        let job: Box<dyn Job> = Box::new(ClosureJob { work, done: None, caller });
+        let handed_in = match self.jobs.try_send(job) {
+            Ok(()) => Ok(None),
+            Err(mpsc::error::TrySendError::Full(job)) => Ok(Some((self.jobs.clone(), job))),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::Closed),
+        };
+        async move {
+            if let Some((jobs, job)) = handed_in? {
+                jobs.send(job).await.map_err(|_| Error::Closed)?;
+            }
+            answer.await.map_err(|_| Error::Closed)?
+        }
     }
 
     /// Ends when the storage below has failed; the daemon must stop then.
@@ -184,14 +203,20 @@ impl Writer {
 
 fn run(
     db: &Connection,
+    files: &Files,
     mut queue: mpsc::Receiver<Box<dyn Job>>,
     fail: &watch::Sender<Option<Error>>,
     counts: &Counts,
     whole_wanted: &AtomicBool,
 ) {
     let mut batch: Vec<(Box<dyn Job>, Option<Error>)> = Vec::with_capacity(BATCH_JOBS);
+    let mut read_only = false;
     while let Some(first) = queue.blocking_recv() {
         let failure = transaction(db, first, &mut queue, &mut batch, &counts.commit_time);
+        // Before anybody is answered: a commit into a file that is gone is none.
+        let was_read_only = read_only;
+        let failure = failure.map(|e| files.judge(e, was_read_only)).or_else(|| files.check().err());
+        read_only = matches!(failure, Some(Error::ReadOnly));
         if failure.is_none() {
             tally::settle(counts);
         }
@@ -200,7 +225,7 @@ fn run(
         counts.commits.fetch_add(1, Ordering::Relaxed);
         counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
         for (job, own) in batch.drain(..) {
-            job.answer(own.or_else(|| failure.clone()));
+            job.answer(own.map(|e| files.judge(e, was_read_only)).or_else(|| failure.clone()));
         }
         if whole_wanted.swap(false, Ordering::Relaxed)
             && let Err(e) = checkpoint::whole(db)
@@ -232,17 +257,42 @@ fn transaction(
     }
     let mut next = Some(first);
     while let Some(mut job) = next.take() {
-        let failed = savepoint(db, job.as_mut());
-        let over = failed.is_some() && db.is_autocommit();
-        batch.push((job, failed.clone()));
-        if over {
-            // SQLite rolled the whole transaction back (disk full, I/O error): all of it failed.
-            return failed;
+        let failed = guarded(db, job.as_mut()).err();
+        batch.push((job, None));
+        if let Some(e) = failed {
+            if db.is_autocommit() {
+                // SQLite rolled the whole transaction back (disk full, I/O error): all of it failed.
+                return Some(e);
+            }
+            return one_by_one(db, batch, commit_time);
         }
         if batch.len() < BATCH_JOBS && begun.elapsed() < BATCH_TIME {
             next = queue.try_recv().ok();
         }
     }
+    commit(db, commit_time)
+}
+
+/// A job of `batch` has failed: all of it is taken back and done again, the jobs kept apart.
+fn one_by_one(
+    db: &Connection,
+    batch: &mut [(Box<dyn Job>, Option<Error>)],
+    commit_time: &Histogram,
+) -> Option<Error> {
+    tally::back_to(0);
+    if let Err(e) = execute(db, "ROLLBACK").and_then(|()| execute(db, "BEGIN IMMEDIATE")) {
+        return Some(e);
+    }
+    for (job, own) in batch {
+        *own = savepoint(db, job.as_mut());
+        if own.is_some() && db.is_autocommit() {
+            return own.take();
+        }
+    }
+    commit(db, commit_time)
+}
+
+fn commit(db: &Connection, commit_time: &Histogram) -> Option<Error> {
     let committing = Instant::now();
     let committed = execute(db, "COMMIT");
     commit_time.record(committing.elapsed());
@@ -253,15 +303,16 @@ fn transaction(
     committed.err()
 }
 
+/// A panic in a job is a defect of that job; the others go on.
+fn guarded(db: &Connection, job: &mut dyn Job) -> Result<(), Error> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(db))).unwrap_or_else(|_| {
+        Err(Error::Inconsistent { table: "writer", row: 0, what: "a write panicked".to_owned() })
+    })
+}
+
 fn savepoint(db: &Connection, job: &mut dyn Job) -> Option<Error> {
     let mark = tally::mark();
-    let run = execute(db, "SAVEPOINT job").and_then(|()| {
-        // A panic in a job is a defect of that job; the others go on.
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(db))).unwrap_or_else(|_| {
-            Err(Error::Inconsistent { table: "writer", row: 0, what: "a write panicked".to_owned() })
-        })
-    });
-    match run {
+    match execute(db, "SAVEPOINT job").and_then(|()| guarded(db, job)) {
         Ok(()) => execute(db, "RELEASE job").err(),
         Err(e) => {
             tally::back_to(mark);

@@ -47,14 +47,14 @@ fn an_overlap_names_the_run_in_the_way() {
     let fifo = home.path().join("go");
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let daemon = TestDaemon::start(home);
-    assert_says(&answer(&daemon, "a", None), &["No slot of this agent was due up to now.", "in 1m"]);
+    assert_says(&answer(&daemon, "a", None), &["No slot of a has been due up to now.", "in 1m"]);
     daemon.advance(MINUTE);
     let run = eventually_sync("the run is under way", || {
         daemon.events().into_iter().find(|e| e.status == RunState::Running)
     });
     assert_says(
         &answer(&daemon, "a", None),
-        &["(* * * * * UTC) ran", &run.id, "is under way since Mon 2026-03-02"],
+        &["(* * * * * UTC) ran", &run.id, "is RUNNING since Mon 2026-03-02"],
     );
     daemon.advance(MINUTE);
     eventually_sync("the second slot", || (daemon.slots().len() == 2).then_some(()));
@@ -64,24 +64,34 @@ fn an_overlap_names_the_run_in_the_way() {
     assert_says(
         &newest.sentences.join("\n"),
         &[
-            "The slot of Mon 2026-03-02 09:02:00 UTC (* * * * * UTC) was left out, for overlap is skip",
+            "The slot of Mon 2026-03-02 09:02:00 UTC (* * * * * UTC) did not run (overlap): run",
             &run.id,
-            "it started Mon 2026-03-02 09:01:00 UTC and has not ended yet",
+            "was RUNNING since Mon 2026-03-02 09:01:00 UTC (it still is), and `overlap: skip`",
+            "Decided Mon 2026-03-02 09:02:00 UTC.",
             "The next slot is Mon 2026-03-02 09:03:00 UTC, in 1m.",
         ],
     );
     std::fs::write(&fifo, "go").unwrap();
     daemon.settle();
-    assert_says(&answer(&daemon, "a", Some("09:01")), &["ran: run", "completed Mon 2026-03-02 09:02:00 UTC"]);
-    assert_says(&answer(&daemon, "a", Some("2026-03-02T09:02:00Z")), &["was left out", "and ended Mon"]);
+    assert_says(
+        &answer(&daemon, "a", Some("09:01")),
+        &["ran: run", "ended COMPLETED Mon 2026-03-02 09:02:00 UTC"],
+    );
+    assert_says(
+        &answer(&daemon, "a", Some("2026-03-02T09:02:00Z")),
+        &["did not run (overlap)", "(it ended COMPLETED Mon"],
+    );
     assert_says(
         &answer(&daemon, "a", Some("09:01:30")),
         &[
-            "Nothing was due at",
-            "before it Mon 2026-03-02 09:01:00 UTC and after it Mon 2026-03-02 09:02:00 UTC",
+            "No slot of a was due at Mon 2026-03-02 09:01:30 UTC.",
+            "the last one before that is Mon 2026-03-02 09:01:00 UTC, the first one after it is Mon 2026-03-02 09:02:00 UTC",
         ],
     );
-    assert_says(&answer(&daemon, "a", Some("tomorrow 10:00")), &["is still to come, and is due"]);
+    assert_says(
+        &answer(&daemon, "a", Some("tomorrow 10:00")),
+        &["The slot of Tue 2026-03-03 10:00:00 UTC (* * * * * UTC) is still to come."],
+    );
     assert_says(&answer(&daemon, "a", Some("yesterday 10:00")), &["lies before this agent"]);
     let unknown = daemon.block_on(daemon.core().why(&"none".parse().unwrap(), None)).unwrap_err();
     assert!(matches!(unknown, WhyError::UnknownAgent(_)));
@@ -108,13 +118,14 @@ fn what_was_left_out_or_missed_is_told_with_its_policy() {
     assert_says(
         &answer(&daemon, "a", Some("11:00")),
         &[
-            "was missed: it was found only at Mon 2026-03-02 14:40:00 Europe/Berlin, 3h 40m late",
-            "catch_up is latest",
+            "did not run (missed_window): the daemon or the machine was down when it came due",
+            "found 3h 40m late; `catch_up: latest` with a `catch_up_window` of the default length",
+            "Decided Mon 2026-03-02 14:40:00 Europe/Berlin.",
         ],
     );
     assert_says(
         &answer(&daemon, "a", Some("12:00")),
-        &["was left out by `exclude: * 12 * * *` (Europe/Berlin)"],
+        &["did not run (excluded): `exclude: * 12 * * *` (Europe/Berlin) covers it"],
     );
     assert_says(&answer(&daemon, "a", None), &["14:00:00 Europe/Berlin", "ran as a catch-up, 40m late: run"]);
     assert_says(
@@ -131,8 +142,42 @@ fn what_was_left_out_or_missed_is_told_with_its_policy() {
     eventually_sync("the slot of the broken agent", || {
         daemon.slots_of("a").iter().any(|s| s.reason == Some(NotRun::ConfigError)).then_some(())
     });
-    assert_says(&answer(&daemon, "a", None), &["file could not be read at", "The agent is INVALID"]);
+    assert_says(
+        &answer(&daemon, "a", None),
+        &["did not run (config_error): the agent's file had errors then", "The agent is INVALID"],
+    );
     daemon.settle();
+}
+
+#[test]
+fn a_minute_with_many_slots_and_a_pause_are_told_plainly() {
+    let home = Home::new();
+    home.agent("s", "true", "schedules: [ { cron: '*/5 * * * * *', catch_up: none } ]\n");
+    home.agent("p", "true", "schedules: [ { cron: '* * * * *' } ]\n");
+    let daemon = TestDaemon::start(home);
+    daemon.block_on(daemon.core().pause(&"p".parse().unwrap(), "somebody", None)).unwrap();
+    daemon.advance(2 * MINUTE);
+    let decided = || daemon.slots_of("p").len() == 2 && daemon.slots_of("s").len() == 24;
+    eventually_sync("the slots of the minutes", || decided().then_some(()));
+    daemon.settle();
+    let minute = why(&daemon, "s", Some("09:01"));
+    assert_eq!(minute.slots.len(), 5);
+    assert_says(
+        &minute.sentences.join("\n"),
+        &[
+            "More slots were due in the minute of Mon 2026-03-02 09:01 UTC than are told here",
+            "the last 5",
+            "09:01:55 UTC",
+        ],
+    );
+    assert!(!answer(&daemon, "s", Some("09:01:30")).contains("More slots"));
+    assert_says(
+        &answer(&daemon, "p", None),
+        &[
+            "did not run (paused): the agent was paused then; `matins resume p --catch-up`",
+            "Decided Mon 2026-03-02 09:02:00 UTC",
+        ],
+    );
 }
 
 #[test]
@@ -213,8 +258,11 @@ fn the_command_line_tells_it() {
     let json: serde_json::Value =
         serde_json::from_str(&out(&["plan", "a", "--to", "14d", "--json"])).unwrap();
     assert_eq!(json[0]["outcome"], "run");
-    assert_says(&out(&["why", "a"]), &["No slot of this agent was due up to now.", "The next slot is"]);
-    assert_says(&out(&["why", "a", "yesterday", "23:59"]), &["Nothing was due at"]);
+    assert_says(&out(&["why", "a"]), &["No slot of a has been due up to now.", "The next slot is"]);
+    assert_says(
+        &out(&["why", "a", "yesterday", "23:59"]),
+        &["No slot of a was due in the minute of", "23:59 Europe/Berlin."],
+    );
     let json: serde_json::Value = serde_json::from_str(&out(&["why", "a", "--json"])).unwrap();
     assert_eq!(json["agentId"], "a");
     let bad = binary.command(&["why", "a", "soon"]).output().unwrap();

@@ -57,9 +57,52 @@ fn what_cannot_be_imported_is_said_at_its_line() {
     assert_eq!(out.status.code(), Some(78), "{stderr}");
     assert!(stderr.contains("line 12") && stderr.contains("never.yaml"), "{stderr}");
     assert!(daemon.home.path().join("imported-agents/echo.yaml").exists(), "the others are there");
-    let again = daemon.cli(&["import", "crontab", "tab"]);
-    assert!(text(&again.stdout).contains("echo-2.yaml"), "no file is written over");
+    assert!(!daemon.home.path().join("imported-agents/echo-2.yaml").exists());
     assert_eq!(daemon.cli(&["import", "crontab", "none"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_crontab_that_is_imported_again_makes_nothing_new() {
+    let home = Home::new();
+    let good = CRONTAB.replace("0 0 31 2 * /bin/never\n", "").replace("not a line\n", "");
+    home.write("tab", &good);
+    home.write("empty", "# only a comment\nMAILTO=a@example.org\n");
+    let daemon = Binary::unstarted(home);
+    let import = |file: &str| {
+        let out = daemon.cli(&["import", "crontab", file, "--to", "new"]);
+        (out.status.code(), text(&out.stdout), text(&out.stderr))
+    };
+    let (code, stdout, stderr) = import("empty");
+    assert_eq!((code, stdout.as_str()), (Some(0), ""));
+    assert!(stderr.contains("no line that starts something"), "{stderr}");
+    assert!(!daemon.home.path().join("new").exists(), "nothing is made for nothing");
+    assert_eq!(import("tab").0, Some(0));
+    let files = || {
+        let entries = std::fs::read_dir(daemon.home.path().join("new")).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let first = files();
+    let (code, stdout, stderr) = import("tab");
+    assert_eq!((code, stdout.as_str()), (Some(0), ""), "{stderr}");
+    assert!(stderr.contains("new/echo.yaml: is there already, unchanged"), "{stderr}");
+    assert!(stderr.contains("every line was imported before"), "{stderr}");
+    assert_eq!(files(), first);
+    // One that was edited is neither written over nor doubled.
+    daemon.home.write("new/cat.yaml", "# mine\n");
+    let (code, _, stderr) = import("tab");
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("new/cat.yaml is there already with another text"), "{stderr}");
+    assert_eq!(files(), first);
+    assert_eq!(std::fs::read_to_string(daemon.home.path().join("new/cat.yaml")).unwrap(), "# mine\n");
+    let out = daemon.cli(&["import", "crontab", "tab", "--to", "new", "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (told["agents"].as_array().unwrap().len(), told["unchanged"].as_array().unwrap().len()),
+        (0, 3)
+    );
+    assert_eq!(told["inTheWay"][0]["file"], "new/cat.yaml");
 }
 
 #[test]

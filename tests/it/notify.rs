@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use matins::model::{DeliveryState, RunState};
+use matins::engine::TriggerRequest;
+use matins::model::{DeliveryState, Overlap, Overrides, RunState};
 use matins::store::{DeliveryFilter, DeliveryRow};
 use serde_json::{Value, json};
 
@@ -109,6 +110,40 @@ fn only_a_changed_result_is_worth_telling() {
     assert_eq!(run(&daemon, "a"), RunState::Completed);
     assert_eq!(deliveries(&daemon).len(), 3);
     wait_told(&daemon);
+}
+
+/// Twenty runs that end at one instant with one result: it is new once.
+#[test]
+fn of_runs_that_end_together_one_has_changed_the_result() {
+    let receiver = TestReceiver::start();
+    let home = Home::new();
+    home.settings("max_running: 20\n");
+    let script = "echo '{\"price\":7}' > $MATINS_RESULT_FILE; touch $MATINS_AGENT_DIR/../at-$MATINS_RUN_ID; \
+                  until [ -e $MATINS_AGENT_DIR/../go ]; do sleep 0.01; done";
+    let hook = format!("webhooks: [ {{ url: \"{}\" }} ]\n", receiver.url);
+    home.agent("a", script, &format!("sandbox: off\noverlap: allow\nnotify: {{ when: changed }}\n{hook}"));
+    let daemon = TestDaemon::start(home);
+    for _ in 0..20 {
+        let request = TriggerRequest {
+            agent: "a".parse().unwrap(),
+            overrides: Overrides::default(),
+            overlap: Some(Overlap::Allow),
+            user: None,
+        };
+        daemon.block_on(daemon.core().trigger(request)).unwrap();
+    }
+    eventually_sync("all of them run", || {
+        let there = std::fs::read_dir(daemon.home.path()).unwrap().flatten();
+        let running = there.filter(|e| e.file_name().to_string_lossy().starts_with("at-")).count();
+        (running == 20).then_some(())
+    });
+    daemon.home.write("go", "");
+    let events = daemon.settle();
+    assert!(events.iter().all(|e| e.status == RunState::Completed), "{events:#?}");
+    let new = events.iter().filter(|e| e.changed == Some(true)).count();
+    assert_eq!(new, 1, "the others ended after it with the same result");
+    wait_told(&daemon);
+    assert_eq!(receiver.received().len(), 1);
 }
 
 #[test]

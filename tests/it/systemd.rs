@@ -4,6 +4,7 @@
 
 mod activation;
 mod init;
+mod journal;
 mod reexec;
 mod units;
 

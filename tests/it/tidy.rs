@@ -150,6 +150,37 @@ fn tests_wait_on_state_and_are_all_run() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The calls of `tracing` in `text`, each with its arguments.
+fn log_calls(text: &str) -> Vec<&str> {
+    let calls = text.match_indices("tracing::").map(|(at, _)| &text[at..]);
+    let calls = calls.filter(|call| {
+        let name = &call["tracing::".len()..];
+        let level = name.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
+        name[level.len()..].starts_with("!(")
+    });
+    calls.map(|call| call.split_once(");").map_or(call, |(arguments, _)| arguments)).collect()
+}
+
+/// `journalctl RUN_ID=..` and `AGENT=..` find a line by these fields.
+fn misnamed(call: &str) -> bool {
+    let names = |name: &str| call.contains(&format!("{name} ="));
+    let agent = names("agent") || call.contains(", agent,");
+    names("agent.id") || names("run") || (names("run.id") && !agent)
+}
+
+#[test]
+fn lines_about_a_run_name_it_and_its_agent() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src") {
+        let calls = log_calls(&text).into_iter().filter(|call| misnamed(call));
+        wrong.extend(calls.map(|call| format!("{}: {call}", path.display())));
+    }
+    assert!(wrong.is_empty(), "write `run.id = .., agent = ..`\n{}", wrong.join("\n"));
+    let call = |fields: &str| misnamed(&format!("tracing::info!({fields} \"x\""));
+    assert!(call("run.id = %id,") && call("agent.id = %id,") && call("run.id = %id, agent.id = %a,"));
+    assert!(!call("run.id = %id, agent,") && !call("agent = %a,") && !call(""));
+}
+
 /// Every test of the tree as `module::name`: the module is the path below `src/` or `tests/it/`, with `/`.
 fn tests() -> std::collections::BTreeSet<String> {
     let mut found = std::collections::BTreeSet::new();

@@ -36,9 +36,10 @@ impl Stand {
             deliveries: Vec::new(),
             breaker: crate::store::BreakerStep::default(),
             changed: None,
+            compared: crate::store::Compared::Nothing,
             at_ms: NOW,
         };
-        self.core.store.finish(finish).await.unwrap();
+        let _ = self.core.store.finish(finish).await.unwrap();
     }
 }
 

@@ -123,7 +123,7 @@ pub static EXECUTOR: Shape = Shape {
         ),
         optional(
             "command",
-            Kind::List(&Kind::Scalar),
+            Kind::Argv,
             "Of a program: it and its arguments, each a template of `{{ }}`; with a `/` it is relative to this file, else looked for in PATH",
             "[python3, watch.py, \"{{ input.site }}\"]",
         ),

@@ -99,6 +99,8 @@ pub enum Kind {
     Schema,
     /// A map with whatever keys.
     Json,
+    /// A program and its arguments.
+    Argv,
     /// A list.
     List(&'static Kind),
     /// A map whose keys are names that its writer chooses.

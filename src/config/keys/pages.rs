@@ -134,6 +134,7 @@ pub fn takes(kind: &Kind) -> String {
         Kind::Signal => words("`TERM` `INT` `HUP` `QUIT` `USR1` `USR2` `KILL`, with or without `SIG`"),
         Kind::OneOf(all) => all().iter().map(|w| format!("`{w}`")).collect::<Vec<_>>().join(" "),
         Kind::Schema => words("JSON Schema, or the path of one"),
+        Kind::Argv => format!("list: {}", takes(&Kind::Scalar)),
         Kind::List(kind) => format!("list: {}", takes(kind)),
         Kind::Names(kind) => format!("map of names: {}", takes(kind)),
         Kind::Json | Kind::Map(_) => words("map"),
@@ -147,10 +148,14 @@ fn codes() -> String {
     for (of, title) in
         [(Of::Failure, "Failures of runs"), (Of::NotRun, "Slots that did not run"), (Of::Warning, "Warnings")]
     {
-        let _ = writeln!(text, "\n## {title}\n\n| code | means | what to do |\n|---|---|---|");
+        // A warning stands at the place that is its cause.
+        let causes = of != Of::Warning;
+        let (head, line) = if causes { (" usual cause |", "---|") } else { ("", "") };
+        let _ = writeln!(text, "\n## {title}\n\n| code | means |{head} what to do |\n|---|---|{line}---|");
         for code in CODES.iter().filter(|code| code.of == of) {
+            let cause = if causes { format!(" {} |", cell(code.cause)) } else { String::new() };
             let (meaning, remedy) = (cell(code.meaning), cell(code.remedy));
-            let _ = writeln!(text, "| `{}` | {meaning} | {remedy} |", code.name);
+            let _ = writeln!(text, "| `{}` | {meaning} |{cause} {remedy} |", code.name);
         }
     }
     text

@@ -104,7 +104,7 @@ pub static SCHEDULE: Shape = Shape {
             "{ site: \"https://shop.example\" }",
         ),
         optional("skills", Kind::List(&Kind::Text), "In the place of the agent's skills", "[extract-prices]"),
-        optional("timeout", Kind::Duration, "In the place of the agent's timeout", "5m"),
+        optional("timeout", Kind::DurationOrNone, "In the place of the agent's timeout", "5m"),
         optional(
             "overlap",
             words!(Overlap),

@@ -1,12 +1,13 @@
 //! The JSON Schema of a file, for editors: `matins schema agent|daemon`.
 //!
-//! It refuses unknown keys and values of a wrong kind, and shows meanings, defaults and examples. What
-//! needs more than one value or the machine (a zone's name, a program that exists) is left to `matins
-//! check`; whatever a reader takes, the schema takes too.
+//! It refuses unknown keys, values of a wrong kind and keys that demand or forbid each other, and shows
+//! meanings, defaults and examples. What needs the machine (a zone's name, a program that exists) or a
+//! reading of the text (a cron pattern) is left to `matins check`; whatever a reader takes, the schema
+//! takes too.
 
 use serde_json::{Map, Value, json};
 
-use super::{Key, Kind, Shape};
+use super::{AGENT, EXECUTOR, Key, Kind, SCHEDULE, SECRET, Shape};
 use crate::config::yaml;
 
 /// The schema of a file whose root is this shape.
@@ -28,7 +29,43 @@ fn of_shape(shape: &'static Shape) -> Value {
     if !required.is_empty() {
         schema["required"] = json!(required);
     }
+    if let (Value::Object(schema), Value::Object(more)) = (&mut schema, demands(shape)) {
+        schema.extend(more);
+    }
     schema
+}
+
+/// What the keys of a shape demand of each other, as the readers do.
+fn demands(shape: &'static Shape) -> Value {
+    let is = |other: &'static Shape| std::ptr::eq(shape, other);
+    let one_of = |keys: &[&str]| keys.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>();
+    if is(&EXECUTOR) {
+        return json!({
+            "if": { "properties": { "type": { "const": "llm" } }, "required": ["type"] },
+            "then": { "properties": { "command": false, "protocol": false } },
+            "else": {
+                "required": ["command"],
+                "properties": { "model": false, "tools": false, "limits": false },
+            },
+        });
+    }
+    if is(&SCHEDULE) {
+        return json!({
+            "oneOf": one_of(&["cron", "every", "after", "at", "on"]),
+            "dependentRequired": { "phase": ["every"], "dst": ["cron"] },
+        });
+    }
+    if is(&SECRET) {
+        return json!({ "minProperties": 1, "maxProperties": 1 });
+    }
+    if is(&AGENT) {
+        let retries =
+            json!({ "properties": { "on_interrupt": { "const": "retry" } }, "required": ["on_interrupt"] });
+        let harmless =
+            json!({ "properties": { "idempotent": { "const": true } }, "required": ["idempotent"] });
+        return json!({ "if": retries, "then": harmless });
+    }
+    json!({})
 }
 
 fn of_key(key: &'static Key) -> Value {
@@ -61,8 +98,9 @@ fn of_kind(kind: &'static Kind) -> Value {
         Kind::Scalar => json!({ "type": ["string", "number", "boolean"] }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Switch => json!({ "enum": ["on", "off"] }),
-        Kind::Duration => json!({ "type": "string", "pattern": "[0-9]" }),
-        Kind::DurationOrNone => json!({ "type": "string", "pattern": "[0-9]|^none$" }),
+        // A sign of minus is never one of a duration; its words are many.
+        Kind::Duration => json!({ "type": "string", "pattern": "^[^-]*[0-9][^-]*$" }),
+        Kind::DurationOrNone => json!({ "type": "string", "pattern": "^[^-]*[0-9][^-]*$|^none$" }),
         Kind::Size => json!({ "anyOf": [
             { "type": "integer", "minimum": 1 },
             { "type": "string", "pattern": "^ *[0-9]+ *([kKmMgGtT][iI]?)?[bB]? *$" }
@@ -81,6 +119,7 @@ fn of_kind(kind: &'static Kind) -> Value {
         Kind::OneOf(words) => json!({ "enum": words() }),
         Kind::Schema => json!({ "type": ["object", "boolean", "string"] }),
         Kind::Json => json!({ "type": "object" }),
+        Kind::Argv => json!({ "type": "array", "minItems": 1, "items": of_kind(&Kind::Scalar) }),
         Kind::List(kind) => json!({ "type": "array", "items": of_kind(kind) }),
         Kind::Names(kind) => json!({ "type": "object", "additionalProperties": of_kind(kind) }),
         Kind::Map(shape) => of_shape(shape),
@@ -122,7 +161,13 @@ mod tests {
                 .filter(|key| key.required)
                 .map(|key| (key.name.to_owned(), value(key.example).unwrap()))
                 .collect();
-            assert!(schema.is_valid(&Value::Object(good.clone())), "{}", shape.name);
+            // One of several keys, which none of them says by itself.
+            let one = [("executor", "command", json!(["cat"])), ("schedule", "on", json!("startup"))];
+            let one = one.into_iter().chain([("secret", "env", json!("NAME"))]);
+            good.extend(
+                one.filter(|(of, ..)| *of == shape.name).map(|(_, key, value)| (key.to_owned(), value)),
+            );
+            assert!(schema.is_valid(&Value::Object(good.clone())), "{}: {good:?}", shape.name);
             good.insert("nonsense".to_owned(), json!(1));
             assert!(!schema.is_valid(&Value::Object(good)), "{}", shape.name);
         }
@@ -159,5 +204,66 @@ mod tests {
             assert!(!with(bad), "{bad}");
         }
         assert!(!schema.is_valid(&json!({})), "an executor is required");
+    }
+
+    const RUNS: &str = "executor: { type: command, command: [/bin/true] }";
+
+    /// Documents that the readers refuse and the schema too, and the same mended.
+    #[test]
+    fn keys_that_demand_or_forbid_each_other_are_held_by_the_schema_and_by_the_readers() {
+        let schema = jsonschema::validator_for(&json_schema(&AGENT, "x")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        let both = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let now = crate::time::from_ms(0);
+            let checked = crate::config::check_path(&file, &crate::config::Env::default(), now);
+            let read = value(text).is_some_and(|document| schema.is_valid(&document));
+            (read, !checked.problems.has_errors(), checked.problems.render(false))
+        };
+        for (wrong, right) in [
+            ("name: x", RUNS),
+            ("executor: { type: command }", RUNS),
+            ("executor: { type: command, command: [] }", RUNS),
+            ("executor: { command: [/bin/true] }", RUNS),
+            ("executor: { type: command, command: [/bin/true], model: full }", RUNS),
+            ("executor: { type: llm, command: [/bin/true] }", "executor: { type: llm }"),
+            ("executor: { type: shell, command: [/bin/true] }", RUNS),
+            (
+                "$RUNS\nschedules: [{ timezone: UTC }]",
+                "$RUNS\nschedules: [{ cron: '@daily', timezone: UTC }]",
+            ),
+            (
+                "$RUNS\nschedules: [{ every: 1h, cron: '@daily' }]",
+                "$RUNS\nschedules: [{ every: 1h }, { cron: '@daily' }]",
+            ),
+            (
+                "$RUNS\nschedules: [{ cron: '@daily', phase: 1m }]",
+                "$RUNS\nschedules: [{ every: 1h, phase: 1m }]",
+            ),
+            (
+                "$RUNS\nschedules: [{ every: 1h, dst: { gap: skip } }]",
+                "$RUNS\nschedules: [{ cron: '@daily', dst: { gap: skip } }]",
+            ),
+            (
+                "$RUNS\nschedules: [{ every: 1h, timeout: 0 }]",
+                "$RUNS\nschedules: [{ every: 1h, timeout: none }]",
+            ),
+            ("$RUNS\nsecrets: { A: {} }", "$RUNS\nsecrets: { A: { env: B } }"),
+            ("$RUNS\nsecrets: { A: { env: B, file: /c } }", "$RUNS\nsecrets: { A: { file: /c } }"),
+            ("$RUNS\ngate: { timeout: 1m }", "$RUNS\ngate: { command: [/bin/true], timeout: 1m }"),
+            ("$RUNS\non_interrupt: retry", "$RUNS\non_interrupt: retry\nidempotent: true"),
+            ("$RUNS\nretry: { initial: 1s }", "$RUNS\nretry: { max: 2, initial: 1s }"),
+            ("$RUNS\ntimeout: -5s", "$RUNS\ntimeout: 5s"),
+            (
+                "$RUNS\nwebhooks: [{ events: [run.failed] }]",
+                "$RUNS\nwebhooks: [{ url: 'https://a.example' }]",
+            ),
+        ] {
+            let (by_schema, by_reader, said) = both(&wrong.replace("$RUNS", RUNS));
+            assert_eq!((by_schema, by_reader), (false, false), "{wrong}\n{said}");
+            let (by_schema, by_reader, said) = both(&right.replace("$RUNS", RUNS));
+            assert_eq!((by_schema, by_reader), (true, true), "{right}\n{said}");
+        }
     }
 }

@@ -24,12 +24,7 @@ pub static SECRET: Shape = Shape {
 pub static HOOK: Shape = Shape {
     name: "hook",
     keys: &[
-        required(
-            "command",
-            Kind::List(&Kind::Scalar),
-            "The program and its arguments, as in an executor",
-            "[./page-me.sh]",
-        ),
+        required("command", Kind::Argv, "The program and its arguments, as in an executor", "[./page-me.sh]"),
         or("timeout", Kind::Duration, "1m", "Longest time that it may take", "10s"),
     ],
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Agent, Executor, Llm, Timing};
+use crate::model::{Agent, Executor, Llm, Timeout, Timing};
 
 /// Every key that [`super::agents`] leaves out.
 pub(super) const FULL: &str = r#"# every policy
@@ -166,7 +166,7 @@ fn every_timing_is_read() {
     assert_eq!(overrides.prompt.as_deref(), Some("Nightly"));
     assert_eq!(overrides.input, Some(json!({ "site": "x" })));
     assert_eq!(overrides.skills.as_ref().unwrap()[0].dir, place.path("skills/extract-prices"));
-    assert_eq!(overrides.timeout, Some(Duration::from_mins(5)));
+    assert_eq!(overrides.timeout, Some(Timeout::Within(Duration::from_mins(5))));
     let at = |at_ms, zone: &str| Timing::At { at_ms, timezone: zone.to_owned() };
     assert_eq!(tokyo.timing, at(ms("2026-12-01T00:00:00Z"), "Asia/Tokyo"));
     assert_eq!(

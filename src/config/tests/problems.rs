@@ -63,6 +63,16 @@ const KEYS_AND_KINDS: Cases = &[
         "name: a\nname: b",
         &["2:1 error: duplicate key `name` | it is already given in line 1; remove one of the two"],
     ),
+    (
+        "name: a\nname: b\npromt: x\ntimeout: soon\nlimits: { cpu: 1, cpu: 2, output: lots }",
+        &[
+            "2:1 error: duplicate key `name` | it is already given in line 1; remove one of the two",
+            "3:1 error: unknown key `promt` in agent | did you mean `prompt`?",
+            "4:10 error: \"soon\" is not a duration | write e.g. 90s, 15m or 1h 30m",
+            "5:19 error: duplicate key `cpu` | it is already given in line 5; remove one of the two",
+            "5:35 error: `lots` is not a size | write e.g. `512K`, `64M` or `2G`",
+        ],
+    ),
 ];
 
 #[test]

@@ -11,7 +11,8 @@
 //! The start of the daemon is an instant of the first catalog that this process plans, and of no
 //! later one: a schedule that a reload brings waits for the next start. Its slot is due as long as it
 //! is not in the books, so a daemon that is killed before that owes nothing, for its successor has a
-//! start of its own.
+//! start of its own. A program that took over in place is no start: it goes on with that of the one
+//! before it, which is due only as long as nobody has decided it.
 
 use super::Scheduler;
 use crate::engine::Core;
@@ -37,10 +38,13 @@ impl Scheduler {
                 self.wait(index);
                 None
             }
-            // Not at or before what is decided, as after a clock that was set back: it is waited out.
-            Event::Startup if first_load => {
-                planned.schedule.calendar.bounded(self.started_ms.max(planned.watermark_ms + 1))
-            }
+            // A new start is not at or before what is decided, as after a clock that was set back: it is
+            // waited out.
+            Event::Startup if first_load => match self.core.handover.start_before() {
+                Some(started_ms) if started_ms <= planned.watermark_ms => None,
+                Some(started_ms) => planned.schedule.calendar.bounded(started_ms),
+                None => planned.schedule.calendar.bounded(self.started_ms.max(planned.watermark_ms + 1)),
+            },
             Event::Startup => None,
         }
     }

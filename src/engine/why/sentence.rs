@@ -1,10 +1,11 @@
-//! The sentences of an explanation. Each names its evidence and, where something can be done, what.
+//! The sentences of an explanation. Each names its evidence: the word of the ledger, by which `matins
+//! explain` finds it, when it was decided, the policy and the run with its state; and, where something can be
+//! done, what.
 
 use super::when::{When, distance};
 use crate::engine::catalog::{Entry, ScheduleEntry};
 use crate::ids::AgentId;
-use crate::model::{CatchUp, Event, Exclude, NotRun, RunState, Schedule, Timing};
-use crate::plan;
+use crate::model::{CatchUp, Event, Exclude, Exclusions, NotRun, RunState, Schedule, Timing};
 use crate::store::{AgentSummary, SlotRow};
 use crate::time::{from_ms, human_duration, zone};
 
@@ -12,6 +13,25 @@ use crate::time::{from_ms, human_duration, zone};
 pub(super) fn told(at_ms: i64, name: &str) -> String {
     let (tz, name) = zone(name).map_or((jiff::tz::TimeZone::UTC, "UTC"), |tz| (tz, name));
     format!("{} {name}", from_ms(at_ms).to_zoned(tz).strftime("%a %Y-%m-%d %H:%M:%S"))
+}
+
+/// The stretch that was asked for: `in the minute of Mon 2026-03-02 09:00 Europe/Berlin`.
+pub(super) fn at(when: When, name: &str) -> String {
+    if when.to_ms - when.from_ms < 60_000 {
+        return format!("at {}", told(when.from_ms, name));
+    }
+    let (tz, name) = zone(name).map_or((jiff::tz::TimeZone::UTC, "UTC"), |tz| (tz, name));
+    let minute = from_ms(when.from_ms).to_zoned(tz).strftime("%a %Y-%m-%d %H:%M").to_string();
+    format!("in the minute of {minute} {name}")
+}
+
+/// That there is more than is told.
+pub(super) fn several(when: When, told: usize, zone: &str) -> String {
+    format!(
+        "More slots were due {} than are told here; these are the last {told}. For another one write its second, as in \
+         09:00:30.",
+        at(when, zone)
+    )
 }
 
 /// A time of the API as people read it.
@@ -45,21 +65,24 @@ pub(super) fn slot(
     };
     let schedule = schedule.map(|s| s.schedule.as_ref());
     match slot.reason {
-        None => ran(&which, run, zone, now_ms),
-        Some(reason) => not_run(&which, slot, reason, schedule, run, zone),
+        None => vec![ran(&which, run, zone, now_ms)],
+        Some(reason) => vec![not_run(&which, slot, reason, schedule, run, zone)],
     }
 }
 
-fn ran(which: &str, run: Option<&Event>, zone: &str, now_ms: i64) -> Vec<String> {
+fn ran(which: &str, run: Option<&Event>, zone: &str, now_ms: i64) -> String {
     let Some(run) = run else {
-        return vec![format!("{which} ran; the run is no longer kept.")];
+        return format!("{which} became a run, which is no longer kept.");
     };
     let late = run.lateness_ms.filter(|ms| *ms >= 1000).map_or_else(String::new, |ms| {
         let late = std::time::Duration::from_secs(ms.unsigned_abs() / 1000);
         format!(", {} late", human_duration(late))
     });
     let trigger = if run.trigger == crate::model::Trigger::CatchUp { " as a catch-up" } else { "" };
-    vec![format!("{which} ran{trigger}{late}: {}.", outcome(run, zone, now_ms))]
+    // One that waits, or never got to start, did not run.
+    let verb = if run.started_at.is_some() { "ran" } else { "became a run" };
+    let outcome = outcome(run, zone, now_ms);
+    format!("{which} {verb}{trigger}{late}: {}.", outcome.trim_end_matches('.'))
 }
 
 /// Why a run that was admitted does not start yet.
@@ -78,18 +101,21 @@ fn outcome(run: &Event, zone: &str, now_ms: i64) -> String {
     match run.status {
         RunState::Pending => {
             let since = run.created_at.parse().map_or(now_ms, jiff::Timestamp::as_millisecond);
-            format!("run {id} waits since {}, {}", told(since, zone), distance(since, now_ms))
+            format!("run {id} is PENDING since {}, {}", told(since, zone), distance(since, now_ms))
         }
-        RunState::Running => format!("run {id} is under way since {}", at(run.started_at.as_ref())),
+        RunState::Running => format!("run {id} is RUNNING since {}", at(run.started_at.as_ref())),
         RunState::Completed => {
-            let gated = if run.gated { ", its gate found nothing to do" } else { "" };
+            let gated = if run.gated { "; its gate found nothing to do" } else { "" };
             let (started, ended) = (at(run.started_at.as_ref()), at(run.completed_at.as_ref()));
-            format!("run {id} started {started} and completed {ended}{gated}")
+            format!("run {id} started {started} and ended COMPLETED {ended}{gated}")
         }
         RunState::Failed => {
             let code = run.failure_code.as_deref().unwrap_or("unknown");
             let why = run.error.as_deref().unwrap_or("no reason is known");
-            format!("run {id} failed {} ({code}): {why}", at(run.completed_at.as_ref()))
+            let started = run.started_at.as_ref();
+            let started = started
+                .map_or_else(|| "never started".to_owned(), |at| format!("started {}", moment(at, zone)));
+            format!("run {id} {started} and ended FAILED {} ({code}): {why}", at(run.completed_at.as_ref()))
         }
     }
 }
@@ -101,98 +127,104 @@ fn not_run(
     schedule: Option<&Schedule>,
     run: Option<&Event>,
     zone: &str,
-) -> Vec<String> {
-    let decided = told(slot.decided_at_ms, zone);
+) -> String {
+    let id = &slot.agent;
     let why = match reason {
-        NotRun::Overlap => match run {
-            Some(run) => format!("was left out, for overlap is skip and {}", in_the_way(run, zone)),
-            None => "was left out, for overlap is skip and a run was in the way that is no longer kept".to_owned(),
-        },
-        NotRun::MissedWindow => missed(slot, schedule, &decided),
-        NotRun::Coalesced => match run {
-            Some(run) => format!("has no run of its own: run {} stands for it{}", run.id, stands_at(run, zone)),
-            None => {
-                "has no run of its own: the slot that stands for it got no run either, or its run is no longer kept"
-                    .to_owned()
-            }
-        },
-        NotRun::Paused => {
-            format!("was left out, for the agent was paused at {decided}; only `matins resume --catch-up` replays it")
-        }
+        NotRun::Overlap => overlapped(slot, run, zone),
+        NotRun::MissedWindow => missed(slot, schedule),
+        NotRun::Coalesced => coalesced(slot, run, zone),
         NotRun::Excluded => excluded(slot, schedule),
-        NotRun::Budget => format!("was left out, for a budget was used up at {decided}"),
-        NotRun::Breaker => {
-            format!("was left out, for failed runs in a row had opened the circuit breaker by {decided}")
+        NotRun::Paused => {
+            format!(
+                "the agent was paused then; `matins resume {id} --catch-up` makes up for it as `catch_up` says"
+            )
         }
-        NotRun::Draining => format!("was left out, for the daemon was stopping at {decided}"),
-        NotRun::QueueFull => format!("was left out, for as many runs waited at {decided} as may wait"),
+        NotRun::Budget => "a budget of 24 hours (`budget:`) was used up then".to_owned(),
+        NotRun::Breaker => format!(
+            "failed runs in a row had opened the agent's circuit breaker (`breaker:`) before; `matins resume {id}` closes it"
+        ),
+        NotRun::Draining => "the daemon was stopping then".to_owned(),
+        NotRun::QueueFull => "as many runs of the agent waited then as may wait".to_owned(),
         NotRun::ConfigError => {
-            format!("was left out, for the agent's file could not be read at {decided}; `matins check` shows why")
+            "the agent's file had errors then; `matins check` shows those that it has now".to_owned()
         }
     };
-    let verb = |why: &str| if slot.count > 1 { plural(why) } else { why.to_owned() };
-    vec![format!("{which} {}.", verb(&why))]
-}
-
-/// The predicate of several slots.
-fn plural(why: &str) -> String {
-    let why = why.strip_prefix("was ").map_or_else(|| why.to_owned(), |rest| format!("were {rest}"));
-    why.strip_prefix("has no run of its own")
-        .map_or_else(|| why.clone(), |rest| format!("have no runs of their own{rest}"))
-}
-
-fn in_the_way(run: &Event, zone: &str) -> String {
-    let from = run.started_at.as_deref().unwrap_or(&run.created_at);
-    let began = if run.started_at.is_some() { "started" } else { "was waiting since" };
-    let until = match &run.completed_at {
-        Some(end) => format!("ended {}", moment(end, zone)),
-        None => "has not ended yet".to_owned(),
+    let subject = match (reason, slot.count) {
+        (NotRun::Coalesced, 1) => "has no run of its own",
+        (NotRun::Coalesced, _) => "have no runs of their own",
+        _ => "did not run",
     };
-    format!("run {} was in the way: it {began} {} and {until}", run.id, moment(from, zone))
+    format!("{which} {subject} ({reason}): {why}. Decided {}.", told(slot.decided_at_ms, zone))
 }
 
-fn stands_at(run: &Event, zone: &str) -> String {
-    let slot = run.scheduled_for.as_deref().map(|at| moment(at, zone));
-    slot.map_or_else(String::new, |slot| format!(" (that of the slot of {slot}, which is told the window)"))
+/// The run that stands for slots.
+fn coalesced(slot: &SlotRow, run: Option<&Event>, zone: &str) -> String {
+    let Some(run) = run else {
+        return "the slot that stands for it got no run either, or its run is no longer kept".to_owned();
+    };
+    let own = run.scheduled_for.as_deref().map(|at| moment(at, zone));
+    let own = own.map_or_else(String::new, |own| format!(", which is that of the slot of {own},"));
+    let them = if slot.count > 1 { "them" } else { "it" };
+    format!("run {}{own} stands for {them} and is told the whole window; it is {}", run.id, run.status)
 }
 
-fn missed(slot: &SlotRow, schedule: Option<&Schedule>, decided: &str) -> String {
+/// The run in the way, and what it was doing then.
+fn overlapped(slot: &SlotRow, run: Option<&Event>, zone: &str) -> String {
+    const POLICY: &str = "and `overlap: skip` leaves out a slot that finds the agent busy";
+    let Some(run) = run else {
+        return format!("a run that is no longer kept was in the way, {POLICY}");
+    };
+    let ms = |text: &Option<String>| text.as_deref()?.parse().ok().map(jiff::Timestamp::as_millisecond);
+    let (state, since) = match (&run.started_at, ms(&run.started_at)) {
+        (Some(started), Some(at)) if at <= slot.decided_at_ms => ("RUNNING", started),
+        _ => ("PENDING", &run.created_at),
+    };
+    let until = match &run.completed_at {
+        Some(end) => format!("it ended {} {}", run.status, moment(end, zone)),
+        None if run.status.as_str() == state => "it still is".to_owned(),
+        None => format!("it is {} now", run.status),
+    };
+    format!("run {} was {state} since {} ({until}), {POLICY}", run.id, moment(since, zone))
+}
+
+fn missed(slot: &SlotRow, schedule: Option<&Schedule>) -> String {
     let late = slot.decided_at_ms.saturating_sub(slot.until_ms).unsigned_abs();
     let late = human_duration(std::time::Duration::from_secs(late / 1000));
     let policy = schedule.map_or_else(String::new, |s| {
-        let of = |d: Option<std::time::Duration>, default: &str| {
-            d.map_or_else(|| default.to_owned(), human_duration)
+        let of = |d: Option<std::time::Duration>| {
+            d.map_or_else(|| "of the default length".to_owned(), |d| format!("of {}", human_duration(d)))
         };
-        let window = of(s.catch_up_window, "the default");
-        let grace = of(s.grace, "the default");
+        let (window, grace) = (of(s.catch_up_window), of(s.grace));
         let max = if s.catch_up == CatchUp::All {
-            format!(", catch_up_max {}", s.catch_up_max)
+            format!(", `catch_up_max: {}`", s.catch_up_max)
         } else {
             String::new()
         };
-        format!("; catch_up is {} with catch_up_window {window} and grace {grace}{max}", s.catch_up)
+        format!(
+            "; `catch_up: {}` with a `catch_up_window` {window} and a `grace` {grace}{max} makes up for none that is so \
+             late",
+            s.catch_up
+        )
     });
-    format!(
-        "was missed: it was found only at {decided}, {late} late, as after a stop or a sleep of the machine{policy}"
-    )
+    format!("the daemon or the machine was down when it came due, and it was found {late} late{policy}")
 }
 
 fn excluded(slot: &SlotRow, schedule: Option<&Schedule>) -> String {
     let entry = schedule.and_then(|s| s.exclude.iter().find(|entry| covers(entry, slot.nominal_ms)));
     match entry {
-        Some(Exclude::Cron { cron, timezone }) => format!("was left out by `exclude: {cron}` ({timezone})"),
+        Some(Exclude::Cron { cron, timezone }) => format!("`exclude: {cron}` ({timezone}) covers it"),
         Some(Exclude::Spans(spans)) => {
             let span = spans.iter().find(|(start, end)| (*start..*end).contains(&slot.nominal_ms));
             let zone = schedule.map_or("UTC", |s| s.timing.timezone());
             let (start, end) = span.copied().unwrap_or((slot.nominal_ms, slot.nominal_ms));
-            format!("was left out by `exclude`: from {} until {}", told(start, zone), told(end, zone))
+            format!("`exclude` covers it, from {} until {}", told(start, zone), told(end, zone))
         }
-        None => "was left out by an `exclude` that the definition has no more".to_owned(),
+        None => "an `exclude` that the definition has no more covered it".to_owned(),
     }
 }
 
 fn covers(entry: &Exclude, at_ms: i64) -> bool {
-    let compiled = plan::Exclusions::compile(std::slice::from_ref(entry)).ok().flatten();
+    let compiled = Exclusions::compile(std::slice::from_ref(entry)).ok().flatten();
     compiled.is_some_and(|exclusions| exclusions.covers(at_ms))
 }
 
@@ -201,9 +233,12 @@ pub(super) fn will(entry: &ScheduleEntry, when: When, zone: &str) -> String {
     let at_ms = entry.calendar.next_after(when.from_ms - 1).unwrap_or(when.from_ms);
     let timing = entry.schedule.timing.describe();
     if entry.calendar.excludes(at_ms) {
-        return format!("{} is still to come, and is excluded ({timing}).", told(at_ms, zone));
+        return format!(
+            "The slot of {} ({timing}) is still to come; `exclude` covers it, so it will not run.",
+            told(at_ms, zone)
+        );
     }
-    format!("{} is still to come, and is due ({timing}).", told(at_ms, zone))
+    format!("The slot of {} ({timing}) is still to come.", told(at_ms, zone))
 }
 
 /// Why a time that the timing names has no row.
@@ -215,17 +250,20 @@ pub(super) fn no_row(
     now_ms: i64,
 ) -> String {
     let timing = entry.schedule.timing.describe();
-    let at = told(when.from_ms, zone);
+    let slot = format!(
+        "The slot of {} ({timing})",
+        told(entry.calendar.next_after(when.from_ms - 1).unwrap_or(when.from_ms), zone)
+    );
     if when.from_ms >= now_ms.saturating_sub(1_000) {
-        return format!("{at} ({timing}) is being decided right now; ask again.");
+        return format!("{slot} is being decided right now; ask again.");
     }
     if when.from_ms < summary.created_at_ms {
         let since = told(summary.created_at_ms, zone);
-        return format!("{at} ({timing}) lies before this agent, which is known since {since}.");
+        return format!("{slot} lies before this agent, which is known since {since}.");
     }
     format!(
-        "{at} ({timing}) is not in the ledger: the schedule began later, as each one does when it is new or its timing is \
-         changed, or the row is older than what is kept."
+        "{slot} is not in the ledger: either the schedule began later, as each one does when it is new or its timing is \
+         changed, or the row is older than `retention` keeps."
     )
 }
 

@@ -1,7 +1,8 @@
 //! What the launcher is told by signals.
 //!
 //! TERM and INT ask it to end its run, a second one or QUIT to kill it at once (QUIT, because two TERMs that
-//! arrive together are one). HUP and XFSZ mean nothing. Each wakes the poll through one socket; the handlers
+//! arrive together are one). HUP, USR1, USR2, ALRM and XFSZ mean nothing: a launcher that one of them ended would take its run
+//! with it. Each wakes the poll through one socket; the handlers
 //! are not inherited by the program, which starts with the defaults.
 
 use std::cell::Cell;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::{flag, low_level::pipe};
 
 /// The installed handlers.
@@ -32,10 +33,11 @@ impl Signals {
         wake.set_nonblocking(true)?;
         let (stop, kill) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let unheard = Arc::new(AtomicBool::new(false));
-        let flags =
-            [(SIGTERM, &stop), (SIGINT, &stop), (SIGQUIT, &kill), (SIGHUP, &unheard), (SIGXFSZ, &unheard)];
-        for (signal, seen) in flags {
+        for (signal, seen) in [(SIGTERM, &stop), (SIGINT, &stop), (SIGQUIT, &kill)] {
             flag::register(signal, Arc::clone(seen))?;
+        }
+        for signal in [SIGHUP, SIGUSR1, SIGUSR2, SIGALRM, SIGXFSZ] {
+            flag::register(signal, Arc::clone(&unheard))?;
         }
         // Registered after the flags: when the socket is readable, the flag is set.
         for signal in [SIGTERM, SIGINT, SIGQUIT, SIGCHLD] {

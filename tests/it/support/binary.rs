@@ -1,7 +1,7 @@
 //! The built program as a black box: started, spoken to over its socket, killed.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
@@ -108,6 +108,11 @@ impl Binary {
         assert!(Command::new("kill").arg(format!("-{signal}")).arg(pid).status().unwrap().success());
     }
 
+    /// Sends it a signal by number; it may be gone.
+    pub fn try_signal(&self, signal: i32) {
+        let _ = Command::new("kill").arg(format!("-{signal}")).arg(self.pid().to_string()).output().unwrap();
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -120,6 +125,11 @@ impl Binary {
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal(15);
         self.child.take().expect("it runs").wait().unwrap().code()
+    }
+
+    /// How it ended, where it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().expect("it was started").try_wait().unwrap()
     }
 
     /// Waits for it to end by itself; its exit code.
@@ -152,6 +162,21 @@ impl Binary {
             let status = answer.status().as_u16();
             let text = answer.text().await.unwrap();
             (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        })
+    }
+
+    /// POST under a key of the caller's own; `None` where no whole answer comes.
+    pub fn try_call(&self, path: &str, body: &Value, key: Option<&str>) -> Option<(u16, Value)> {
+        let url = format!("http://localhost{path}");
+        self.runtime.block_on(async {
+            let client = matins::net::unix_client(&self.home.socket()).ok()?;
+            let mut request = client.post(url).json(body);
+            if let Some(key) = key {
+                request = request.header("idempotency-key", key);
+            }
+            let answer = request.send().await.ok()?;
+            let status = answer.status().as_u16();
+            Some((status, serde_json::from_str(&answer.text().await.ok()?).ok()?))
         })
     }
 

@@ -2,10 +2,13 @@
 //! that is moved by hand, the built binary as a black box, a webhook receiver, and waiting on state.
 
 pub mod binary;
+pub mod chronos;
 pub mod daemon;
 pub mod home;
 pub mod receiver;
+pub mod strace;
 pub mod wait;
+pub mod witness;
 
 pub use binary::Binary;
 pub use daemon::TestDaemon;

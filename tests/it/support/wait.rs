@@ -18,6 +18,18 @@ pub fn eventually_sync<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// As [`eventually_sync`], but gives up after `limit`.
+pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let begun = Instant::now();
+    loop {
+        let found = look();
+        if found.is_some() || begun.elapsed() >= limit {
+            return found;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Lets real time pass where a test needs load to last, not where it waits for something.
 pub fn pace(d: Duration) {
     std::thread::sleep(d);

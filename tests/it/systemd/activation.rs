@@ -68,7 +68,7 @@ fn the_log_is_json_on_request() {
     assert_eq!(daemon.terminate(), Some(0));
     let lines: Vec<Value> = daemon.log().lines().map(|l| serde_json::from_str(l).expect(l)).collect();
     let about = lines.iter().find(|l| l["run.id"] == run["id"]).expect("a line about the run");
-    assert_eq!((about["level"].as_str(), about["agent.id"].as_str()), (Some("INFO"), Some("hello")));
+    assert_eq!((about["level"].as_str(), about["agent"].as_str()), (Some("INFO"), Some("hello")));
     let mut serve = daemon.command(&["serve", "--log-format", "xml"]);
     let refused = serve.output().unwrap();
     assert_eq!(refused.status.code(), Some(2));

@@ -255,6 +255,56 @@ fn replacements_under_load_lose_and_double_nothing() {
     });
 }
 
+/// A command of `on_failure:` outlasts the wait of a replacement: who replaces knows nothing of its launcher.
+#[test]
+fn a_child_that_nobody_waits_for_is_reaped() {
+    let home = Home::new();
+    let wait = "touch here-$$; until [ -e go ]; do sleep 0.05; done; touch over-$$";
+    home.agent("a", "exit 1", &format!("on_failure: {{ command: [sh, -c, {wait:?}], timeout: 60s }}\n"));
+    let daemon = installed(home, &[]);
+    let (status, answer) = daemon.post("/v1/agents/a/execute", &json!({}));
+    assert!((200..300).contains(&status), "{answer}");
+    let names = |start: &str| {
+        let there = std::fs::read_dir(daemon.home.path().join("agents")).unwrap().flatten();
+        there.filter(|e| e.file_name().to_string_lossy().starts_with(start)).count()
+    };
+    eventually_sync("the command runs", || (names("here-") == 1).then_some(()));
+    upgrade(&daemon);
+    replaced(&daemon);
+    // It was cut, so it is told again, by another launcher.
+    eventually_sync("the message goes out again", || (names("here-") == 2).then_some(()));
+    std::fs::write(daemon.home.path().join("agents/go"), "").unwrap();
+    eventually_sync("both are over", || (names("over-") == 2).then_some(()));
+    eventually_sync("no child is left, dead or alive", || {
+        matins::proc::descendants(daemon.pid()).is_empty().then_some(())
+    });
+    daemon.settled();
+}
+
+#[test]
+fn a_replacement_is_no_start() {
+    let home = Home::new();
+    home.agent("hello", "true", "schedules: [ { on: startup } ]\n");
+    home.agent("tick", "true", "schedules: [ { every: 1s, overlap: allow } ]\n");
+    let mut daemon = installed(home, &[]);
+    let of = |daemon: &Binary, agent: &str| daemon.pages(&format!("/v1/agents/{agent}/slots?limit=200"));
+    let ticked = |daemon: &Binary| {
+        let before = of(daemon, "tick").len();
+        eventually_sync("the scheduler goes on", || (of(daemon, "tick").len() > before).then_some(()));
+    };
+    eventually_sync("the start is a slot", || (of(&daemon, "hello").len() == 1).then_some(()));
+    for _ in 0..2 {
+        upgrade(&daemon);
+        replaced(&daemon);
+        ticked(&daemon);
+        assert_eq!(of(&daemon, "hello").len(), 1, "{:#?}", of(&daemon, "hello"));
+    }
+    // A crash and what follows it is one.
+    daemon.kill();
+    daemon.restart();
+    eventually_sync("a start is a start", || (of(&daemon, "hello").len() == 2).then_some(()));
+}
+
 #[test]
 fn systemd_hears_of_a_reload_and_goes_on_feeding() {
     let (mut daemon, manager) = started(Home::new(), &[("WATCHDOG_USEC", "2000000")]);

@@ -7,9 +7,12 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::Error;
-use crate::model::{Cron, Exclude};
+use super::{Cron, Exclude};
 use crate::time::{from_ms, zone};
+
+/// Excluded stretches that are skipped in the search for a fire; a schedule that is excluded for
+/// longer has none.
+pub const SKIPS_MAX: usize = 20_000;
 
 /// The compiled `exclude:` of a schedule.
 #[derive(Debug, Clone)]
@@ -23,14 +26,14 @@ impl Exclusions {
     /// Compiles the entries; `None` where there are none.
     ///
     /// # Errors
-    /// [`Error::Zone`].
-    pub fn compile(entries: &[Exclude]) -> Result<Option<Self>, Error> {
+    /// A zone that is not known here.
+    pub fn compile(entries: &[Exclude]) -> Result<Option<Self>, String> {
         let mut spans = Vec::new();
         let mut patterns = Vec::new();
         for entry in entries {
             match entry {
                 Exclude::Cron { cron, timezone } => {
-                    patterns.push((cron.clone(), zone(timezone).map_err(Error::Zone)?));
+                    patterns.push((cron.clone(), zone(timezone)?));
                 }
                 Exclude::Spans(more) => spans.extend(more.iter().filter(|(start, end)| start < end)),
             }
@@ -43,6 +46,29 @@ impl Exclusions {
     #[must_use]
     pub fn covers(&self, at_ms: i64) -> bool {
         self.span(at_ms).is_some() || self.patterns.iter().any(|(cron, tz)| cron.covers(from_ms(at_ms), tz))
+    }
+
+    /// The first instant of a timing after `after_ms` that is not excluded, skipping `skips` excluded
+    /// stretches at most. `next`: the first instant of the timing after another.
+    ///
+    /// # Errors
+    /// Where the search ended: at the last excluded instant that it came to; `None`: the timing has no
+    /// further instant.
+    pub fn first_left(
+        &self,
+        next: impl Fn(i64) -> Option<i64>,
+        after_ms: i64,
+        skips: usize,
+    ) -> Result<i64, Option<i64>> {
+        let mut after_ms = after_ms;
+        for _ in 0..skips {
+            let next = next(after_ms).ok_or(None)?;
+            if !self.covers(next) {
+                return Ok(next);
+            }
+            after_ms = self.alike_until(next).saturating_sub(1).max(next);
+        }
+        Err(Some(after_ms))
     }
 
     /// The span that holds `at_ms`.

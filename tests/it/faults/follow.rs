@@ -1,0 +1,88 @@
+//! Whoever follows a run reads what a follower of an undisturbed one reads, byte for byte, whatever becomes of the
+//! daemon meanwhile.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::support::chronos::prove;
+use crate::support::wait::pace;
+use crate::support::{Binary, Home, eventually_sync};
+
+/// Writes on both streams, some of it without an end of line and some of it no text.
+const SCRIPT: &str = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo line $i; echo err $i >&2; printf 'part '; \
+                      sleep 0.02; done; head -c 5000 /dev/zero; printf '\\377\\376 the end'";
+
+fn home() -> Home {
+    let home = Home::new();
+    home.settings("watch: false\n");
+    home.agent("talk", SCRIPT, "");
+    home
+}
+
+fn beside(daemon: &Binary, args: &[&str]) -> Child {
+    let mut client = daemon.command(args);
+    client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// What three followers read of one run: `run --follow`, `logs --follow` of both streams. `disturb` is called each
+/// time the run has written another quarter.
+fn followed(daemon: &mut Binary, mut disturb: impl FnMut(&mut Binary)) -> [Vec<u8>; 3] {
+    let run = beside(daemon, &["run", "talk", "--follow"]);
+    let id = eventually_sync("it runs", || {
+        let events = daemon.events();
+        let event = events.first().filter(|e| e["status"] == "RUNNING")?;
+        Some(event["id"].as_str().unwrap().to_owned())
+    });
+    let others =
+        [beside(daemon, &["logs", "--follow", &id]), beside(daemon, &["logs", "--follow", "--stderr", &id])];
+    let log = daemon.home.run_file(&id, "attempts/1/stderr.log");
+    for line in ["err 20\n", "err 50\n", "err 80\n"] {
+        eventually_sync(line, || std::fs::read_to_string(&log).is_ok_and(|t| t.contains(line)).then_some(()));
+        disturb(daemon);
+    }
+    let [stdout, stderr] = others;
+    [run, stdout, stderr].map(|client| {
+        let done = client.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(0), "{said}\n{}", daemon.log());
+        done.stdout
+    })
+}
+
+#[test]
+fn followers_of_a_run_read_the_same_whatever_becomes_of_the_daemon() {
+    let begun = Instant::now();
+    let plain = std::thread::spawn(|| followed(&mut Binary::start(home()), |_| ()));
+    let killed = std::thread::spawn(|| {
+        followed(&mut Binary::start(home()), |daemon| {
+            daemon.kill();
+            pace(Duration::from_millis(200));
+            daemon.restart();
+        })
+    });
+    let replaced = std::thread::spawn(|| {
+        followed(&mut Binary::start(home()), |daemon| {
+            let done = daemon.cli(&["reexec"]);
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        })
+    });
+    let [plain, killed, replaced] = [plain, killed, replaced].map(|t| t.join().unwrap());
+    assert_eq!(plain[0], plain[1], "run --follow and logs --follow");
+    assert!(plain[0].ends_with(b"\xff\xfe the end") && plain[2].ends_with(b"err 100\n"));
+    let hash = |bytes: &[u8]| json!(Sha256::digest(bytes).to_vec()).to_string();
+    for (stream, plain) in plain.iter().enumerate() {
+        assert_eq!(hash(&killed[stream]), hash(plain), "follower {stream} after three kills");
+        assert_eq!(hash(&replaced[stream]), hash(plain), "follower {stream} after three replacements");
+    }
+    let bytes = plain.iter().map(Vec::len).sum::<usize>();
+    let figures = [
+        ("count", "6".to_owned()),
+        ("bytes", bytes.to_string()),
+        ("seconds", begun.elapsed().as_secs().to_string()),
+        ("verdict", "ok".to_owned()),
+    ];
+    prove("follow-identical", &figures);
+}
