@@ -166,7 +166,7 @@ fn seeds() {
     assert!(failed.is_empty(), "{}", failed.join("\n========\n"));
     let Counts { steps, slots, runs, deliveries } = counts;
     eprintln!(
-        "proof: sim {seeds} seeds, {steps} steps, {slots} slots, {runs} runs, {deliveries} deliveries checked, 0 wrong"
+        "\nproof: sim count={seeds} lost=0 double=0 verdict=ok steps={steps} slots={slots} runs={runs} deliveries={deliveries}"
     );
 }
 
