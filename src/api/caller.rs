@@ -170,7 +170,7 @@ impl Callers {
 /// What a request needs. A write that is not known here is for administrators.
 fn needed(method: &Method, path: &str) -> Scope {
     let open = ["/healthz", "/readyz"];
-    let of_run = ["/execute", "/cancel", "/retry"];
+    let of_run = ["/execute", "/backfill", "/cancel", "/retry"];
     match method {
         _ if open.contains(&path) => Scope::None,
         // The whole database, and room on the daemon's disk.
@@ -270,6 +270,7 @@ mod tests {
             ("GET", "/v1/events", Scope::Read),
             ("HEAD", "/v1/agents/a", Scope::Read),
             ("POST", "/v1/agents/a/execute", Scope::Trigger),
+            ("POST", "/v1/agents/a/backfill", Scope::Trigger),
             ("POST", "/v1/events/1/cancel", Scope::Trigger),
             ("POST", "/v1/agents/a/pause", Scope::Admin),
             ("DELETE", "/v1/events/1", Scope::Admin),

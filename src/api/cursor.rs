@@ -114,6 +114,8 @@ pub fn limit(asked: Option<usize>, default: usize, max: usize) -> Result<usize, 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -160,5 +162,18 @@ mod tests {
         assert_eq!(limit(Some(1), 50, 200).unwrap(), 1);
         assert!(limit(Some(0), 50, 200).is_err());
         assert!(limit(Some(201), 50, 200).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_cursor_is_a_key_or_refused(text in ".{0,40}", a in any::<i64>(), b in any::<i64>()) {
+            for kind in [Kind::Events, Kind::Agents, Kind::Slots, Kind::Deliveries, Kind::Plan] {
+                let _ = (kind.decode(&text), kind.decode_number(&text), kind.decode_pair(&text));
+                prop_assert_eq!(kind.decode(&kind.encode(&text)).ok(), Some(text.clone()));
+                prop_assert_eq!(kind.decode_pair(&kind.encode(&format!("{a}:{b}"))).ok(), Some((a, b)));
+            }
+        }
     }
 }

@@ -274,7 +274,7 @@ impl From<Refused> for ApiError {
             Refused::InvalidAgent(_) => Self::new(StatusCode::CONFLICT, "invalid_agent", message),
             Refused::Overlap { run, .. } => Self::new(StatusCode::CONFLICT, "overlap", message)
                 .detail(json!({ "eventId": run.to_string() })),
-            Refused::QueueFull { .. } => {
+            Refused::QueueFull { .. } | Refused::BackfillFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry()
             }
             Refused::Budget { in_ms, .. } => {

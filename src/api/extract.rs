@@ -245,6 +245,7 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -303,6 +304,24 @@ mod tests {
         assert_eq!(duration_ms(json!(0.25)), Ok(250));
         for bad in [json!(-1), json!(1e300), json!("x"), json!(true), json!([])] {
             assert!(duration_ms(bad.clone()).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever comes over the socket is read or refused.
+        #[test]
+        fn any_body_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64), fields in ".{0,40}") {
+            let named = format!("{{\"prompt\": {fields}, \"from\": \"x\"}}");
+            for body in [bytes.as_slice(), fields.as_bytes(), named.as_bytes()] {
+                let Ok(mut read) = Fields::of(body, &HeaderMap::new()) else { continue };
+                let _ = read.take("prompt", text);
+                let _ = read.take("timeout", duration_ms);
+                if let Err(refused) = read.finish() {
+                    prop_assert_eq!(refused.status().as_u16(), 422);
+                }
+            }
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod agents;
 mod alerting;
+mod backfill;
 mod backup;
 mod caller;
 mod cursor;
@@ -27,6 +28,7 @@ mod pause;
 mod plan;
 mod reexec;
 mod reload;
+mod schedules;
 mod slots;
 mod status;
 pub mod wire;
@@ -93,6 +95,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/agents", get(agents::list))
         .route("/v1/agents/{id}", get(agents::get))
         .route("/v1/agents/{id}/execute", post(execute::execute))
+        .route("/v1/agents/{id}/backfill", post(backfill::backfill))
         .route("/v1/agents/{id}/pause", post(pause::pause))
         .route("/v1/agents/{id}/resume", post(pause::resume))
         .route("/v1/agents/{id}/events", get(events::of_agent))
@@ -106,6 +109,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}/retry", post(execute::retry))
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/reexec", get(reexec::get).post(reexec::post))
+        .route("/v1/schedules", get(schedules::list))
         .route("/v1/slots", get(slots::list))
         .route("/v1/plan", get(plan::all))
         .route("/v1/deliveries", get(deliveries::list))

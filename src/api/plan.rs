@@ -21,6 +21,7 @@ pub struct PlanQuery {
     from: Option<String>,
     to: Option<String>,
     limit: Option<usize>,
+    forecast: Option<bool>,
     next_token: Option<String>,
 }
 
@@ -58,7 +59,8 @@ async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result
     if to_ms < from_ms {
         return Err(ApiError::parameter("to", "it lies before `from`"));
     }
-    let range = Range { agent, from_ms, to_ms, after, limit: limit + 1 };
+    let range =
+        Range { agent, from_ms, to_ms, after, limit: limit + 1, foresee: query.forecast.unwrap_or(true) };
     let rows = app.core.forecast(&range).await?;
     let key = |row: &Outlook| Kind::Plan.encode(&format!("{}:{}", row.coming.at_ms, row.number));
     Ok(page(rows, limit, key, Into::into))

@@ -4,7 +4,9 @@
 //! Where nothing is known a field is null, never left out and never 0, so that a reader can rely on
 //! its being there. Keys are only ever added.
 
+mod backfill;
 mod plan;
+mod schedules;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +21,9 @@ use crate::store::{AgentSummary, AttemptRow, DeliveryRow, EventDetail, RunAttemp
 use crate::time::rfc3339_ms;
 
 pub use crate::engine::{Change, Diff, Side};
-pub use plan::{PlanView, WhyView};
+pub use backfill::{BackfillView, LeftOutView, PastSlotView};
+pub use plan::{ForecastView, PlanView, WhyView};
+pub use schedules::SchedulesView;
 
 /// The envelope of everything that is not a list.
 #[derive(Debug, Clone, Serialize, Deserialize)]

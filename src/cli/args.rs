@@ -177,6 +177,8 @@ pub enum Command {
         #[arg(long)]
         catch_up: bool,
     },
+    /// Run slots of the past again, the oldest first, one at a time and after everything else
+    Backfill(BackfillArgs),
     /// Show the next runs of agents
     Next {
         /// Only those of this agent
@@ -192,9 +194,12 @@ pub enum Command {
         /// Where it begins: a duration from now such as 2h, a date, or a time; by default now
         #[arg(long, value_name = "DURATION|TIME")]
         from: Option<String>,
-        /// Where it ends, by default seven days later
+        /// Where it ends, by default seven days later; with --against a year
         #[arg(long, value_name = "DURATION|TIME")]
         to: Option<String>,
+        /// Say instead what a changed folder, or a settings file, would fire otherwise; works without a daemon too
+        #[arg(long, value_name = "DIR")]
+        against: Option<PathBuf>,
     },
     /// Tell why an agent ran or did not
     Why {
@@ -305,6 +310,25 @@ pub enum NotifyCommand {
         #[arg(value_name = "URL|AGENT")]
         target: Option<String>,
     },
+}
+
+/// Which past slots run again.
+#[derive(Debug, Args)]
+pub struct BackfillArgs {
+    /// The agent
+    pub agent: AgentId,
+    /// Slots from then on: a duration back from now such as 7d, a date, or a time
+    #[arg(long, value_name = "DURATION|TIME")]
+    pub from: String,
+    /// Slots before then, by default up to now
+    #[arg(long, value_name = "DURATION|TIME")]
+    pub to: Option<String>,
+    /// Only slots that did not run and for which no other run stands: missed, paused, overlap, budget and the like
+    #[arg(long)]
+    pub only_missed: bool,
+    /// Say what would run and what not, and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// How an agent is run by hand.

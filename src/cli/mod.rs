@@ -5,7 +5,9 @@
 //! people see and what programs see come from the same answer; [`output`] decides how it looks. A
 //! command ends with an exit code and, where it failed, a [`Failure`] with a hint.
 
+mod against;
 pub mod args;
+mod backfill;
 mod backup;
 mod check;
 mod client;
@@ -107,6 +109,10 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
         match &command {
             Command::Backup { file } => return backup::backup(file, global, env).await,
             Command::Doctor => return doctor::doctor(global, env).await,
+            Command::Plan { agent, from, to, against: Some(dir) } => {
+                let (agent, from, to) = (agent.clone(), from.as_deref(), to.as_deref());
+                return against::against(&against::Asked { dir, agent, from, to }, global, env).await;
+            }
             _ => {}
         }
         let client = Client::connect(global, env).await?;
@@ -149,8 +155,11 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Retry { run, follow } => run::retry(session, &run, follow).await,
         Command::Pause { agent, reason } => pause::pause(session, &agent, reason).await,
         Command::Resume { agent, catch_up } => pause::resume(session, &agent, catch_up).await,
+        Command::Backfill(args) => backfill::backfill(session, &args).await,
         Command::Next { agent, n } => plan::next(session, agent, usize::from(n)).await,
-        Command::Plan { agent, from, to } => plan::plan(session, agent, from.as_deref(), to.as_deref()).await,
+        Command::Plan { agent, from, to, .. } => {
+            plan::plan(session, agent, from.as_deref(), to.as_deref()).await
+        }
         Command::Why { agent, time } => plan::why(session, &agent, &time).await,
         Command::Reexec => reexec::reexec(session).await,
         Command::Status => status::status(session).await,

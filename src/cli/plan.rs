@@ -1,13 +1,16 @@
 //! What comes next, and why something did or did not run.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::client::{data, rows};
 use super::failure::{Failure, USAGE};
-use super::output::{Cell, instant};
+use super::output::{Cell, instant, length};
 use super::{Done, Session};
-use crate::api::wire::{PlanView, WhyView};
+use crate::api::wire::{ForecastView, PlanView, WhyView};
 use crate::ids::AgentId;
 use crate::time::{millis, parse_duration, rfc3339_ms};
 
@@ -36,6 +39,9 @@ pub async fn plan(session: &Session, agent: Option<AgentId>, from: Option<&str>,
     if planned.is_empty() {
         session.out.aside("hint: nothing is due in this time; --to 30d looks further");
     }
+    if let Some(hint) = unknown(&planned) {
+        session.out.aside(&hint);
+    }
     if more {
         session.out.aside(&format!("hint: only the first {ROWS} rows are shown; --to shortens the time"));
     }
@@ -63,22 +69,51 @@ fn plan_row(row: &PlanView) -> Vec<Cell> {
         (Some(reason), 1) => reason.to_string(),
         (Some(reason), count) => format!("{reason}, {count} slots"),
     };
-    let mut notes = Vec::new();
-    if row.until != row.at {
-        notes.push(format!("until {}", row.until));
-    }
-    if row.starts_at != row.at {
-        notes.push(format!("starts {}", row.starts_at));
-    }
-    notes.extend(row.note.clone());
-    let note = Some(notes.join("; ")).filter(|n| !n.is_empty());
     vec![
         fire(&row.at, &row.timezone),
         Cell::text(&row.agent_id),
         Cell::text(what),
         Cell::text(&row.timing),
-        Cell::maybe(note),
+        Cell::maybe(notes(row)),
     ]
+}
+
+/// What is to be said of a row beside its time.
+fn notes(row: &PlanView) -> Option<String> {
+    let until = (row.until != row.at).then(|| format!("until {}", row.until));
+    let starts = (row.starts_at != row.at).then(|| format!("starts {}", row.starts_at));
+    let forecast = row.forecast.as_ref().and_then(|forecast| foreseen(row, forecast));
+    let notes: Vec<String> = [until, starts, row.note.clone(), forecast].into_iter().flatten().collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// What is foreseen of a run, where it is not that it runs at its time.
+fn foreseen(row: &PlanView, forecast: &ForecastView) -> Option<String> {
+    let took = forecast.took_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()));
+    let took = took.map_or_else(String::new, |took| format!(" (its runs take {})", length(took)));
+    let waits = forecast.waits_for.as_ref().filter(|_| forecast.starts_at != row.starts_at);
+    let told = match (&forecast.reason, waits) {
+        (Some(reason), _) if forecast.outcome == "not_run" => format!("left out by {reason}{took}"),
+        (Some(reason), _) => format!("ends {reason}{took}"),
+        (None, Some(what)) => {
+            let at = instant(&forecast.starts_at)?;
+            let wait = Duration::from_millis(u64::try_from(at - instant(&row.starts_at)?).ok()?);
+            format!("waits {} for {what}", length(wait))
+        }
+        (None, None) => return None,
+    };
+    Some(format!("forecast: {told}"))
+}
+
+/// Of which agents nothing can be foreseen, in one sentence.
+fn unknown(planned: &[PlanView]) -> Option<String> {
+    let new = |row: &&PlanView| row.forecast.as_ref().is_some_and(|forecast| forecast.took_ms.is_none());
+    let agents: BTreeSet<&str> = planned.iter().filter(new).map(|row| row.agent_id.as_str()).collect();
+    let named: Vec<&str> = agents.iter().copied().take(5).collect();
+    let more = agents.len().saturating_sub(named.len());
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let hint = "no run has told yet how long it takes, so overlaps are not foreseen";
+    (!agents.is_empty()).then(|| format!("hint: {hint}: {}{more}", named.join(", ")))
 }
 
 fn fire(at: &str, zone: &str) -> Cell {
@@ -91,7 +126,7 @@ pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
     // Slots that will not run are asked for too, and left out here.
     let mut limit = n.saturating_mul(4).clamp(1, ROWS);
     let (found, next) = loop {
-        let query = [("limit", limit.to_string()), ("to", to.clone())];
+        let query = [("limit", limit.to_string()), ("to", to.clone()), ("forecast", "false".to_owned())];
         let (found, more) = ask(session, agent.as_ref(), &query).await?;
         let next: Vec<PlanView> = rows(&found)?;
         let runs = next.iter().filter(|row| row.reason.is_none()).count();
@@ -110,10 +145,11 @@ pub async fn next(session: &Session, agent: Option<AgentId>, n: usize) -> Done {
         // For people the first column tells the zone.
         let left = instant(&row.at).map_or(Cell::None, Cell::Time);
         let second = if session.out.terminal { left } else { Cell::text(&row.timezone) };
-        vec![fire(&row.at, &row.timezone), second, Cell::text(&row.timing), Cell::text(&row.agent_id)]
+        let note = Cell::maybe(notes(row));
+        vec![fire(&row.at, &row.timezone), second, Cell::text(&row.timing), Cell::text(&row.agent_id), note]
     };
     let table: Vec<Vec<Cell>> = shown.iter().map(row).collect();
-    session.out.table(&["NEXT", "LEFT", "SCHEDULE", "AGENT"], &table)?;
+    session.out.table(&["NEXT", "LEFT", "SCHEDULE", "AGENT", "NOTE"], &table)?;
     if shown.is_empty() {
         session.out.aside("hint: nothing is due; `matins why AGENT` tells the reason");
     }
@@ -135,9 +171,21 @@ pub async fn why(session: &Session, agent: &AgentId, time: &[String]) -> Done {
 
 /// A time for the daemon: a duration from now, a date and time of this machine's zone, or RFC 3339.
 pub(super) fn moment(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
-    if let Ok(ahead) = parse_duration(text) {
-        return Ok(rfc3339_ms(now_ms.saturating_add(millis(ahead))));
+    match parse_duration(text) {
+        Ok(ahead) => Ok(rfc3339_ms(now_ms.saturating_add(millis(ahead)))),
+        Err(_) => time(flag, text),
     }
+}
+
+/// As [`moment`]; a duration leads back from now.
+pub(super) fn past(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
+    match parse_duration(text) {
+        Ok(back) => Ok(rfc3339_ms(now_ms.saturating_sub(millis(back)))),
+        Err(_) => time(flag, text),
+    }
+}
+
+fn time(flag: &str, text: &str) -> Result<String, Failure> {
     let tz = jiff::tz::TimeZone::system();
     let civil = text.replace(' ', "T");
     let local = civil

@@ -50,8 +50,7 @@ impl Tick for Dispatcher {
         for claimed in claims.runs {
             let waited = claimed.created_ms.map_or(0, |created| now_ms.saturating_sub(created));
             core.metrics.queue_wait.record(Duration::from_millis(u64::try_from(waited).unwrap_or(0)));
-            let ending =
-                core.register(claimed.number, claimed.id, claimed.trigger == crate::model::Trigger::CatchUp);
+            let ending = core.register(claimed.number, claimed.id, claimed.trigger.of_the_past());
             let task = run::carry_out(Arc::clone(core), claimed, ending);
             core.tasks.spawn("run", OnEnd::Logged, task);
         }

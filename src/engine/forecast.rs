@@ -3,7 +3,10 @@
 //!
 //! Nothing is stored and nothing is promised: a forecast is the plan of now, with the words of the
 //! ledger. It is merged from the calendars slot by slot and stops at its limit, so a range of years
-//! costs no more than the rows that are shown.
+//! costs no more than the rows that are shown. What the ledger will say is known as far as calendar,
+//! exclusions and pauses decide it; what runs will meet is guessed from the past ([`Foreseen`]).
+
+mod foresee;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
@@ -16,8 +19,13 @@ use crate::model::NotRun;
 use crate::plan::{self, Coming, Event};
 use crate::store;
 
+use foresee::{Bounds, Play, Turn};
+pub use foresee::{Fate, Foreseen, WaitsFor};
+
 /// Most rows of one forecast.
 pub const ROWS_MAX: usize = 10_000;
+/// Most slots that are played through for what is foreseen. What lies behind them is shown without.
+pub const PLAYED_MAX: usize = 100_000;
 
 /// Which slots are asked for.
 #[derive(Debug, Clone)]
@@ -32,6 +40,8 @@ pub struct Range {
     pub after: Option<(i64, i64)>,
     /// At most so many rows.
     pub limit: usize,
+    /// Whether what the runs will meet is foreseen.
+    pub foresee: bool,
 }
 
 /// One future slot, or a stretch of excluded ones.
@@ -53,6 +63,15 @@ pub struct Outlook {
     pub starts_ms: i64,
     /// Why it will not run, as far as that is known; `None`: it will.
     pub reason: Option<NotRun>,
+    /// What is foreseen of its run, where it will run and that is asked for.
+    pub foreseen: Option<Foreseen>,
+}
+
+/// A row with whose it is.
+struct Row {
+    agent: Arc<Entry>,
+    position: usize,
+    outlook: Outlook,
 }
 
 /// One schedule in the merge.
@@ -81,11 +100,58 @@ impl Core {
             Some(id) => self.catalog.get(id).into_iter().collect(),
             None => self.catalog.all(),
         };
-        Ok(merge(agents, range, self.clock.now_ms(), &paused))
+        let now_ms = self.clock.now_ms();
+        let page = |rows: Vec<Row>| rows.into_iter().map(|row| row.outlook).collect();
+        if !range.foresee {
+            return Ok(page(merge(agents, range, now_ms, &paused)));
+        }
+        // What a run meets depends on all before it, those of the pages before too.
+        let most = if range.after.is_some() { PLAYED_MAX } else { range.limit };
+        let whole = Range { after: None, limit: most, ..range.clone() };
+        let mut rows = merge(agents.clone(), &whole, now_ms, &paused);
+        let full = rows.len() == most;
+        let shown = |row: &Row| {
+            range.after.is_none_or(|after| (row.outlook.coming.at_ms, row.outlook.number) > after)
+        };
+        let first = rows.partition_point(|row| !shown(row));
+        if full && rows.len() - first < range.limit {
+            return Ok(page(merge(agents, range, now_ms, &paused)));
+        }
+        rows.truncate(first.saturating_add(range.limit));
+        self.foresee(&mut rows, now_ms).await?;
+        Ok(page(rows.split_off(first)))
+    }
+
+    /// Plays the runs of `rows` through.
+    async fn foresee(&self, rows: &mut [Row], now_ms: i64) -> Result<(), store::Error> {
+        let mut agents: Vec<Arc<Entry>> = rows.iter().map(|row| Arc::clone(&row.agent)).collect();
+        agents.sort_by_key(|agent| agent.number);
+        agents.dedup_by_key(|agent| agent.number);
+        let (max_running, pools, runs_per_day) = {
+            let settings = self.settings();
+            (settings.max_running, settings.pools.clone(), settings.budget.runs_per_day)
+        };
+        let counted = |agent: &Arc<Entry>| agent.agent.policies.budget.runs_per_day.is_some();
+        let asked = agents.iter().map(|agent| (agent.number, counted(agent))).collect();
+        let habits = self.store.habits(asked, now_ms).await?;
+        let admitted = if runs_per_day.is_some() { self.store.admitted(now_ms).await? } else { Vec::new() };
+        let bounds = Bounds { max_running, pools, runs_per_day };
+        let mut play = Play::new(bounds, habits, &agents, admitted, now_ms);
+        let mut played = Vec::new();
+        for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.outlook.reason.is_none()) {
+            let schedule = &row.agent.schedules[row.position];
+            let (at_ms, starts_ms) = (row.outlook.coming.at_ms, row.outlook.starts_ms);
+            play.turn(&Turn { agent: &row.agent, schedule, at_ms, starts_ms });
+            played.push(index);
+        }
+        for (index, foreseen) in played.into_iter().zip(play.into_rows()) {
+            rows[index].outlook.foreseen = Some(foreseen);
+        }
+        Ok(())
     }
 }
 
-fn merge(agents: Vec<Arc<Entry>>, range: &Range, now_ms: i64, paused: &HashSet<i64>) -> Vec<Outlook> {
+fn merge(agents: Vec<Arc<Entry>>, range: &Range, now_ms: i64, paused: &HashSet<i64>) -> Vec<Row> {
     let mut sources = Vec::new();
     let mut heap = BinaryHeap::new();
     for agent in agents {
@@ -105,12 +171,17 @@ fn merge(agents: Vec<Arc<Entry>>, range: &Range, now_ms: i64, paused: &HashSet<i
     let mut rows = Vec::new();
     while let Some(Reverse((_, _, index))) = heap.pop().filter(|_| rows.len() < range.limit) {
         let source = &mut sources[index];
-        let row = outlook(source, paused);
-        source.left -= u64::from(row.reason.is_none());
+        let row = Row {
+            agent: Arc::clone(&source.agent),
+            position: source.position,
+            outlook: outlook(source, paused),
+        };
+        let (until_ms, runs) = (row.outlook.coming.until_ms, row.outlook.reason.is_none());
+        source.left -= u64::from(runs);
         let entry = source.entry();
         let calendar_goes_on = entry.calendar.event().is_none() && source.left > 0;
         let next = calendar_goes_on
-            .then(|| plan::coming(&entry.calendar, row.coming.until_ms, range.to_ms.saturating_sub(1)))
+            .then(|| plan::coming(&entry.calendar, until_ms, range.to_ms.saturating_sub(1)))
             .flatten();
         if let Some(next) = next {
             heap.push(Reverse((next.at_ms, entry.number, index)));
@@ -154,6 +225,7 @@ fn outlook(source: &Source, paused: &HashSet<i64>) -> Outlook {
         coming: coming.clone(),
         starts_ms: if reason.is_none() { starts_ms } else { coming.at_ms },
         reason,
+        foreseen: None,
     }
 }
 

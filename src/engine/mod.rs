@@ -9,6 +9,7 @@
 
 mod alarm;
 mod alerting;
+pub mod backfill;
 mod breaker;
 pub mod catalog;
 mod concurrency;
@@ -54,6 +55,7 @@ use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
+pub use backfill::{Backfill, BackfillRequest};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use diff::{Change, Diff, Side};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};

@@ -72,6 +72,15 @@ pub enum Refused {
         /// The agent.
         agent: AgentId,
     },
+    /// As many past slots wait as may wait.
+    #[error(
+        "with these more than {} past slots of {agent} would wait; let some run or cancel them first",
+        store::BACKFILL_MAX
+    )]
+    BackfillFull {
+        /// The agent.
+        agent: AgentId,
+    },
     /// A budget of runs is used up.
     #[error("{whose} has had the {runs} runs of its budget in the last 24 hours{}", free_again(*.free_at_ms))]
     Budget {
@@ -406,6 +415,25 @@ impl Core {
                 daemon: self.settings().budget.runs_per_day,
             },
             ..NewRun::plain(id, number, definition, overlap)
+        }
+    }
+
+    /// The run of a past slot: as its schedule's catch-ups, it waits as long as it takes.
+    pub(super) fn past_run(
+        &self,
+        agent: &Entry,
+        entry: &ScheduleEntry,
+        window: Window,
+        user: Option<&str>,
+        now_ms: i64,
+    ) -> NewRun {
+        let schedule = &entry.schedule;
+        let input = schedule.overrides.input.as_ref();
+        let asked = Asked { trigger: Trigger::Backfill, window: Some(window), user, input };
+        let overlap = if schedule.overlap == Overlap::Allow { Overlap::Allow } else { Overlap::Queue };
+        NewRun {
+            max_concurrent: schedule.max_concurrent,
+            ..self.new_run(&agent.agent, (agent.number, agent.definition), overlap, &asked, now_ms)
         }
     }
 

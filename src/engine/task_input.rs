@@ -16,7 +16,7 @@ use crate::exec::{self, AttemptDir, HookSpec, Preparation, Release, RunDirs, SPE
 use crate::ids::{Epoch, RunId};
 use crate::model::{
     Agent, Executor, Failure, FailureCode, Hook, Overrides, Protocol, SecretSource, SeededSkill, Skill,
-    SlotOverrides,
+    SlotOverrides, Trigger,
 };
 use crate::store::Claimed;
 use crate::template;
@@ -396,8 +396,9 @@ pub(super) fn base(core: &Core) -> BTreeMap<String, String> {
 /// The same for every attempt of one slot or one trigger, so that a program can guard what it does.
 fn idempotency_key(run: RunId, agent: &Agent, claimed: &Claimed) -> String {
     match claimed.nominal_ms {
-        Some(nominal_ms) => format!("{}/{nominal_ms}", agent.id),
-        None => run.to_string(),
+        // Whoever asks for a slot to run again wants it done again.
+        Some(nominal_ms) if claimed.trigger != Trigger::Backfill => format!("{}/{nominal_ms}", agent.id),
+        _ => run.to_string(),
     }
 }
 

@@ -83,6 +83,9 @@ impl Core {
             let run = self.slot_run(slot).await?;
             let schedule = entry.schedules.iter().find(|s| s.number == slot.schedule_number);
             why.sentences.extend(sentence::slot(slot, schedule, run.as_ref(), &zone, now_ms));
+            let again =
+                self.store.backfills(slot.schedule_number, slot.nominal_ms, slot.until_ms + 1).await?;
+            why.sentences.extend(sentence::again(&again));
             let waits = run.as_ref().is_some_and(|r| r.status == RunState::Pending && slot.reason.is_none());
             let starts_ms = schedule.map_or(0, |s| super::submit::starts(&entry, s, slot.nominal_ms));
             if waits && starts_ms > now_ms {

@@ -219,6 +219,8 @@ impl Claim<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::ids::{BootId, SeededEntropy};
 
@@ -279,5 +281,32 @@ mod tests {
         assert!(ExitReport::read(&dir, &claim).unwrap().never_started());
         std::fs::write(dir.exit(), "{\"version\":1").unwrap();
         assert_eq!(ExitReport::read(&dir, &claim), None, "half a report is none");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A program can write what it likes where the report belongs: another's is never believed, and none is a crash.
+        #[test]
+        fn a_damaged_report_is_the_claims_own_or_none(
+            cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0..30_usize, "[ -~]{0,8}"), 1..4),
+        ) {
+            let tmp = tempfile::tempdir().unwrap();
+            let dir = AttemptDir::at(tmp.path());
+            let mut text = serde_json::to_string(&report()).unwrap();
+            for (at, length, with) in cuts {
+                let from = at.index(text.len() + 1);
+                let to = (from + length).min(text.len());
+                text.replace_range(from..to, &with);
+            }
+            std::fs::write(dir.exit(), &text).unwrap();
+            let launcher = Identity { boot_id: BootId::new("b"), pid: 42, start_ticks: 1, pidfd_inode: 1 };
+            let claim = Claim { run: report().run, attempt: 1, epoch: Epoch(3), launcher: &launcher };
+            if let Some(read) = ExitReport::read(&dir, &claim) {
+                prop_assert_eq!((read.run, read.attempt, read.version), (claim.run, 1, REPORT_VERSION));
+                read.write(&dir, false).unwrap();
+                prop_assert_eq!(ExitReport::read(&dir, &claim), Some(read));
+            }
+        }
     }
 }

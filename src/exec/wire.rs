@@ -129,6 +129,8 @@ fn length_of(line: &[u8]) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::ids::{RunId, SeededEntropy};
 
@@ -238,5 +240,46 @@ mod tests {
         let mut release = release();
         release.spec.argv.push("x".repeat(RELEASE_MAX));
         assert!(matches!(release.encode(), Err(Error::ReleaseTooLarge { .. })));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is on stdin, it is a release, nothing, or told in words without a value of it.
+        #[test]
+        fn damaged_messages_are_told_and_never_a_crash(
+            cuts in proptest::collection::vec((any::<prop::sample::Index>(), 0..30_usize, proptest::collection::vec(any::<u8>(), 0..8)), 0..4),
+        ) {
+            let mut bytes = release().encode().unwrap();
+            for (at, length, with) in cuts {
+                let from = at.index(bytes.len());
+                let to = (from + length).min(bytes.len());
+                bytes.splice(from..to, with);
+                if bytes.is_empty() {
+                    bytes.push(b'\n');
+                }
+            }
+            if let Received::Garbage(why) = receive(&mut &bytes[..]) {
+                prop_assert!(why.len() < 300 && !why.contains("hunter"), "{why}");
+            }
+        }
+
+        #[test]
+        fn a_release_comes_back_as_it_was(
+            argv in proptest::collection::vec(any::<String>(), 1..4),
+            env in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4),
+            secrets in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4),
+            epoch in any::<i64>(),
+            timeout_ms in any::<Option<u64>>(),
+        ) {
+            let sent = Release { epoch: Epoch(epoch), secrets, spec: Spec { argv, env, timeout_ms, ..release().spec }, ..release() };
+            let bytes = sent.encode().unwrap();
+            match receive(&mut &bytes[..]) {
+                Received::Release(got) => {
+                    prop_assert_eq!((&got.spec, &got.secrets, got.epoch), (&sent.spec, &sent.secrets, sent.epoch));
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
     }
 }

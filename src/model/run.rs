@@ -46,11 +46,26 @@ pub enum Trigger {
     Schedule,
     /// A slot that was missed and is made up for.
     CatchUp,
+    /// A past slot that somebody asked to run again.
+    Backfill,
     /// A person or a program asked for it.
     Manual,
 }
 
-words!(Trigger { Schedule => "schedule", CatchUp => "catch_up", Manual => "manual" });
+words!(Trigger {
+    Schedule => "schedule",
+    CatchUp => "catch_up",
+    Backfill => "backfill",
+    Manual => "manual",
+});
+
+impl Trigger {
+    /// Whether its run is one of the past: those go last, one at a time.
+    #[must_use]
+    pub const fn of_the_past(self) -> bool {
+        matches!(self, Self::CatchUp | Self::Backfill)
+    }
+}
 
 /// The stretch of nominal instants that a scheduled run stands for, `(start, end]`, Unix milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use super::{Error, Store};
 pub struct Activity {
     /// When its newest run that ended did so, Unix ms; `None` where none ever has.
     pub last_ended_ms: Option<i64>,
-    /// Whether a run of it waits or is under way.
+    /// Whether a run of it waits or is under way; one of a backfill that waits does not count.
     pub active: bool,
 }
 
@@ -35,7 +35,8 @@ impl Store {
             .read(move |db| {
                 let sql = "SELECT last_ended_at,
                                   EXISTS (SELECT 1 FROM runs INDEXED BY runs_active
-                                          WHERE agent = ?1 AND completed_at IS NULL)
+                                          WHERE agent = ?1 AND completed_at IS NULL
+                                            AND (backfill = 0 OR claimed_at IS NOT NULL))
                            FROM agents WHERE number = ?1";
                 let mut statement = db.prepare_cached(sql)?;
                 let each = agents.iter().map(|agent| {

@@ -245,7 +245,7 @@ struct Gate {
 
 fn gate(db: &Connection, agent: i64, now_ms: i64) -> Result<Gate, Error> {
     let sql = "SELECT paused_by, probe_at,
-                      (SELECT number FROM runs WHERE agent = ?1 AND completed_at IS NULL LIMIT 1)
+                      (SELECT number FROM runs WHERE agent = ?1 AND completed_at IS NULL AND backfill = 0 LIMIT 1)
                FROM agents WHERE number = ?1";
     let gate = db.prepare_cached(sql)?.query_row([agent], |row| {
         let (closed, probe) = breaker::gate(row.get_ref(0)?.as_str_or_null()?, row.get(1)?, now_ms);
@@ -437,7 +437,7 @@ fn insert_not_run(
     Ok(())
 }
 
-fn insert_run(
+pub(super) fn insert_run(
     db: &Connection,
     run: &NewRun,
     slot: Option<(i64, &SlotRun)>,
@@ -446,16 +446,19 @@ fn insert_run(
 ) -> Result<i64, Error> {
     let trigger = slot.map_or(Trigger::Manual, |(_, slot)| slot.trigger);
     let window = slot.map(|(_, slot)| slot.window);
+    let backfill = trigger == Trigger::Backfill;
+    // What was due long ago on purpose is not late.
+    let lateness_ms = window.filter(|_| !backfill).map(|w| now_ms.saturating_sub(w.end_ms));
     let sql = "INSERT INTO runs (id, agent, definition, trigger, state, overlap, max_concurrent, concurrency, pool,
                                  priority, user, retry_of, schedule, nominal, window_start, window_slots, lateness_ms,
-                                 start_deadline, not_before, parked, created_at, updated_at)
+                                 start_deadline, not_before, parked, backfill, created_at, updated_at)
                VALUES (?1, ?2, ?3, ?4, 'PENDING', ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-                       ?20, ?20)";
+                       ?20, ?21, ?21)";
     db.prepare_cached(sql)?.execute(params![
         run.id.as_bytes().as_slice(),
         run.agent,
         run.definition,
-        trigger.as_str(),
+        if backfill { Trigger::CatchUp } else { trigger }.as_str(),
         run.overlap.as_str(),
         run.most(),
         run.concurrency,
@@ -467,10 +470,11 @@ fn insert_run(
         window.map(|w| w.end_ms),
         window.map(|w| w.start_ms),
         window.map(|w| i64::try_from(w.slots).unwrap_or(i64::MAX)),
-        window.map(|w| now_ms.saturating_sub(w.end_ms)),
+        lateness_ms,
         run.start_deadline_ms,
         run.not_before_ms,
         run.not_before_ms.is_some_and(|at| at > now_ms),
+        backfill,
         now_ms,
     ])?;
     let number = db.last_insert_rowid();
@@ -478,10 +482,10 @@ fn insert_run(
     Ok(number)
 }
 
-/// The class in which it waits. Catch-ups go last: making up for the past must not delay the present.
+/// The class in which it waits. The past goes last: making up for it must not delay the present.
 fn class(priority: Priority, trigger: Trigger) -> i64 {
     match (trigger, priority) {
-        (Trigger::CatchUp, _) => 3,
+        (Trigger::CatchUp | Trigger::Backfill, _) => 3,
         (_, Priority::High) => 0,
         (_, Priority::Normal) => 1,
         (_, Priority::Low) => 2,

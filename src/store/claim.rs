@@ -2,7 +2,7 @@
 //!
 //! Runs are taken class by class and in each class in the order in which they were admitted. A run
 //! that has waited for [`AGEING`] rises by one class, so a stream of urgent runs can delay the
-//! others and never starve them. A run is passed over while the runs in its way, its pool or the
+//! others and never starve them; only those of a backfill do not rise. A run is passed over while the runs in its way, its pool or the
 //! lane of the catch-ups leave no room; who is behind it may start.
 //!
 //! All of that is decided in one transaction, so two claims cannot disagree. What a decision needs
@@ -114,7 +114,7 @@ fn first_parked(db: &Connection) -> Result<Option<i64>, Error> {
 macro_rules! waiting {
     ($class:literal) => {
         concat!(
-            "SELECT number, agent, max_concurrent, concurrency, pool, created_at, not_before
+            "SELECT number, agent, max_concurrent, concurrency, pool, created_at, not_before, backfill
              FROM runs INDEXED BY runs_queue
              WHERE completed_at IS NULL AND claimed_at IS NULL AND parked = 0 AND priority = ",
             $class,
@@ -138,6 +138,7 @@ struct Waiting {
     pool: Option<String>,
     since_ms: i64,
     not_before_ms: Option<i64>,
+    backfill: bool,
 }
 
 impl Waiting {
@@ -151,11 +152,16 @@ impl Waiting {
             pool: row.get(4)?,
             since_ms: not_before_ms.map_or(created_ms, |at| at.max(created_ms)),
             not_before_ms,
+            backfill: row.get(7)?,
         })
     }
 
-    /// Its place among the waiting: its class with its age, then its number.
+    /// Its place among the waiting: its class with its age, then its number. However long a backfill waits, the
+    /// present goes first.
     fn rank(&self, class: usize, now_ms: i64) -> (usize, i64) {
+        if self.backfill {
+            return (class, self.number);
+        }
         let risen = now_ms.saturating_sub(self.since_ms).max(0) / millis(AGEING);
         (class.saturating_sub(usize::try_from(risen).unwrap_or(usize::MAX)), self.number)
     }
@@ -437,7 +443,8 @@ fn ids(db: &Connection, counting: &str, of: &dyn rusqlite::ToSql) -> Result<Vec<
 /// Takes one waiting run; `None`: it may no longer start. No RETURNING: it costs a table of its own
 /// each time.
 fn claim(db: &Connection, number: i64, now_ms: i64) -> Result<Option<Claimed>, Error> {
-    let sql = "SELECT r.number, r.id, r.agent, r.definition, r.epoch + 1, r.attempt + 1, r.trigger, r.user, r.nominal,
+    let sql = "SELECT r.number, r.id, r.agent, r.definition, r.epoch + 1, r.attempt + 1,
+                      iif(r.backfill = 1, 'backfill', r.trigger) AS trigger, r.user, r.nominal,
                       r.window_start, r.window_slots, r.created_at,
                       (SELECT overrides FROM run_details WHERE run = r.number) AS overrides,
                       r.started_at IS NULL AND r.start_deadline IS NOT NULL AND r.start_deadline < ?2

@@ -86,7 +86,8 @@ pub struct AgentSummary {
 }
 
 const COLUMNS: &str = "r.number, r.id, a.id AS agent_id, r.user, r.state, r.started_at, r.completed_at, r.explanation,
-    r.final_model, r.created_at, r.updated_at, r.session, r.trigger, r.nominal, r.lateness_ms, r.attempt, r.failure_code,
+    r.final_model, r.created_at, r.updated_at, r.session, iif(r.backfill = 1, 'backfill', r.trigger) AS trigger,
+    r.nominal, r.lateness_ms, r.attempt, r.failure_code,
     r.steps, r.execution_key, r.exit_code, r.signal, r.gated, r.changed, r.cost_usd, r.not_before, (SELECT c.id FROM schedules c WHERE c.number = r.schedule) AS schedule_id,
     EXISTS (SELECT 1 FROM logs l WHERE l.run = r.number AND l.removed_at IS NOT NULL) AS logs_removed,
     (SELECT lower(hex(d.sha256)) FROM definitions d WHERE d.number = r.definition) AS sha256";
@@ -214,7 +215,9 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
     };
     when("r.agent = ?", agent);
     when("r.state = ?", filter.status.map(|s| Sql::Text(s.as_str().to_owned())));
-    when("r.trigger = ?", filter.trigger.map(|t| Sql::Text(t.as_str().to_owned())));
+    let stored = filter.trigger.filter(|t| *t != Trigger::Backfill);
+    when("r.backfill = 0 AND r.trigger = ?", stored.map(|t| Sql::Text(t.as_str().to_owned())));
+    when("r.backfill = ?", filter.trigger.filter(|t| *t == Trigger::Backfill).map(|_| Sql::Integer(1)));
     when("r.failure_code = ?", filter.failure_code.clone().map(Sql::Text));
     when("r.started_at > ?", filter.started_after_ms.map(Sql::Integer));
     when("r.started_at < ?", filter.started_before_ms.map(Sql::Integer));

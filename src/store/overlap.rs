@@ -1,5 +1,6 @@
 //! Runs that stand in each other's way: those of one agent or, where it has a concurrency key, those
-//! of the same key, of whichever agent.
+//! of the same key, of whichever agent. Runs of a backfill stand in nobody's way: the present neither
+//! is left out for the past nor ends it, it waits for the one that is under way.
 //!
 //! Who is in the way and what becomes of him is decided in the transaction that admits the new run.
 //! A waiting run that has to go is claimed for its end there: nobody can start it any more, its row
@@ -73,10 +74,12 @@ impl<'a> Scope<'a> {
     /// A run of it that has not ended.
     pub(super) fn active(self, db: &Connection) -> Result<Option<i64>, Error> {
         let sql = match self {
-            Self::Agent(_) => "SELECT number FROM runs WHERE agent = ?1 AND completed_at IS NULL LIMIT 1",
+            Self::Agent(_) => {
+                "SELECT number FROM runs WHERE agent = ?1 AND completed_at IS NULL AND backfill = 0 LIMIT 1"
+            }
             Self::Key(_) => {
                 "SELECT number FROM runs INDEXED BY runs_by_key
-                 WHERE concurrency = ?1 AND concurrency IS NOT NULL AND completed_at IS NULL LIMIT 1"
+                 WHERE concurrency = ?1 AND concurrency IS NOT NULL AND completed_at IS NULL AND backfill = 0 LIMIT 1"
             }
         };
         Ok(db.prepare_cached(sql)?.query_row([self.value()], |row| row.get(0)).optional()?)
@@ -86,11 +89,13 @@ impl<'a> Scope<'a> {
     pub(super) fn is_full(self, db: &Connection) -> Result<bool, Error> {
         let sql = match self {
             Self::Agent(_) => {
-                "SELECT count(*) FROM runs WHERE agent = ?1 AND completed_at IS NULL AND claimed_at IS NULL"
+                "SELECT count(*) FROM runs
+                 WHERE agent = ?1 AND completed_at IS NULL AND claimed_at IS NULL AND backfill = 0"
             }
             Self::Key(_) => {
                 "SELECT count(*) FROM runs INDEXED BY runs_by_key
-                 WHERE concurrency = ?1 AND concurrency IS NOT NULL AND completed_at IS NULL AND claimed_at IS NULL"
+                 WHERE concurrency = ?1 AND concurrency IS NOT NULL AND completed_at IS NULL AND claimed_at IS NULL
+                   AND backfill = 0"
             }
         };
         let waiting: i64 = db.prepare_cached(sql)?.query_row([self.value()], |row| row.get(0))?;
@@ -117,11 +122,11 @@ pub(super) fn clear(
     }
 }
 
-/// The condition of a scope on `runs`, with `?1` its value.
+/// The condition of a scope on `runs`, with `?1` its value: who is displaced or cancelled is in it.
 fn within(run: &NewRun) -> &'static str {
     match Scope::of(run) {
-        Scope::Agent(_) => "agent = ?1",
-        Scope::Key(_) => "concurrency IS NOT NULL AND concurrency = ?1",
+        Scope::Agent(_) => "backfill = 0 AND agent = ?1",
+        Scope::Key(_) => "backfill = 0 AND concurrency IS NOT NULL AND concurrency = ?1",
     }
 }
 

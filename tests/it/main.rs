@@ -4,8 +4,10 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and read the environment")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
+mod against;
 mod answers;
 mod attempts;
+mod backfill;
 mod backup;
 mod blackbox;
 mod breaker;
@@ -15,6 +17,7 @@ mod definitions;
 mod disk;
 mod examples;
 mod faults;
+mod foresight;
 mod gate;
 mod ground;
 mod import;
@@ -36,3 +39,4 @@ mod tidy;
 mod waiting;
 mod webhooks;
 mod words;
+mod zones;

@@ -309,6 +309,7 @@ fn a_jittered_slot_is_admitted_at_its_instant_and_starts_later() {
         to_ms: START_MS + 3 * 3_600_000,
         after: None,
         limit: 10,
+        foresee: false,
     };
     let next = daemon.block_on(daemon.core().forecast(&range)).unwrap().remove(0);
     assert_eq!(next.coming.at_ms, minutes(120));

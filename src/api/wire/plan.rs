@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{FireView, SlotView};
-use crate::engine::forecast::Outlook;
+use crate::engine::forecast::{Fate, Foreseen, Outlook};
 use crate::engine::why::Why;
 use crate::ids::AgentId;
 use crate::model::{Event, NotRun};
@@ -35,6 +35,45 @@ pub struct PlanView {
     pub reason: Option<NotRun>,
     /// What a clock change does to it, a sentence.
     pub note: Option<String>,
+    /// What is foreseen of its run; null where it will not run or that was not asked for.
+    #[serde(default)]
+    pub forecast: Option<ForecastView>,
+}
+
+/// What is foreseen of one run from the times that the last ones took. A guess.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForecastView {
+    /// Median time of the last runs; null where there is none.
+    pub took_ms: Option<i64>,
+    /// Of how many runs that is the median.
+    pub of_runs: usize,
+    /// When it starts.
+    pub starts_at: String,
+    /// What it waits for until then.
+    pub waits_for: Option<String>,
+    /// `run`, `not_run` (its slot is left out) or `failed` (it ends before its own end).
+    pub outcome: String,
+    /// Why it is left out or fails: overlap, `queue_full`, budget; deadline, superseded, cancelled.
+    pub reason: Option<String>,
+}
+
+impl From<Foreseen> for ForecastView {
+    fn from(foreseen: Foreseen) -> Self {
+        let outcome = match foreseen.fate {
+            None => "run",
+            Some(Fate::NotRun(_)) => "not_run",
+            Some(_) => "failed",
+        };
+        Self {
+            took_ms: foreseen.took_ms,
+            of_runs: foreseen.of,
+            starts_at: rfc3339_ms(foreseen.starts_ms),
+            waits_for: foreseen.waits_for.map(|what| what.to_string()),
+            outcome: outcome.to_owned(),
+            reason: foreseen.fate.map(|fate| fate.to_string()),
+        }
+    }
 }
 
 impl From<Outlook> for PlanView {
@@ -51,6 +90,7 @@ impl From<Outlook> for PlanView {
             outcome: if row.reason.is_none() { "run" } else { "not_run" }.to_owned(),
             reason: row.reason,
             note: row.coming.note.map(|note| note.to_string()),
+            forecast: row.foreseen.map(Into::into),
         }
     }
 }

@@ -2,11 +2,13 @@
 //! explain` finds it, when it was decided, the policy and the run with its state; and, where something can be
 //! done, what.
 
+use std::collections::HashMap;
+
 use super::when::{When, distance};
 use crate::engine::catalog::{Entry, ScheduleEntry};
 use crate::ids::AgentId;
 use crate::model::{CatchUp, Event, Exclude, Exclusions, NotRun, RunState, Schedule, Timing};
-use crate::store::{AgentSummary, SlotRow};
+use crate::store::{AgentSummary, Earlier, SlotRow};
 use crate::time::{from_ms, human_duration, zone};
 
 /// `Mon 2026-03-02 09:00:00 Europe/Berlin`.
@@ -83,6 +85,16 @@ fn ran(which: &str, run: Option<&Event>, zone: &str, now_ms: i64) -> String {
     let verb = if run.started_at.is_some() { "ran" } else { "became a run" };
     let outcome = outcome(run, zone, now_ms);
     format!("{which} {verb}{trigger}{late}: {}.", outcome.trim_end_matches('.'))
+}
+
+/// What backfills have done about the slots of a row.
+pub(super) fn again(backfills: &HashMap<i64, Earlier>) -> Option<String> {
+    let one = backfills.values().next()?;
+    Some(match (backfills.len(), one.pending) {
+        (1, true) => format!("A backfill runs it again as run {}, which has not ended.", one.run),
+        (1, false) => format!("A backfill has run it again: run {} completed.", one.run),
+        (n, _) => format!("Backfills run or have run {n} of them again."),
+    })
 }
 
 /// Why a run that was admitted does not start yet.

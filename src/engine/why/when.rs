@@ -72,6 +72,8 @@ pub(super) fn distance(at_ms: i64, now_ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -103,5 +105,19 @@ mod tests {
         assert_eq!(distance(3_725_000, 0), "in 1h 2m");
         assert_eq!(distance(0, 90_000), "1m 30s ago");
         assert_eq!(distance(0, 999), "now");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_time_is_read_or_refused(text in "(today|yesterday|tomorrow|[0-9]{1,5}-[0-9]{1,2}-[0-9]{1,2}|)[ T]?[0-9]{0,3}:?[0-9]{0,3}(:[0-9]{0,3})?(Z|\\+[0-9]{1,3}:00|)", any in ".{0,30}") {
+            let tz = crate::time::zone("America/New_York").unwrap();
+            for text in [&text, &any] {
+                if let Ok(when) = parse(text, Timestamp::UNIX_EPOCH, &tz) {
+                    prop_assert!(when.from_ms < when.to_ms, "{text}");
+                }
+            }
+        }
     }
 }

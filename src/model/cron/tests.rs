@@ -336,3 +336,69 @@ fn counting_decades_of_seconds_is_arithmetic() {
     assert_eq!(every.last_at_or_before(to, &berlin), Some(to));
     assert!(started.elapsed().as_millis() < 1000, "{:?}", started.elapsed());
 }
+
+/// A pattern of one year has nothing before its first and behind its last time but what a clock that is set back
+/// shows again.
+#[test]
+fn a_repeated_hour_has_the_first_and_the_last_time_of_a_pattern_too() {
+    let berlin = zone("Europe/Berlin").unwrap();
+    let (first, second) = (ts("2026-10-25T00:30:00Z"), ts("2026-10-25T01:30:00Z"));
+    let interval = cron("0 */30 2 25 10 ? 2026");
+    let all =
+        ["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z"];
+    let found: Vec<_> =
+        std::iter::successors(interval.next_after(ts("2026-01-01T00:00:00Z"), &berlin), |at| {
+            interval.next_after(*at, &berlin)
+        })
+        .collect();
+    assert_eq!(found, all.map(ts));
+    assert_eq!(interval.last_at_or_before(ts("2026-10-25T00:59:59Z"), &berlin), Some(first));
+    let both = crate::model::Dst { overlap: crate::model::DstOverlap::Both, ..crate::model::Dst::default() };
+    let fixed = cron("0 30 2 25 10 ? 2026");
+    assert_eq!(fixed.next_after_by(first, &berlin, both), Some(second));
+    assert_eq!(fixed.next_after_by(second, &berlin, both), None);
+    // On the second pass, before the time comes again, the last one is that of the first pass.
+    assert_eq!(fixed.last_at_or_before_by(ts("2026-10-25T01:10:00Z"), &berlin, both), Some(first));
+    assert_eq!(fixed.last_at_or_before_by(ts("2026-10-25T00:10:00Z"), &berlin, both), None);
+}
+
+mod any_text {
+    //! Whatever is written as a pattern is read or refused; what is read comes back from its text.
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn a_word() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "[0-9]{1,4}",
+            3 => "[0-9]{1,2}-[0-9]{1,2}(/[0-9]{1,3})?",
+            3 => "\\*(/[0-9]{1,3})?",
+            2 => "[0-9]{0,2}[LW#?H+][0-9LW]{0,2}",
+            1 => "(MON|sun|Jan|DEC|H\\(1-9\\)|LW)([-,#/][0-9A-Z]{1,3})?",
+            1 => "[ -~]{0,6}",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn is_read_or_refused(words in proptest::collection::vec(a_word(), 0..9), any in ".{0,30}") {
+            for text in [words.join(" "), any] {
+                if let Ok(cron) = Cron::parse_for("agent", &text) {
+                    prop_assert_eq!(Cron::parse(cron.text()).unwrap(), cron.clone(), "{}", text);
+                    let from = ts("2026-01-01T00:00:00Z");
+                    let tz = TimeZone::UTC;
+                    let next = cron.next_after(from, &tz);
+                    prop_assert!(next.is_none_or(|next| next > from));
+                    if let Some(next) = next {
+                        prop_assert_eq!(cron.last_at_or_before(next, &tz), Some(next), "{}", text);
+                        prop_assert_eq!(cron.count(from, next, &tz), 1, "{}", text);
+                    }
+                    let _ = cron.warnings();
+                }
+            }
+        }
+    }
+}

@@ -40,7 +40,16 @@ impl Pattern {
         let (mut from, mut inclusive) = (after, false);
         loop {
             let offset = tz.to_offset(from);
-            let wall = self.next_wall(offset.to_datetime(from), inclusive)?;
+            let here = offset.to_datetime(from);
+            let Some(wall) = self.next_wall(here, inclusive) else {
+                // The pattern is over on this wall clock; one that is set back may show its last times again.
+                let change = tz.following(from).next()?;
+                if change.offset().to_datetime(change.timestamp()) > here {
+                    return None;
+                }
+                (from, inclusive) = (change.timestamp(), true);
+                continue;
+            };
             let found = offset.to_timestamp(wall).ok()?;
             let change = match tz.following(from).next() {
                 Some(change) if found >= change.timestamp() => change.timestamp(),
@@ -61,7 +70,16 @@ impl Pattern {
         let mut at = at;
         loop {
             let offset = tz.to_offset(at);
-            let wall = self.last_wall(offset.to_datetime(at))?;
+            let here = offset.to_datetime(at);
+            let Some(wall) = self.last_wall(here) else {
+                // The pattern has not begun on this wall clock; before it was set back it may have.
+                let before = change_at_or_before(at, tz)?.checked_sub(SECOND).ok()?;
+                if tz.to_offset(before).to_datetime(before) <= here {
+                    return None;
+                }
+                at = before;
+                continue;
+            };
             let found = offset.to_timestamp(wall).ok()?;
             match change_at_or_before(at, tz) {
                 Some(change) if found < change => at = change.checked_sub(SECOND).ok()?,

@@ -1,0 +1,40 @@
+//! Past slots that are run again.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::extract::{Fields, flag, text};
+use super::wire::{BackfillView, Data};
+use super::{ApiError, App, Caller, FieldError, data};
+use crate::engine::BackfillRequest;
+
+/// Admits runs of past slots, or says which it would admit; the rows are on disk when this answers.
+pub async fn backfill(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    caller: Option<Extension<Caller>>,
+    mut body: Fields,
+) -> Result<(StatusCode, Json<Data<BackfillView>>), ApiError> {
+    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let (from, to) = (body.take("from", instant), body.take("to", instant));
+    let only_missed = body.take("onlyMissed", flag).unwrap_or(false);
+    let dry_run = body.take("dryRun", flag).unwrap_or(false);
+    body.finish()?;
+    let missing = || FieldError { pointer: "/from".to_owned(), message: "it is missing".to_owned() };
+    let from_ms = from.ok_or_else(|| ApiError::fields(vec![missing()]))?;
+    let to_ms = to.unwrap_or_else(|| app.core.clock.now_ms());
+    let user = caller.map(|Extension(caller)| caller.name.to_string());
+    let request = BackfillRequest { agent, from_ms, to_ms, only_missed, dry_run, user };
+    let done = app.core.backfill(request.clone()).await?;
+    let status = if dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, data(BackfillView::of(&request, done))))
+}
+
+fn instant(value: Value) -> Result<i64, String> {
+    let text = text(value)?;
+    let at = text.parse::<Timestamp>();
+    at.map(Timestamp::as_millisecond).map_err(|_| format!("{text:?} is not an RFC 3339 time"))
+}
