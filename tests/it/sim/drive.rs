@@ -316,6 +316,7 @@ impl Sim {
             let mut next = self.model.clone();
             match absorb(&mut next, &dump, &self.world, beside) {
                 Ok(()) => {
+                    next.prior = self.world.now();
                     (self.model, self.dump) = (next, dump);
                     self.trace.push(line(&self.model, &self.dump, self.world.now()));
                     return Ok(());

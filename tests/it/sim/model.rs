@@ -72,6 +72,8 @@ pub struct Model {
     /// Runs whose end a newer one asked for: cancelled, superseded.
     pub cleared: BTreeMap<i64, &'static str>,
     pub last: i64,
+    /// The time when world and model were last compared.
+    pub prior: i64,
     /// Whether the clock has ever been set back by much.
     pub rewound: bool,
     pub checked: u64,
@@ -105,6 +107,7 @@ impl Model {
             asked: BTreeSet::new(),
             cleared: BTreeMap::new(),
             last: now,
+            prior: now,
             rewound: false,
             checked: 0,
         };
