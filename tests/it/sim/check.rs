@@ -302,7 +302,7 @@ impl Model {
             // The last that started saw all the others.
             let patient = |r: &&&Run| {
                 let same = if run.key.is_some() { r.key == run.key } else { r.agent == run.agent };
-                same && r.most.is_none_or(|most| most >= beside(run))
+                same && r.most.is_none_or(|most| most >= beside(r))
             };
             if !under_way.iter().any(|r| patient(&r)) {
                 return Err(format!("{run:?} runs beside {} others", beside(run) - 1));
@@ -314,7 +314,7 @@ impl Model {
         for run in dump.runs.values().filter(|r| !r.ended() && r.claimed.is_none()) {
             if run.started.is_none() && run.deadline.is_some_and(|d| d < now) {
                 // It is looked for each second: a look that was under way when the clock moved misses it.
-                if run.deadline.is_some_and(|d| d < self.prior) {
+                if self.overdue.get(&run.number).is_some_and(|looks| *looks > 5) {
                     return Err(format!("its deadline is over and it waits at {now}: {run:?}"));
                 }
                 continue;

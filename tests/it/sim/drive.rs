@@ -316,7 +316,11 @@ impl Sim {
             let mut next = self.model.clone();
             match absorb(&mut next, &dump, &self.world, beside) {
                 Ok(()) => {
-                    next.prior = self.world.now();
+                    let late = |r: &&dump::Run| {
+                        r.started.is_none() && r.deadline.is_some_and(|d| d < self.world.now())
+                    };
+                    let late: Vec<i64> = next.open.values().filter(late).map(|r| r.number).collect();
+                    late.into_iter().for_each(|run| *next.overdue.entry(run).or_default() += 1);
                     (self.model, self.dump) = (next, dump);
                     self.trace.push(line(&self.model, &self.dump, self.world.now()));
                     return Ok(());

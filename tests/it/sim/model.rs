@@ -72,8 +72,8 @@ pub struct Model {
     /// Runs whose end a newer one asked for: cancelled, superseded.
     pub cleared: BTreeMap<i64, &'static str>,
     pub last: i64,
-    /// The time when world and model were last compared.
-    pub prior: i64,
+    /// How often a run was found to wait beyond its deadline.
+    pub overdue: BTreeMap<i64, u32>,
     /// Whether the clock has ever been set back by much.
     pub rewound: bool,
     pub checked: u64,
@@ -107,7 +107,7 @@ impl Model {
             asked: BTreeSet::new(),
             cleared: BTreeMap::new(),
             last: now,
-            prior: now,
+            overdue: BTreeMap::new(),
             rewound: false,
             checked: 0,
         };

@@ -251,7 +251,12 @@ fn agent(r: &mut Rng, n: usize, start_ms: i64, coarse: bool) -> Agent {
     let mut schedules: Vec<Schedule> = (0..count).map(|_| schedule(r, start_ms, coarse)).collect();
     if count > 1 && r.chance(20) {
         // The same timing twice: instants that coincide.
-        schedules[1].timing = schedules[0].timing.clone();
+        let (timing, start, end) = (schedules[0].timing.clone(), schedules[0].start, schedules[0].end);
+        let plain = matches!(timing, Timing::After(_) | Timing::Startup);
+        (schedules[1].timing, schedules[1].start, schedules[1].end) = (timing, start, end);
+        if plain {
+            schedules[1].catch_up = "latest";
+        }
     }
     let retry_interrupted = r.chance(15);
     let mut hooks: Vec<(usize, bool, bool)> = Vec::new();
