@@ -7,7 +7,7 @@ use matins::ids::RunId;
 
 use super::dump::{Dump, Run};
 use super::launchers::End;
-use super::model::{Book, Checked, Model, Outcome};
+use super::model::{Book, Checked, Model, Outcome, Row};
 use super::plan::ms;
 use super::scenario::{Agent, POOLS};
 use super::world::{UNIT, World};
@@ -136,19 +136,18 @@ impl Model {
             (before, last) = ((schedule, row.until), Some((&row.reason, row.decided)));
             let own = self.ledger.get(&schedule);
             let slots: Vec<_> = own.into_iter().flat_map(|rows| rows.range(nominal..=row.until)).collect();
-            let same = |(outcome, decided): &(Outcome, i64)| {
+            let same = |at: i64, (outcome, decided): &Row| {
                 let outcome = match (outcome, &row.reason) {
                     (Outcome::Run(run), None) => row.run == Some(*run),
-                    // What lies beyond 200 changes between excluded and not is not told apart.
-                    (Outcome::Not("excluded"), Some(own)) if row.count > 100 && own == "missed_window" => {
-                        true
+                    (Outcome::Not("excluded"), Some(own)) if own != "excluded" => {
+                        own != "coalesced" && is_far(&self.ledger[&schedule], at)
                     }
                     (Outcome::Not(reason), Some(own)) => own == reason,
                     _ => false,
                 };
                 outcome && *decided == row.decided
             };
-            let wrong = slots.iter().find(|(_, slot)| !same(slot));
+            let wrong = slots.iter().find(|(at, slot)| !same(**at, slot));
             if i64::try_from(slots.len()).unwrap() != row.count
                 || wrong.is_some()
                 || (!self.rewound && (2..=100).contains(&row.count))
@@ -385,7 +384,7 @@ impl Model {
         let wrong = |what: &str| Err(format!("{what} at {}: {delivery:?}", world.now()));
         let mut due = delivery.created;
         for (n, (at, took, status)) in delivery.attempts.iter().enumerate() {
-            if *at < due && !self.rewound {
+            if *at < due && !self.set_back {
                 return wrong("an attempt came before its time");
             }
             let later = if *status == Some(503) { ms(i64::try_from(LATER_S).unwrap()) } else { 0 };
@@ -418,6 +417,14 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Whether a slot lies beyond 200 changes between excluded and not of one pass: these are not told apart.
+fn is_far(rows: &BTreeMap<i64, Row>, at: i64) -> bool {
+    let decided = rows[&at].1;
+    let newer = rows.range(at..).take_while(|(_, row)| row.1 == decided);
+    let excluded: Vec<bool> = newer.map(|(_, row)| row.0 == Outcome::Not("excluded")).collect();
+    excluded.windows(2).filter(|pair| pair[0] != pair[1]).count() >= 199
 }
 
 fn succeed(book: &mut Book, probe_after: Option<i64>) {

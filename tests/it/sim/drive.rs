@@ -77,7 +77,10 @@ impl Sim {
         let now = self.world.now();
         match *step {
             Step::Advance(seconds) => self.world.set(now + ms(seconds)),
-            Step::Back(seconds) => self.world.set(now - ms(seconds)),
+            Step::Back(seconds) => {
+                self.model.set_back = true;
+                self.world.set(now - ms(seconds));
+            }
             Step::Instants(times) => return self.instants(times),
             Step::Trigger { agent, key, overlap } => self.trigger(agent, key, overlap)?,
             Step::Cancel(n) => self.cancel(n)?,

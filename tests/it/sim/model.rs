@@ -74,7 +74,9 @@ pub struct Model {
     pub last: i64,
     /// How often a run was found to wait beyond its deadline.
     pub overdue: BTreeMap<i64, u32>,
-    /// Whether the clock has ever been set back by much.
+    /// Whether the clock has ever been set back.
+    pub set_back: bool,
+    /// Whether it has been by much.
     pub rewound: bool,
     pub checked: u64,
 }
@@ -108,6 +110,7 @@ impl Model {
             cleared: BTreeMap::new(),
             last: now,
             overdue: BTreeMap::new(),
+            set_back: false,
             rewound: false,
             checked: 0,
         };
