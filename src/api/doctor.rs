@@ -13,6 +13,7 @@ pub async fn doctor(State(app): State<App>) -> Answer<Vec<Check>> {
     // It reads files and waits for the disk.
     let looked = tokio::task::spawn_blocking(move || core.doctor()).await;
     let mut checks = looked.map_err(|_| ApiError::internal())?;
+    checks.extend(app.core.doctor_state().await?);
     let alerting = AlertingView::of(app.core.alerting().await?, app.core.clock.now_ms());
     let problems = alerting.problems();
     let remedy = "`matins deliveries` shows the messages, `matins notify test` tries an endpoint";

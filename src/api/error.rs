@@ -271,7 +271,9 @@ impl From<Refused> for ApiError {
         let message = refused.to_string();
         match refused {
             Refused::UnknownAgent(id) => Self::no_agent(&id),
-            Refused::InvalidAgent(_) => Self::new(StatusCode::CONFLICT, "invalid_agent", message),
+            Refused::InvalidAgent(_) | Refused::RefusedFile(..) => {
+                Self::new(StatusCode::CONFLICT, "invalid_agent", message)
+            }
             Refused::Overlap { run, .. } => Self::new(StatusCode::CONFLICT, "overlap", message)
                 .detail(json!({ "eventId": run.to_string() })),
             Refused::QueueFull { .. } | Refused::BackfillFull { .. } => {

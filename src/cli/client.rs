@@ -58,7 +58,7 @@ impl Client {
                 Err(e) => tried.push((candidate, e)),
             }
         }
-        Err(nobody(&tried, global))
+        Err(nobody(&tried, global, env))
     }
 
     /// GET of a path, given as its segments.
@@ -355,7 +355,7 @@ fn forbidden(socket: &Path) -> Failure {
         .hint(format!("`ls -l {}` shows its group; join it, or ask its owner", socket.display()))
 }
 
-fn nobody(tried: &[(Candidate, io::Error)], global: &Global) -> Failure {
+fn nobody(tried: &[(Candidate, io::Error)], global: &Global, env: &Env) -> Failure {
     let failure = match tried {
         [(only, e)] => {
             let message = format!("no daemon at {} ({})", only.path.display(), reason(e));
@@ -365,11 +365,24 @@ fn nobody(tried: &[(Candidate, io::Error)], global: &Global) -> Failure {
             failure.note(format!("tried: {} ({}): {}", c.path.display(), c.why, reason(e)))
         }),
     };
+    if served_by_unit(global, env) {
+        return failure.hint(
+            "start one: `systemctl --user start matins`; `systemctl --user status matins` says how it ended",
+        );
+    }
     let start = match &global.config {
         Some(config) => format!("matins serve -c {}", config.display()),
         None => "`matins serve`; for one that runs elsewhere name its settings with -c, or its socket with --socket or MATINS_SOCKET".to_owned(),
     };
     failure.hint(format!("start one: {start}"))
+}
+
+/// Whether this user has a unit that starts the daemon that was meant.
+fn served_by_unit(global: &Global, env: &Env) -> bool {
+    let served = config::user_unit(env).and_then(|unit| config::served_by(&unit, env));
+    let meant = installation(global, env).map(|location| location.file);
+    let real = |path: PathBuf| std::fs::canonicalize(&path).unwrap_or(path);
+    served.is_some() && served.map(real) == meant.map(real)
 }
 
 fn reason(error: &io::Error) -> String {

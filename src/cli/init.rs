@@ -1,4 +1,5 @@
-//! `matins init`: settings, a first agent with a skill, and a unit for `systemd --user`.
+//! `matins init`: settings, a first agent with a skill, and, where the daemon looks by itself, a unit for
+//! `systemd --user`. There is one such unit, so it is for those settings and not for each directory.
 //!
 //! What is there is never touched: a second call makes what is missing, and says what it left alone.
 //! What it writes is what the manual shows, so that a first look is at something that runs.
@@ -104,18 +105,20 @@ pub fn init(dir: Option<&Path>, global: &Global, env: &Env) -> Done {
     made.file(place.join("matins.yaml"), SETTINGS)?;
     made.file(place.join("agents/hello.yaml"), AGENT)?;
     made.file(place.join("skills/greeting/SKILL.md"), SKILL)?;
-    let unit = unit_place(env);
-    let mut ours = false;
+    let unit = if named.is_none() { unit_place(env) } else { None };
+    let (mut ours, mut other) = (false, None);
     if let Some(path) = &unit {
         let exe = std::env::current_exe();
         let exe =
             exe.map_err(|e| Failure::new(FAILED, format!("cannot find this program's own file: {e}")))?;
-        let text = unit_text(&exe, named.as_deref());
+        let text = unit_text(&exe);
         made.file(path.clone(), &text)?;
         // One that was there may start the daemon of another directory.
-        ours = std::fs::read_to_string(path).is_ok_and(|there| there == text);
+        let served = config::served_by(path, env);
+        ours = served.as_deref() == Some(place.join("matins.yaml").as_path());
+        other = served.filter(|_| !ours).map(|served| (path.clone(), served));
     }
-    tell(&made, named.as_deref(), ours, &Output::of_process(global.json))
+    tell(&made, named.as_deref(), ours, other.as_ref(), &Output::of_process(global.json))
 }
 
 /// Where a unit of this user belongs, where there is a manager that would read it.
@@ -124,26 +127,23 @@ fn unit_place(env: &Env) -> Option<PathBuf> {
     if !runtime.join("systemd").is_dir() {
         return None;
     }
-    let config = env.get("XDG_CONFIG_HOME").map(PathBuf::from);
-    let config = config.filter(|dir| dir.is_absolute());
-    let config = config.or_else(|| Some(PathBuf::from(env.get("HOME")?).join(".config")))?;
-    Some(config.join("systemd/user/matins.service"))
+    config::user_unit(env)
 }
 
-/// The shipped unit for this program and this directory.
-fn unit_text(exe: &Path, dir: Option<&Path>) -> String {
-    let quoted = |path: &Path| {
-        let text = path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
-        format!("\"{}\"", text.replace('%', "%%").replace('$', "$$"))
-    };
-    let mut command = quoted(exe);
-    if let Some(dir) = dir {
-        command = format!("{command} --config {}", quoted(dir));
-    }
-    UNIT.replace(SHIPPED, &command)
+/// The shipped unit for this program.
+fn unit_text(exe: &Path) -> String {
+    let text = exe.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
+    UNIT.replace(SHIPPED, &format!("\"{}\"", text.replace('%', "%%").replace('$', "$$")))
 }
 
-fn tell(made: &Made, dir: Option<&Path>, unit: bool, out: &Output) -> Done {
+/// `other` is a unit that was there and serves other settings, and those.
+fn tell(
+    made: &Made,
+    dir: Option<&Path>,
+    unit: bool,
+    other: Option<&(PathBuf, PathBuf)>,
+    out: &Output,
+) -> Done {
     let names = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
     let (wrote, kept) = (names(&made.wrote), names(&made.kept));
     let at = dir.map_or_else(String::new, |dir| format!(" -c {}", shell_word(dir)));
@@ -161,10 +161,21 @@ fn tell(made: &Made, dir: Option<&Path>, unit: bool, out: &Output) -> Done {
         let _ = writeln!(text, "wrote  {path}");
     }
     for path in &kept {
-        let _ = writeln!(text, "kept   {path}, which was there");
+        match other.filter(|(unit, _)| unit.display().to_string() == *path) {
+            Some((_, served)) => {
+                let served = served.display();
+                let _ = writeln!(
+                    text,
+                    "kept   {path}, which serves {served}, not these settings: remove it and run init again"
+                );
+            }
+            None => {
+                let _ = writeln!(text, "kept   {path}, which was there");
+            }
+        }
     }
-    if unit && dir.is_some() {
-        text += "\nunder systemd instead: systemctl --user enable --now matins\n";
+    if dir.is_some() {
+        text += "\nno unit was written: `matins init` without a directory writes one for `systemd --user`\n";
     }
     let _ = writeln!(text, "\nnext, each in a terminal:\n  {start}\n  {run}");
     out.print(&text).map(|()| 0)
@@ -182,17 +193,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_unit_names_program_and_directory_as_systemd_reads_them() {
-        let plain = unit_text(Path::new("/opt/m 1/matins"), None);
+    fn a_unit_names_the_program_as_systemd_reads_it() {
+        let plain = unit_text(Path::new("/opt/m 1/matins"));
         assert!(plain.contains("ExecStart=\"/opt/m 1/matins\" serve\n"), "{plain}");
         assert!(!plain.contains(SHIPPED));
-        let there = unit_text(Path::new("/m"), Some(Path::new("/a/50% \"b\"")));
+        let strange = unit_text(Path::new("/50% \"b\""));
         for line in [
-            "ExecStart=\"/m\" --config \"/a/50%% \\\"b\\\"\" serve",
-            "ExecReload=\"/m\" --config \"/a/50%% \\\"b\\\"\" reload",
-            "ExecStopPost=\"/m\" --config \"/a/50%% \\\"b\\\"\" __sweep",
+            "ExecStart=\"/50%% \\\"b\\\"\" serve",
+            "ExecReload=\"/50%% \\\"b\\\"\" reload",
+            "ExecStopPost=\"/50%% \\\"b\\\"\" __sweep",
         ] {
-            assert!(there.lines().any(|l| l == line), "{line}\n{there}");
+            assert!(strange.lines().any(|l| l == line), "{line}\n{strange}");
         }
     }
 

@@ -18,12 +18,25 @@ pub async fn agents(session: &Session) -> Done {
         return session.out.document(&found).map(|()| 0);
     }
     let agents: Vec<AgentView> = rows(&found)?;
-    let table: Vec<Vec<Cell>> = agents.iter().map(agent_row).collect();
-    session.out.table(&["AGENT", "STATUS", "LAST", "WHEN", "NEXT", "NAME"], &table)?;
+    let mut table: Vec<Vec<Cell>> = agents.iter().map(agent_row).collect();
+    let mut columns = vec!["AGENT", "STATUS", "LAST", "WHEN", "NEXT", "NAME"];
+    // Who paused one and why is a column only where there is something to say.
+    if agents.iter().any(|agent| agent.paused_by.is_some()) {
+        columns.push("WHY");
+        table.iter_mut().zip(&agents).for_each(|(row, agent)| row.push(Cell::maybe(paused(agent))));
+    }
+    session.out.table(&columns, &table)?;
     if agents.is_empty() {
         session.out.aside("hint: no agents yet; put a first file into the directory of agents");
     }
     Ok(0)
+}
+
+/// Who paused an agent, since when and why.
+fn paused(agent: &AgentView) -> Option<String> {
+    let (by, at) = (agent.paused_by.as_ref()?, agent.paused_at.as_ref()?);
+    let why = agent.pause_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    Some(format!("paused by {by} since {at}{why}"))
 }
 
 fn agent_row(agent: &AgentView) -> Vec<Cell> {

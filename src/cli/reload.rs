@@ -6,21 +6,34 @@ use super::client::data;
 use super::failure::{CONFIG, Failure};
 use super::output::{Output, say};
 use super::{Done, Session};
-use crate::api::wire::ReloadView;
+use crate::api::wire::{ReloadView, StatusView};
 use crate::engine::{Changes, Mistake};
 
 /// `matins reload`.
 pub async fn reload(session: &Session) -> Done {
+    // The look at the files may have been faster than whoever asks.
+    let before = session.client.get(&["v1", "status"], &[]).await.ok();
+    let before = before.and_then(|answer| data::<StatusView>(answer).ok()?.last_reload);
     match session.client.post(&["v1", "reload"], &json!({})).await {
         Ok(answer) if session.out.json => session.out.document(&answer["data"]).map(|()| 0),
         Ok(answer) => {
             let done: ReloadView = data(answer)?;
             show(&done.problems);
             print(&session.out, &done.changes)?;
+            if let Some(already) = already(&done.changes, before.as_ref()) {
+                say(&already);
+            }
             Ok(0)
         }
         Err(refused) => Err(explain(&session.out, refused)?),
     }
+}
+
+/// What is in force already, where nothing was left to change.
+fn already(changes: &Changes, before: Option<&ReloadView>) -> Option<String> {
+    let nothing = |c: &Changes| *c == Changes { unchanged: c.unchanged, ..Changes::default() };
+    let before = before.filter(|before| before.ok && nothing(changes) && !nothing(&before.changes))?;
+    Some(format!("already in force since {} by {}: {}", before.at, before.by, before.changes.sentence()))
 }
 
 /// Shows the problems for which the daemon refused.

@@ -82,6 +82,7 @@ fn body(
     let name = f.take("name").and_then(|node| r.filled("name", node));
     let description = f.take("description").and_then(|node| r.text("description", node));
     let env = env(r, &mut f);
+    cx.look_up_by(&env);
     let secrets = secrets(r, &mut f, dir, &env);
     let prompt = f.take("prompt").and_then(|node| prompt::template(r, "prompt", node, &env));
     let skills = f.take("skills").map_or_else(Vec::new, |node| skills(r, cx, node));

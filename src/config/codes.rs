@@ -22,6 +22,8 @@ pub enum Warning {
     ListedTwice,
     /// A key says nothing beside another.
     NoEffect,
+    /// An endpoint gets messages in a shape that its service does not take.
+    OtherFormat,
     /// A limit is never reached.
     Unreachable,
     /// A template names what it will not see.
@@ -42,6 +44,7 @@ words!(Warning {
     SameSchedule => "same_schedule",
     ListedTwice => "listed_twice",
     NoEffect => "no_effect",
+    OtherFormat => "other_format",
     Unreachable => "unreachable",
     UnknownName => "unknown_name",
     MissingProgram => "missing_program",
@@ -303,6 +306,11 @@ pub static CODES: &[Code] = &[
     warning("listed_twice", "An entry stands in a list twice", "Remove one of them"),
     warning("no_effect", "A key says nothing beside another one", "Remove it, or change the other"),
     warning(
+        "other_format",
+        "A service gets messages in a shape that it does not take, and refuses them or shows them raw",
+        "Write the `format:` that the warning names",
+    ),
+    warning(
         "unreachable",
         "A limit is never reached because another one comes first",
         "Make it smaller, or remove it",
@@ -314,8 +322,9 @@ pub static CODES: &[Code] = &[
     ),
     warning(
         "missing_program",
-        "A program is not found in the PATH of the check; that of the daemon may be another",
-        "Install it, or write its full path",
+        "A program is not found in the PATH that it is looked up in: that of the agent's `env:`, else that of whoever \
+         checks, which under systemd is another than in a shell",
+        "Install it, write its full path, or set `env: { PATH: .. }`",
     ),
     warning("missing_directory", "A directory does not exist", "Create it before the first run"),
     warning(

@@ -4,7 +4,7 @@
 //! Ten thousand definitions name a few dozen patterns, zones, programs, skills and schemas. Each is
 //! parsed or looked up once and then found here, which is what keeps a reload under two seconds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -40,10 +40,12 @@ pub(super) struct Context {
     pub pools: Vec<String>,
     /// Aliases of models; empty where the settings give none.
     pub models: Vec<String>,
-    path: Option<OsString>,
+    /// Where the present agent's programs are looked up: the PATH of its `env:`, else that of whoever reads.
+    pub path: Option<OsString>,
+    own_path: Option<OsString>,
     crons: CronPool,
     zones: HashMap<String, Result<String, String>>,
-    programs: HashMap<String, bool>,
+    programs: HashMap<(Option<OsString>, String), bool>,
     skills: HashMap<String, Result<Skill, SkillError>>,
     skill_ids: Option<Vec<String>>,
     text_files: HashMap<PathBuf, TextFile>,
@@ -61,6 +63,7 @@ impl Context {
             timezone: settings.timezone.clone(),
             agent: String::new(),
             path: env.get("PATH").map(ToOwned::to_owned),
+            own_path: env.get("PATH").map(ToOwned::to_owned),
             crons: CronPool::default(),
             zones: HashMap::new(),
             programs: HashMap::new(),
@@ -86,14 +89,20 @@ impl Context {
         found
     }
 
+    /// From here on programs are looked up as those of an agent with this `env:` are.
+    pub fn look_up_by(&mut self, env: &BTreeMap<String, String>) {
+        self.path = env.get("PATH").map(OsString::from).or_else(|| self.own_path.clone());
+    }
+
     /// Whether a bare program name is found in PATH.
     pub fn in_path(&mut self, program: &str) -> bool {
-        if let Some(known) = self.programs.get(program) {
+        let key = (self.path.clone(), program.to_owned());
+        if let Some(known) = self.programs.get(&key) {
             return *known;
         }
         let dirs = self.path.as_ref().map(std::env::split_paths).into_iter().flatten();
         let found = dirs.map(|dir| dir.join(program)).any(|file| is_program(&file));
-        self.programs.insert(program.to_owned(), found);
+        self.programs.insert(key, found);
         found
     }
 

@@ -247,13 +247,14 @@ fn program(r: &mut Reader, cx: &mut Context, span: Span, text: &str, dir: &Path)
     }
     if !text.contains('/') {
         if !cx.in_path(text) {
-            let message = format!("program `{}` is not found in PATH", text.escape_debug());
+            let path = cx.path.as_ref().map_or_else(String::new, |path| path.to_string_lossy().into_owned());
+            let message = format!("program `{}` is not found in PATH ({path})", text.escape_debug());
             let help = if dir.join(text).is_file() {
                 format!("for the file beside this definition write `./{text}`")
             } else if text.contains(' ') {
                 "write each argument as an entry of its own".to_owned()
             } else {
-                "install it, or write its full path".to_owned()
+                "install it, write its full path, or set `env: { PATH: .. }`".to_owned()
             };
             r.warn(Warning::MissingProgram, span, message, help);
         }

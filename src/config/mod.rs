@@ -39,6 +39,7 @@ mod skills;
 mod source;
 mod suggest;
 mod timing;
+mod unit;
 mod variants;
 pub mod yaml;
 
@@ -59,3 +60,4 @@ pub use skills::{SKILL_FILE, list_skills};
 pub use source::{MAX_FILE_BYTES, Origin, Source, Span, Spanned};
 pub use suggest::nearest;
 pub use timing::MIN_PERIOD;
+pub use unit::{served_by, user_unit};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::codes::Warning;
 use super::keys;
 use super::reader::{Fields, Reader};
-use super::source::Spanned;
+use super::source::{Span, Spanned};
 use super::yaml::Node;
 use crate::model::{Format, SecretSource, Webhook, WebhookEvent};
 
@@ -133,19 +133,32 @@ pub(super) fn webhooks(r: &mut Reader, node: &Spanned<Node>, base: &Path) -> Vec
         if url_node.is_none() {
             r.error_help(fields.span, "this webhook has no `url`", "write `url: https://..`");
         }
-        let url = url_node.and_then(|node| r.address("url", node).map(Into::into));
+        let url = url_node.and_then(|node| Some((node.span, r.address("url", node)?)));
         let secret = fields.take("secret").and_then(|node| secret(r, "secret", node, base));
         let events = match fields.take("events") {
             Some(node) => webhook_events(r, node),
-            None => vec![WebhookEvent::RunCompleted, WebhookEvent::RunFailed],
+            None => WebhookEvent::DEFAULT.to_vec(),
         };
         let format = format(r, &mut fields);
         fields.finish(r, &[("event", "write `events: [run.failed]`"), ("type", "write `format:`")]);
-        if let Some(url) = url {
-            hooks.push(Webhook { url, secret, events, format });
+        if let Some((span, url)) = url {
+            format_of_host(r, span, &url, format);
+            hooks.push(Webhook { url: url.into(), secret, events, format });
         }
     }
     hooks
+}
+
+/// Services that take one shape only, by host.
+const SHAPES: [(&str, Format); 2] = [("hooks.slack.com", Format::Slack), ("ntfy.sh", Format::Ntfy)];
+
+fn format_of_host(r: &mut Reader, span: Span, url: &url::Url, format: Format) {
+    let wanted = SHAPES.iter().find(|(host, _)| url.host_str() == Some(host)).map(|(_, wanted)| *wanted);
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != format) {
+        let host = url.host_str().unwrap_or_default();
+        let message = format!("{host} does not take messages of `format: {format}`");
+        r.warn(Warning::OtherFormat, span, message, format!("write `format: {wanted}`"));
+    }
 }
 
 fn format(r: &mut Reader, fields: &mut Fields<'_>) -> Format {

@@ -16,7 +16,9 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 use serde_saphyr::MessageFormatter as _;
 
-use super::source::{Span, Spanned};
+use super::source::{Span, Spanned, position};
+
+mod advice;
 
 /// Most nodes (maps, lists and scalars) of one document.
 pub const MAX_NODES: usize = 20_000;
@@ -178,6 +180,37 @@ fn place(location: serde_saphyr::Location) -> Span {
     }
 }
 
+/// The place of a mistake. The scanner, whose mistakes are those of the signs themselves, knows line and
+/// column but no bytes.
+fn place_in(location: serde_saphyr::Location, text: &str) -> Span {
+    let mut span = place(location);
+    if location.span().byte_offset().is_none() {
+        span.start = offset_of(text, span.line, span.column);
+        span.end =
+            span.start + text[span.start..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+        (span.line, span.column) = position(text, span.start);
+    }
+    span
+}
+
+/// The byte of a line and column (from 1, in characters), at most the end of that line, or of the text.
+/// What is missing at the end of the text is missing behind its last line that says something.
+fn offset_of(text: &str, line: usize, column: usize) -> usize {
+    let mut start = 0;
+    for _ in 1..line {
+        match text[start..].find('\n') {
+            Some(at) => start += at + 1,
+            None => return text.trim_end().len(),
+        }
+    }
+    let rest = &text[start..];
+    if rest.is_empty() {
+        return text.trim_end().len();
+    }
+    let line = rest.split('\n').next().unwrap_or("").trim_end_matches('\r');
+    start + line.char_indices().nth(column.saturating_sub(1)).map_or(line.len(), |(at, _)| at)
+}
+
 fn ours<T>(theirs: serde_saphyr::Spanned<T>) -> Spanned<T> {
     Spanned { span: place(theirs.defined), value: theirs.value }
 }
@@ -301,7 +334,7 @@ fn drop_duplicates(entries: &mut Vec<(Spanned<String>, Spanned<Node>)>, errors: 
 }
 
 fn describe(error: &serde_saphyr::Error, text: &str, source: usize) -> SyntaxError {
-    let mut span = error.location().map_or(Span::whole(0), place);
+    let mut span = error.location().map_or(Span::whole(0), |at| place_in(at, text));
     span.source = source;
     span.end = span.end.min(text.len());
     let mut cause = error;
@@ -324,26 +357,8 @@ fn describe(error: &serde_saphyr::Error, text: &str, source: usize) -> SyntaxErr
         ),
         other => (
             serde_saphyr::UserMessageFormatter.format_message(other).into_owned(),
-            quoting_help(text, span.start).map(ToOwned::to_owned),
+            advice::of(text, span.start, &other.to_string()).map(ToOwned::to_owned),
         ),
     };
     SyntaxError { span, message, help }
-}
-
-/// What usually lies behind a mistake at this place: a text that needs quotes, or a tab.
-fn quoting_help(text: &str, at: usize) -> Option<&'static str> {
-    let rest = text.get(at..)?;
-    let line_start = text.get(..at)?.rfind('\n').map_or(0, |i| i + 1);
-    let line = text.get(line_start..)?.lines().next().unwrap_or("");
-    if line.contains("{{") {
-        return Some("a text with `{{` needs quotes (`\"{{ .. }}\"`), or a block that begins with `|`");
-    }
-    match rest.chars().next()? {
-        '\t' => Some("indent with spaces, not with tabs"),
-        '*' | '&' | '@' | '`' | '%' | '!' | '|' | '>' => {
-            Some("a text that begins with this character needs quotes")
-        }
-        ':' if rest.starts_with(": ") => Some("a text that holds `: ` needs quotes"),
-        _ => None,
-    }
 }

@@ -23,12 +23,12 @@ fn verdict(outcome: &Outcome) -> Verdict {
 }
 
 impl Core {
-    /// The step that `outcome` takes. The messages are made whether or not the breaker opens by it:
+    /// The step that `outcome` takes; its reason is empty where it cannot open the breaker. The messages are made whether or not the breaker opens by it:
     /// only the transaction that counts the failure knows.
     pub(super) fn breaker_step(&self, agent: &Agent, outcome: &Outcome, at_ms: i64) -> BreakerStep {
         let rule = agent.policies.breaker;
         let verdict = verdict(outcome);
-        let mut step = BreakerStep { verdict, rule, reason: String::new(), deliveries: Vec::new() };
+        let mut step = BreakerStep { verdict, rule, ..BreakerStep::default() };
         if let (Verdict::Failure, Some(failure)) = (verdict, &outcome.failure)
             && rule.failures > 0
         {

@@ -7,6 +7,7 @@
 mod files;
 mod machine;
 mod service;
+mod state;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -126,5 +127,6 @@ pub fn examine(patient: &Patient<'_>) -> Vec<Check> {
         service::secrets(patient),
         service::agents(patient),
     ]);
+    checks.extend(service::user_unit(patient.env, &patient.settings.file));
     checks
 }

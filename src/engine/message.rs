@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Core;
 use super::catalog::{Entry, ScheduleEntry};
+use super::run::Known;
 use crate::ids::{AgentId, DeliveryId, Entropy};
 use crate::model::{
     Agent, Event, Format, NotRun, NotifyWhen, Overrides, RunState, SecretSource, Webhook, WebhookEvent,
@@ -51,6 +52,8 @@ impl Target {
 pub(super) struct Told {
     /// The messages.
     pub deliveries: Vec<NewDelivery>,
+    /// The same where the agent is paused by it. Only the transaction that counts the failure knows.
+    pub if_paused: Vec<NewDelivery>,
     /// Whether its result differs from that of the success before; `None` where nobody asked.
     pub changed: Option<bool>,
     /// What that was compared with.
@@ -97,15 +100,17 @@ const ALARMS: [WebhookEvent; 3] =
     [WebhookEvent::RunFailed, WebhookEvent::BreakerOpened, WebhookEvent::AgentOverdue];
 
 impl Core {
-    /// The messages that tell of a run that ended as `event` says.
+    /// The messages that tell of a run that ended as `event` says; `may_pause`: it may be the one that
+    /// pauses its agent.
     pub(super) async fn run_messages(
         &self,
         number: i64,
-        agent: &Agent,
-        overrides: &Overrides,
+        known: &Known,
         event: &Event,
+        may_pause: bool,
         at_ms: i64,
     ) -> Told {
+        let Known { agent, overrides } = known;
         let kind = match event.status {
             RunState::Completed => WebhookEvent::RunCompleted,
             _ => WebhookEvent::RunFailed,
@@ -121,14 +126,20 @@ impl Core {
             targets.push(caller);
         }
         if targets.is_empty() {
-            return Told { deliveries: Vec::new(), changed: news.changed, compared: news.compared };
+            return Told { changed: news.changed, compared: news.compared, ..Told::default() };
         }
         let mut data = data(event);
         if let Value::Object(fields) = &mut data {
             fields.extend(news.fields);
         }
-        let deliveries = messages(self.entropy.as_ref(), targets, kind, &data, at_ms);
-        Told { deliveries, changed: news.changed, compared: news.compared }
+        let entropy = self.entropy.as_ref();
+        let deliveries = messages(entropy, targets.clone(), kind, &data, at_ms);
+        let mut if_paused = Vec::new();
+        if may_pause {
+            data["agentPaused"] = Value::Bool(true);
+            if_paused = messages(entropy, targets, kind, &data, at_ms);
+        }
+        Told { deliveries, if_paused, changed: news.changed, compared: news.compared }
     }
 
     /// Whether anybody hears of runs of this agent at all.

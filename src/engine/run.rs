@@ -392,9 +392,10 @@ pub(super) fn cancelled_by(by: &str) -> Failure {
     Failure::new(FailureCode::Cancelled, format!("cancelled by {by}"))
 }
 
-struct Known {
-    agent: Arc<Agent>,
-    overrides: Overrides,
+/// What is known of a run that ends, beside how.
+pub(super) struct Known {
+    pub agent: Arc<Agent>,
+    pub overrides: Overrides,
 }
 
 /// Ends a run that never started, under a claim that is held.
@@ -457,6 +458,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     log_end(&known.agent, id, &outcome);
     core.monitor.ended(&known.agent, id, &outcome);
     let breaker = core.breaker_step(&known.agent, &outcome, at_ms);
+    let may_pause = !breaker.reason.is_empty();
     let mut finish = Arc::new(Finish {
         number,
         id,
@@ -470,9 +472,10 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     });
     let agent = known.agent.id.as_str();
     let finished = loop {
-        let told = tell(core, number, &finish.outcome, known, at_ms).await;
+        let told = tell(core, number, &finish.outcome, known, may_pause, at_ms).await;
         let with = Arc::make_mut(&mut finish);
         with.deliveries = told.deliveries;
+        with.breaker.of_the_run = told.if_paused;
         (with.changed, with.compared) = (told.changed, told.compared);
         let finished = persist(core, id, agent, || core.store.finish(Arc::clone(&finish))).await;
         // Another run of the agent has ended meanwhile: what there is to tell may be another thing now.
@@ -482,7 +485,10 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     };
     if finished == Some(Finished::Done { breaker_opened: true }) {
         let reason = &finish.breaker.reason;
-        tracing::warn!(agent, "the circuit breaker of agent {agent} has opened: {reason}");
+        tracing::warn!(
+            agent,
+            "agent {agent} is paused by its circuit breaker; `matins resume {agent}` lets it run again: {reason}"
+        );
     }
     core.changed();
     core.tell_followers(&known.agent);
@@ -492,18 +498,32 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
 }
 
 /// What there is to tell of an end.
-async fn tell(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms: i64) -> Told {
+async fn tell(
+    core: &Core,
+    number: i64,
+    outcome: &Outcome,
+    known: &Known,
+    may_pause: bool,
+    at_ms: i64,
+) -> Told {
     // Whether a result has changed is kept even where nobody hears of it.
     let compares = known.agent.policies.notify == NotifyWhen::Changed;
     if compares || core.has_endpoints(&known.agent, &known.overrides) {
-        told(core, number, outcome, known, at_ms).await
+        told(core, number, outcome, known, may_pause, at_ms).await
     } else {
         Told::default()
     }
 }
 
 /// The messages that tell of the end, with the event as it will stand.
-async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms: i64) -> Told {
+async fn told(
+    core: &Core,
+    number: i64,
+    outcome: &Outcome,
+    known: &Known,
+    may_pause: bool,
+    at_ms: i64,
+) -> Told {
     let Some(detail) = read_for_message(core, number).await else {
         return Told::default();
     };
@@ -520,7 +540,7 @@ async fn told(core: &Core, number: i64, outcome: &Outcome, known: &Known, at_ms:
     (event.exit_code, event.signal) = (outcome.exit_code, outcome.signal);
     event.gated = outcome.gated;
     event.result = Some(outcome.result.clone().unwrap_or(Value::Null));
-    core.run_messages(number, &known.agent, &known.overrides, &event, at_ms).await
+    core.run_messages(number, known, &event, may_pause, at_ms).await
 }
 
 fn log_end(agent: &Agent, id: RunId, outcome: &Outcome) {

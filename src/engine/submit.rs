@@ -19,6 +19,7 @@ use crate::store::{
     self, Admission, Budgets, Choice, IdempotencyKey, Manual, ManualRefusal, NewRun, SlotRun, Way,
 };
 use crate::task::OnEnd;
+use crate::time::rfc3339_ms;
 
 /// Longest prompt of a run, bytes.
 pub const PROMPT_MAX: usize = 16 << 20;
@@ -55,6 +56,11 @@ pub enum Refused {
     /// No agent of this id.
     #[error("agent {0:?} does not exist")]
     UnknownAgent(String),
+    /// No agent of this id is in force, but its file lies there and was refused with the others.
+    #[error(
+        "agent {0} is not in force: the files are refused since {1}; `matins reload` shows what is wrong with them"
+    )]
+    RefusedFile(AgentId, String),
     /// The agent's file is broken.
     #[error("agent {0} is invalid; `matins check` shows what is wrong with its file")]
     InvalidAgent(AgentId),
@@ -130,7 +136,7 @@ pub enum Refused {
 pub const KEY_MAX: usize = 255;
 
 fn free_again(at_ms: Option<i64>) -> String {
-    at_ms.map_or_else(String::new, |at| format!("; the next one is free at {}", crate::time::rfc3339_ms(at)))
+    at_ms.map_or_else(String::new, |at| format!("; the next one is free at {}", rfc3339_ms(at)))
 }
 
 /// A caller's key with the digest of what he asks for.
@@ -311,7 +317,7 @@ impl Core {
             return Err(Refused::Draining);
         }
         let agent = &request.agent;
-        let entry = self.catalog.get(agent).ok_or_else(|| Refused::UnknownAgent(agent.to_string()))?;
+        let entry = self.catalog.get(agent).ok_or_else(|| self.unknown(agent))?;
         if !entry.valid {
             return Err(Refused::InvalidAgent(agent.clone()));
         }
@@ -332,6 +338,16 @@ impl Core {
         };
         let manual = Manual { run, user: request.user, overrides: request.overrides, key };
         self.admit(manual, agent, now_ms).await
+    }
+
+    /// Why there is no agent of this id.
+    fn unknown(&self, agent: &AgentId) -> Refused {
+        let dir = self.settings().agents_dir.clone();
+        let there = ["yaml", "yml"].iter().any(|end| dir.join(format!("{agent}.{end}")).is_file());
+        match self.reloads.last().filter(|reload| there && !reload.ok) {
+            Some(reload) => Refused::RefusedFile(agent.clone(), rfc3339_ms(reload.at_ms)),
+            None => Refused::UnknownAgent(agent.to_string()),
+        }
     }
 
     /// Runs an ended run again: with the same definition, and what its trigger had changed.

@@ -75,6 +75,12 @@ pub enum WebhookEvent {
     Ping,
 }
 
+impl WebhookEvent {
+    /// What an endpoint hears of that names no events. That an agent is paused for its failures is one:
+    /// after it there are no failures to hear of.
+    pub const DEFAULT: [Self; 3] = [Self::RunCompleted, Self::RunFailed, Self::BreakerOpened];
+}
+
 words!(WebhookEvent {
     RunCompleted => "run.completed",
     RunFailed => "run.failed",

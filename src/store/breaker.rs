@@ -36,6 +36,8 @@ pub struct BreakerStep {
     pub reason: String,
     /// The messages that tell of it, if it is.
     pub deliveries: Vec<NewDelivery>,
+    /// The messages of the run's end that say so, in place of the others, if it is.
+    pub of_the_run: Vec<NewDelivery>,
 }
 
 /// Moves the breaker of `agent`; whether it has opened.

@@ -258,10 +258,10 @@ fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
                                                    usage = coalesce(excluded.usage, usage)";
         db.prepare_cached(sql)?.execute(params![number, result, usage, outcome.log_error])?;
     }
-    for delivery in &finish.deliveries {
+    let breaker_opened = breaker::step(db, agent, &finish.breaker, *at_ms)?;
+    for delivery in if breaker_opened { &finish.breaker.of_the_run } else { &finish.deliveries } {
         outbox::insert(db, delivery, Some(*number), *at_ms)?;
     }
-    let breaker_opened = breaker::step(db, agent, &finish.breaker, *at_ms)?;
     Ok(Finished::Done { breaker_opened })
 }
 

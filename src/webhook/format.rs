@@ -57,13 +57,14 @@ fn slack(notice: &Notice) -> String {
     let mut text = Bounded { text: format!("{sign} *"), left: SLACK_MAX };
     text.push(&notice.title);
     text.text.push('*');
-    // The command keeps its room whatever the lines take.
-    text.left = text.left.saturating_sub(notice.look.as_ref().map_or(0, |look| look.chars().count() + 3));
+    // The commands keep their room whatever the lines take.
+    let commands: usize = notice.look.iter().map(|look| look.chars().count() + 3).sum();
+    text.left = text.left.saturating_sub(commands);
     for line in &notice.lines {
         text.text.push('\n');
         text.push(line);
     }
-    if let Some(look) = &notice.look {
+    for look in &notice.look {
         text.text.push_str("\n`");
         text.left = SLACK_MAX;
         text.push(look);
@@ -117,7 +118,7 @@ fn ntfy(notice: Notice) -> Ntfy {
         Tone::Note => (3, "warning"),
         Tone::Bad => (4, "rotating_light"),
     };
-    let look = notice.look.unwrap_or_default();
+    let look = notice.look.join("\n");
     let mut message = notice.lines.join("\n");
     let room = NTFY_MAX.saturating_sub(look.len() + 4);
     if message.len() > room {

@@ -37,8 +37,8 @@ pub(super) struct Notice {
     pub tone: Tone,
     pub title: String,
     pub lines: Vec<String>,
-    /// The command that shows more.
-    pub look: Option<String>,
+    /// The commands that show more, or that help.
+    pub look: Vec<String>,
 }
 
 impl Notice {
@@ -57,7 +57,7 @@ impl Notice {
                 tone: Tone::Good,
                 title: "matins: a test message".to_owned(),
                 lines: vec!["This endpoint can be reached.".to_owned()],
-                look: None,
+                look: Vec::new(),
             },
         };
         notice.title = plain(&notice.title, TITLE_MAX);
@@ -94,21 +94,34 @@ fn completed(agent: &str, data: &Value) -> Notice {
         () => format!("{agent} completed"),
     };
     let lines = [changes(data), late(data)].into_iter().flatten().collect();
-    Notice { tone: Tone::Good, title, lines, look: show(data) }
+    Notice { tone: Tone::Good, title, lines, look: show(data).into_iter().collect() }
 }
 
 fn failed(agent: &str, data: &Value) -> Notice {
     let code = text(data, "failureCode").unwrap_or("unknown");
     let attempt = number(data, "attempt").filter(|n| *n > 1).map(|n| format!("After {n} attempts."));
     let why = text(data, "failureExplanation").map(str::to_owned);
-    let lines = [why, attempt, late(data)].into_iter().flatten().collect();
+    let paused = flag(data, "agentPaused");
+    let until =
+        paused.then(|| format!("{agent} is paused now: its slots come to nothing until it is resumed."));
+    let lines = [why, attempt, late(data), until].into_iter().flatten().collect();
+    let resume = paused.then(|| resume(agent));
     // Who cancelled it knows.
     let tone = if code == "cancelled" { Tone::Note } else { Tone::Bad };
-    Notice { tone, title: format!("{agent} failed: {code}"), lines, look: show(data) }
+    Notice {
+        tone,
+        title: format!("{agent} failed: {code}"),
+        lines,
+        look: show(data).into_iter().chain(resume).collect(),
+    }
 }
 
 fn show(data: &Value) -> Option<String> {
     text(data, "id").map(|id| format!("matins show {id}"))
+}
+
+fn resume(agent: &str) -> String {
+    format!("matins resume {agent}")
 }
 
 fn late(data: &Value) -> Option<String> {
@@ -144,7 +157,7 @@ fn missed(agent: &str, data: &Value) -> Notice {
         tone: Tone::Bad,
         title: format!("{agent} missed {}", runs(number(data, "count").unwrap_or(1))),
         lines: vec![format!("It was {}, and is not made up for.", stretch(data))],
-        look: Some(format!("matins next {agent}")),
+        look: vec![format!("matins next {agent}")],
     }
 }
 
@@ -162,17 +175,23 @@ fn skipped(agent: &str, data: &Value) -> Notice {
         tone: Tone::Note,
         title: format!("{agent} skipped {}", runs(number(data, "count").unwrap_or(1))),
         lines: vec![format!("It was {}: {why}.", stretch(data))],
-        look: Some(look),
+        look: vec![look],
     }
 }
 
 fn breaker_opened(agent: &str, data: &Value) -> Notice {
     let failures = number(data, "failures").map(|n| format!(" after {n} failed runs in a row"));
+    let until = match text(data, "probeAt") {
+        Some(at) => {
+            format!("Its slots come to nothing until a probe is well, the first at {at}, or it is resumed.")
+        }
+        None => "Its slots come to nothing until it is resumed.".to_owned(),
+    };
     Notice {
         tone: Tone::Bad,
         title: format!("{agent} is paused{}", failures.unwrap_or_default()),
-        lines: text(data, "reason").map(str::to_owned).into_iter().collect(),
-        look: Some(format!("matins events {agent}")),
+        lines: text(data, "reason").map(str::to_owned).into_iter().chain([until]).collect(),
+        look: vec![format!("matins events {agent}"), resume(agent)],
     }
 }
 
@@ -187,7 +206,7 @@ fn overdue(agent: &str, data: &Value) -> Notice {
         tone: Tone::Bad,
         title: format!("{agent} is overdue"),
         lines: [Some(line), paused].into_iter().flatten().collect(),
-        look: Some(format!("matins events {agent}")),
+        look: vec![format!("matins events {agent}")],
     }
 }
 
@@ -197,7 +216,7 @@ fn disabled(data: &Value) -> Notice {
         tone: Tone::Note,
         title: format!("{host} gets no more messages"),
         lines: vec!["It said that it is gone.".to_owned()],
-        look: Some("matins status".to_owned()),
+        look: vec!["matins status".to_owned()],
     }
 }
 
@@ -225,7 +244,19 @@ mod tests {
                 "Late by 4m: it was scheduled for 2026-03-02T09:00:00.000Z."
             ]
         );
-        assert_eq!(notice.look.as_deref(), Some("matins show 0192"));
+        assert_eq!(notice.look, ["matins show 0192"]);
+    }
+
+    #[test]
+    fn what_pauses_an_agent_says_how_to_resume_it() {
+        let data = json!({ "id": "0192", "agentId": "a", "failureCode": "timeout", "agentPaused": true });
+        let failed = Notice::of(WebhookEvent::RunFailed, &data);
+        assert_eq!(failed.look, ["matins show 0192", "matins resume a"]);
+        assert!(failed.lines[0].starts_with("a is paused now"), "{failed:?}");
+        let data = json!({ "agentId": "a", "failures": 5, "reason": "r", "probeAt": "soon" });
+        let opened = Notice::of(WebhookEvent::BreakerOpened, &data);
+        assert_eq!(opened.look, ["matins events a", "matins resume a"]);
+        assert!(opened.lines[1].contains("the first at soon"), "{opened:?}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod import;
 mod isolation;
 mod launcher;
 mod mistakes;
+mod newcomer;
 mod notify;
 mod overlap;
 mod reload;

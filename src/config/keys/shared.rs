@@ -72,7 +72,7 @@ pub static WEBHOOK: Shape = Shape {
         or(
             "events",
             Kind::List(&words!(WebhookEvent)),
-            "[run.completed, run.failed]",
+            "[run.completed, run.failed, agent.breaker_opened]",
             "Which messages it gets",
             "[run.failed, run.missed]",
         ),

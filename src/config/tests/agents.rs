@@ -104,7 +104,7 @@ fn every_key_is_read() {
             Webhook {
                 url: "https://hooks.example/matins".into(),
                 secret: Some(SecretSource::Credential("hook-secret".into())),
-                events: vec![WebhookEvent::RunCompleted, WebhookEvent::RunFailed],
+                events: WebhookEvent::DEFAULT.to_vec(),
                 format: Format::Standard,
             },
             Webhook {

@@ -201,6 +201,14 @@ const HOOKS: Cases = &[
         ],
     ),
     (
+        "webhooks: [{ url: 'https://hooks.slack.com/services/X' }, { url: 'https://ntfy.sh/x', format: slack }]",
+        &[
+            "1:19 warning: hooks.slack.com does not take messages of `format: standard` | write `format: slack`",
+            "1:66 warning: ntfy.sh does not take messages of `format: slack` | write `format: ntfy`",
+        ],
+    ),
+    ("webhooks: [{ url: 'https://ntfy.sh/x', format: ntfy }]", &[]),
+    (
         "webhooks: [{ url: 'https://a.example/', format: teams }]",
         &["1:49 error: unknown word `teams` for `format` | write one of `standard`, `slack` or `ntfy`"],
     ),

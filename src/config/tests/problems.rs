@@ -121,10 +121,13 @@ const SCHEDULES: Cases = &[
     (
         "schedules:\n  - cron: * * * * *",
         &[
-            "2:11 error: while scanning an anchor or alias, did not find expected alphabetic or numeric character",
+            "2:11 error: while scanning an anchor or alias, did not find expected alphabetic or numeric character | a text that begins with `*` or `&` needs quotes: `cron: \"* * * * *\"`",
         ],
     ),
-    ("schedules:\n  - cron: @daily", &["2:11 error: unexpected character: `@'"]),
+    (
+        "schedules:\n  - cron: @daily",
+        &["2:11 error: unexpected character: `@' | a text that begins with this character needs quotes"],
+    ),
     (
         "schedules: [{ cron: '0 9 * * *', timezone: Europe/Berln }]",
         &["1:44 error: unknown time zone \"Europe/Berln\" | did you mean `Europe/Berlin`?"],
@@ -478,13 +481,13 @@ const EXECUTORS: Cases = &[
     (
         "executor: { type: command, command: [run.sh] }\n",
         &[
-            "1:38 warning: program `run.sh` is not found in PATH | for the file beside this definition write `./run.sh`",
+            "1:38 warning: program `run.sh` is not found in PATH (/usr/bin:/bin) | for the file beside this definition write `./run.sh`",
         ],
     ),
     (
         "executor: { type: command, command: [no-such-program] }\n",
         &[
-            "1:38 warning: program `no-such-program` is not found in PATH | install it, or write its full path",
+            "1:38 warning: program `no-such-program` is not found in PATH (/usr/bin:/bin) | install it, write its full path, or set `env: { PATH: .. }`",
         ],
     ),
     (

@@ -150,6 +150,31 @@ fn mistakes_have_a_place() {
 }
 
 #[test]
+fn a_mistake_of_the_signs_shows_its_line_and_what_helps() {
+    for (text, at, line, help) in [
+        ("name: x\nexecutor:\n\ttype: command\n", (3, 2), "\ttype: command", "indent with spaces"),
+        ("name: x\nschedules:\n  - cron: * * * * *\n", (3, 11), "  - cron: * * * * *", "cron: \"* * * * *\""),
+        ("name: ä\nprompt: \"ü\\d+\"\n", (2, 9), "prompt: \"ü\\d+\"", "a backslash begins an escape"),
+        ("name: x\nlimits:\n  cpu: 1\n memory: 1G\n", (4, 2), " memory: 1G", "begin in the same column"),
+        ("name: x\nlimits:\n  cpu: 1\n   memory: 1G\n", (4, 10), "   memory: 1G", "begin in the same column"),
+        ("name: x\nname: y: z\n", (2, 8), "name: y: z", "holds `: `"),
+        ("name: x\nprompt: {{ a }\n", (2, 9), "prompt: {{ a }", "quotes"),
+        ("name: x\nskills: [a, b\n", (2, 9), "skills: [a, b", "closed by `]`"),
+        ("name: x\nskills: [a }\n", (2, 9), "skills: [a }", "closed by `]`"),
+        ("name: x\nprompt: \"open\n", (2, 14), "prompt: \"open", "one is missing"),
+    ] {
+        let found = parse(text, 0).unwrap_err().remove(0);
+        assert_eq!((found.span.line, found.span.column), at, "{text:?}: {found:?}");
+        assert!(found.help.as_deref().is_some_and(|h| h.contains(help)), "{text:?}: {found:?}");
+        let source = super::super::Source::named("a.yaml", super::super::Origin::File, text);
+        let severity = super::super::Severity::Error;
+        let problem = super::super::Problem::at(&source, found.span, severity, found.message, found.help);
+        let shown = problem.rendered();
+        assert!(shown.contains(&line.replace('\t', "    ")), "{text:?}: {shown}");
+    }
+}
+
+#[test]
 fn bombs_are_refused() {
     let levels: Vec<_> =
         (1..10).map(|i| format!("a{i}: &a{i} [{}]", vec![format!("*a{}", i - 1); 10].join(", "))).collect();

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::machine::some;
 use super::{Check, Patient};
-use crate::config::Env;
+use crate::config::{self, Env};
 use crate::engine::task_input::secret;
-use crate::model::SecretSource;
+use crate::model::{Format, SecretSource, Webhook};
 use crate::proc::{LockHolder, lock_holder};
 
 pub(super) fn lock(state: &Path, in_daemon: bool) -> Check {
@@ -54,16 +54,30 @@ pub(super) fn unit(env: &Env, in_daemon: bool) -> Check {
     Check::ok(NAME, format!("started by systemd, Type=notify{with}"))
 }
 
+/// Whether the unit of this user starts a daemon for other settings than these.
+pub(super) fn user_unit(env: &Env, file: &Path) -> Option<Check> {
+    let unit = config::user_unit(env)?;
+    let served = config::served_by(&unit, env)?;
+    let same = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    (same(&served) != same(file)).then(|| {
+        let found = format!("{} serves {}, not {}", unit.display(), served.display(), file.display());
+        Check::warn("user unit", found, "remove it and run `matins init`, or leave it to the other daemon")
+    })
+}
+
 /// Whether every secret that a file names has a value. Names only.
 pub(super) fn secrets(patient: &Patient<'_>) -> Check {
     const NAME: &str = "secrets";
     let mut all: Vec<(String, &SecretSource)> = Vec::new();
     let settings = patient.settings;
+    // Messages for Slack have none: it is not read.
+    let of = |w: &'_ Webhook| w.secret.is_some() && w.format != Format::Slack;
     all.extend(settings.webhook_secret.iter().map(|s| ("webhook_secret of the settings".to_owned(), s)));
     all.extend(
         settings
             .webhooks
             .iter()
+            .filter(|w| of(w))
             .filter_map(|w| Some(("a webhook of the settings".to_owned(), w.secret.as_ref()?))),
     );
     for agent in &patient.agents {
@@ -72,6 +86,7 @@ pub(super) fn secrets(patient: &Patient<'_>) -> Check {
             agent
                 .webhooks
                 .iter()
+                .filter(|w| of(w))
                 .filter_map(|w| Some((format!("a webhook of {}", agent.id), w.secret.as_ref()?))),
         );
     }
@@ -82,8 +97,7 @@ pub(super) fn secrets(patient: &Patient<'_>) -> Check {
     if missing.is_empty() {
         return Check::ok(NAME, format!("{} named, all have a value", all.len()));
     }
-    let remedy =
-        "runs that need them end launch_error, messages are not signed; each sentence says what to do";
+    let remedy = "runs that need them end launch_error, messages that need them are not sent; each sentence says what to do";
     if patient.daemon.is_some() {
         return Check::fail(NAME, some(missing), remedy);
     }

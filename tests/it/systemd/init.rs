@@ -70,9 +70,16 @@ fn a_unit_is_written_where_a_manager_reads_it() {
         let said = String::from_utf8([verified.stdout, verified.stderr].concat()).unwrap();
         assert!(!said.contains("matins.service"), "{said}");
     }
-    std::fs::write(&unit, "mine").unwrap();
-    said(&init(home.path(), &["other"], true));
-    assert_eq!(std::fs::read_to_string(&unit).unwrap(), "mine");
+    // There is one unit: a directory gets none, and one that serves another directory is told of.
+    let other = said(&init(home.path(), &["other"], true));
+    assert!(!other.contains("matins.service") && other.contains("no unit was written"), "{other}");
+    let served = home.path().join("other");
+    let mine = format!("[Service]\nExecStart=/usr/bin/matins --config \"{}\" serve\n", served.display());
+    std::fs::write(&unit, &mine).unwrap();
+    let kept = said(&init(home.path(), &[], true));
+    let line = format!("which serves {}/matins.yaml, not these settings", served.display());
+    assert!(kept.contains(&line) && !kept.contains("systemctl"), "{kept}");
+    assert_eq!(std::fs::read_to_string(&unit).unwrap(), mine);
 }
 
 #[test]
