@@ -136,18 +136,20 @@ impl Model {
             (before, last) = ((schedule, row.until), Some((&row.reason, row.decided)));
             let own = self.ledger.get(&schedule);
             let slots: Vec<_> = own.into_iter().flat_map(|rows| rows.range(nominal..=row.until)).collect();
-            let same = |at: i64, (outcome, decided): &Row| {
+            // Where the newest slot of a row lies far, the others do too.
+            let (far, last_slot) = (std::cell::OnceCell::new(), slots.last().map(|(at, _)| **at));
+            let same = |(outcome, decided): &Row| {
                 let outcome = match (outcome, &row.reason) {
                     (Outcome::Run(run), None) => row.run == Some(*run),
                     (Outcome::Not("excluded"), Some(own)) if own != "excluded" => {
-                        own != "coalesced" && is_far(&self.ledger[&schedule], at)
+                        *far.get_or_init(|| last_slot.is_some_and(|at| is_far(&self.ledger[&schedule], at)))
                     }
                     (Outcome::Not(reason), Some(own)) => own == reason,
                     _ => false,
                 };
                 outcome && *decided == row.decided
             };
-            let wrong = slots.iter().find(|(at, slot)| !same(**at, slot));
+            let wrong = slots.iter().find(|(_, slot)| !same(slot));
             if i64::try_from(slots.len()).unwrap() != row.count
                 || wrong.is_some()
                 || (!self.rewound && (2..=100).contains(&row.count))
