@@ -22,7 +22,11 @@ pub struct EndpointView {
 
 impl From<EndpointHealth> for EndpointView {
     fn from(health: EndpointHealth) -> Self {
-        Self { endpoint: health.endpoint, since: rfc3339_ms(health.since_ms), error: health.error }
+        Self {
+            endpoint: crate::webhook::shown(&health.endpoint),
+            since: rfc3339_ms(health.since_ms),
+            error: health.error,
+        }
     }
 }
 

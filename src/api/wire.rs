@@ -303,7 +303,7 @@ impl From<DeliveryRow> for DeliveryView {
             agent_id: row.agent,
             format: row.format,
             kind: row.event,
-            url: row.url,
+            url: crate::webhook::shown(&row.url),
             state: row.state,
             attempts: row.attempts,
             next_attempt_at: row.next_at_ms.map(rfc3339_ms),

@@ -41,7 +41,7 @@ pub async fn test(session: &Session, target: Option<String>) -> Done {
         return Ok(0);
     }
     Err(Failure::new(FAILED, format!("{failed} of {} test messages were not taken", found.len()))
-        .hint("`matins deliveries` shows what comes of their next attempts"))
+        .hint("a test message is sent once; mend what it says and test again"))
 }
 
 /// A delivery after its first attempt, or as it stands when that takes too long.

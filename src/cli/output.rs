@@ -70,7 +70,7 @@ impl Cell {
             Self::Fire(at, zone) if out.terminal => zoned(*at, zone),
             Self::Time(at) | Self::Fire(at, _) => rfc3339_ms(*at),
             Self::Length(d) if out.terminal => length(*d),
-            Self::Length(d) => format!("{:.3}", d.as_secs_f64()),
+            Self::Length(d) => format!("{:.3}s", d.as_secs_f64()),
             Self::None => "-".to_owned(),
         }
     }

@@ -173,7 +173,7 @@ pub async fn why(session: &Session, agent: &AgentId, time: &[String]) -> Done {
 pub(super) fn moment(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
     match parse_duration(text) {
         Ok(ahead) => Ok(rfc3339_ms(now_ms.saturating_add(millis(ahead)))),
-        Err(_) => time(flag, text),
+        Err(_) => time(flag, text, now_ms),
     }
 }
 
@@ -181,11 +181,11 @@ pub(super) fn moment(flag: &str, text: &str, now_ms: i64) -> Result<String, Fail
 pub(super) fn past(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
     match parse_duration(text) {
         Ok(back) => Ok(rfc3339_ms(now_ms.saturating_sub(millis(back)))),
-        Err(_) => time(flag, text),
+        Err(_) => time(flag, text, now_ms),
     }
 }
 
-fn time(flag: &str, text: &str) -> Result<String, Failure> {
+fn time(flag: &str, text: &str, now_ms: i64) -> Result<String, Failure> {
     let tz = jiff::tz::TimeZone::system();
     let civil = text.replace(' ', "T");
     let local = civil
@@ -193,7 +193,11 @@ fn time(flag: &str, text: &str) -> Result<String, Failure> {
         .or_else(|e| civil.parse::<jiff::civil::Date>().map(Into::into).map_err(|_| e))
         .ok()
         .and_then(|at| tz.to_ambiguous_timestamp(at).compatible().ok());
-    let found = text.parse::<Timestamp>().ok().or(local);
+    let named = || {
+        let when = crate::engine::why::when::parse(text, crate::time::from_ms(now_ms), &tz).ok()?;
+        Some(crate::time::from_ms(when.from_ms))
+    };
+    let found = text.parse::<Timestamp>().ok().or(local).or_else(named);
     let message = || format!("{flag} {text:?} is neither a duration nor a time");
     let found = found.ok_or_else(|| {
         Failure::new(USAGE, message()).hint(format!("write e.g. {flag} 30d or {flag} 2026-12-01"))
@@ -212,6 +216,13 @@ mod tests {
         assert_eq!(read("30d").unwrap(), "2026-04-01T09:00:00.000Z");
         assert_eq!(read("2026-12-01T09:00:00+01:00").unwrap(), "2026-12-01T08:00:00.000Z");
         assert!(read("2026-12-01").unwrap().ends_with("00.000Z"));
+        let day = |text: &str| instant(&read(text).unwrap()).unwrap();
+        assert_eq!(
+            day("tomorrow 10:00") - day("yesterday 10:00"),
+            2 * 86_400_000,
+            "as `matins why` reads it"
+        );
+        assert!((day("10:00") - now).abs() < 86_400_000);
         for bad in ["", "soon", "-5m", "2026-13-01"] {
             assert_eq!(read(bad).unwrap_err().code, USAGE, "{bad}");
         }

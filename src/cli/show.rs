@@ -126,7 +126,7 @@ fn overrides(view: &EventView) -> Vec<(&'static str, String)> {
     found.extend(overrides.skills.as_ref().map(|skills| ("skills", skills.join(", "))));
     found.extend(overrides.result_schema.as_ref().map(|schema| ("result schema", json(schema))));
     found.extend(overrides.timeout_ms.map(|ms| ("timeout", format!("{} s", ms / 1000))));
-    found.extend(overrides.webhook_url.clone().map(|url| ("webhook", url)));
+    found.extend(overrides.webhook_url.as_ref().map(|url| ("webhook", crate::webhook::shown(url))));
     found
 }
 

@@ -8,7 +8,8 @@ use tokio::sync::Notify;
 use super::monitor::{self, Heartbeat, PingFailure};
 use super::overdue::Overdue;
 use super::{Core, alarm, looping};
-use crate::store::{self, AGENT_COMMAND, DAEMON_COMMAND, EndpointRow};
+use crate::model::Webhook;
+use crate::store::{self, AGENT_COMMAND, DAEMON_COMMAND, DueDelivery, EndpointRow};
 use crate::task::OnEnd;
 
 /// An endpoint that fails or is disabled.
@@ -83,14 +84,10 @@ impl Core {
         };
         // One that nobody asks for any more is history too.
         alerting.pings = self.monitor.failures().into_iter().filter(|p| pinged(&p.of)).collect();
-        let named = |url: &str| {
-            let of_agents = agents.iter().flat_map(|a| &a.agent.webhooks);
-            of_agents.chain(&settings.webhooks).any(|w| w.url == url)
-        };
         for row in rows.endpoints {
             let command = self.command_name(&row.url);
             // A caller's URL that failed for good is history, not a state.
-            let matters = command.is_some() || row.waiting || named(&row.url);
+            let matters = command.is_some() || row.waiting || self.names(&row.url);
             let Some(health) = health(&row, command.as_deref()).filter(|_| matters) else { continue };
             match (row.disabled_at_ms, command) {
                 (Some(_), _) => alerting.disabled.push(health),
@@ -111,11 +108,39 @@ impl Core {
         Some(format!("on_failure of {}", agent.unwrap_or_else(|| "an agent that was removed".to_owned())))
     }
 
-    /// Takes a disabled endpoint back; `false` if none of this URL is disabled.
+    /// Whether a file names this URL.
+    fn names(&self, url: &str) -> bool {
+        let settings = self.settings();
+        let named = |webhooks: &[Webhook]| webhooks.iter().any(|w| w.url == url);
+        named(&settings.webhooks) || self.catalog.all().iter().any(|entry| named(&entry.agent.webhooks))
+    }
+
+    /// Whether a message is still wanted where it goes: its endpoint is a caller's, or in a file.
+    pub(super) fn is_wanted(&self, delivery: &DueDelivery) -> bool {
+        match delivery.url.as_str() {
+            DAEMON_COMMAND => self.settings().on_failure.is_some(),
+            AGENT_COMMAND => {
+                let entry = delivery.agent.and_then(|number| self.catalog.by_number(number));
+                entry.is_some_and(|entry| entry.agent.policies.on_failure.is_some())
+            }
+            url => !delivery.private || self.names(url),
+        }
+    }
+
+    /// Takes a disabled endpoint back, by its URL or by what is shown of it if that is one only; `false` if
+    /// none of this URL is disabled.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn enable_endpoint(&self, url: String) -> Result<bool, store::Error> {
+        let disabled = self.store.alerting().await?.endpoints.into_iter();
+        let disabled: Vec<String> =
+            disabled.filter(|row| row.disabled_at_ms.is_some()).map(|row| row.url).collect();
+        let mut shown = disabled.iter().filter(|one| crate::webhook::shown(one) == url);
+        let url = match (shown.next(), shown.next()) {
+            (Some(only), None) if !disabled.contains(&url) => only.clone(),
+            _ => url,
+        };
         let place = crate::webhook::place(&url);
         let enabled = self.store.enable_endpoint(url).await?;
         if enabled {

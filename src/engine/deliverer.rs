@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::looping::{Next, Tick};
 use super::{Core, alarm};
-use crate::model::{DeliveryState, Format, retry_delay};
+use crate::model::{DeliveryState, Format, WebhookEvent, retry_delay};
 use crate::net::Reach;
 use crate::secret::{ExposeSecret as _, SecretString};
 use crate::store::{self, AttemptRecord, Change, Due, DueDelivery, Places};
@@ -149,7 +149,13 @@ impl Drop for Place {
 }
 
 async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
-    let mut attempt = send(core, sender, &delivery).await;
+    // The first attempt is made whatever the files say by now: its run had them otherwise.
+    let wanted = delivery.failed == 0 || core.is_wanted(&delivery);
+    let mut attempt = if wanted {
+        send(core, sender, &delivery).await
+    } else {
+        unsent(core.clock.now_ms(), "its endpoint is no longer configured".to_owned())
+    };
     // A clock that was set back meanwhile: the next attempt must not wait for the time that it was.
     attempt.started_ms = attempt.started_ms.min(core.clock.now_ms());
     let ended_ms = attempt.started_ms.saturating_add(attempt.duration_ms);
@@ -157,7 +163,10 @@ async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
     let wait = retry_delay(failed, core.entropy.unit(), attempt.retry_after);
     let (state, next_at_ms) = match wait {
         _ if attempt.delivered => (DeliveryState::Delivered, None),
-        Some(wait) if !attempt.gone => (DeliveryState::Pending, Some(ended_ms.saturating_add(millis(wait)))),
+        // Whoever tries an endpoint looks at the answer and tries again.
+        Some(wait) if !attempt.gone && wanted && delivery.event != WebhookEvent::Ping => {
+            (DeliveryState::Pending, Some(ended_ms.saturating_add(millis(wait))))
+        }
         _ => (DeliveryState::Exhausted, None),
     };
     let counter = match state {

@@ -176,6 +176,23 @@ impl Core {
         }
     }
 
+    /// Waits a little for messages that are due, so that the end of a run that a stop has waited for is told
+    /// by it. What takes longer is told by the next start.
+    pub(super) async fn tell_the_rest(&self) {
+        let told = async {
+            let mut feed = self.feed();
+            while self.store.has_due_deliveries(self.clock.now_ms()).await.unwrap_or(false) {
+                self.wake.deliverer.notify_one();
+                if feed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(DELIVERIES_MAX, told).await.is_err() {
+            tracing::warn!("webhook messages that wait are sent by the next start");
+        }
+    }
+
     /// Ends when a handover has stopped the loops.
     pub(super) async fn handed_over(&self) {
         self.handover.begun.cancelled().await;

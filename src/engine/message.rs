@@ -132,6 +132,10 @@ impl Core {
         if let Value::Object(fields) = &mut data {
             fields.extend(news.fields);
         }
+        let schedule = agent.schedules.iter().find(|s| Some(s.id.as_str()) == event.schedule_id.as_deref());
+        if let Some(schedule) = schedule {
+            data["timezone"] = json!(schedule.timing.timezone());
+        }
         let entropy = self.entropy.as_ref();
         let deliveries = messages(entropy, targets.clone(), kind, &data, at_ms);
         let mut if_paused = Vec::new();
@@ -227,6 +231,7 @@ impl Core {
         }
         let entropy = Arc::clone(&self.entropy);
         let (id, number) = (agent.agent.id.clone(), agent.number);
+        let timezone = schedule.schedule.timing.timezone().to_owned();
         let (schedule_id, schedule) = (schedule.schedule.id.to_string(), schedule.number);
         Some(TellLost(Arc::new(move |lost: &LostSlots| {
             let (kind, targets) = match lost.reason {
@@ -239,6 +244,7 @@ impl Core {
             let data = json!({
                 "agentId": id.as_str(),
                 "scheduleId": schedule_id,
+                "timezone": timezone,
                 "first": rfc3339_ms(lost.first_ms),
                 "last": rfc3339_ms(lost.last_ms),
                 "count": lost.count,
@@ -248,7 +254,11 @@ impl Core {
             let mut made = messages(entropy.as_ref(), targets, kind, &data, now_ms);
             for delivery in &mut made {
                 delivery.agent = Some(number);
-                delivery.once = Some(format!("{kind}:{schedule}:{}", lost.first_ms));
+                // Slots that an open breaker leaves out are one stretch.
+                delivery.once = Some(match lost.since_ms {
+                    Some(since_ms) => format!("{kind}:{schedule}:since:{since_ms}"),
+                    None => format!("{kind}:{schedule}:{}", lost.first_ms),
+                });
             }
             made
         })))
@@ -381,9 +391,11 @@ impl Core {
             }
             PingTarget::Url(url) => {
                 let agents = self.catalog.all();
-                let mut all = agents.iter().flat_map(|a| &a.agent.webhooks).chain(&settings.webhooks);
+                let all = || agents.iter().flat_map(|a| &a.agent.webhooks).chain(&settings.webhooks);
                 let same = |w: &&Webhook| w.url == url || w.url.trim_end_matches('/') == url;
-                let found = all.find(same).ok_or(PingError::UnknownUrl)?;
+                let mut shown = all().filter(|w| webhook::shown(&w.url) == url);
+                let only = shown.next().filter(|first| shown.all(|w| w.url == first.url));
+                let found = all().find(same).or(only).ok_or(PingError::UnknownUrl)?;
                 Ok((vec![Target::of(found)], None))
             }
         }

@@ -315,6 +315,7 @@ impl Core {
             // The launchers keep the grace of each run; one that does not answer is killed by who watches it.
             self.no_run_left().await;
         }
+        self.tell_the_rest().await;
         self.drained.cancel();
     }
 

@@ -6,7 +6,7 @@
 //! never guessed from what the definition says now.
 
 mod sentence;
-mod when;
+pub mod when;
 
 use std::sync::Arc;
 
@@ -100,7 +100,7 @@ impl Core {
         }
         why.sentences.extend(sentence::state(&entry, &summary, &zone, now_ms));
         why.next = next_fires(&entry, now_ms, FIRES);
-        why.sentences.push(sentence::next(&entry, &why.next, &zone, now_ms));
+        why.sentences.push(sentence::next(&entry, &summary, &why.next, &zone, now_ms));
         why.slots = slots;
         Ok(why)
     }

@@ -33,7 +33,7 @@ pub use identity::{Identity, alive, boot_id, signal, wait_gone};
 pub use landlock::{ENTRIES_MAX, Fence, Reach, confine, landlock_version};
 pub use lock::{LockHolder, StateLock, lock_holder};
 pub use own::{
-    Reaped, Status, close_on_exec, is_subreaper, own_pid, own_session, reap_any, reap_one,
+    Reaped, Status, close_on_exec, host_name, is_subreaper, own_pid, own_session, reap_any, reap_one,
     set_core_limit_zero, set_data_limit, set_non_dumpable, set_session, set_subreaper, wait_for,
 };
 pub use replace::{Asked, ask, become_program, reap_ended};

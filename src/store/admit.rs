@@ -335,7 +335,12 @@ fn tell_missed(db: &Connection, pass: &Admission, now_ms: i64) -> Result<(), Err
     let whole = lost.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1), a.2.saturating_add(b.2)));
     let Some((first_ms, last_ms, count)) = whole else { return Ok(()) };
     let reason = NotRun::MissedWindow;
-    tell_lost(db, tell, &LostSlots { first_ms, last_ms, count, reason, in_the_way: None }, now_ms)
+    tell_lost(
+        db,
+        tell,
+        &LostSlots { first_ms, last_ms, count, reason, in_the_way: None, since_ms: None },
+        now_ms,
+    )
 }
 
 fn tell_lost(db: &Connection, tell: &TellLost, lost: &LostSlots, now_ms: i64) -> Result<(), Error> {
@@ -345,6 +350,7 @@ fn tell_lost(db: &Connection, tell: &TellLost, lost: &LostSlots, now_ms: i64) ->
 /// Tells of a slot that this transaction left out.
 fn tell_skipped(
     db: &Connection,
+    agent: i64,
     tell: &TellLost,
     nominal_ms: i64,
     reason: NotRun,
@@ -356,7 +362,13 @@ fn tell_skipped(
         db.prepare_cached(sql)?.query_row([number], |row| super::run_id(row, "id")).optional()
     };
     let in_the_way = in_the_way.map(id).transpose()?.flatten();
-    let lost = LostSlots { first_ms: nominal_ms, last_ms: nominal_ms, count: 1, reason, in_the_way };
+    let since = "SELECT paused_at FROM agents WHERE number = ?1";
+    let since_ms = match reason {
+        NotRun::Breaker => db.prepare_cached(since)?.query_row([agent], |row| row.get(0))?,
+        _ => None,
+    };
+    let lost =
+        LostSlots { first_ms: nominal_ms, last_ms: nominal_ms, count: 1, reason, in_the_way, since_ms };
     tell_lost(db, tell, &lost, now_ms)
 }
 
@@ -391,7 +403,7 @@ fn admit_slot(
         let stretch = Stretch { nominal_ms, until_ms: nominal_ms, count: 1 };
         insert_not_run(db, schedule, stretch, reason, evidence, now_ms)?;
         if let Some(tell) = &pass.tell {
-            tell_skipped(db, tell, nominal_ms, reason, evidence, now_ms)?;
+            tell_skipped(db, pass.agent, tell, nominal_ms, reason, evidence, now_ms)?;
         }
         return Ok(None);
     }

@@ -110,6 +110,12 @@ impl Store {
         self.readers.read(move |db| look(db, now_ms, rooms, thorough)).await
     }
 
+    /// Whether a delivery is due at `now_ms`, or under way.
+    pub async fn has_due_deliveries(&self, now_ms: i64) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM deliveries WHERE state = 'PENDING' AND next_at <= ?1";
+        self.readers.read(move |db| Ok(db.prepare_cached(sql)?.exists([now_ms])?)).await
+    }
+
     /// When the first delivery is due that is not due at `now_ms`, Unix ms.
     pub async fn next_delivery(&self, now_ms: i64) -> Result<Option<i64>, Error> {
         self.readers

@@ -151,7 +151,8 @@ fn alerting(db: &Connection) -> Result<AlertingRows, Error> {
         })?
         .collect::<Result<_, _>>()?;
     let one = |sql: &str| db.prepare_cached(sql)?.query_row([], |row| row.get(0));
-    let exhausted: Option<i64> = one("SELECT count(*) FROM deliveries WHERE state = 'EXHAUSTED'")?;
+    let exhausted: Option<i64> =
+        one("SELECT count(*) FROM deliveries WHERE state = 'EXHAUSTED' AND type <> 'ping'")?;
     let oldest_pending_ms = one("SELECT min(created_at) FROM deliveries WHERE state = 'PENDING'")?;
     let sql = "SELECT id FROM agents WHERE overdue_at IS NOT NULL AND status <> 'REMOVED' ORDER BY overdue_at LIMIT ?1";
     let mut statement = db.prepare_cached(sql)?;

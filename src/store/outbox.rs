@@ -52,6 +52,8 @@ pub struct LostSlots {
     pub reason: NotRun,
     /// The run in the way, where one was.
     pub in_the_way: Option<RunId>,
+    /// Since when slots are left out for this, where they are told of as one stretch, Unix ms.
+    pub since_ms: Option<i64>,
 }
 
 /// Makes the messages that tell of lost slots. Only the admitting transaction knows which are lost,

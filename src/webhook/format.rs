@@ -17,6 +17,8 @@ use crate::model::{Format, WebhookEvent};
 const SLACK_MAX: usize = 1900;
 /// Longest text for ntfy, bytes; beyond 4096 it becomes an attachment.
 const NTFY_MAX: usize = 3900;
+/// What a block begins and ends with.
+const FENCE: &str = "```";
 /// Bytes of one encoded word of a header.
 const WORD_BYTES: usize = 45;
 
@@ -34,9 +36,12 @@ pub(super) struct Ntfy {
 pub fn body(format: Format, kind: WebhookEvent, at_ms: i64, data: &Value) -> String {
     match format {
         Format::Standard => payload(kind.as_str(), at_ms, data),
-        Format::Slack => json!({ "text": slack(&Notice::of(kind, data)) }).to_string(),
+        Format::Slack => {
+            json!({ "text": slack(&Notice::of(kind, data), &crate::proc::host_name()) }).to_string()
+        }
         // Text always serialises.
-        Format::Ntfy => serde_json::to_string(&ntfy(Notice::of(kind, data))).unwrap_or_default(),
+        Format::Ntfy => serde_json::to_string(&ntfy(Notice::of(kind, data), &crate::proc::host_name()))
+            .unwrap_or_default(),
     }
 }
 
@@ -48,7 +53,12 @@ pub fn plain_text(kind: WebhookEvent, data: &Value) -> String {
     parts.collect::<Vec<_>>().join("\n")
 }
 
-fn slack(notice: &Notice) -> String {
+/// Which machine a message is from.
+fn from(host: &str) -> String {
+    format!(" on {host}")
+}
+
+fn slack(notice: &Notice, host: &str) -> String {
     let sign = match notice.tone {
         Tone::Good => ":white_check_mark:",
         Tone::Note => ":warning:",
@@ -56,13 +66,21 @@ fn slack(notice: &Notice) -> String {
     };
     let mut text = Bounded { text: format!("{sign} *"), left: SLACK_MAX };
     text.push(&notice.title);
+    text.push(&from(host));
     text.text.push('*');
     // The commands keep their room whatever the lines take.
     let commands: usize = notice.look.iter().map(|look| look.chars().count() + 3).sum();
-    text.left = text.left.saturating_sub(commands);
-    for line in &notice.lines {
+    text.left = text.left.saturating_sub(commands + 2 * FENCE.len() + 2);
+    // What a program wrote stands in a block: `*` and `_` format nothing there.
+    if !notice.lines.is_empty() {
         text.text.push('\n');
-        text.push(line);
+        text.text.push_str(FENCE);
+        for line in &notice.lines {
+            text.text.push('\n');
+            text.push(line);
+        }
+        text.text.push('\n');
+        text.text.push_str(FENCE);
     }
     for look in &notice.look {
         text.text.push_str("\n`");
@@ -112,7 +130,7 @@ fn starts_with(text: &str, word: &str) -> bool {
     text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
 }
 
-fn ntfy(notice: Notice) -> Ntfy {
+fn ntfy(notice: Notice, host: &str) -> Ntfy {
     let (priority, tags) = match notice.tone {
         Tone::Good => (3, "white_check_mark"),
         Tone::Note => (3, "warning"),
@@ -133,7 +151,7 @@ fn ntfy(notice: Notice) -> Ntfy {
     if message.is_empty() {
         message.clone_from(&notice.title);
     }
-    Ntfy { title: notice.title, priority, tags: tags.to_owned(), message }
+    Ntfy { title: notice.title + &from(host), priority, tags: tags.to_owned(), message }
 }
 
 /// A header's value: as it is where it is ASCII, else in encoded words (RFC 2047).
@@ -165,12 +183,12 @@ mod tests {
     fn slack_gets_a_text_that_is_no_markup() {
         let data = json!({
             "id": "0192", "agentId": "a", "failureCode": "runtime_error",
-            "failureExplanation": "<!channel> & `x` <https://e|b> @Everyone me@hereford.example @b",
+            "failureExplanation": "<!channel> & `x` <https://e|b> @Everyone me@hereford.example @b *c* _d_",
         });
         assert_eq!(
-            text_of(&data),
-            ":rotating_light: *a failed: runtime_error*\n&lt;!channel&gt; &amp; 'x' &lt;https://e|b&gt; \
-             @\u{200b}Everyone me@\u{200b}hereford.example @b\n`matins show 0192`"
+            text_of(&data).replace(&crate::proc::host_name(), "box"),
+            ":rotating_light: *a failed: runtime_error on box*\n```\n&lt;!channel&gt; &amp; 'x' &lt;https://e|b&gt; \
+             @\u{200b}Everyone me@\u{200b}hereford.example @b *c* _d_\n```\n`matins show 0192`"
         );
     }
 

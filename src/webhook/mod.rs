@@ -28,6 +28,24 @@ pub fn place(url: &str) -> String {
     url::Url::parse(url).map_or_else(|_| url.to_owned(), |url| explain::place(&url))
 }
 
+/// Longest path and query that are shown whole: what is so short is no token.
+const SHOWN_MAX: usize = 8;
+/// Characters at the end of a longer one that are shown, to tell one from another.
+const SHOWN_END: usize = 4;
+
+/// A URL as it is shown to people: scheme, host and the end of its path, which may be a token.
+#[must_use]
+pub fn shown(url: &str) -> String {
+    let Ok(parsed) = url::Url::parse(url) else { return url.to_owned() };
+    let rest = &parsed[url::Position::BeforePath..];
+    let length = rest.chars().count();
+    if parsed.cannot_be_a_base() || length <= SHOWN_MAX {
+        return url.to_owned();
+    }
+    let end: String = rest.chars().skip(length - SHOWN_END).collect();
+    format!("{}/..{end}", &parsed[..url::Position::BeforePath])
+}
+
 /// The body of a message: `type`, `timestamp` (RFC 3339, milliseconds, UTC) and `data`, in this
 /// order. What is signed and sent is this text, byte for byte, on every attempt.
 #[must_use]
@@ -46,6 +64,20 @@ pub fn payload(event_type: &str, timestamp_ms: i64, data: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_a_token_is_not_shown() {
+        for (url, expected) in [
+            ("https://hooks.slack.com/services/T0/B0/secretXYZW", "https://hooks.slack.com/..XYZW"),
+            ("https://h.example/?token=0123456789", "https://h.example/..6789"),
+            ("http://127.0.0.1:80/hook", "http://127.0.0.1:80/hook"),
+            ("https://h.example/", "https://h.example/"),
+            ("https://h.example/geheimnis-ä-äöüß", "https://h.example/..3%9F"),
+            ("on_failure:agent", "on_failure:agent"),
+        ] {
+            assert_eq!(shown(url), expected, "{url}");
+        }
+    }
 
     #[test]
     fn the_body_is_the_documented_one() {

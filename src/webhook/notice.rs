@@ -127,7 +127,8 @@ fn resume(agent: &str) -> String {
 fn late(data: &Value) -> Option<String> {
     let late = Duration::from_secs(number(data, "latenessMs")? / 1000);
     let at = text(data, "scheduledFor")?;
-    (late >= LATE).then(|| format!("Late by {}: it was scheduled for {at}.", human_duration(late)))
+    (late >= LATE)
+        .then(|| format!("Late by {}: it was scheduled for {}.", human_duration(late), time(data, at)))
 }
 
 fn changes(data: &Value) -> Option<String> {
@@ -143,9 +144,27 @@ fn changes(data: &Value) -> Option<String> {
     }
 }
 
+fn several(data: &Value) -> bool {
+    number(data, "count").is_some_and(|n| n > 1)
+}
+
+/// A time of the data in the zone of the schedule, as people read it.
+fn time(data: &Value, at: &str) -> String {
+    let zone = text(data, "timezone").unwrap_or("UTC");
+    let tz = crate::time::zone(zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let read = |at: jiff::Timestamp| at.to_zoned(tz).strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+    at.parse().map_or_else(|_| at.to_owned(), read)
+}
+
 fn stretch(data: &Value) -> String {
     let (first, last) = (text(data, "first").unwrap_or_default(), text(data, "last").unwrap_or_default());
-    if first == last { format!("scheduled for {first}") } else { format!("scheduled from {first} to {last}") }
+    let (first, last) = (time(data, first), time(data, last));
+    let was = if several(data) { "They were" } else { "It was" };
+    if first == last {
+        format!("{was} scheduled for {first}")
+    } else {
+        format!("{was} scheduled from {first} to {last}")
+    }
 }
 
 fn runs(n: u64) -> String {
@@ -156,17 +175,22 @@ fn missed(agent: &str, data: &Value) -> Notice {
     Notice {
         tone: Tone::Bad,
         title: format!("{agent} missed {}", runs(number(data, "count").unwrap_or(1))),
-        lines: vec![format!("It was {}, and is not made up for.", stretch(data))],
+        lines: vec![format!(
+            "{}, and {} not made up for.",
+            stretch(data),
+            if several(data) { "are" } else { "is" }
+        )],
         look: vec![format!("matins next {agent}")],
     }
 }
 
 fn skipped(agent: &str, data: &Value) -> Notice {
-    let why = match text(data, "reason").unwrap_or_default() {
+    let reason = text(data, "reason").unwrap_or_default();
+    let why = match reason {
         "overlap" => "the run before had not ended",
         "queue_full" => "too many of its runs wait already",
         "budget" => "its budget is used up",
-        "breaker" => "it is paused after too many failures",
+        "breaker" => "it is paused after too many failures, and no later one is told of",
         other => other,
     };
     let look = text(data, "inTheWay")
@@ -174,8 +198,8 @@ fn skipped(agent: &str, data: &Value) -> Notice {
     Notice {
         tone: Tone::Note,
         title: format!("{agent} skipped {}", runs(number(data, "count").unwrap_or(1))),
-        lines: vec![format!("It was {}: {why}.", stretch(data))],
-        look: vec![look],
+        lines: vec![format!("{}: {why}.", stretch(data))],
+        look: std::iter::once(look).chain((reason == "breaker").then(|| resume(agent))).collect(),
     }
 }
 
@@ -198,7 +222,7 @@ fn breaker_opened(agent: &str, data: &Value) -> Notice {
 fn overdue(agent: &str, data: &Value) -> Notice {
     let within = human_duration(Duration::from_secs(number(data, "expectedWithinMs").unwrap_or(0) / 1000));
     let line = match text(data, "lastSuccessAt") {
-        Some(at) => format!("Its last success was at {at}; one is expected within {within}."),
+        Some(at) => format!("Its last success was at {}; one is expected within {within}.", time(data, at)),
         None => format!("It never had a success; one is expected within {within}."),
     };
     let paused = flag(data, "paused").then(|| "It is paused.".to_owned());
@@ -231,7 +255,7 @@ mod tests {
         let data = json!({
             "id": "0192", "agentId": "price-watch", "failureCode": "timeout", "attempt": 3,
             "failureExplanation": "it ran\nlonger than 10m", "latenessMs": 240_500,
-            "scheduledFor": "2026-03-02T09:00:00.000Z",
+            "scheduledFor": "2026-03-02T09:00:00.000Z", "timezone": "Europe/Berlin",
         });
         let notice = Notice::of(WebhookEvent::RunFailed, &data);
         assert_eq!(notice.tone, Tone::Bad);
@@ -241,7 +265,7 @@ mod tests {
             [
                 "it ran longer than 10m",
                 "After 3 attempts.",
-                "Late by 4m: it was scheduled for 2026-03-02T09:00:00.000Z."
+                "Late by 4m: it was scheduled for 2026-03-02 10:00:00 CET."
             ]
         );
         assert_eq!(notice.look, ["matins show 0192"]);
@@ -285,6 +309,6 @@ mod tests {
         let data = json!({ "agentId": "a", "first": "t1", "last": "t2", "count": 3, "reason": "overlap" });
         assert_eq!(Notice::of(WebhookEvent::RunMissed, &data).title, "a missed 3 runs");
         let skipped = Notice::of(WebhookEvent::RunSkipped, &data);
-        assert_eq!(skipped.lines, ["It was scheduled from t1 to t2: the run before had not ended."]);
+        assert_eq!(skipped.lines, ["They were scheduled from t1 to t2: the run before had not ended."]);
     }
 }

@@ -2,10 +2,15 @@
 //! were refused, a unit of his own, endpoints that are gone.
 
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
+use matins::engine::PingTarget;
+use matins::model::{DeliveryState, NotRun};
+use matins::store::{DeliveryFilter, DeliveryRow};
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Home, TestReceiver, eventually_sync};
+use crate::support::receiver::Answer;
+use crate::support::{Binary, Home, TestDaemon, TestReceiver, eventually_sync};
 
 fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -147,4 +152,100 @@ fn a_secret_that_slack_does_not_take_holds_up_no_message() {
     run(&daemon, "a");
     eventually_sync("the message", || receiver.received().pop());
     assert!(!doctor(&daemon).contains("MATINS_TEST_UNSET_SECRET"));
+}
+
+fn rows(daemon: &TestDaemon) -> Vec<DeliveryRow> {
+    let filter = DeliveryFilter { limit: 100, ..DeliveryFilter::default() };
+    daemon.block_on(daemon.core().store.deliveries(filter)).unwrap()
+}
+
+#[test]
+fn slots_that_an_open_breaker_leaves_out_are_told_of_once() {
+    let receiver = TestReceiver::start();
+    let home = Home::new();
+    let more = format!(
+        "schedules: [ {{ cron: \"* * * * * *\", overlap: allow }} ]\nbreaker: {{ failures: 1 }}\n\
+         webhooks: [ {{ url: \"{}\", events: [run.skipped] }} ]\n",
+        receiver.url
+    );
+    home.agent("a", "exit 1", &more);
+    let daemon = TestDaemon::start(home);
+    for n in 1..=4 {
+        daemon.advance(Duration::from_secs(1));
+        eventually_sync("the slot", || (daemon.slots().len() >= n).then_some(()));
+        daemon.settle();
+    }
+    let left_out = daemon.slots().iter().filter(|s| s.reason == Some(NotRun::Breaker)).count();
+    assert!(left_out >= 3, "{left_out}");
+    assert_eq!(rows(&daemon).len(), 1);
+    eventually_sync("the message", || receiver.received().pop());
+}
+
+#[test]
+fn a_message_for_an_endpoint_that_is_gone_from_the_files_is_given_up() {
+    let receiver = TestReceiver::start();
+    receiver.answer([Answer::Status(500), Answer::Status(500)]);
+    let home = Home::new();
+    home.agent("a", "true", &format!("webhooks: [ {{ url: \"{}\" }} ]\n", receiver.url));
+    let mut daemon = TestDaemon::start(home);
+    let run = daemon.trigger("a");
+    daemon.wait_end(run);
+    eventually_sync("a failed attempt", || (rows(&daemon)[0].attempts == 1).then_some(()));
+    assert_eq!(rows(&daemon)[0].state, DeliveryState::Pending, "it is tried again");
+    daemon.block_on(daemon.core().ping(PingTarget::Agent("a".parse().unwrap()))).unwrap();
+    eventually_sync("a ping is sent once", || {
+        (rows(&daemon)[0].state == DeliveryState::Exhausted).then_some(())
+    });
+    daemon.stop();
+    daemon.home.agent("a", "true", "");
+    daemon.restart();
+    daemon.advance(Duration::from_secs(60));
+    let given_up = eventually_sync("it is given up", || {
+        rows(&daemon).pop().filter(|row| row.state == DeliveryState::Exhausted)
+    });
+    assert_eq!(given_up.last_error.as_deref(), Some("its endpoint is no longer configured"));
+    assert_eq!(receiver.received().len(), 2);
+    let alerting = daemon.block_on(daemon.core().alerting()).unwrap();
+    assert_eq!(alerting.exhausted, 1, "a ping that failed is no lost message");
+}
+
+#[test]
+fn a_stop_waits_for_the_message_of_the_run_that_it_waited_for() {
+    let receiver = TestReceiver::start();
+    let home = Home::new();
+    let script = "until [ -e $MATINS_AGENT_DIR/../go ]; do sleep 0.02; done";
+    home.agent("a", script, &format!("webhooks: [ {{ url: \"{}\" }} ]\n", receiver.url));
+    let mut daemon = Binary::start(home);
+    daemon.post("/v1/agents/a/execute", &json!({}));
+    eventually_sync("it runs", || (daemon.events()[0]["status"] == "RUNNING").then_some(()));
+    daemon.signal(15);
+    eventually_sync("it stops", || daemon.log().contains("stopping: no new runs").then_some(()));
+    daemon.home.write("go", "");
+    assert_eq!(eventually_sync("the end", || daemon.exited()), 0);
+    assert_eq!(receiver.received().len(), 1, "it was told before the daemon left");
+}
+
+#[test]
+fn a_url_that_may_be_a_token_is_not_shown_and_can_be_named() {
+    let receiver = TestReceiver::start();
+    receiver.answer([Answer::Status(410)]);
+    let url = format!("{}/services/T0SECRET/abcd", receiver.url);
+    let home = Home::new();
+    home.agent("a", "true", &format!("webhooks: [ {{ url: \"{url}\" }} ]\n"));
+    let daemon = Binary::start(home);
+    run(&daemon, "a");
+    let status = eventually_sync("it is gone", || {
+        let status = said(&daemon.cli(&["status"]));
+        status.contains("is disabled since").then_some(status)
+    });
+    let deliveries = said(&daemon.cli(&["deliveries"]));
+    let told =
+        [status, deliveries, doctor(&daemon), said(&daemon.cli(&["show", "@last"])), daemon.log()].concat();
+    assert!(!told.contains("SECRET"), "{told}");
+    let origin = receiver.url.trim_end_matches("/hook");
+    let shown = format!("{origin}/..abcd");
+    assert!(told.contains(&shown), "{shown}\n{told}");
+    let enabled = daemon.cli(&["deliveries", "--enable", &shown]);
+    assert!(enabled.status.success(), "{}", said(&enabled));
+    assert!(daemon.cli(&["notify", "test", &shown]).status.success());
 }

@@ -303,9 +303,19 @@ pub(super) fn state(entry: &Entry, summary: &AgentSummary, zone: &str, now_ms: i
 }
 
 /// When it fires next, or why it never does.
-pub(super) fn next(entry: &Entry, next: &[(i64, String)], zone: &str, now_ms: i64) -> String {
+pub(super) fn next(
+    entry: &Entry,
+    summary: &AgentSummary,
+    next: &[(i64, String)],
+    zone: &str,
+    now_ms: i64,
+) -> String {
     if let Some((at, _)) = next.first() {
-        return format!("The next slot is {}, {}.", told(*at, zone), distance(*at, now_ms));
+        // One that is paused by its breaker may be probed then.
+        let paused = summary.pause.as_ref().filter(|_| entry.agent.policies.breaker.probe_after.is_none());
+        let left = paused.map_or("", |_| " It will be left out, unless the agent is resumed before");
+        let dot = if left.is_empty() { "" } else { "." };
+        return format!("The next slot is {}, {}.{left}{dot}", told(*at, zone), distance(*at, now_ms));
     }
     let id = &entry.agent.id;
     if entry.schedules.is_empty() {
