@@ -323,7 +323,9 @@ impl Sim {
                         r.started.is_none() && r.deadline.is_some_and(|d| d < self.world.now())
                     };
                     let late: Vec<i64> = next.open.values().filter(late).map(|r| r.number).collect();
-                    late.into_iter().for_each(|run| *next.overdue.entry(run).or_default() += 1);
+                    for run in late {
+                        *next.overdue.entry(run).or_default() += 1;
+                    }
                     (self.model, self.dump) = (next, dump);
                     self.trace.push(line(&self.model, &self.dump, self.world.now()));
                     return Ok(());
