@@ -439,7 +439,7 @@ fn the_command_line_tries_endpoints_and_says_what_fails() {
     let status = |daemon: &Binary| daemon.get("/v1/status")["data"]["alerting"].clone();
     let alerting = status(&daemon);
     assert_eq!(alerting["disabled"][0]["endpoint"], receiver.url);
-    assert_eq!(alerting["exhaustedDeliveries"], 1);
+    assert_eq!(alerting["exhaustedDeliveries"], 0, "a test is no lost message");
     let (_, out, _) = cli(&["status"]);
     assert!(out.contains(&format!("alerting: {} is disabled since", receiver.url)), "{out}");
     let (code, out, err) = cli(&["deliveries", "--enable", &receiver.url]);
