@@ -149,7 +149,9 @@ impl Drop for Place {
 }
 
 async fn attempt(core: &Core, sender: &Sender, delivery: DueDelivery) {
-    let attempt = send(core, sender, &delivery).await;
+    let mut attempt = send(core, sender, &delivery).await;
+    // A clock that was set back meanwhile: the next attempt must not wait for the time that it was.
+    attempt.started_ms = attempt.started_ms.min(core.clock.now_ms());
     let ended_ms = attempt.started_ms.saturating_add(attempt.duration_ms);
     let failed = delivery.failed + 1;
     let wait = retry_delay(failed, core.entropy.unit(), attempt.retry_after);

@@ -39,7 +39,6 @@ pub async fn run(core: &Core, mut work: impl Tick, wake: &Notify, stop: impl Fut
     loop {
         let mut notified = std::pin::pin!(wake.notified());
         notified.as_mut().enable();
-        let cap = core.clock.now() + WAKE_CAP;
         let next = match tick_or_stop(&mut work, &mut stop).await {
             None => return,
             Some(Ok(next)) => {
@@ -54,6 +53,8 @@ pub async fn run(core: &Core, mut work: impl Tick, wake: &Notify, stop: impl Fut
                 Next::At(core.clock.now() + ERROR_REST)
             }
         };
+        // From the time after the tick: the clock may have been set back while it went on.
+        let cap = core.clock.now() + WAKE_CAP;
         let until = match next {
             Next::Hint => cap,
             Next::At(at) => at.min(cap),

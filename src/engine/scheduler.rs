@@ -282,10 +282,16 @@ impl Scheduler {
                     self.wait(index);
                     continue;
                 }
+                // A start that is not in the books is due now, as one after the last slot is.
+                Some(Event::Startup) if planned.next_ms.is_some() => {
+                    planned.next_ms = planned.schedule.calendar.bounded(now_ms.max(planned.watermark_ms + 1));
+                }
                 Some(_) => {}
             }
             self.push(index);
         }
+        self.core.wake.dispatcher.notify_one();
+        self.core.wake.deliverer.notify_one();
         Ok(())
     }
 

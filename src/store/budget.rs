@@ -3,6 +3,7 @@
 //! They are counted from the rows, in the transaction that admits the next one, so no counter can
 //! drift from what happened. A run counts from its admission, whatever becomes of it. With a budget
 //! of N the question is how old the N-th newest run is: a walk of at most N steps along an index.
+//! Runs that lie further ahead than a day were made by a clock that was set back since and do not count.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -39,13 +40,13 @@ pub(super) fn used_up(
     now_ms: i64,
 ) -> Result<Option<UsedUp>, Error> {
     if let Some(runs) = budgets.agent {
-        let nth = |runs: u64| nth_of_agent(db, agent, runs);
+        let nth = |runs, latest_ms| nth_of_agent(db, agent, runs, latest_ms);
         if let Some(freed) = full(runs, now_ms, nth)? {
             return Ok(Some(UsedUp { daemon: false, runs, free_at_ms: freed.at_ms() }));
         }
     }
     if let Some(runs) = budgets.daemon
-        && let Some(freed) = full(runs, now_ms, |runs| nth_of_all(db, runs, now_ms))?
+        && let Some(freed) = full(runs, now_ms, |runs, latest_ms| nth_of_all(db, runs, now_ms, latest_ms))?
     {
         return Ok(Some(UsedUp { daemon: true, runs, free_at_ms: freed.at_ms() }));
     }
@@ -70,34 +71,46 @@ impl Freed {
 }
 
 /// `Some` where a budget of `runs` is used up: when one is free again. `nth` tells when the run of
-/// this rank, the newest being 1, was admitted.
+/// this rank, the newest being 1, was admitted; with an instant, of those up to then.
 fn full(
     runs: u64,
     now_ms: i64,
-    nth: impl FnOnce(u64) -> Result<Option<i64>, Error>,
+    nth: impl Fn(u64, Option<i64>) -> Result<Option<i64>, Error>,
 ) -> Result<Option<Freed>, Error> {
     if runs == 0 {
         return Ok(Some(Freed::Never));
     }
-    let at_ms = nth(runs)?.map(|at| at.saturating_add(DAY_MS));
-    Ok(at_ms.filter(|free| *free > now_ms).map(Freed::At))
+    let recent = |at: Option<i64>| at.map(|at| at.saturating_add(DAY_MS)).filter(|free| *free > now_ms);
+    if recent(nth(runs, None)?).is_none() {
+        return Ok(None);
+    }
+    // Only where it looks used up it is worth a look at each of them.
+    Ok(recent(nth(runs, Some(now_ms.saturating_add(DAY_MS)))?).map(Freed::At))
 }
 
-fn nth_of_agent(db: &Connection, agent: i64, nth: u64) -> Result<Option<i64>, Error> {
-    let sql = "SELECT created_at FROM runs INDEXED BY runs_of_agent WHERE agent = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?2";
+fn nth_of_agent(db: &Connection, agent: i64, nth: u64, latest_ms: Option<i64>) -> Result<Option<i64>, Error> {
+    let sql = if latest_ms.is_some() {
+        "SELECT created_at FROM runs INDEXED BY runs_of_agent WHERE agent = ?1 AND created_at <= ?3
+         ORDER BY number DESC LIMIT 1 OFFSET ?2"
+    } else {
+        "SELECT created_at FROM runs INDEXED BY runs_of_agent WHERE agent = ?1 AND ?3 IS NULL
+         ORDER BY number DESC LIMIT 1 OFFSET ?2"
+    };
     let skipped = i64::try_from(nth - 1).unwrap_or(i64::MAX);
-    Ok(db.prepare_cached(sql)?.query_row([agent, skipped], |row| row.get(0)).optional()?)
+    let values = params![agent, skipped, latest_ms];
+    Ok(db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?)
 }
 
 /// Numbers are given one after the other: without gaps the N-th newest run is found by its number.
 /// Where it is old enough, the one behind gaps is older still.
-fn nth_of_all(db: &Connection, nth: u64, now_ms: i64) -> Result<Option<i64>, Error> {
+fn nth_of_all(db: &Connection, nth: u64, now_ms: i64, latest_ms: Option<i64>) -> Result<Option<i64>, Error> {
     let skipped = i64::try_from(nth - 1).unwrap_or(i64::MAX);
     let sql = "SELECT created_at FROM runs WHERE number <= (SELECT max(number) FROM runs) - ?1 ORDER BY number DESC LIMIT 1";
     let near: Option<i64> = db.prepare_cached(sql)?.query_row([skipped], |row| row.get(0)).optional()?;
     if near.is_none_or(|at| at.saturating_add(DAY_MS) <= now_ms) {
         return Ok(near);
     }
-    let sql = "SELECT created_at FROM runs ORDER BY number DESC LIMIT 1 OFFSET ?1";
-    Ok(db.prepare_cached(sql)?.query_row(params![skipped], |row| row.get(0)).optional()?)
+    let sql = "SELECT created_at FROM runs WHERE created_at <= ?2 ORDER BY number DESC LIMIT 1 OFFSET ?1";
+    let values = params![skipped, latest_ms.unwrap_or(i64::MAX)];
+    Ok(db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?)
 }

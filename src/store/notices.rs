@@ -44,14 +44,17 @@ impl Store {
     ) -> Result<usize, Error> {
         self.writer
             .write(move |db| {
+                for sql in BEGUN_AHEAD {
+                    db.prepare_cached(sql)?.execute([now_ms])?;
+                }
                 let sql = "DELETE FROM slots WHERE nominal > ?1
-                             AND schedule IN (SELECT number FROM schedules WHERE watermark > ?1 AND active = 1)";
+                             AND schedule IN (SELECT number FROM schedules WHERE watermark > ?1)";
                 db.prepare_cached(sql)?.execute([now_ms])?;
                 let sql = "UPDATE slots SET until = ?3, count = ?4 WHERE schedule = ?1 AND nominal = ?2 AND until > ?5";
                 for Across { schedule, nominal_ms, until_ms, count } in &cut {
                     db.prepare_cached(sql)?.execute(params![schedule, nominal_ms, until_ms, count, now_ms])?;
                 }
-                let sql = "UPDATE schedules SET watermark = ?1 WHERE watermark > ?1 AND active = 1";
+                let sql = "UPDATE schedules SET watermark = ?1 WHERE watermark > ?1";
                 let moved = db.prepare_cached(sql)?.execute([now_ms])?;
                 let sql = "INSERT INTO notices (at, kind, text) VALUES (?1, 'clock_rewound', ?2)";
                 db.prepare_cached(sql)?.execute(params![now_ms, text])?;
@@ -60,6 +63,21 @@ impl Store {
             .await
     }
 }
+
+/// What was begun by a clock that was ahead of `?1`, which is now: a wait keeps its length and not its end, or
+/// a message would wait until the wrong time comes.
+const BEGUN_AHEAD: [&str; 7] = [
+    "UPDATE runs SET start_deadline = start_deadline - created_at + ?1
+     WHERE completed_at IS NULL AND start_deadline IS NOT NULL AND created_at > ?1",
+    "UPDATE runs SET not_before = not_before - updated_at + ?1
+     WHERE completed_at IS NULL AND not_before IS NOT NULL AND updated_at > ?1",
+    "UPDATE deliveries SET next_at = next_at - updated_at + ?1 WHERE state = 'PENDING' AND updated_at > ?1",
+    "UPDATE agents SET probe_at = probe_at - last_ended_at + ?1 WHERE probe_at > ?1 AND last_ended_at > ?1",
+    "UPDATE agents SET last_ended_at = min(last_ended_at, ?1), last_success_at = min(last_success_at, ?1)
+     WHERE last_ended_at > ?1 OR last_success_at > ?1",
+    "UPDATE agents SET paused_at = ?1 WHERE paused_at > ?1",
+    "UPDATE idempotency_keys SET created_at = ?1 WHERE created_at > ?1",
+];
 
 /// A row of the ledger that stands for slots on both sides of an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,9 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::admit::decide;
-use super::{Admission, Admissions, Choice, Error, Store, Way};
+use super::{Admission, Admissions, BREAKER, Choice, Error, Store, Way};
 use crate::ids::AgentId;
+use crate::model::NotRun;
 
 /// That an agent is paused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,12 +108,20 @@ fn resume(db: &Connection, agent: &AgentId, replays: &[Replay], now_ms: i64) -> 
         let sql =
             format!("DELETE FROM slots WHERE schedule = ?1 AND nominal > ?2 AND until <= ?3 AND {REPLAYED}");
         db.prepare_cached(&sql)?.execute([schedule, after_ms, until_ms])?;
+        let mut choices = choices.clone();
+        // What is too old to be made up for stays what it was.
+        let by_breaker = before.as_ref().is_some_and(|pause| pause.by == BREAKER);
+        for choice in &mut choices {
+            if let Choice::NotRun { reason: reason @ NotRun::MissedWindow, .. } = choice {
+                *reason = if by_breaker { NotRun::Breaker } else { NotRun::Paused };
+            }
+        }
         let pass = Admission {
             schedule,
             agent: number,
             from_ms: watermark_ms,
             to_ms: watermark_ms,
-            choices: choices.clone(),
+            choices,
             all_not_run: None,
             max_runs: None,
             tell: None,

@@ -1,0 +1,75 @@
+//! A clock that was wrong and is set right: nothing waits for the wrong time to come.
+
+use std::time::Duration;
+
+use matins::model::{DeliveryState, NotRun};
+use matins::store::DeliveryFilter;
+use matins::time::from_ms;
+
+use crate::support::daemon::START_MS;
+use crate::support::receiver::Answer;
+use crate::support::{Home, TestDaemon, TestReceiver, eventually_sync};
+
+const YEARS: Duration = Duration::from_hours(24 * 365 * 20);
+
+/// Sets the clock right and waits until the scheduler has seen it.
+fn set_right(daemon: &TestDaemon) {
+    daemon.clock.set(from_ms(START_MS));
+    daemon.block_on(async {
+        daemon.core().beat().await;
+        daemon.core().beat().await;
+    });
+}
+
+#[test]
+fn a_message_that_a_wrong_clock_put_off_keeps_the_length_of_its_wait() {
+    let receiver = TestReceiver::start();
+    receiver.answer([Answer::Status(500)]);
+    let home = Home::new();
+    home.agent("a", "true", &format!("webhooks: [ {{ url: \"{}\" }} ]\n", receiver.url));
+    let daemon = TestDaemon::start(home);
+    daemon.advance(YEARS);
+    daemon.trigger("a");
+    eventually_sync("an attempt failed", || {
+        let filter = DeliveryFilter { limit: 9, ..DeliveryFilter::default() };
+        let rows = daemon.block_on(daemon.core().store.deliveries(filter)).unwrap();
+        (rows.first()?.attempts == 1).then_some(())
+    });
+    set_right(&daemon);
+    daemon.advance(Duration::from_secs(7));
+    eventually_sync("the message is there", || {
+        let filter = DeliveryFilter { limit: 9, ..DeliveryFilter::default() };
+        let rows = daemon.block_on(daemon.core().store.deliveries(filter)).unwrap();
+        (rows[0].state == DeliveryState::Delivered).then_some(())
+    });
+}
+
+#[test]
+fn runs_of_a_wrong_clock_use_up_no_budget() {
+    let home = Home::new();
+    home.agent("a", "true", "budget: { runs_per_day: 1 }\n");
+    let daemon = TestDaemon::start(home);
+    daemon.advance(YEARS);
+    daemon.trigger("a");
+    daemon.settle();
+    set_right(&daemon);
+    daemon.trigger("a");
+    daemon.settle();
+}
+
+#[test]
+fn slots_of_a_pause_that_are_too_old_stay_paused() {
+    let home = Home::new();
+    home.agent("a", "true", "schedules: [ { every: 15m } ]\n");
+    let daemon = TestDaemon::start(home);
+    let agent = "a".parse().unwrap();
+    daemon.block_on(daemon.core().pause(&agent, "ann", None)).unwrap();
+    for n in 1..=4 {
+        daemon.advance(Duration::from_mins(15));
+        eventually_sync("the slot is decided", || (daemon.slots().len() == n).then_some(()));
+    }
+    daemon.block_on(daemon.core().resume(&agent, "ann", true)).unwrap();
+    daemon.settle();
+    let reasons: Vec<Option<NotRun>> = daemon.slots().into_iter().map(|slot| slot.reason).collect();
+    assert_eq!(reasons, [None, Some(NotRun::Coalesced), Some(NotRun::Paused), Some(NotRun::Paused)]);
+}
