@@ -32,6 +32,7 @@ mod retention;
 mod runs;
 mod schedules;
 mod sessions;
+mod sim;
 mod stumbles;
 mod support;
 mod systemd;
