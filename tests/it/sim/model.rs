@@ -150,6 +150,9 @@ impl Model {
                             (entry.runs, entry.startup) = (0, None);
                             entry.watermark = entry.watermark.max(now);
                         }
+                        if schedule.max_runs.is_some_and(|most| entry.runs >= most) {
+                            entry.startup = None;
+                        }
                         (entry.active, entry.place) = (true, place);
                         (entry.schedule, entry.calendar) = (schedule.clone(), calendar);
                     }
