@@ -83,7 +83,7 @@ impl ApiError {
     /// 400: a query parameter does not fit.
     #[must_use]
     pub fn parameter(name: &str, problem: &str) -> Self {
-        let message = format!("the query parameter {name} cannot be used: {problem}");
+        let message = format!("`{name}` cannot be used: {problem}");
         Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", message)
             .detail(json!({ "parameter": name, "message": problem }))
     }

@@ -98,7 +98,10 @@ pub enum Command {
     /// Run an agent now
     Run(RunArgs),
     /// List the agents
-    Agents,
+    Agents {
+        /// Only this one
+        agent: Option<AgentId>,
+    },
     /// List runs, newest first
     Events {
         /// Only those of this agent

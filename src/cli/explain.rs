@@ -29,7 +29,7 @@ pub fn explain(what: &str, json: bool) -> Done {
         let names = names();
         return Err(match nearest(&normal(what), names.iter().map(String::as_str)) {
             Some(near) => failure.hint(format!("matins explain {near}")),
-            None => failure.hint("every key and code is in docs/definitions/"),
+            None => failure.hint("`matins schema agent` and `matins schema daemon` have every key"),
         });
     }
     let out = Output::of_process(json);

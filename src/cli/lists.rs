@@ -12,8 +12,15 @@ use crate::model::{DeliveryState, Event, RunState};
 use crate::time::{millis, parse_duration, rfc3339_ms};
 
 /// `matins agents`.
-pub async fn agents(session: &Session) -> Done {
-    let found = session.client.list(&["v1", "agents"], &[("fires", "1".to_owned())], usize::MAX).await?;
+pub async fn agents(session: &Session, only: Option<AgentId>) -> Done {
+    let fires = [("fires", "1".to_owned())];
+    let found = match only {
+        None => session.client.list(&["v1", "agents"], &fires, usize::MAX).await?,
+        Some(agent) => {
+            let mut one = session.client.get(&["v1", "agents", agent.as_str()], &fires).await?;
+            vec![one["data"].take()]
+        }
+    };
     if session.out.json {
         return session.out.document(&found).map(|()| 0);
     }

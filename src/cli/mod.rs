@@ -142,7 +142,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Config { .. }
         | Command::Definitions { .. } => Ok(0),
         Command::Run(args) => run::run(session, args).await,
-        Command::Agents => lists::agents(session).await,
+        Command::Agents { agent } => lists::agents(session, agent).await,
         Command::Events { agent, status, since, limit } => {
             lists::events(session, &lists::Events { agent, status, since, limit }).await
         }

@@ -37,7 +37,7 @@ pub async fn plan(session: &Session, agent: Option<AgentId>, from: Option<&str>,
     let table: Vec<Vec<Cell>> = planned.iter().map(plan_row).collect();
     session.out.table(&["DUE", "AGENT", "WHAT", "SCHEDULE", "NOTE"], &table)?;
     if planned.is_empty() {
-        session.out.aside("hint: nothing is due in this time; --to 30d looks further");
+        session.out.aside("hint: nothing is due in this time; --from and --to choose another");
     }
     if let Some(hint) = unknown(&planned) {
         session.out.aside(&hint);

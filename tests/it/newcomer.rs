@@ -249,3 +249,18 @@ fn a_url_that_may_be_a_token_is_not_shown_and_can_be_named() {
     assert!(enabled.status.success(), "{}", said(&enabled));
     assert!(daemon.cli(&["notify", "test", &shown]).status.success());
 }
+
+#[test]
+fn one_agent_is_listed_by_its_name() {
+    let home = Home::new();
+    home.agent("first", "true", "");
+    home.agent("second", "true", "");
+    let mut daemon = Binary::start(home);
+    let one = daemon.cli(&["agents", "first"]);
+    let text = String::from_utf8(one.stdout).unwrap();
+    assert!(one.status.success() && text.contains("first") && !text.contains("second"), "{text}");
+    let none = daemon.cli(&["agents", "third"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("third"));
+    assert_eq!(daemon.terminate(), Some(0));
+}

@@ -173,6 +173,10 @@ fn a_damaged_database_is_told_once_and_with_its_remedy() {
     assert_eq!(daemon.terminate(), Some(0));
     let file = daemon.home.state().join("matins.db");
     let good = std::fs::read(&file).unwrap();
+    // What a stop has left in the log would mend the file.
+    for beside in ["matins.db-wal", "matins.db-shm"] {
+        let _ = std::fs::remove_file(daemon.home.state().join(beside));
+    }
     std::fs::write(&file, [&b"SQLite format 3\0"[..], &vec![7; good.len()]].concat()).unwrap();
     daemon.spawn();
     assert_ne!(daemon.exited(), Some(0));
