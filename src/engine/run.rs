@@ -472,7 +472,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     });
     let agent = known.agent.id.as_str();
     let finished = loop {
-        let told = tell(core, number, &finish.outcome, known, may_pause, at_ms).await;
+        let told = told(core, number, &finish.outcome, known, may_pause, at_ms).await;
         let with = Arc::make_mut(&mut finish);
         with.deliveries = told.deliveries;
         with.breaker.of_the_run = told.if_paused;
@@ -497,24 +497,6 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
     }
 }
 
-/// What there is to tell of an end.
-async fn tell(
-    core: &Core,
-    number: i64,
-    outcome: &Outcome,
-    known: &Known,
-    may_pause: bool,
-    at_ms: i64,
-) -> Told {
-    // Whether a result has changed is kept even where nobody hears of it.
-    let compares = known.agent.policies.notify == NotifyWhen::Changed;
-    if compares || core.has_endpoints(&known.agent, &known.overrides) {
-        told(core, number, outcome, known, may_pause, at_ms).await
-    } else {
-        Told::default()
-    }
-}
-
 /// The messages that tell of the end, with the event as it will stand.
 async fn told(
     core: &Core,
@@ -524,6 +506,11 @@ async fn told(
     may_pause: bool,
     at_ms: i64,
 ) -> Told {
+    // Whether a result has changed is kept even where nobody hears of it.
+    let compares = known.agent.policies.notify == NotifyWhen::Changed;
+    if !compares && !core.has_endpoints(&known.agent, &known.overrides) {
+        return Told::default();
+    }
     let Some(detail) = read_for_message(core, number).await else {
         return Told::default();
     };

@@ -88,6 +88,18 @@ pub struct Dst {
     pub overlap: DstOverlap,
 }
 
+impl Dst {
+    /// Every rule.
+    pub const ALL: [Self; 6] = [
+        Self { gap: DstGap::After, overlap: DstOverlap::First },
+        Self { gap: DstGap::After, overlap: DstOverlap::Last },
+        Self { gap: DstGap::After, overlap: DstOverlap::Both },
+        Self { gap: DstGap::Skip, overlap: DstOverlap::First },
+        Self { gap: DstGap::Skip, overlap: DstOverlap::Last },
+        Self { gap: DstGap::Skip, overlap: DstOverlap::Both },
+    ];
+}
+
 /// Instants at which a schedule is not due: their slots end `not_run:excluded`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -102,6 +102,14 @@ impl Fixture {
             .await
     }
 
+    /// A run that was triggered and has started.
+    async fn running(&self, overlap: Overlap) -> Claimed {
+        self.manual(overlap).await.unwrap();
+        let claimed = self.claim_one().await;
+        assert_eq!(self.start(&claimed).await.unwrap(), Wanted::Yes);
+        claimed
+    }
+
     async fn claim_one(&self) -> Claimed {
         self.claim(1, 2_500).await.pop().unwrap()
     }
@@ -263,9 +271,7 @@ async fn two_ends_are_not_both_compared_with_the_same_run() {
     let f = fixture().await;
     let mut runs = Vec::new();
     for _ in 0..3 {
-        f.manual(Overlap::Allow).await.unwrap();
-        let claimed = f.claim_one().await;
-        assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
+        let claimed = f.running(Overlap::Allow).await;
         runs.push(claimed);
     }
     let [a, b, c] = [&runs[0], &runs[1], &runs[2]];
@@ -294,9 +300,7 @@ const PLACES: Places = Places { in_all: 9, per_endpoint: 4 };
 #[tokio::test]
 async fn the_outbox_belongs_to_the_end_of_the_run() {
     let f = fixture().await;
-    f.manual(Overlap::Queue).await.unwrap();
-    let claimed = f.claim_one().await;
-    assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
+    let claimed = f.running(Overlap::Queue).await;
     let delivery = NewDelivery {
         id: crate::ids::DeliveryId::generate(1, &f.entropy),
         event: crate::model::WebhookEvent::RunCompleted,
@@ -470,9 +474,7 @@ async fn what_is_no_database_is_refused() {
 #[tokio::test]
 async fn a_run_whose_end_was_asked_for_waits_for_no_other_attempt() {
     let f = fixture().await;
-    f.manual(Overlap::Queue).await.unwrap();
-    let claimed = f.claim_one().await;
-    assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
+    let claimed = f.running(Overlap::Queue).await;
     let asked = f.store.request_cancel(claimed.id, "ann".to_owned(), 3_500).await.unwrap();
     assert_eq!(asked, Cancelled::Running);
     let failure = Failure::new(FailureCode::RuntimeError, "it exited with code 1");
@@ -502,12 +504,7 @@ async fn no_way_to_end_leaves_its_messages_out() {
     ];
     let failed = codes.map(|code| Outcome::failed(Failure::new(code, "why")));
     for (n, outcome) in failed.into_iter().chain([Outcome::default()]).enumerate() {
-        f.manual(Overlap::Queue).await.unwrap();
-        let Claimed { number, id, epoch, .. } = {
-            let claimed = f.claim_one().await;
-            assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
-            claimed
-        };
+        let Claimed { number, id, epoch, .. } = f.running(Overlap::Queue).await;
         let delivery = NewDelivery {
             id: crate::ids::DeliveryId::generate(1, &f.entropy),
             event: WebhookEvent::RunFailed,
@@ -562,9 +559,7 @@ async fn the_latest_failure_is_never_too_much() {
     let f = fixture().await;
     let mut failed = Vec::new();
     for _ in 0..3 {
-        f.manual(Overlap::Queue).await.unwrap();
-        let claimed = f.claim_one().await;
-        assert_eq!(f.start(&claimed).await.unwrap(), Wanted::Yes);
+        let claimed = f.running(Overlap::Queue).await;
         let failure = Failure::new(FailureCode::RuntimeError, "it exited with code 1");
         let _ = f.finish(&claimed, Outcome::failed(failure)).await.unwrap();
         failed.push(claimed.number);

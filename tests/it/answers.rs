@@ -51,8 +51,7 @@ fn told(rows: &[Outlook]) -> Vec<(String, i64, u64, Option<NotRun>)> {
 fn an_overlap_names_the_run_in_the_way() {
     let home = Home::new();
     home.agent("a", "cat $MATINS_AGENT_DIR/../go", "schedules: [ { cron: '* * * * *' } ]\n");
-    let fifo = home.path().join("go");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let fifo = home.gate();
     let daemon = TestDaemon::start(home);
     assert_says(&answer(&daemon, "a", None), &["No slot of a has been due up to now.", "in 1m"]);
     daemon.advance(MINUTE);

@@ -1,6 +1,5 @@
 //! Backfills: past slots that are run again, what keeps them from it, and what they leave alone.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use matins::engine::backfill::{Backfill, NotAgain};
@@ -135,8 +134,7 @@ fn only_missed_takes_each_slot_that_nothing_ran_for_once() {
 fn one_that_waits_is_not_doubled_and_the_present_goes_first() {
     let script = format!("{TELLS}; cat $MATINS_AGENT_DIR/../go");
     let mut daemon = daemon(&script, "sandbox: off\nschedules: [ { cron: '0 * * * *' } ]\n");
-    let fifo = daemon.home.path().join("go");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    daemon.home.gate();
     let range = slots(START_MS - 3 * HOUR_MS, START_MS);
     let first = ask(&daemon, range.clone()).unwrap().slots[0].run.unwrap();
     daemon.wait_for(first, RunState::Running);
@@ -150,11 +148,7 @@ fn one_that_waits_is_not_doubled_and_the_present_goes_first() {
     daemon.advance(HOUR);
     let row = eventually_sync("the slot is decided", || daemon.slots().pop());
     assert!(row.reason.is_none(), "{row:?}");
-    let mut open = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
-    std::fs::write(daemon.home.path().join("free"), "").unwrap();
-    std::fs::rename(daemon.home.path().join("free"), &fifo).unwrap();
-    open.write_all(b"go").unwrap();
-    drop(open);
+    daemon.home.open_gate();
     daemon.settle();
     let triggers: Vec<String> =
         order(&daemon).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();

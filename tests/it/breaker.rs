@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matins::engine::{Refused, TriggerRequest};
+use matins::engine::Refused;
 use matins::ids::RunId;
 use matins::model::{NotRun, Overlap, Overrides, RunState};
 use matins::store::SlotRow;
@@ -137,13 +137,8 @@ fn a_budget_of_runs_is_for_the_last_24_hours() {
     home.agent("b", "true", "");
     let daemon = TestDaemon::start(home);
     assert_eq!(reasons(&daemon, 3), [None, None, Some(NotRun::Budget)]);
-    let request = |agent: &str| TriggerRequest {
-        agent: agent.parse().unwrap(),
-        overrides: Overrides::default(),
-        overlap: Some(Overlap::Allow),
-        user: None,
-    };
-    let refused = daemon.block_on(daemon.core().trigger(request("a"))).unwrap_err();
+    let ask = |agent: &str| daemon.ask(agent, Overrides::default(), Some(Overlap::Allow), None);
+    let refused = ask("a").unwrap_err();
     let Refused::Budget { free_at_ms, .. } = &refused else { panic!("{refused}") };
     let begun = daemon.slots().iter().map(|s| s.nominal_ms).min().unwrap();
     assert_eq!(*free_at_ms, Some(begun + 24 * 3_600_000), "{refused}");
@@ -151,7 +146,7 @@ fn a_budget_of_runs_is_for_the_last_24_hours() {
         let run = daemon.trigger("b");
         daemon.wait_for(run, RunState::Completed);
     }
-    let refused = daemon.block_on(daemon.core().trigger(request("b"))).unwrap_err();
+    let refused = ask("b").unwrap_err();
     assert!(refused.to_string().contains("the daemon has had the 4 runs"), "{refused}");
     // Its slots would take the budget that becomes free.
     daemon.block_on(daemon.core().pause(&"a".parse().unwrap(), "ann", None)).unwrap();
@@ -193,15 +188,7 @@ fn a_key_is_forgotten_after_a_day() {
     let home = Home::new();
     home.agent("a", "true", "");
     let daemon = TestDaemon::start(home);
-    let ask = || {
-        let request = TriggerRequest {
-            agent: "a".parse().unwrap(),
-            overrides: Overrides::default(),
-            overlap: None,
-            user: None,
-        };
-        daemon.block_on(daemon.core().trigger_once(request, Some("k".to_owned()))).unwrap()
-    };
+    let ask = || daemon.ask("a", Overrides::default(), None, Some("k")).unwrap();
     let first = ask();
     daemon.wait_for(first.id, RunState::Completed);
     let again = ask();

@@ -1,6 +1,5 @@
 //! What a plan foresees of runs from the times that the last ones took: overlaps, queues, pools, budgets.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use matins::engine::forecast::{Fate, Foreseen, Outlook, Range, WaitsFor};
@@ -22,19 +21,14 @@ fn daemon(agents: &[(&str, &str, &str)], settings: &str) -> TestDaemon {
         let schedules = format!("schedules: [ {{ start: 2026-03-03, {schedule} }} ]\n");
         home.agent(id, "cat $MATINS_AGENT_DIR/../go", &format!("{keys}{schedules}"));
     }
-    let fifo = home.path().join("go");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    home.gate();
     let daemon = TestDaemon::start(home);
     let runs: Vec<_> = agents.iter().map(|(id, ..)| daemon.trigger(id)).collect();
     for run in &runs {
         daemon.wait_for(*run, RunState::Running);
     }
     daemon.advance(90 * MINUTE);
-    let mut open = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
-    std::fs::write(daemon.home.path().join("free"), "").unwrap();
-    std::fs::rename(daemon.home.path().join("free"), &fifo).unwrap();
-    open.write_all(b"go").unwrap();
-    drop(open);
+    daemon.home.open_gate();
     daemon.settle();
     daemon
 }

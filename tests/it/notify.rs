@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use matins::engine::TriggerRequest;
-use matins::model::{DeliveryState, Overlap, Overrides, RunState};
+use matins::model::{DeliveryState, Overlap, RunState};
 use matins::store::{DeliveryFilter, DeliveryRow};
 use serde_json::{Value, json};
 
@@ -124,13 +123,7 @@ fn of_runs_that_end_together_one_has_changed_the_result() {
     home.agent("a", script, &format!("sandbox: off\noverlap: allow\nnotify: {{ when: changed }}\n{hook}"));
     let daemon = TestDaemon::start(home);
     for _ in 0..20 {
-        let request = TriggerRequest {
-            agent: "a".parse().unwrap(),
-            overrides: Overrides::default(),
-            overlap: Some(Overlap::Allow),
-            user: None,
-        };
-        daemon.block_on(daemon.core().trigger(request)).unwrap();
+        daemon.trigger_under("a", Overlap::Allow);
     }
     eventually_sync("all of them run", || {
         let there = std::fs::read_dir(daemon.home.path()).unwrap().flatten();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matins::engine::{Refused, TriggerRequest, Triggered};
+use matins::engine::{Refused, Triggered};
 use matins::ids::RunId;
 use matins::model::{NotRun, Overlap, Overrides, RunState};
 use matins::store::EventDetail;
@@ -17,13 +17,7 @@ const UNTIL_GO: &str = "while [ ! -e $MATINS_AGENT_DIR/../go ]; do sleep 0.02; d
 const STUBBORN: &str = "trap '' TERM; touch $MATINS_FILES_DIR/up; while :; do sleep 0.05; done";
 
 fn ask(daemon: &TestDaemon, agent: &str, overlap: Overlap) -> Result<Triggered, Refused> {
-    let request = TriggerRequest {
-        agent: agent.parse().unwrap(),
-        overrides: Overrides::default(),
-        overlap: Some(overlap),
-        user: Some("ann".to_owned()),
-    };
-    daemon.block_on(daemon.core().trigger(request))
+    daemon.ask(agent, Overrides::default(), Some(overlap), None)
 }
 
 fn trigger(daemon: &TestDaemon, agent: &str, overlap: Overlap) -> RunId {

@@ -42,15 +42,7 @@ fn a_run_that_a_key_answers_with_stays_a_day_whatever_the_settings_say() {
     home.settings("retention: { completed: { keep: 1, days: 0 }, failed: { keep: 1, days: 0 } }\n");
     home.agent("a", "true", "");
     let daemon = TestDaemon::start(home);
-    let ask = || {
-        let request = matins::engine::TriggerRequest {
-            agent: "a".parse().unwrap(),
-            overrides: matins::model::Overrides::default(),
-            overlap: None,
-            user: None,
-        };
-        daemon.block_on(daemon.core().trigger_once(request, Some("k".to_owned()))).unwrap()
-    };
+    let ask = || daemon.ask("a", matins::model::Overrides::default(), None, Some("k")).unwrap();
     let first = ask();
     daemon.wait_end(first.id);
     runs(&daemon, 2);

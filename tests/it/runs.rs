@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use matins::engine::Refused;
-use matins::engine::TriggerRequest;
 use matins::model::{NotRun, Overlap, Overrides, RunState, Trigger};
 use serde_json::json;
 
@@ -166,8 +165,7 @@ fn skip_queue_and_allow_do_what_they_say() {
             &cron("* * * * * *", &format!("overlap: {overlap}")),
         );
     }
-    let fifo = home.path().join("go");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let fifo = home.gate();
     home.settings("max_running: 10\n");
     let daemon = TestDaemon::start(home);
     let of = |agent: &str, state: RunState| {
@@ -206,13 +204,7 @@ fn max_running_holds_and_the_rest_waits() {
     home.agent("a", "sleep 0.2", "overlap: allow\n");
     let daemon = TestDaemon::start(home);
     for _ in 0..6 {
-        let request = TriggerRequest {
-            agent: "a".parse().unwrap(),
-            overrides: Overrides::default(),
-            overlap: Some(Overlap::Allow),
-            user: None,
-        };
-        daemon.block_on(daemon.core().trigger(request)).unwrap();
+        daemon.trigger_under("a", Overlap::Allow);
     }
     let mut most = 0;
     eventually_sync("all have ended", || {
@@ -230,13 +222,7 @@ fn a_caller_that_asks_for_skip_is_told_who_is_in_the_way() {
     let daemon = TestDaemon::start(home);
     let first = daemon.trigger("a");
     daemon.wait_for(first, RunState::Running);
-    let request = TriggerRequest {
-        agent: "a".parse().unwrap(),
-        overrides: Overrides::default(),
-        overlap: Some(Overlap::Skip),
-        user: None,
-    };
-    let refused = daemon.block_on(daemon.core().trigger(request)).unwrap_err();
+    let refused = daemon.ask("a", Overrides::default(), Some(Overlap::Skip), None).unwrap_err();
     assert!(matches!(refused, Refused::Overlap { run, .. } if run == first), "{refused}");
     daemon.block_on(daemon.core().cancel(first, "ann".to_owned())).unwrap();
     let ended = daemon.wait_end(first);
@@ -387,13 +373,8 @@ fn a_broken_file_makes_its_slots_config_errors_and_leaves_the_others_alone() {
     let reason = |agent: &str| daemon.slots().into_iter().find(|s| s.agent == agent).unwrap().reason;
     assert_eq!(reason("a"), Some(NotRun::ConfigError));
     assert_eq!(reason("b"), None);
-    let request = TriggerRequest {
-        agent: "a".parse().unwrap(),
-        overrides: Overrides::default(),
-        overlap: None,
-        user: None,
-    };
-    assert!(matches!(daemon.block_on(daemon.core().trigger(request)), Err(Refused::InvalidAgent(_))));
+    let refused = daemon.ask("a", Overrides::default(), None, None);
+    assert!(matches!(refused, Err(Refused::InvalidAgent(_))));
 }
 
 #[test]

@@ -96,8 +96,7 @@ fn after_counts_from_the_end_of_the_newest_run() {
 #[test]
 fn after_is_never_due_while_a_run_is_under_way_and_survives_a_restart() {
     let mut daemon = marked("cat $MATINS_AGENT_DIR/../go", "[ { after: 10m } ]");
-    let fifo = daemon.home.path().join("go");
-    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let fifo = daemon.home.gate();
     let run = daemon.trigger("a");
     daemon.wait_for(run, RunState::Running);
     pass_time(&daemon, 50 * MINUTE);

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use matins::engine::{Refused, TriggerRequest};
+use matins::engine::Refused;
 use matins::ids::RunId;
 use matins::model::{Event, Overrides, RunState};
 use serde_json::json;
@@ -18,8 +18,7 @@ fn completed(daemon: &TestDaemon, run: RunId) -> Event {
 }
 
 fn refused(daemon: &TestDaemon, agent: &str, overrides: Overrides) -> (String, String) {
-    let request = TriggerRequest { agent: agent.parse().unwrap(), overrides, overlap: None, user: None };
-    match daemon.block_on(daemon.core().trigger(request)).unwrap_err() {
+    match daemon.ask(agent, overrides, None, None).unwrap_err() {
         Refused::Field { pointer, message } => (pointer, message),
         other => panic!("{other}"),
     }

@@ -107,8 +107,7 @@ fn a_name_without_a_run_says_so() {
 #[test]
 fn ctrl_c_of_a_follower_is_no_error() {
     let home = Home::new();
-    let fifo = home.path().join("go");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let fifo = home.gate();
     home.agent("a", "echo begun; cat $MATINS_AGENT_DIR/../go", "");
     let daemon = Binary::start(home);
     let mut command = daemon.command(&["run", "a", "--follow"]);

@@ -2,27 +2,17 @@
 
 use std::time::Duration;
 
-use matins::engine::{TriggerRequest, WaitKind, WaitingFor};
+use matins::engine::{WaitKind, WaitingFor};
 use matins::ids::RunId;
-use matins::model::{Overlap, Overrides, RunState};
+use matins::model::RunState;
 
 use crate::support::{Binary, Home, TestDaemon, eventually_sync};
 
 /// Runs until the file `go` beside the agents exists.
 const UNTIL_GO: &str = "while [ ! -e $MATINS_AGENT_DIR/../go ]; do sleep 0.02; done";
 
-fn trigger(daemon: &TestDaemon, agent: &str) -> RunId {
-    let request = TriggerRequest {
-        agent: agent.parse().unwrap(),
-        overrides: Overrides::default(),
-        overlap: Some(Overlap::Queue),
-        user: None,
-    };
-    daemon.block_on(daemon.core().trigger(request)).unwrap().id
-}
-
 fn running(daemon: &TestDaemon, agent: &str) -> RunId {
-    let run = trigger(daemon, agent);
+    let run = daemon.trigger(agent);
     daemon.wait_for(run, RunState::Running);
     run
 }
@@ -53,15 +43,15 @@ fn what_holds_a_run_is_named() {
     let daemon = TestDaemon::start(home);
     let own = running(&daemon, "own");
     assert_eq!(waits(&daemon, own), None, "it runs");
-    let second = trigger(&daemon, "own");
+    let second = daemon.trigger("own");
     let said = sentence(&daemon, second, WaitKind::Agent, &[own]);
     assert!(said.contains("the same agent"), "{said}");
     let pooled = running(&daemon, "pooled");
-    let other = trigger(&daemon, "other");
+    let other = daemon.trigger("other");
     let said = sentence(&daemon, other, WaitKind::Pool, &[pooled]);
     assert!(said.contains("the pool \"browser\""), "{said}");
     let keyed = running(&daemon, "keyed");
-    let rival = trigger(&daemon, "rival");
+    let rival = daemon.trigger("rival");
     let said = sentence(&daemon, rival, WaitKind::ConcurrencyKey, &[keyed]);
     assert!(said.contains("the concurrency key \"shop\""), "{said}");
     daemon.home.write("go", "");
@@ -76,14 +66,14 @@ fn room_time_and_a_stop_are_told_of() {
     home.agent("next", "true", "");
     home.agent("again", "exit 1", "retry: { max: 2, initial: 1h, jitter: 0% }\n");
     let mut daemon = TestDaemon::start(home);
-    let again = trigger(&daemon, "again");
+    let again = daemon.trigger("again");
     let said = eventually_sync("it waits for its next attempt", || {
         waits(&daemon, again).filter(|w| w.kind == WaitKind::Time).map(|w| w.sentence)
     });
     let at = daemon.detail(again).event.not_before.unwrap();
     assert_eq!(said, format!("its next attempt, at {at}"));
     running(&daemon, "long");
-    let next = trigger(&daemon, "next");
+    let next = daemon.trigger("next");
     let said = sentence(&daemon, next, WaitKind::MaxRunning, &[]);
     assert!(said.contains("1 runs are under way and max_running is 1"), "{said}");
     daemon.core().tasks.stop().soft();

@@ -168,16 +168,11 @@ fn a_callers_url_is_guarded_and_unsigned_without_a_secret() {
     let home = Home::new();
     home.agent("a", "true", "");
     let mut daemon = TestDaemon::start(home);
-    let request = |url: &str| matins::engine::TriggerRequest {
-        agent: "a".parse().unwrap(),
-        overrides: Overrides { webhook_url: Some(url.to_owned()), ..Overrides::default() },
-        overlap: None,
-        user: None,
-    };
+    let overrides = |url: &str| Overrides { webhook_url: Some(url.to_owned()), ..Overrides::default() };
     for url in
         [receiver.url.as_str(), "http://169.254.169.254/latest", "ftp://example.com/", "http://localhost:1/"]
     {
-        let refused = daemon.block_on(daemon.core().trigger(request(url)));
+        let refused = daemon.ask("a", overrides(url), None, None);
         assert!(
             matches!(&refused, Err(matins::engine::Refused::Field { pointer, .. }) if pointer == "/webhookUrl"),
             "{url}: {refused:?}"
@@ -186,7 +181,7 @@ fn a_callers_url_is_guarded_and_unsigned_without_a_secret() {
     daemon.allow_leftovers = true;
     daemon.home.settings("allow_private_webhooks: true\n");
     daemon.restart();
-    let run = daemon.block_on(daemon.core().trigger(request(&receiver.url))).unwrap().id;
+    let run = daemon.trigger_with("a", overrides(&receiver.url));
     assert_eq!(daemon.wait_end(run).event.status, RunState::Completed);
     eventually_sync("it is told", || (receiver.received().len() == 1).then_some(()));
     assert_eq!(receiver.received()[0].header("webhook-signature"), "");

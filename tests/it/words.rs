@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use matins::engine::TriggerRequest;
-use matins::model::{FailureCode, NotRun, Overlap, Overrides, RunState};
+use matins::model::{FailureCode, NotRun, Overlap, RunState};
 
 use crate::support::{Home, TestDaemon, eventually_sync};
 
@@ -48,13 +47,7 @@ fn every_reason_is_met_and_told() {
     daemon.wait_for(holder, RunState::Running);
     daemon.block_on(daemon.core().pause(&"paused".parse().unwrap(), "ann", Some("a fair".into()))).unwrap();
     for _ in 0..Overlap::QUEUE_CAP {
-        let request = TriggerRequest {
-            agent: "queue-full".parse().unwrap(),
-            overrides: Overrides::default(),
-            overlap: None,
-            user: None,
-        };
-        daemon.block_on(daemon.core().trigger(request)).unwrap();
+        daemon.trigger("queue-full");
     }
     let mut told: BTreeMap<&str, String> = BTreeMap::new();
     let mut look = |daemon: &TestDaemon, reason: NotRun| {

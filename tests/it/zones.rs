@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use matins::ids::ScheduleId;
-use matins::model::{Cron, Dst, DstGap, DstOverlap, Exclude, Schedule, Timing};
+use matins::model::{Cron, Dst, Exclude, Schedule, Timing};
 use matins::plan::Calendar;
 use proptest::prelude::*;
 
@@ -26,15 +26,6 @@ const CHANGES: usize = 5;
 const PART: usize = 4;
 /// By which they are chosen.
 const SEED: u64 = 0x6d61_7469_6e73;
-
-const RULES: [Dst; 6] = [
-    Dst { gap: DstGap::After, overlap: DstOverlap::First },
-    Dst { gap: DstGap::After, overlap: DstOverlap::Last },
-    Dst { gap: DstGap::After, overlap: DstOverlap::Both },
-    Dst { gap: DstGap::Skip, overlap: DstOverlap::First },
-    Dst { gap: DstGap::Skip, overlap: DstOverlap::Last },
-    Dst { gap: DstGap::Skip, overlap: DstOverlap::Both },
-];
 
 /// A change of the clock of a zone, Unix seconds.
 #[derive(Debug, Clone)]
@@ -197,7 +188,7 @@ fn compare(change: &Change, part: usize) -> (u64, Vec<String>) {
     let begin = usize::try_from(change.at / MINUTE).unwrap() % part;
     for (reach, text) in patterns(change, &tz).into_iter().skip(begin).step_by(part) {
         let pattern = Pattern::read(&text);
-        let rules: &[Dst] = if pattern.fixed() { &RULES } else { &RULES[..1] };
+        let rules: &[Dst] = if pattern.fixed() { &Dst::ALL } else { &Dst::ALL[..1] };
         let of_seconds = text.split(' ').count() == 6 && reach.step == MINUTE;
         let walk = if reach.step == 1 {
             &seconds
@@ -305,7 +296,7 @@ proptest! {
     #[test]
     fn ranks_and_searches_are_symmetrical(
         timing in a_timing(),
-        rule in proptest::sample::select(&RULES[..]),
+        rule in proptest::sample::select(&Dst::ALL[..]),
         start_s in 1_735_689_600_i64..1_920_000_000,
         shifts in proptest::collection::vec(0_i64..40 * DAY, 1..6),
         bounds in any::<bool>(),

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use matins::config::{self, Env};
 use matins::daemon::Daemon;
-use matins::engine::{Core, Launcher, Parts, TriggerRequest};
+use matins::engine::{Core, Launcher, Parts, Refused, TriggerRequest, Triggered};
 use matins::ids::{RunId, SystemEntropy};
-use matins::model::{Agent, Event, Overrides, RunState};
+use matins::model::{Agent, Event, Overlap, Overrides, RunState};
 use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
 use matins::task::{Stop, Tasks};
 use matins::time::{Clock as _, TestClock, from_ms};
@@ -144,13 +144,25 @@ impl TestDaemon {
 
     /// Triggers an agent with overrides.
     pub fn trigger_with(&self, agent: &str, overrides: Overrides) -> RunId {
-        let request = TriggerRequest {
-            agent: agent.parse().unwrap(),
-            overrides,
-            overlap: None,
-            user: Some("ann".to_owned()),
-        };
-        self.block_on(self.core().trigger(request)).unwrap().id
+        self.ask(agent, overrides, None, None).unwrap().id
+    }
+
+    /// Triggers an agent under an overlap policy.
+    pub fn trigger_under(&self, agent: &str, overlap: Overlap) -> RunId {
+        self.ask(agent, Overrides::default(), Some(overlap), None).unwrap().id
+    }
+
+    /// Asks for a run, under a key where there is one.
+    pub fn ask(
+        &self,
+        agent: &str,
+        overrides: Overrides,
+        overlap: Option<Overlap>,
+        key: Option<&str>,
+    ) -> Result<Triggered, Refused> {
+        let user = Some("ann".to_owned());
+        let request = TriggerRequest { agent: agent.parse().unwrap(), overrides, overlap, user };
+        self.block_on(self.core().trigger_once(request, key.map(ToOwned::to_owned)))
     }
 
     /// The newest runs, newest first.
@@ -247,8 +259,11 @@ impl Drop for TestDaemon {
         let check = self.block_on(self.core().store.integrity_check()).unwrap();
         assert_eq!(check, "ok", "the database is whole");
         if !self.allow_leftovers {
-            let [pending, running, deliveries, _] = self.block_on(self.core().store.gauges()).unwrap();
-            assert_eq!((pending, running, deliveries), (0, 0, 0), "nothing is left undone");
+            let gauges = || self.block_on(self.core().store.gauges()).unwrap();
+            let [pending, running, ..] = gauges();
+            assert_eq!((pending, running), (0, 0), "no run is left undone");
+            // The receiver has the message first, the row is closed a moment later.
+            eventually_sync("no message is left undone", || (gauges()[2] == 0).then_some(()));
             // The row ends first, the task that watched the run a moment later.
             eventually_sync("no run is watched", || (self.core().live_count() == 0).then_some(()));
         }

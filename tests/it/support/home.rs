@@ -63,6 +63,22 @@ impl Home {
         self.write(&format!("agents/{id}.yaml"), &text);
     }
 
+    /// A pipe beside the agents: whoever reads it waits until [`Self::open_gate`].
+    pub fn gate(&self) -> PathBuf {
+        let fifo = self.path().join("go");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        fifo
+    }
+
+    /// Lets go on whoever waits at the gate, and whoever comes later.
+    pub fn open_gate(&self) {
+        let fifo = self.path().join("go");
+        let mut open = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+        let file = self.write("free", "");
+        std::fs::rename(file, &fifo).unwrap();
+        std::io::Write::write_all(&mut open, b"go").unwrap();
+    }
+
     /// A file of a run.
     pub fn run_file(&self, run: &str, file: &str) -> PathBuf {
         self.state().join("runs").join(run).join(file)

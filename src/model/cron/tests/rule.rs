@@ -198,15 +198,6 @@ proptest! {
     }
 }
 
-const RULES: [Dst; 6] = [
-    Dst { gap: DstGap::After, overlap: DstOverlap::First },
-    Dst { gap: DstGap::After, overlap: DstOverlap::Last },
-    Dst { gap: DstGap::After, overlap: DstOverlap::Both },
-    Dst { gap: DstGap::Skip, overlap: DstOverlap::First },
-    Dst { gap: DstGap::Skip, overlap: DstOverlap::Last },
-    Dst { gap: DstGap::Skip, overlap: DstOverlap::Both },
-];
-
 /// The instants of fixed times in `(from, to]` under `dst`, wall-clock minute by wall-clock minute.
 fn oracle_by(cron: &Cron, tz: &TimeZone, dst: Dst, from: Timestamp, to: Timestamp) -> Vec<Timestamp> {
     if !cron.0.fixed {
@@ -264,7 +255,7 @@ fn every_change_of_the_clock_keeps_every_other_rule() {
         for change in tz.following(ts("2010-06-01T00:00:00Z")).take(3).map(|change| change.timestamp()) {
             let far = SignedDuration::from_hours(30);
             for text in ["0,30 0,1,2,3,23 * * *", "30 2 * * *"] {
-                for dst in RULES {
+                for dst in Dst::ALL {
                     agrees(&cron(text), &tz, dst, change - far, change + far);
                 }
             }
@@ -279,7 +270,7 @@ proptest! {
     fn other_rules_agree_with_their_walk(
         text in a_pattern(),
         zone_name in proptest::sample::select(ZONES),
-        dst in proptest::sample::select(&RULES[..]),
+        dst in proptest::sample::select(&Dst::ALL[..]),
         pick in any::<u32>(),
         shift_s in -172_800_i64..86_400,
         span_s in 0_i64..259_200,
