@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod execute;
 mod extract;
+mod history;
 mod logfile;
 mod logs;
 mod metrics;
@@ -107,6 +108,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/events/{id}/cancel", post(events::cancel))
         .route("/v1/events/{id}/diff/{other}", get(events::diff))
         .route("/v1/events/{id}/retry", post(execute::retry))
+        .route("/v1/events/{id}/history", get(history::history))
         .route("/v1/events/{id}/logs", get(logs::logs))
         .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/schedules", get(schedules::list))
