@@ -13,8 +13,9 @@ async fn told(stand: &Stand, lines: &str) -> (String, std::path::PathBuf) {
 #[tokio::test]
 async fn history_is_paged_from_the_first_step_to_the_last() {
     let stand = Stand::one().await;
-    let lines: String = (0..5).map(|n| format!("{{\"type\":\"step\",\"description\":\"s{n}\"}}\n")).collect();
-    let (path, _) = told(&stand, &format!("{lines}nonsense\n")).await;
+    let line = |n| format!("{{\"type\":\"step\",\"description\":\"s{n}\"}}");
+    let lines: Vec<String> = (0..5).map(line).collect();
+    let (path, _) = told(&stand, &format!("{}\nnonsense\n", lines.join("\n"))).await;
     let rows = stand.pages(&format!("{path}?")).await;
     let shown: Vec<(u64, &str)> =
         rows.iter().map(|s| (s["index"].as_u64().unwrap(), s["description"].as_str().unwrap())).collect();
