@@ -124,8 +124,13 @@ macro_rules! waiting {
 }
 
 /// The classes, the most urgent first; the last two are of the past: catch-ups, then backfills.
-pub(super) const CLASSES: [&str; 5] =
-    [waiting!("0"), waiting!("1"), waiting!("2"), waiting!("3 AND backfill = 0"), waiting!("3 AND backfill = 1")];
+pub(super) const CLASSES: [&str; 5] = [
+    waiting!("0"),
+    waiting!("1"),
+    waiting!("2"),
+    waiting!("3 AND backfill = 0"),
+    waiting!("3 AND backfill = 1"),
+];
 /// Index of the class of the catch-ups; it and what comes behind it share one lane.
 const CATCH_UPS: usize = 3;
 
@@ -413,7 +418,8 @@ fn waits(
     pools: &BTreeMap<String, u32>,
     now_ms: i64,
 ) -> Result<Option<Waits>, Error> {
-    let sql = "SELECT number, agent, max_concurrent, concurrency, pool, created_at, not_before, backfill, priority,
+    let sql =
+        "SELECT number, agent, max_concurrent, concurrency, pool, created_at, not_before, backfill, priority,
                       started_at
                FROM runs WHERE number = ?1 AND completed_at IS NULL AND claimed_at IS NULL";
     let read = |row: &Row<'_>| {
