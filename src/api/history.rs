@@ -14,14 +14,29 @@ use crate::model::Step;
 /// Steps of a page where none are asked for.
 const STEPS_DEFAULT: usize = 1_000;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Query {
+    /// Steps of a page; 1000 where none are asked for.
+    #[param(minimum = 1, maximum = 10_000)]
     limit: Option<usize>,
+    /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
 }
 
 /// The steps of a run, oldest first, over all its attempts.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{id}/history",
+    operation_id = "get_history",
+    tag = "runs",
+    params(Query),
+    responses(
+        (status = 200, description = "The steps, oldest first", body = Page<Step>),
+        (status = 409, description = "The id is a prefix of several, or something else lies where the events file was")
+    )
+)]
 pub async fn history(
     State(app): State<App>,
     Path(name): Path<String>,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::Usage;
 
 /// One step of a run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Step {
     /// The attempt that it is of, from 1.
     pub attempt: u32,
@@ -29,11 +29,12 @@ pub struct Step {
 }
 
 /// One action of a step.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StepAction {
     /// Its name.
     pub name: String,
     /// What it was called with: an object.
+    #[schema(value_type = Object)]
     pub params: Map<String, Value>,
     /// Whether the task is done by it.
     pub is_done: bool,
