@@ -29,10 +29,13 @@ mod openapi;
 mod pause;
 mod plan;
 mod reexec;
+mod rejections;
 mod reload;
 mod schedules;
 mod slots;
+mod stats;
 mod status;
+mod stream;
 pub mod wire;
 
 #[cfg(test)]
@@ -111,6 +114,9 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(execute::retry))
         .routes(routes!(history::history))
         .routes(routes!(logs::logs))
+        .routes(routes!(stream::stream))
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::problems))
         .routes(routes!(schedules::list))
         .routes(routes!(slots::list))
         .routes(routes!(plan::all))
@@ -131,6 +137,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(rejections::shape))
         .layer(middleware::from_fn(caller::authorize))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))

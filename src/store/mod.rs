@@ -14,6 +14,7 @@
 
 mod activity;
 mod admit;
+mod agents;
 mod attempts;
 mod backfill;
 mod backup;
@@ -30,6 +31,7 @@ mod files;
 mod habits;
 mod idempotency;
 mod ledger;
+mod listing;
 mod migrate;
 mod notices;
 mod outbox;
@@ -43,6 +45,7 @@ mod run;
 mod sessions;
 mod settle;
 mod tally;
+mod transitions;
 mod writer;
 
 #[cfg(test)]
@@ -58,6 +61,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use activity::Activity;
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
+pub use agents::{AgentGlance, AgentSummary, RECENT_MAX, TroubledAgent};
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use backfill::{BACKFILL_MAX, Backfilled, Earlier, PastRows, PastRun};
 pub use backup::{backup, check_backup, restore, settle as settle_backup};
@@ -68,10 +72,11 @@ pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay, is_command};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
-pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use events::{EventDetail, Found};
 pub use habits::Habit;
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
+pub use listing::{EventFilter, EventsPage, LOOKED_AT_MAX};
 pub use notices::Across;
 pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;
@@ -82,6 +87,8 @@ pub use reader::READERS;
 pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
+pub use tally::{AGENT_DAYS_MAX, DAYS_MAX, Tallied, Tally, TallyRow, day_of};
+pub use transitions::Transition;
 pub use writer::{Counts, QUEUE_JOBS};
 
 use files::Files;
