@@ -22,6 +22,7 @@ mod execute;
 mod extract;
 mod history;
 mod logfile;
+mod loglines;
 mod logs;
 mod metrics;
 mod observe;
@@ -57,6 +58,7 @@ pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use logfile::CHUNK_MAX;
+pub use loglines::{LINE_MAX, LogLine, SEARCH_MAX};
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use wire::Data;
 
