@@ -162,7 +162,7 @@ impl Query {
         // Of the lines that were asked for some have been seen.
         let seen = number.zip(self.line.or(Some(1))).map_or(0, |(next, first)| next.saturating_sub(first));
         let lines = self.lines.map(|lines| lines.saturating_sub(seen));
-        (!plain).then(|| Wanted { first: self.line.unwrap_or(1), lines, search, number })
+        (!plain || place.is_some()).then(|| Wanted { first: self.line.unwrap_or(1), lines, search, number })
     }
 }
 
