@@ -33,6 +33,8 @@ pub enum Kind {
     Deliveries,
     /// Future slots, by nominal instant and schedule.
     Plan,
+    /// Tokens, by name.
+    Tokens,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Slots => "s1:",
             Self::Deliveries => "d1:",
             Self::Plan => "p1:",
+            Self::Tokens => "t1:",
         }
     }
 

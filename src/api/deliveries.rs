@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::cursor::{Kind, limit, page};
 use super::extract::{Fields, Params, text};
 use super::wire::{Data, Delivering, DeliveryDetailView, DeliveryView, Enabled};
-use super::{Answer, ApiError, App, FieldError, Listed, ROWS_DEFAULT, ROWS_MAX, data, events};
+use super::{Answer, ApiError, App, Caller, FieldError, Listed, ROWS_DEFAULT, ROWS_MAX, data, events};
 use crate::engine::PingTarget;
 use crate::ids::{AgentId, DeliveryId};
 use crate::model::DeliveryState;
@@ -25,12 +25,17 @@ pub struct Query {
 type Accepted = Result<(StatusCode, Json<Data<Delivering>>), ApiError>;
 
 /// Deliveries, newest first.
-pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<DeliveryView> {
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<Query>,
+) -> Listed<DeliveryView> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let filter = DeliveryFilter {
         state: query.state.as_deref().map(|s| events::word("state", s, DeliveryState::ALL)).transpose()?,
         run: None,
         number: None,
+        visible: caller.visible(),
         before: query.next_token.as_deref().map(|t| Kind::Deliveries.decode_number(t)).transpose()?,
         limit: limit + 1,
     };
@@ -40,10 +45,11 @@ pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Liste
 }
 
 /// One delivery with every attempt.
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer<DeliveryDetailView> {
+pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer<DeliveryDetailView> {
     let delivery: DeliveryId = id.parse().map_err(|_| ApiError::no_delivery(&id))?;
     let number = app.core.store.find_delivery(delivery).await?.ok_or_else(|| ApiError::no_delivery(&id))?;
-    let filter = DeliveryFilter { number: Some(number), limit: 1, ..DeliveryFilter::default() };
+    let visible = caller.visible();
+    let filter = DeliveryFilter { number: Some(number), visible, limit: 1, ..DeliveryFilter::default() };
     let row = app.core.store.deliveries(filter).await?.pop().ok_or_else(|| ApiError::no_delivery(&id))?;
     let log = app.core.store.attempts(number).await?.into_iter().map(Into::into).collect();
     Ok(data(DeliveryDetailView { delivery: row.into(), log }))

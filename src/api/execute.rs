@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::{Extension, Json};
+use axum::Json;
 use serde_json::Value;
 
 use super::events::find;
@@ -16,13 +16,13 @@ use crate::model::{Overlap, Overrides};
 pub async fn execute(
     State(app): State<App>,
     Path(id): Path<String>,
-    caller: Option<Extension<Caller>>,
+    caller: Caller,
     headers: HeaderMap,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
-    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let agent = caller.agent(&id)?;
     let (overrides, overlap) = read(body)?;
-    let user = caller.map(|Extension(caller)| caller.name.to_string());
+    let user = Some(caller.who());
     let key = idempotency_key(&headers)?;
     let request = TriggerRequest { agent, overrides, overlap, user };
     let run = app.core.trigger_once(request, key).await?;
@@ -33,12 +33,12 @@ pub async fn execute(
 pub async fn retry(
     State(app): State<App>,
     Path(name): Path<String>,
-    caller: Option<Extension<Caller>>,
+    caller: Caller,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
     body.finish()?;
-    let (number, _) = find(&app, &name).await?;
-    let user = caller.map(|Extension(caller)| caller.name.to_string());
+    let (number, _) = find(&app, &caller, &name).await?;
+    let user = Some(caller.who());
     let run = app.core.retry(number, user).await?;
     let agent = run.agent.to_string();
     Ok((StatusCode::ACCEPTED, data(executed(&run, agent))))

@@ -6,8 +6,11 @@
 //!
 //! Every answer carries `x-request-id`, a panic costs the request that met it and no other, and an
 //! unknown route is answered in the same shape as everything else. Who asks is known from the
-//! listener, which puts a [`Caller`] among the request's extensions.
+//! listener, which puts a [`Caller`] among the request's extensions, or over TCP a [`Peer`] that a token
+//! makes a [`Caller`] of. A handler that names an agent or a run, or lists some, takes the [`Caller`] as an
+//! argument and asks it.
 
+mod access;
 mod agents;
 mod alerting;
 mod backfill;
@@ -31,6 +34,7 @@ mod reload;
 mod schedules;
 mod slots;
 mod status;
+mod tokens;
 pub mod wire;
 
 #[cfg(test)]
@@ -39,12 +43,14 @@ mod tests;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::engine::Core;
 
+pub use access::{FAILED_MAX, FAILED_WINDOW_MS, Peer};
 pub use alerting::{AlertingView, EndpointView, PingFailureView};
 pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use cursor::Page;
@@ -52,10 +58,14 @@ pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use logfile::CHUNK_MAX;
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
+pub use tokens::TokenView;
 pub use wire::Data;
 
 /// Longest body of a request, bytes.
 pub const BODY_MAX: usize = 20 << 20;
+/// Longest time without a byte of a body that is not over. A little longer than [`BODY_DEADLINE`], so that
+/// who has a deadline of its own answers by that.
+pub const BODY_STALL: std::time::Duration = std::time::Duration::from_secs(35);
 /// Rows of a page of agents where none are asked for.
 pub const AGENTS_DEFAULT: usize = 100;
 /// Rows of any other page where none are asked for.
@@ -83,6 +93,7 @@ fn data<T>(data: T) -> Json<Data<T>> {
 pub fn router(core: Arc<Core>) -> Router {
     let started_ms = core.clock.now_ms();
     let entropy = Arc::clone(&core.entropy);
+    let gate = access::Gate::new(Arc::clone(&core));
     let app = App { core, started_ms };
     Router::new()
         .route("/healthz", get(status::healthz))
@@ -111,6 +122,8 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/reexec", get(reexec::get).post(reexec::post))
         .route("/v1/schedules", get(schedules::list))
         .route("/v1/slots", get(slots::list))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/plan", get(plan::all))
         .route("/v1/deliveries", get(deliveries::list))
         .route("/v1/deliveries/{id}", get(deliveries::get))
@@ -119,8 +132,11 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/webhooks/test", post(deliveries::test))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(RequestBodyTimeoutLayer::new(BODY_STALL))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(caller::authorize))
+        .layer(access::cross_site())
+        .layer(middleware::from_fn_with_state(gate, access::admit))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))
         .with_state(app)

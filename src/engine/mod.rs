@@ -38,6 +38,7 @@ mod settle;
 pub mod submit;
 mod task_input;
 mod terms;
+pub mod tokens;
 mod waiting;
 pub mod why;
 
@@ -70,6 +71,7 @@ pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
+pub use tokens::{Grant, NewToken, TokenError, Tokens};
 pub use waiting::{WaitKind, WaitingFor};
 
 /// What the whole engine shares.
@@ -89,6 +91,8 @@ pub struct Core {
     pub env: Env,
     /// The agents as they are now.
     pub catalog: Catalog,
+    /// Who may come in over TCP.
+    pub tokens: Tokens,
     /// How attempts are carried out.
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
@@ -97,6 +101,8 @@ pub struct Core {
     pub handover: Handover,
     /// Pings to outside monitors.
     pub monitor: Monitor,
+    /// Where HTTP is answered over TCP, once it is.
+    pub http: std::sync::OnceLock<String>,
     /// Signs of life.
     pub pulse: pulse::Pulse,
     /// Background tasks.
@@ -168,10 +174,12 @@ impl Core {
             reloads: reload::Reloads::default(),
             env: parts.env,
             catalog: Catalog::default(),
+            tokens: Tokens::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
             handover: Handover::default(),
             monitor: Monitor::default(),
+            http: std::sync::OnceLock::new(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
@@ -223,6 +231,7 @@ impl Core {
             looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
         alerting::start(self);
+        self.keep_token_uses();
     }
 
     /// The id of an agent by its number, for the log.
