@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ApiError;
 
 /// A page of a list: `{data, nextToken}`, `nextToken` null at the end.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page<T> {
     /// The rows.
@@ -35,6 +35,8 @@ pub enum Kind {
     Plan,
     /// Tokens, by name.
     Tokens,
+    /// Steps of a run, by attempt and index.
+    Steps,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Self::Deliveries => "d1:",
             Self::Plan => "p1:",
             Self::Tokens => "t1:",
+            Self::Steps => "h1:",
         }
     }
 
@@ -172,7 +175,7 @@ mod tests {
 
         #[test]
         fn any_cursor_is_a_key_or_refused(text in ".{0,40}", a in any::<i64>(), b in any::<i64>()) {
-            for kind in [Kind::Events, Kind::Agents, Kind::Slots, Kind::Deliveries, Kind::Plan] {
+            for kind in [Kind::Events, Kind::Agents, Kind::Slots, Kind::Deliveries, Kind::Plan, Kind::Steps] {
                 let _ = (kind.decode(&text), kind.decode_number(&text), kind.decode_pair(&text));
                 prop_assert_eq!(kind.decode(&kind.encode(&text)).ok(), Some(text.clone()));
                 prop_assert_eq!(kind.decode_pair(&kind.encode(&format!("{a}:{b}"))).ok(), Some((a, b)));

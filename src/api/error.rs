@@ -26,18 +26,19 @@ pub struct ApiError {
 }
 
 /// The error as it is sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     /// A word for programs.
     pub code: String,
     /// A sentence for people.
     pub message: String,
     /// What it is about: fields with their JSON pointers, candidates, the run in the way.
+    #[schema(value_type = Vec<Object>)]
     pub details: Vec<Value>,
 }
 
 /// The envelope of an [`ErrorBody`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorEnvelope {
     /// The error.
     pub error: ErrorBody,
@@ -226,6 +227,16 @@ impl ApiError {
             "the log of run {id} cannot be shown: its program has put something else in the place of the file"
         );
         Self::new(StatusCode::CONFLICT, "log_replaced", message).detail(json!({ "eventId": id.to_string() }))
+    }
+
+    /// 409: steps that cannot be shown, because their file is none any more.
+    #[must_use]
+    pub fn history_replaced(id: RunId) -> Self {
+        let message = format!(
+            "the steps of run {id} cannot be shown: its program has put something else in the place of the events file"
+        );
+        Self::new(StatusCode::CONFLICT, "history_replaced", message)
+            .detail(json!({ "eventId": id.to_string() }))
     }
 
     /// 404: no delivery of this id.

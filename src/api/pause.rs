@@ -4,10 +4,20 @@ use axum::extract::{Path, State};
 
 use super::agents::one;
 use super::extract::{Fields, flag, text};
-use super::wire::AgentView;
+use super::wire::{AgentView, Data, PauseRequest, ResumeRequest};
 use super::{Answer, App, Caller, data};
 
 /// Pauses an agent.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{id}/pause",
+    operation_id = "pause_agent",
+    tag = "agents",
+    request_body = Option<PauseRequest>,
+    responses(
+        (status = 200, description = "The agent, paused", body = Data<AgentView>)
+    )
+)]
 pub async fn pause(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -22,6 +32,16 @@ pub async fn pause(
 }
 
 /// Lets an agent fire again.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{id}/resume",
+    operation_id = "resume_agent",
+    tag = "agents",
+    request_body = Option<ResumeRequest>,
+    responses(
+        (status = 200, description = "The agent, which fires again", body = Data<AgentView>)
+    )
+)]
 pub async fn resume(
     State(app): State<App>,
     Path(id): Path<String>,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::cursor::{Kind, limit, page};
 use super::extract::{Fields, Params, duration_ms, text, word};
 use super::wire::Data;
-use super::{Answer, ApiError, App, Caller, FieldError, Listed, ROWS_DEFAULT, ROWS_MAX, data, events};
+use super::{Answer, ApiError, App, Caller, FieldError, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data, events};
 use crate::engine::tokens::{NAME_MAX, TOKENS_MAX};
 use crate::engine::{NewToken, TokenError};
 use crate::ids::AgentGlob;
@@ -22,7 +22,8 @@ use crate::time::rfc3339_ms;
 const EXPIRES_MAX_MS: i64 = 100 * 366 * 86_400_000;
 
 /// A token; its text only in the answer that makes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Token)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenView {
     /// The part of its text that is no secret.
@@ -66,14 +67,50 @@ impl From<TokenRow> for TokenView {
 }
 
 /// Filters of the list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Query {
+    /// Rows of a page; 50 where none are asked for.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
+    /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
 }
 
+/// What a token is to be.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "it describes the body, which is read field by field")]
+#[schema(as = NewToken)]
+pub struct CreateToken {
+    /// What people call it.
+    #[schema(min_length = 1, max_length = 100, example = "ci")]
+    name: String,
+    /// The `userId` of what it triggers; by default the name.
+    #[schema(min_length = 1, max_length = 100, example = "ann")]
+    user: Option<String>,
+    /// What its holder may do.
+    scope: Option<TokenScope>,
+    /// The agents that exist for its holder: an id, with `*` for any text and `?` for any character; by default
+    /// all.
+    #[schema(pattern = "^[a-z0-9*?-]{1,63}$", example = "shop-*")]
+    agents: Option<String>,
+    /// Until when it is good: a duration such as `30d`, or a time; by default until it is revoked.
+    #[schema(example = "30d")]
+    expires: Option<String>,
+}
+
 /// Every token, by name.
+#[utoipa::path(
+    get,
+    path = "/v1/tokens",
+    operation_id = "list_tokens",
+    tag = "tokens",
+    params(Query),
+    responses(
+        (status = 200, description = "The tokens, by name, without their texts", body = Page<TokenView>)
+    )
+)]
 pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<TokenView> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let after = query.next_token.map(|t| Kind::Tokens.decode(&t)).transpose()?;
@@ -84,6 +121,17 @@ pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Liste
 }
 
 /// Makes a token.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens",
+    operation_id = "create_token",
+    tag = "tokens",
+    request_body = CreateToken,
+    responses(
+        (status = 201, description = "The token, with its text", body = Data<TokenView>),
+        (status = 409, description = "There is one of this name, or as many as there may be")
+    )
+)]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
@@ -107,6 +155,15 @@ pub async fn create(
 }
 
 /// Takes a token back, by its name or its id.
+#[utoipa::path(
+    delete,
+    path = "/v1/tokens/{id}",
+    operation_id = "revoke_token",
+    tag = "tokens",
+    responses(
+        (status = 200, description = "What it was; it is refused from now on", body = Data<TokenView>)
+    )
+)]
 pub async fn revoke(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Answer<TokenView> {
     let row = app.core.revoke_token(&name, &caller.name).await?;
     Ok(data(row.ok_or_else(|| ApiError::unknown_token(&name))?.into()))

@@ -79,7 +79,7 @@ pub struct Window {
 }
 
 /// What a trigger changes for one run. Text is verbatim, never a template.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Overrides {
     /// Replaces the agent's prompt.
@@ -97,6 +97,9 @@ pub struct Overrides {
     /// Replaces the agent's timeout, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// The model to ask: an alias of the settings, or `provider/model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// One more endpoint, for this run only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<String>,
