@@ -69,7 +69,10 @@ impl Gate {
         if let Some(grant) = token.and_then(|text| self.core.tokens.login(text, now_ms)) {
             return Ok(Some(Caller::of_token(&grant)));
         }
-        Err(self.failed.count(peer.address, now_ms).map_or_else(ApiError::bad_token, ApiError::too_many_logins))
+        Err(self
+            .failed
+            .count(peer.address, now_ms)
+            .map_or_else(ApiError::bad_token, ApiError::too_many_logins))
     }
 
     /// The target of a request counts before its `Host` where it names a host, as HTTP has it.
@@ -87,7 +90,11 @@ impl Gate {
         let name = without_port(host);
         let settings = self.core.settings();
         let known = is_ours(name, peer.local)
-            || settings.listen.allowed_hosts.iter().any(|a| [name, host].iter().any(|h| a.eq_ignore_ascii_case(h)));
+            || settings
+                .listen
+                .allowed_hosts
+                .iter()
+                .any(|a| [name, host].iter().any(|h| a.eq_ignore_ascii_case(h)));
         if known { Ok(()) } else { Err(ApiError::foreign_host(host)) }
     }
 }
@@ -203,10 +210,26 @@ mod tests {
     #[test]
     fn a_host_is_ours_by_a_loopback_name_or_the_address_that_was_asked() {
         let local: IpAddr = "192.0.2.7".parse().unwrap();
-        for ours in ["localhost", "LOCALHOST:7700", "127.0.0.1:1", "127.9.9.9", "[::1]:7700", "192.0.2.7:80", "localhost."] {
+        for ours in [
+            "localhost",
+            "LOCALHOST:7700",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:7700",
+            "192.0.2.7:80",
+            "localhost.",
+        ] {
             assert!(is_ours(without_port(ours), local), "{ours}");
         }
-        for foreign in ["", "evil.example", "localhost.evil.example", "192.0.2.8", "127.0.0.1.evil.example:7700", "[::2]", "::"] {
+        for foreign in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "192.0.2.8",
+            "127.0.0.1.evil.example:7700",
+            "[::2]",
+            "::",
+        ] {
             assert!(!is_ours(without_port(foreign), local), "{foreign}");
         }
         assert!(is_ours("192.0.2.7", "::ffff:192.0.2.7".parse().unwrap()));

@@ -62,8 +62,14 @@ pub async fn list(
     let fires = fires(query.fires)?;
     let after = query.next_token.map(|t| Kind::Agents.decode(&t)).transpose()?.unwrap_or_default();
     let wanted = query.q.unwrap_or_default().to_lowercase();
-    let rows =
-        app.core.store.agents().await?.into_iter().filter(|a| a.id > after && caller.sees(&a.id)).map(|a| with_entry(&app, a));
+    let rows = app
+        .core
+        .store
+        .agents()
+        .await?
+        .into_iter()
+        .filter(|a| a.id > after && caller.sees(&a.id))
+        .map(|a| with_entry(&app, a));
     let rows = rows.filter(|(a, entry)| matches(a, entry.as_deref(), &wanted)).take(limit + 1).collect();
     let now_ms = app.core.clock.now_ms();
     let wire = |(a, e): Row| AgentView::of(a, e.as_deref(), now_ms, fires);

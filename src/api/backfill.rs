@@ -1,8 +1,8 @@
 //! Past slots that are run again.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::Json;
 use jiff::Timestamp;
 use serde_json::Value;
 

@@ -282,7 +282,9 @@ pub(super) async fn authorize(route: Option<MatchedPath>, request: Request, next
     let wanted = needed(request.method(), route);
     let refused = match request.extensions().get::<Caller>() {
         _ if wanted == Scope::None => None,
-        Some(caller) => caller.refusal(wanted).or_else(|| of_all(caller, wanted, route)).map(ApiError::forbidden),
+        Some(caller) => {
+            caller.refusal(wanted).or_else(|| of_all(caller, wanted, route)).map(ApiError::forbidden)
+        }
         None => Some(ApiError::no_token()),
     };
     match refused {

@@ -72,7 +72,11 @@ pub async fn list(
         (status = 200, description = "The delivery with every attempt", body = Data<DeliveryDetailView>)
     )
 )]
-pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer<DeliveryDetailView> {
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<DeliveryDetailView> {
     let delivery: DeliveryId = id.parse().map_err(|_| ApiError::no_delivery(&id))?;
     let number = app.core.store.find_delivery(delivery).await?.ok_or_else(|| ApiError::no_delivery(&id))?;
     let visible = caller.visible();

@@ -118,9 +118,8 @@ impl ApiError {
     /// 421: the request is meant for another host.
     #[must_use]
     pub fn foreign_host(host: &str) -> Self {
-        let message = format!(
-            "this daemon is not {host:?}; if it should be, add that name to `listen.allowed_hosts`"
-        );
+        let message =
+            format!("this daemon is not {host:?}; if it should be, add that name to `listen.allowed_hosts`");
         Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message)
     }
 
@@ -159,7 +158,9 @@ impl ApiError {
         let mut answer = if path.starts_with("/api/") {
             let words = match self.body.message.as_str() {
                 _ if !unauthorized => self.body.message.clone(),
-                m if m.starts_with("a token is") => "Authentication credentials were not provided.".to_owned(),
+                m if m.starts_with("a token is") => {
+                    "Authentication credentials were not provided.".to_owned()
+                }
                 _ => "Invalid token.".to_owned(),
             };
             let retry = self.retry_after_s;

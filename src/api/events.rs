@@ -1,8 +1,8 @@
 //! Events: the records of runs, listed, named and cancelled.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::Json;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -211,7 +211,9 @@ async fn listed(
 async fn of_request(app: &App, request: &str, filter: &EventFilter) -> Result<Vec<Event>, ApiError> {
     let id: RunId =
         request.parse().map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
-    let Found::One(number, _) = app.core.store.find_run(id.to_string(), filter.visible.clone()).await? else { return Ok(Vec::new()) };
+    let Found::One(number, _) = app.core.store.find_run(id.to_string(), filter.visible.clone()).await? else {
+        return Ok(Vec::new());
+    };
     let before = number.saturating_add(1);
     if filter.before.is_some_and(|b| b < before) {
         return Ok(Vec::new());

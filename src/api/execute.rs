@@ -1,8 +1,8 @@
 //! Triggers: a run by hand, on the same path as a scheduled one, and a run that is run again.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::Json;
 use serde_json::Value;
 
 use super::events::find;

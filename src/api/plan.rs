@@ -53,7 +53,11 @@ pub struct WhyQuery {
         (status = 200, description = "Future slots, soonest first", body = Page<PlanView>)
     )
 )]
-pub async fn all(State(app): State<App>, caller: Caller, Params(query): Params<PlanQuery>) -> Listed<PlanView> {
+pub async fn all(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<PlanQuery>,
+) -> Listed<PlanView> {
     Ok(Json(planned(&app, &caller, &query, None).await?))
 }
 

@@ -61,7 +61,12 @@ pub async fn of_agent(
     Ok(Json(page))
 }
 
-async fn listed(app: &App, caller: &Caller, query: &Query, agent: Option<String>) -> Result<Page<SlotView>, ApiError> {
+async fn listed(
+    app: &App,
+    caller: &Caller,
+    query: &Query,
+    agent: Option<String>,
+) -> Result<Page<SlotView>, ApiError> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let before = query.next_token.as_deref().map(|t| Kind::Slots.decode_pair(t)).transpose()?;
     let visible = caller.visible();

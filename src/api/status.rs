@@ -85,7 +85,8 @@ async fn longest_waiting(core: &Core, caller: &Caller) -> Result<Vec<WaitingView
     let mut waiting = Vec::new();
     for (number, id, agent_id) in core.store.oldest_waiting(WAITING_MAX).await? {
         if caller.sees(&agent_id)
-            && let Some(waiting_for) = core.waiting_for(number).await? {
+            && let Some(waiting_for) = core.waiting_for(number).await?
+        {
             waiting.push(WaitingView { event_id: id.to_string(), agent_id, waiting_for });
         }
     }

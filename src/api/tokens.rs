@@ -187,12 +187,20 @@ fn until(value: Value, now_ms: i64) -> Result<i64, String> {
         Ok(ms) => now_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)),
         Err(_) => {
             let written = text(value)?;
-            let wrong = |_| format!("{written:?} is neither a duration such as 30d nor a time such as 2027-01-01T00:00:00Z");
+            let wrong = |_| {
+                format!(
+                    "{written:?} is neither a duration such as 30d nor a time such as 2027-01-01T00:00:00Z"
+                )
+            };
             events::time("expires", &written).map_err(wrong)?
         }
     };
     let coming = now_ms + 1..=now_ms.saturating_add(EXPIRES_MAX_MS);
-    if coming.contains(&at_ms) { Ok(at_ms) } else { Err("it is over already, or later than in 100 years".to_owned()) }
+    if coming.contains(&at_ms) {
+        Ok(at_ms)
+    } else {
+        Err("it is over already, or later than in 100 years".to_owned())
+    }
 }
 
 impl From<TokenError> for ApiError {

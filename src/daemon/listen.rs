@@ -199,12 +199,8 @@ impl Server {
     }
 
     /// Answers a connection in a task of its own, which gives its place back.
-    fn take<Io>(
-        &self,
-        opening: impl Future<Output = io::Result<Io>> + Send + 'static,
-        who: Who,
-        place: Place,
-    ) where
+    fn take<Io>(&self, opening: impl Future<Output = io::Result<Io>> + Send + 'static, who: Who, place: Place)
+    where
         Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let place = Arc::new(place);
@@ -217,7 +213,9 @@ impl Server {
         self.tasks.spawn("connection", OnEnd::Logged, async move {
             let spoken = async {
                 match tokio::time::timeout(patience, opening).await {
-                    Ok(Ok(io)) => log_end(graceful.watch(http.serve_connection(TokioIo::new(io), service)).await),
+                    Ok(Ok(io)) => {
+                        log_end(graceful.watch(http.serve_connection(TokioIo::new(io), service)).await)
+                    }
                     Ok(Err(e)) => tracing::debug!(error = %e, "a connection was not opened: {e}"),
                     Err(_) => tracing::debug!("a connection was not opened in time"),
                 }
@@ -405,8 +403,7 @@ mod tests {
         let (_dir, path) = path();
         let tasks = Tasks::new(Stop::new());
         let header_timeout = Duration::from_millis(50);
-        let server =
-            Server { header_timeout, ..Server::new(Router::new(), tasks.clone()) };
+        let server = Server { header_timeout, ..Server::new(Router::new(), tasks.clone()) };
         let socket = bind_unix(&path).await.unwrap();
         tasks.spawn("listener", OnEnd::Logged, async move {
             serve(socket, &Callers::default(), server, std::future::pending()).await;

@@ -146,8 +146,7 @@ fn same(a: &Path, b: &Path) -> bool {
 fn place(sockets: &[BorrowedFd<'_>]) -> io::Result<Vec<OwnedFd>> {
     let count = i32::try_from(sockets.len()).map_err(io::Error::other)?;
     for base in (0..PLACES).map(|n| FIRST_FD + n * count.max(1)) {
-        let copies =
-            sockets.iter().zip(base..).map(|(s, number)| fcntl_dupfd_cloexec(s, number));
+        let copies = sockets.iter().zip(base..).map(|(s, number)| fcntl_dupfd_cloexec(s, number));
         let copies = copies.collect::<Result<Vec<_>, _>>()?;
         if copies.iter().zip(base..).all(|(fd, number)| fd.as_raw_fd() == number) {
             for fd in &copies {

@@ -75,7 +75,11 @@ pub async fn start(core: &Arc<Core>, inherited: &mut Inherited) -> anyhow::Resul
         None => match bind(address) {
             Ok(listener) => Some(listener),
             Err(e) if asked_for => {
-                anyhow::bail!("cannot listen on {address} ({KEY} of {}): {}", core.settings().source(KEY), why(&e))
+                anyhow::bail!(
+                    "cannot listen on {address} ({KEY} of {}): {}",
+                    core.settings().source(KEY),
+                    why(&e)
+                )
             }
             Err(e) => {
                 tracing::warn!("cannot listen on {address} ({KEY}, the default): {}", why(&e));

@@ -295,7 +295,9 @@ mod tests {
         assert_eq!(tokens.all()[0].last_used_ms, Some(99));
         assert!(tokens.login(good, 100).is_none(), "expired");
         let long = format!("mtn_0a_{}", "x".repeat(TEXT_MAX));
-        for bad in ["", "mtn_", "mtn_0a_", "mtn_0a_secreT", "mtn_0b_secret", "0a_secret", "mtn_0a_secret ", &long] {
+        for bad in
+            ["", "mtn_", "mtn_0a_", "mtn_0a_secreT", "mtn_0b_secret", "0a_secret", "mtn_0a_secret ", &long]
+        {
             assert!(tokens.login(bad, 0).is_none(), "{bad}");
         }
         tokens.change(|all| all.remove("0a"));

@@ -307,8 +307,9 @@ fn find(db: &Connection, name: &str, visible: Option<&AgentGlob>) -> Result<Foun
                ORDER BY id LIMIT ?3";
     let limit = i64::try_from(CANDIDATES).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(sql)?;
-    let found =
-        statement.query_map(rusqlite::params![low, high, limit, glob], one)?.collect::<Result<Vec<_>, _>>()?;
+    let found = statement
+        .query_map(rusqlite::params![low, high, limit, glob], one)?
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(match found.as_slice() {
         [] => Found::None,
         [(number, id)] => Found::One(*number, *id),

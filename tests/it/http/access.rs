@@ -85,7 +85,11 @@ fn for_the_holder_of_a_token_only_its_agents_exist() {
         }
     }
     assert_eq!(shop.post("/v1/agents/lab/execute", &json!({})).status, 404);
-    assert_eq!(shop.get("/v1/events/@last").json()["data"]["id"], mine.as_str(), "the newest that it may see");
+    assert_eq!(
+        shop.get("/v1/events/@last").json()["data"]["id"],
+        mine.as_str(),
+        "the newest that it may see"
+    );
     // What is about all agents is not for it.
     assert_eq!(shop.get("/metrics").status, 403);
     assert_eq!(http.get("/metrics").status, 200);

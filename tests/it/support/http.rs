@@ -75,7 +75,13 @@ impl Http {
     }
 
     /// As [`Self::send`]; `None` where no whole answer comes.
-    pub fn try_send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Option<Answer> {
         let given = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         let mut add = |name: &str, value: &str| request.push_str(&format!("{name}: {value}\r\n"));
