@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cursor::{Kind, limit, page};
 use super::extract::Params;
 use super::wire::{AgentIndexView, AgentView, Data};
-use super::{AGENTS_DEFAULT, Answer, ApiError, App, Page, ROWS_MAX, data};
+use super::{AGENTS_DEFAULT, Answer, ApiError, App, Caller, Page, ROWS_MAX, data};
 use crate::engine::Entry;
 use crate::ids::AgentId;
 use crate::store::{AgentGlance, AgentSummary};
@@ -78,6 +78,7 @@ pub struct OneQuery {
 )]
 pub async fn list(
     State(app): State<App>,
+    caller: Caller,
     Params(query): Params<ListQuery>,
 ) -> Result<Json<AgentsPage>, ApiError> {
     let after = query.next_token.map(|t| Kind::Agents.decode(&t)).transpose()?.unwrap_or_default();
@@ -87,14 +88,14 @@ pub async fn list(
             return Err(ApiError::parameter("fires", "the index shows the next fire of each agent"));
         }
         let limit = limit(query.limit, INDEX_MAX, INDEX_MAX)?;
-        return Ok(Json(AgentsPage::Index(index(&app, after, &wanted, limit).await?)));
+        return Ok(Json(AgentsPage::Index(index(&app, &caller, after, &wanted, limit).await?)));
     }
     let limit = limit(query.limit, AGENTS_DEFAULT, ROWS_MAX)?;
     let fires = fires(query.fires)?;
     let rows = if wanted.is_empty() {
-        app.core.store.agents_page(after, limit + 1).await?
+        app.core.store.agents_page(after, limit + 1, caller.visible()).await?
     } else {
-        let found = named(&app, after, &wanted, limit + 1).await?;
+        let found = named(&app, &caller, after, &wanted, limit + 1).await?;
         app.core.store.agents_of(found.into_iter().map(|a| a.number).collect()).await?
     };
     let now_ms = app.core.clock.now_ms();
@@ -104,8 +105,8 @@ pub async fn list(
 }
 
 /// Short rows, from the first agent after `after`.
-async fn index(app: &App, after: String, wanted: &str, limit: usize) -> Result<Page<AgentIndexView>, ApiError> {
-    let rows = named(app, after, wanted, limit + 1).await?;
+async fn index(app: &App, caller: &Caller, after: String, wanted: &str, limit: usize) -> Result<Page<AgentIndexView>, ApiError> {
+    let rows = named(app, caller, after, wanted, limit + 1).await?;
     let now_ms = app.core.clock.now_ms();
     let wire = |a: AgentGlance| {
         let entry = app.core.catalog.by_number(a.number);
@@ -117,6 +118,7 @@ async fn index(app: &App, after: String, wanted: &str, limit: usize) -> Result<P
 /// The first agents after `after` whose id, name or description holds `wanted`.
 async fn named(
     app: &App,
+    caller: &Caller,
     mut after: String,
     wanted: &str,
     limit: usize,
@@ -124,7 +126,7 @@ async fn named(
     let mut found = Vec::new();
     loop {
         let batch = if wanted.is_empty() { limit } else { INDEX_MAX };
-        let rows = app.core.store.agents_at_a_glance(after, batch).await?;
+        let rows = app.core.store.agents_at_a_glance(after, batch, caller.visible()).await?;
         let last = (rows.len() == batch).then(|| rows.last().map(|a| a.id.clone())).flatten();
         let holds = |a: &AgentGlance| {
             wanted.is_empty() || matches(&a.id, app.core.catalog.by_number(a.number).as_deref(), wanted)
@@ -152,10 +154,11 @@ async fn named(
 pub async fn get(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     Params(query): Params<OneQuery>,
 ) -> Answer<AgentView> {
     let fires = fires(query.fires)?;
-    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let agent = caller.agent(&id)?;
     Ok(data(with_fires(&app, agent, fires).await?))
 }
 

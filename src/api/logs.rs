@@ -24,7 +24,7 @@ use super::extract::Params;
 use super::logfile::{LogFile, NOT_REGULAR};
 use super::loglines::{Lines, LogLine, Place, SEARCH_MAX, Wanted};
 use super::stream::KEEP_ALIVE;
-use super::{ApiError, App, events};
+use super::{ApiError, App, Caller, events};
 use crate::engine::Core;
 use crate::exec::{AttemptDir, RunDirs};
 
@@ -96,6 +96,7 @@ enum Stream {
 )]
 pub async fn logs(
     State(app): State<App>,
+    caller: Caller,
     Path(name): Path<String>,
     headers: HeaderMap,
     Params(mut query): Params<Query>,
@@ -107,7 +108,7 @@ pub async fn logs(
     if let Some(place) = place {
         query = query.from(place);
     }
-    let (number, id) = events::find(&app, &name).await?;
+    let (number, id) = events::find(&app, &caller, &name).await?;
     let event = app.core.store.event(number).await?.map(|detail| detail.event);
     if event.as_ref().is_some_and(|event| event.logs_removed) {
         return Err(ApiError::logs_removed(id));

@@ -13,9 +13,8 @@ use super::extract::Params;
 use super::wire::{
     AgentCounts, Data, DeliveryCounts, Figures, ProblemView, RunCounts, StatsDay, StatsNow, StatsView,
 };
-use super::{AlertingView, Answer, ApiError, App, EndpointView, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data, events};
+use super::{AlertingView, Answer, ApiError, App, Caller, EndpointView, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data, events};
 use crate::engine::Mistake;
-use crate::ids::AgentId;
 use crate::store::{BREAKER, DAYS_MAX, Tallied, TallyRow, TroubledAgent, day_of};
 use crate::time::rfc3339_ms;
 
@@ -46,31 +45,43 @@ pub struct StatsQuery {
         (status = 404, description = "There is no such agent")
     )
 )]
-pub async fn stats(State(app): State<App>, Params(query): Params<StatsQuery>) -> Answer<StatsView> {
+pub async fn stats(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<StatsQuery>,
+) -> Answer<StatsView> {
     let days = query.days.unwrap_or(DAYS_DEFAULT);
     if !(1..=DAYS_MAX).contains(&days) {
         return Err(ApiError::parameter("days", &format!("{days} is not within 1 and {DAYS_MAX}")));
     }
     let store = &app.core.store;
     let number = match &query.agent_id {
+        None if caller.agents.is_some() => {
+            let why = "your token is for some agents; name one of them as agentId";
+            return Err(ApiError::forbidden(why.to_owned()));
+        }
         None => None,
         Some(id) => {
-            let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(id))?;
+            let agent = caller.agent(id)?;
             events::known(&app, agent.clone()).await?;
             Some(store.agent_number(agent).await?.ok_or_else(|| ApiError::no_agent(id))?)
         }
     };
     let today = day_of(app.core.clock.now_ms());
     let rows = store.tallies(number, today - days + 1).await?;
-    let [pending, running, waiting, exhausted] = store.gauges().await?;
-    let [active, paused, invalid] = store.agent_counts().await?;
-    let now = StatsNow {
+    let now = if number.is_none() { Some(now(&app).await?) } else { None };
+    let (total, days) = by_day(rows);
+    Ok(data(StatsView { agent_id: query.agent_id, now, total, days }))
+}
+
+async fn now(app: &App) -> Result<StatsNow, ApiError> {
+    let [pending, running, waiting, exhausted] = app.core.store.gauges().await?;
+    let [active, paused, invalid] = app.core.store.agent_counts().await?;
+    Ok(StatsNow {
         agents: AgentCounts { active, paused, invalid },
         runs: RunCounts { pending, running },
         deliveries: DeliveryCounts { pending: waiting, exhausted },
-    };
-    let (total, days) = by_day(rows);
-    Ok(data(StatsView { agent_id: query.agent_id, now, total, days }))
+    })
 }
 
 fn by_day(rows: Vec<TallyRow>) -> (Figures, Vec<StatsDay>) {
@@ -129,16 +140,19 @@ pub struct ProblemsQuery {
 )]
 pub async fn problems(
     State(app): State<App>,
+    caller: Caller,
     Params(query): Params<ProblemsQuery>,
 ) -> Listed<ProblemView> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let after = query.next_token.as_deref().map(|t| Kind::Problems.decode(t)).transpose()?;
     let first = after.is_none();
-    let troubled = app.core.store.troubled_agents(after.unwrap_or_default(), limit + 1).await?;
+    let troubled = app.core.store.troubled_agents(after.unwrap_or_default(), limit + 1, caller.visible()).await?;
     let mut found = page(troubled, limit, |agent| Kind::Problems.encode(&agent.id), of_agent);
     if first {
         let mut all = of_files(&app);
         all.extend(of_alerting(&app).await?);
+        // What is about no agent in particular is not for who may see some.
+        all.retain(|p| caller.agents.is_none() || p.agent_id.as_deref().is_some_and(|id| caller.sees(id)));
         all.append(&mut found.data);
         found.data = all;
     }

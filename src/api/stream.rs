@@ -17,9 +17,9 @@ use serde::Deserialize;
 
 use super::extract::Params;
 use super::wire::ChangeView;
-use super::{ApiError, App, events};
+use super::{ApiError, App, Caller, events};
 use crate::engine::{Feed, FeedItem};
-use crate::ids::{AgentId, RunId};
+use crate::ids::RunId;
 use crate::model::RunState;
 use crate::store::Transition;
 
@@ -55,13 +55,14 @@ pub struct Query {
 )]
 pub async fn stream(
     State(app): State<App>,
+    caller: Caller,
     headers: HeaderMap,
     Params(query): Params<Query>,
 ) -> Result<Response, ApiError> {
-    let topics = Topics::read(&app, query.topics.as_deref()).await?;
+    let topics = Topics::read(&app, &caller, query.topics.as_deref()).await?;
     let given = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
     let seq = given.or(query.last_event_id).filter(|id| !id.is_empty()).map(|id| position(&id)).transpose()?;
-    let feed = Feed::open(&app.core, seq, Box::new(move |change| topics.hold(change))).await?;
+    let feed = Feed::open(&app.core, seq, Box::new(move |change| caller.sees(&change.agent) && topics.hold(change))).await?;
     let ready = Sent::default().event("ready").id(feed.seq().to_string()).retry(COME_BACK).data("{}");
     let changes = stream::unfold(feed, |mut feed| async move {
         match feed.next().await {
@@ -106,7 +107,7 @@ struct Topics {
 }
 
 impl Topics {
-    async fn read(app: &App, topics: Option<&str>) -> Result<Self, ApiError> {
+    async fn read(app: &App, caller: &Caller, topics: Option<&str>) -> Result<Self, ApiError> {
         let mut read = Self::default();
         let topics = topics.unwrap_or("runs");
         if topics.split(',').count() > TOPICS_MAX {
@@ -116,12 +117,11 @@ impl Topics {
             match topic.split_once(':') {
                 None if topic == "runs" => read.all = true,
                 Some(("agent", id)) => {
-                    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(id))?;
-                    events::known(app, agent).await?;
+                    events::known(app, caller.agent(id)?).await?;
                     read.agents.insert(id.to_owned());
                 }
                 Some(("event", name)) => {
-                    let (_, id) = events::find(app, name).await?;
+                    let (_, id) = events::find(app, caller, name).await?;
                     read.runs.insert(id);
                 }
                 _ => {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::events::{COLUMNS, event};
 use super::{Error, Store};
-use crate::ids::AgentId;
+use crate::ids::{AgentGlob, AgentId};
 use crate::model::Event;
 
 /// Ends of runs that an agent's row remembers.
@@ -74,10 +74,19 @@ impl Store {
         self.readers.read(|db| summaries(db, ALL, params![])).await
     }
 
-    /// Agents that have a file, by id, from the first after `after`, each with its newest run.
-    pub async fn agents_page(&self, after: String, limit: usize) -> Result<Vec<AgentSummary>, Error> {
+    /// Agents that have a file and that the asker may see, by id, from the first after `after`, each with its
+    /// newest run.
+    pub async fn agents_page(
+        &self,
+        after: String,
+        limit: usize,
+        visible: Option<AgentGlob>,
+    ) -> Result<Vec<AgentSummary>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.readers.read(move |db| summaries(db, AFTER, params![after, limit])).await
+        let read = move |db: &Connection| {
+            summaries(db, AFTER, params![after, limit, visible.as_ref().map(AgentGlob::as_str)])
+        };
+        self.readers.read(read).await
     }
 
     /// These agents, as far as they have a file, by id.
@@ -95,17 +104,28 @@ impl Store {
         self.readers.read(move |db| Ok(summaries(db, NAMED, params![id.as_str()])?.pop())).await
     }
 
-    /// The overview: agents that have a file, by id, from the first after `after`.
-    pub async fn agents_at_a_glance(&self, after: String, limit: usize) -> Result<Vec<AgentGlance>, Error> {
+    /// The overview: agents that have a file and that the asker may see, by id, from the first after `after`.
+    pub async fn agents_at_a_glance(
+        &self,
+        after: String,
+        limit: usize,
+        visible: Option<AgentGlob>,
+    ) -> Result<Vec<AgentGlance>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.readers.read(move |db| glances(db, &after, limit)).await
+        let read = move |db: &Connection| glances(db, &after, limit, visible.as_ref());
+        self.readers.read(read).await
     }
 
     /// Agents whose file is broken, whose last runs failed, or that their breaker has paused, by id, from the first
     /// after `after`.
-    pub async fn troubled_agents(&self, after: String, limit: usize) -> Result<Vec<TroubledAgent>, Error> {
+    pub async fn troubled_agents(
+        &self,
+        after: String,
+        limit: usize,
+        visible: Option<AgentGlob>,
+    ) -> Result<Vec<TroubledAgent>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.readers.read(move |db| troubled(db, &after, limit)).await
+        self.readers.read(move |db| troubled(db, &after, limit, visible.as_ref())).await
     }
 
     /// How many agents fire, are paused, and have a broken file.
@@ -131,7 +151,7 @@ impl Store {
 }
 
 const ALL: &str = "ORDER BY id";
-const AFTER: &str = "AND id > ?1 ORDER BY id LIMIT ?2";
+const AFTER: &str = "AND id > ?1 AND (?3 IS NULL OR id GLOB ?3) ORDER BY id LIMIT ?2";
 const NUMBERED: &str = "AND number = ?1";
 const NAMED: &str = "AND id = ?1";
 
@@ -181,16 +201,23 @@ fn status(row: &Row<'_>, column: usize, paused: bool) -> Result<&'static str, ru
     })
 }
 
-fn glances(db: &Connection, after: &str, limit: i64) -> Result<Vec<AgentGlance>, Error> {
+fn glances(
+    db: &Connection,
+    after: &str,
+    limit: i64,
+    visible: Option<&AgentGlob>,
+) -> Result<Vec<AgentGlance>, Error> {
     let sql = "SELECT agent, count(*) FILTER (WHERE state = 'PENDING'), count(*) FILTER (WHERE state = 'RUNNING')
                FROM runs INDEXED BY runs_active WHERE completed_at IS NULL GROUP BY agent";
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
     let under_way: HashMap<i64, (i64, i64)> = rows.collect::<Result<_, _>>()?;
     let sql = "SELECT number, id, status, paused_at IS NOT NULL, recent, failures, last_ended_at
-               FROM agents WHERE status <> 'REMOVED' AND id > ?1 ORDER BY id LIMIT ?2";
+               FROM agents WHERE status <> 'REMOVED' AND id > ?1 AND (?3 IS NULL OR id GLOB ?3)
+               ORDER BY id LIMIT ?2";
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map(params![after, limit], |row| {
+    let glob = visible.map(AgentGlob::as_str);
+    let rows = statement.query_map(params![after, limit, glob], |row| {
         let number = row.get(0)?;
         let (pending, running) = under_way.get(&number).copied().unwrap_or_default();
         Ok(AgentGlance {
@@ -211,11 +238,17 @@ fn glances(db: &Connection, after: &str, limit: i64) -> Result<Vec<AgentGlance>,
 const TROUBLED: &str = "SELECT paused_at, paused_by, pause_reason, id, status, failures, last_ended_at
     FROM agents INDEXED BY agents_troubled
     WHERE status <> 'REMOVED' AND (failures > 0 OR status = 'INVALID' OR paused_by = 'breaker') AND id > ?1
+      AND (?3 IS NULL OR id GLOB ?3)
     ORDER BY id LIMIT ?2";
 
-fn troubled(db: &Connection, after: &str, limit: i64) -> Result<Vec<TroubledAgent>, Error> {
+fn troubled(
+    db: &Connection,
+    after: &str,
+    limit: i64,
+    visible: Option<&AgentGlob>,
+) -> Result<Vec<TroubledAgent>, Error> {
     let mut statement = db.prepare_cached(TROUBLED)?;
-    let rows = statement.query_map(params![after, limit], |row| {
+    let rows = statement.query_map(params![after, limit, visible.map(AgentGlob::as_str)], |row| {
         Ok(TroubledAgent {
             pause: super::pause::pause(row)?,
             id: row.get(3)?,

@@ -6,14 +6,12 @@
 //! begins. Times of start pass whole stretches of runs over: `run_blocks` says when those of a stretch started.
 //! Numbers come first, whole rows are read of those alone that are shown.
 
-use std::collections::HashSet;
-
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::events::{COLUMNS, event};
 use super::{Error, Store};
-use crate::ids::AgentId;
+use crate::ids::{AgentGlob, AgentId};
 use crate::model::{Event, RunState, Trigger};
 
 /// Rows that one page looks at, at most.
@@ -26,8 +24,8 @@ const BLOCK_BITS: u32 = 10;
 pub struct EventFilter {
     /// Only those of this agent.
     pub agent: Option<AgentId>,
-    /// Only those of these agents, by number; `None`: of all.
-    pub agents: Option<HashSet<i64>>,
+    /// Only those of agents that the asker may see; `None`: all.
+    pub visible: Option<AgentGlob>,
     /// Only those in this state.
     pub status: Option<RunState>,
     /// Only those with this trigger.
@@ -154,6 +152,9 @@ impl Scan {
             }
         }
         scan.trigger(filter.trigger);
+        if let Some(glob) = filter.visible.as_ref().filter(|_| agent.is_none()) {
+            scan.rest("r.agent IN (SELECT number FROM agents WHERE id GLOB ?)", text(glob.as_str()));
+        }
         if let Some(at_ms) = filter.started_after_ms {
             scan.rest("r.started_at > ?", Sql::Integer(at_ms));
         }
@@ -195,7 +196,7 @@ impl Scan {
         let rest = if self.rest.is_empty() { "1".to_owned() } else { self.rest.join(" AND ") };
         let keys: String = self.keys.iter().map(|key| format!("{key} AND ")).collect::<Vec<_>>().concat();
         format!(
-            "SELECT r.number, r.agent, {rest} FROM runs r {} WHERE {keys}r.number >= ? AND r.number < ?
+            "SELECT r.number, {rest} FROM runs r {} WHERE {keys}r.number >= ? AND r.number < ?
              ORDER BY r.number DESC",
             self.along.index()
         )
@@ -211,26 +212,24 @@ impl Scan {
 }
 
 /// What has been found so far.
-struct Found<'a> {
+struct Found {
     numbers: Vec<i64>,
     looked_at: usize,
     /// Where the page ends for want of time.
     stopped: Option<i64>,
-    agents: Option<&'a HashSet<i64>>,
     limit: usize,
     look: usize,
 }
 
-impl Found<'_> {
+impl Found {
     /// Looks at the runs with a number in `range`; whether the page is over.
     fn scan(&mut self, db: &Connection, scan: &Scan, range: (i64, i64)) -> Result<bool, Error> {
         let mut statement = db.prepare_cached(&scan.sql())?;
         let mut rows = statement.query(rusqlite::params_from_iter(scan.values(range)))?;
         while let Some(row) = rows.next()? {
             let number = row.get(0)?;
-            let passes = row.get::<_, Option<bool>>(2)?.unwrap_or(false);
-            let wanted = |agents: &HashSet<i64>| Ok::<_, Error>(agents.contains(&row.get(1)?));
-            if passes && self.agents.map_or(Ok(true), wanted)? {
+            // What is not known does not pass.
+            if row.get::<_, Option<bool>>(1)?.unwrap_or(false) {
                 self.numbers.push(number);
                 if self.numbers.len() > self.limit {
                     return Ok(true);
@@ -247,6 +246,10 @@ impl Found<'_> {
 }
 
 fn page(db: &Connection, filter: &EventFilter, look: usize) -> Result<EventsPage, Error> {
+    let Some(agent) = super::narrowed(filter.agent.clone(), filter.visible.as_ref()) else {
+        return Ok(EventsPage::default());
+    };
+    let filter = &EventFilter { agent, ..filter.clone() };
     let agent = match &filter.agent {
         Some(id) => {
             let sql = "SELECT number FROM agents WHERE id = ?1";
@@ -261,7 +264,6 @@ fn page(db: &Connection, filter: &EventFilter, look: usize) -> Result<EventsPage
         numbers: Vec::new(),
         looked_at: 0,
         stopped: None,
-        agents: filter.agents.as_ref(),
         limit: filter.limit,
         look,
     };
@@ -287,7 +289,7 @@ fn started(
     filter: &EventFilter,
     scan: &Scan,
     below: i64,
-    found: &mut Found<'_>,
+    found: &mut Found,
 ) -> Result<(), Error> {
     let sql = "SELECT block FROM run_blocks WHERE block <= ?1 AND last_started > ?2 AND first_started < ?3
                ORDER BY block DESC";
@@ -460,13 +462,17 @@ mod tests {
     fn a_page_looks_at_so_many_rows_and_says_where_it_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let db = filled(dir.path(), 3_000);
-        let one = |before| EventFilter { agents: Some(HashSet::from([99])), before, limit: 5, ..EventFilter::default() };
+        let one = |before| EventFilter { visible: "x*".parse().ok(), before, limit: 5, ..EventFilter::default() };
         let short = page(&db, &one(None), 1_000).unwrap();
         assert_eq!((numbers(&short), short.next), (vec![], Some(2_001)));
         let last = page(&db, &one(Some(501)), 1_000).unwrap();
         assert_eq!((numbers(&last), last.next), (vec![], None));
-        let of_two = EventFilter { agents: Some(HashSet::from([1])), ..one(None) };
-        assert_eq!(numbers(&page(&db, &of_two, 1_000).unwrap()), [3_000, 2_997, 2_994, 2_991, 2_988]);
+        let of_two = EventFilter { visible: "?".parse().ok(), agent: "b".parse().ok(), ..one(None) };
+        assert_eq!(numbers(&page(&db, &of_two, 1_000).unwrap()), [2_998, 2_995, 2_992, 2_989, 2_986]);
+        let all = EventFilter { visible: "*".parse().ok(), ..one(None) };
+        assert_eq!(numbers(&page(&db, &all, 1_000).unwrap()), [3_000, 2_999, 2_998, 2_997, 2_996]);
+        let hidden = EventFilter { visible: "x*".parse().ok(), agent: "b".parse().ok(), ..one(None) };
+        assert_eq!(numbers(&page(&db, &hidden, 1_000).unwrap()), [0; 0]);
         let exact = EventFilter { number: Some(7), limit: 5, ..EventFilter::default() };
         assert_eq!(numbers(&page(&db, &exact, 1_000).unwrap()), [7]);
         let failed = EventFilter { status: Some(RunState::Completed), ..exact.clone() };

@@ -158,8 +158,8 @@ pub struct StatsNow {
 pub struct StatsView {
     /// Whose figures these are; null: those of all agents together.
     pub agent_id: Option<String>,
-    /// What is the case now, of all agents.
-    pub now: StatsNow,
+    /// What is the case now, of all agents; null in the figures of one.
+    pub now: Option<StatsNow>,
     /// The days together.
     pub total: Figures,
     /// Days on which something was counted, oldest first.

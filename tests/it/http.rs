@@ -1,0 +1,3 @@
+//! The HTTP API over TCP, by plain HTTP from outside.
+
+mod access;
