@@ -40,6 +40,7 @@ mod slots;
 mod stats;
 mod status;
 mod stream;
+mod strict;
 mod tokens;
 pub mod wire;
 
@@ -153,6 +154,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(RequestBodyTimeoutLayer::new(BODY_STALL))
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(strict::parameters))
         .layer(middleware::from_fn(rejections::shape))
         .layer(middleware::from_fn(caller::authorize))
         .layer(access::cross_site())
