@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod execute;
 mod extract;
+mod files;
 mod logfile;
 mod logs;
 mod metrics;
@@ -50,6 +51,7 @@ pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
+pub use files::{PIECE_DEADLINE, UPLOAD_DEADLINE, media_url};
 pub use logfile::CHUNK_MAX;
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use wire::Data;
@@ -117,6 +119,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
         .route("/v1/webhooks/enable", post(deliveries::enable))
         .route("/v1/webhooks/test", post(deliveries::test))
+        .merge(files::router())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))

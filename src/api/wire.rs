@@ -5,6 +5,7 @@
 //! its being there. Keys are only ever added.
 
 mod backfill;
+mod files;
 mod plan;
 mod schedules;
 
@@ -22,6 +23,7 @@ use crate::time::rfc3339_ms;
 
 pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
+pub use files::FileView;
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use schedules::SchedulesView;
 
