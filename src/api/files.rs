@@ -18,10 +18,11 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::wire::{Data, FileView};
 use super::{Answer, ApiError, App, CHUNK_MAX, Caller, Scope, data};
@@ -36,22 +37,43 @@ pub const UPLOAD_DEADLINE: Duration = Duration::from_hours(1);
 const FIELD: &str = "file";
 
 /// The calls of this module.
-pub(super) fn router() -> Router<App> {
-    Router::new()
-        // Its own cap is that of the settings.
-        .route("/v1/files", post(upload).layer(DefaultBodyLimit::disable()))
-        .route("/v1/files/{id}", get(describe))
-        .route("/media/conversations/{conversation}/{name}", get(medium))
+pub(super) fn router() -> OpenApiRouter<App> {
+    // The cap of an upload is that of the settings.
+    let uploads = OpenApiRouter::new().routes(routes!(upload)).layer(DefaultBodyLimit::disable());
+    uploads.routes(routes!(describe)).routes(routes!(medium))
 }
 
 /// The query of an upload that is no form.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Named {
+    /// The file's name; wanted where the body is no form, whose part has one.
     name: Option<String>,
 }
 
+/// A form with a file.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it is read part by part; this describes it")]
+struct UploadForm {
+    /// The file, with its name.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+}
+
 /// Takes in a file: the part `file` of a form, or the body itself under the name of the query.
+#[utoipa::path(
+    post,
+    path = "/v1/files",
+    operation_id = "upload_file",
+    tag = "files",
+    params(Named),
+    request_body(content((UploadForm = "multipart/form-data"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 201, description = "The file is on disk", body = Data<FileView>),
+        (status = 507, description = "All files together have as many bytes as they may")
+    )
+)]
 async fn upload(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -147,7 +169,14 @@ pub(super) fn may_use(caller: &Caller, file: &FileRow) -> bool {
     caller.scope == Scope::Admin || file.user.as_deref() == Some(&*caller.name)
 }
 
-/// What is known of a file.
+/// What is known of a file, by its id or its number.
+#[utoipa::path(
+    get,
+    path = "/v1/files/{id}",
+    operation_id = "get_file",
+    tag = "files",
+    responses((status = 200, description = "The file", body = Data<FileView>))
+)]
 async fn describe(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -157,7 +186,14 @@ async fn describe(
     Ok(data(file.ok_or_else(|| ApiError::no_file(&id))?.into()))
 }
 
-/// The content of a file of a conversation.
+/// The content of a file of a conversation, by the name that its run knows it by or by its id.
+#[utoipa::path(
+    get,
+    path = "/media/conversations/{conversation}/{name}",
+    operation_id = "get_medium",
+    tag = "files",
+    responses((status = 200, description = "Its bytes", body = Vec<u8>, content_type = "application/octet-stream"))
+)]
 async fn medium(
     State(app): State<App>,
     Path((conversation, name)): Path<(String, String)>,

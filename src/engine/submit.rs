@@ -341,7 +341,7 @@ impl Core {
     }
 
     /// Why there is no agent of this id.
-    fn unknown(&self, agent: &AgentId) -> Refused {
+    pub(super) fn unknown(&self, agent: &AgentId) -> Refused {
         let dir = self.settings().agents_dir.clone();
         let there = ["yaml", "yml"].iter().any(|end| dir.join(format!("{agent}.{end}")).is_file());
         match self.reloads.last().filter(|reload| there && !reload.ok) {

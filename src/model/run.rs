@@ -80,7 +80,7 @@ pub struct Window {
 }
 
 /// What a trigger changes for one run. Text is verbatim, never a template.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Overrides {
     /// Replaces the agent's prompt.
@@ -109,6 +109,7 @@ pub struct Overrides {
     pub execution_key: Option<String>,
     /// Uploaded files that are copied into its folder `files`, by id.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
     pub files: Option<Vec<FileId>>,
 }
 

@@ -6,7 +6,7 @@ use crate::store::FileRow;
 use crate::time::rfc3339_ms;
 
 /// An uploaded file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FileView {
     /// Its id, by which a run is given it.
