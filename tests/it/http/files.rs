@@ -55,8 +55,15 @@ fn form(socket: &Path, path: &str, parts: &[(&str, Option<&str>, &str)]) -> (u16
     for (field, file, content) in parts {
         let file =
             file.map(|f| format!("; filename=\"{f}\"\r\nContent-Type: application/pdf")).unwrap_or_default();
-        body +=
-            &format!("--XX\r\nContent-Disposition: form-data; name=\"{field}\"{file}\r\n\r\n{content}\r\n");
+        body.extend([
+            "--XX\r\nContent-Disposition: form-data; name=\"",
+            field,
+            "\"",
+            &file,
+            "\r\n\r\n",
+            content,
+            "\r\n",
+        ]);
     }
     body += "--XX--\r\n";
     let head = format!("POST {path} HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=XX");
@@ -167,7 +174,7 @@ fn an_endless_upload_is_cut_at_the_cap() {
     // What does not say it is cut.
     let mut stream = open(&socket, "POST /v1/files?name=a HTTP/1.1\r\nTransfer-Encoding: chunked");
     let mut sent = 0_u64;
-    let piece = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+    let piece = [&b"10000\r\n"[..], &vec![b'x'; 0x10000], b"\r\n"].concat();
     while sent < 10 << 30 && stream.write_all(&piece).is_ok() {
         sent += 0x10000;
     }
@@ -180,7 +187,7 @@ fn an_endless_upload_is_cut_at_the_cap() {
 /// Begins an upload of which the daemon has some.
 fn begun(home: &Home) -> UnixStream {
     let mut stream = open(&home.socket(), "POST /v1/files?name=a HTTP/1.1\r\nContent-Length: 1000000");
-    stream.write_all(&[b'x'; 500_000]).unwrap();
+    stream.write_all(&vec![b'x'; 500_000]).unwrap();
     eventually_sync("some of it is on disk", || {
         let size = |name: &String| home.state().join("files").join(name).metadata().map(|m| m.len());
         names(home).iter().any(|name| size(name).is_ok_and(|bytes| bytes > 0)).then_some(())
