@@ -47,6 +47,7 @@ mod settle;
 mod tally;
 mod tokens;
 mod transitions;
+mod uploads;
 mod writer;
 
 #[cfg(test)]
@@ -93,6 +94,7 @@ pub use settle::Unsettled;
 pub use tally::{AGENT_DAYS_MAX, DAYS_MAX, Tallied, Tally, TallyRow, day_of};
 pub use tokens::{NotAdded, TokenRow};
 pub use transitions::Transition;
+pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
 pub use writer::{Counts, QUEUE_JOBS};
 
 use files::Files;

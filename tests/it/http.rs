@@ -1,4 +1,5 @@
-//! The HTTP API over TCP, by plain HTTP from outside.
+//! The HTTP API from outside of the process, by plain HTTP.
 
 mod access;
+mod files;
 mod native;
