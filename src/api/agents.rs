@@ -105,7 +105,13 @@ pub async fn list(
 }
 
 /// Short rows, from the first agent after `after`.
-async fn index(app: &App, caller: &Caller, after: String, wanted: &str, limit: usize) -> Result<Page<AgentIndexView>, ApiError> {
+async fn index(
+    app: &App,
+    caller: &Caller,
+    after: String,
+    wanted: &str,
+    limit: usize,
+) -> Result<Page<AgentIndexView>, ApiError> {
     let rows = named(app, caller, after, wanted, limit + 1).await?;
     let now_ms = app.core.clock.now_ms();
     let wire = |a: AgentGlance| {

@@ -87,7 +87,10 @@ impl Place {
             (Some(attempt), Some(offset), Some(Some(line)), None) => {
                 Ok(Self { attempt, offset, line: Some(line) })
             }
-            _ => Err(ApiError::parameter("Last-Event-ID", &format!("{id:?} is not the id of an event of a log"))),
+            _ => Err(ApiError::parameter(
+                "Last-Event-ID",
+                &format!("{id:?} is not the id of an event of a log"),
+            )),
         }
     }
 }
@@ -234,10 +237,9 @@ mod tests {
 
     #[test]
     fn a_place_comes_back_from_its_id() {
-        for place in [
-            Place { attempt: 2, offset: 17, line: Some(4) },
-            Place { attempt: 1, offset: 0, line: None },
-        ] {
+        for place in
+            [Place { attempt: 2, offset: 17, line: Some(4) }, Place { attempt: 1, offset: 0, line: None }]
+        {
             assert_eq!(Place::read(&place.id()).unwrap(), place);
         }
         for bad in ["", "1", "1:", "1:2:", "1:2:x", "1:2:3:4", "-1:2", "99999999999:1", "a:b"] {

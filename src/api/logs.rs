@@ -139,7 +139,10 @@ impl Query {
             return Err(ApiError::parameter("line", "it cannot be combined with offset or tail"));
         }
         if counted && (self.line == Some(0) || self.lines == Some(0)) {
-            return Err(ApiError::parameter(if self.line == Some(0) { "line" } else { "lines" }, "it counts from 1"));
+            return Err(ApiError::parameter(
+                if self.line == Some(0) { "line" } else { "lines" },
+                "it counts from 1",
+            ));
         }
         match self.q.as_deref() {
             Some("") => Err(ApiError::parameter("q", "there is nothing to search for")),
@@ -178,9 +181,9 @@ enum Form {
 impl Form {
     fn of(headers: &HeaderMap) -> Self {
         let accepted = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
-        let mut words = accepted.flat_map(|accept| accept.split(',')).map(|word| {
-            word.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-        });
+        let mut words = accepted
+            .flat_map(|accept| accept.split(','))
+            .map(|word| word.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
         words
             .find_map(|word| match word.as_str() {
                 "text/event-stream" => Some(Self::Events),

@@ -19,7 +19,10 @@ pub async fn shape(request: Request, next: Next) -> Response {
     let status = answer.status();
     let wrong = status.is_client_error() || status.is_server_error();
     let json = |answer: &Response| {
-        answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
+        answer
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
     };
     if !ours || !wrong || json(&answer) {
         return answer;

@@ -13,7 +13,10 @@ use super::extract::Params;
 use super::wire::{
     AgentCounts, Data, DeliveryCounts, Figures, ProblemView, RunCounts, StatsDay, StatsNow, StatsView,
 };
-use super::{AlertingView, Answer, ApiError, App, Caller, EndpointView, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data, events};
+use super::{
+    AlertingView, Answer, ApiError, App, Caller, EndpointView, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data,
+    events,
+};
 use crate::engine::Mistake;
 use crate::store::{BREAKER, DAYS_MAX, Tallied, TallyRow, TroubledAgent, day_of};
 use crate::time::rfc3339_ms;
@@ -146,8 +149,9 @@ pub async fn problems(
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let after = query.next_token.as_deref().map(|t| Kind::Problems.decode(t)).transpose()?;
     let first = after.is_none();
-    let troubled = app.core.store.troubled_agents(after.unwrap_or_default(), limit + 1, caller.visible()).await?;
-    let mut found = page(troubled, limit, |agent| Kind::Problems.encode(&agent.id), of_agent);
+    let troubled =
+        app.core.store.troubled_agents(after.unwrap_or_default(), limit + 1, caller.visible()).await?;
+    let mut found = page(troubled, limit, |agent| Kind::Problems.encode(&agent.id), |agent| of_agent(&agent));
     if first {
         let mut all = of_files(&app);
         all.extend(of_alerting(&app).await?);
@@ -191,7 +195,10 @@ async fn of_alerting(app: &App) -> Result<Vec<ProblemView>, ApiError> {
         }
     };
     let failing = view.failing_endpoints.iter().map(|e| endpoint("endpoint_failing", e, "fails"));
-    let disabled = view.disabled.iter().map(|e| endpoint("endpoint_disabled", e, "said that it is gone, it gets nothing"));
+    let disabled = view
+        .disabled
+        .iter()
+        .map(|e| endpoint("endpoint_disabled", e, "said that it is gone, it gets nothing"));
     let commands = view.on_failure_failures.iter().map(|e| endpoint("on_failure_failing", e, "fails"));
     let mut all: Vec<ProblemView> = failing.chain(disabled).chain(commands).collect();
     all.extend(view.ping_failures.iter().map(|p| ProblemView {
@@ -210,9 +217,13 @@ async fn of_alerting(app: &App) -> Result<Vec<ProblemView>, ApiError> {
     Ok(all)
 }
 
-fn of_agent(agent: TroubledAgent) -> ProblemView {
+fn of_agent(agent: &TroubledAgent) -> ProblemView {
     let (kind, since_ms, message) = if agent.invalid {
-        ("invalid_agent", None, format!("the file of {} is broken; `matins check` shows what is wrong", agent.id))
+        (
+            "invalid_agent",
+            None,
+            format!("the file of {} is broken; `matins check` shows what is wrong", agent.id),
+        )
     } else if agent.pause.as_ref().is_some_and(|pause| pause.by == BREAKER) {
         let pause = agent.pause.as_ref();
         let reason = pause.and_then(|p| p.reason.clone()).unwrap_or_default();

@@ -61,8 +61,11 @@ pub async fn stream(
 ) -> Result<Response, ApiError> {
     let topics = Topics::read(&app, &caller, query.topics.as_deref()).await?;
     let given = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
-    let seq = given.or(query.last_event_id).filter(|id| !id.is_empty()).map(|id| position(&id)).transpose()?;
-    let feed = Feed::open(&app.core, seq, Box::new(move |change| caller.sees(&change.agent) && topics.hold(change))).await?;
+    let seq =
+        given.or(query.last_event_id).filter(|id| !id.is_empty()).map(|id| position(&id)).transpose()?;
+    let feed =
+        Feed::open(&app.core, seq, Box::new(move |change| caller.sees(&change.agent) && topics.hold(change)))
+            .await?;
     let ready = Sent::default().event("ready").id(feed.seq().to_string()).retry(COME_BACK).data("{}");
     let changes = stream::unfold(feed, |mut feed| async move {
         match feed.next().await {

@@ -48,7 +48,8 @@ pub async fn parameters(route: Option<MatchedPath>, request: Request, next: Next
 }
 
 fn refused(known: &BTreeSet<String>, query: &str) -> Option<ApiError> {
-    let (name, _) = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| !known.contains(&**name))?;
+    let (name, _) =
+        url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| !known.contains(&**name))?;
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
     let problem = match names.as_slice() {
         [] => "this call takes no parameters".to_owned(),

@@ -28,9 +28,7 @@ pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
 pub use duration::Duration;
 pub use files::FileView;
-pub use overview::{
-    AgentIndexView, ChangeView, Figures, ProblemView, StatsDay, StatsNow, StatsView,
-};
+pub use overview::{AgentIndexView, ChangeView, Figures, ProblemView, StatsDay, StatsNow, StatsView};
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use requests::{
     BackfillRequestBody, EnableRequest, ExecuteRequest, Nothing, PauseRequest, ResumeRequest, TestRequest,

@@ -132,7 +132,8 @@ impl Store {
     pub async fn agent_counts(&self) -> Result<[usize; 3], Error> {
         self.readers
             .read(|db| {
-                let sql = "SELECT status = 'INVALID', paused_at IS NOT NULL FROM agents WHERE status <> 'REMOVED'";
+                let sql =
+                    "SELECT status = 'INVALID', paused_at IS NOT NULL FROM agents WHERE status <> 'REMOVED'";
                 let mut statement = db.prepare_cached(sql)?;
                 let mut rows = statement.query([])?;
                 let mut counts = [0; 3];
@@ -207,7 +208,8 @@ fn glances(
     limit: i64,
     visible: Option<&AgentGlob>,
 ) -> Result<Vec<AgentGlance>, Error> {
-    let sql = "SELECT agent, count(*) FILTER (WHERE state = 'PENDING'), count(*) FILTER (WHERE state = 'RUNNING')
+    let sql =
+        "SELECT agent, count(*) FILTER (WHERE state = 'PENDING'), count(*) FILTER (WHERE state = 'RUNNING')
                FROM runs INDEXED BY runs_active WHERE completed_at IS NULL GROUP BY agent";
     let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;

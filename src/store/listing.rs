@@ -126,7 +126,8 @@ impl Scan {
         if let Some(agent) = agent {
             scan.key("r.agent = ?", Sql::Integer(agent));
         }
-        let by_failure = matches!(along, Along::Failed) || (along == Along::AgentEnded && filter.status.is_none());
+        let by_failure =
+            matches!(along, Along::Failed) || (along == Along::AgentEnded && filter.status.is_none());
         if by_failure && along == Along::AgentEnded {
             scan.key("r.state = ?", text(RunState::Failed.as_str()));
         }
@@ -260,13 +261,7 @@ fn page(db: &Connection, filter: &EventFilter, look: usize) -> Result<EventsPage
         None => None,
     };
     let scan = Scan::of(filter, agent);
-    let mut found = Found {
-        numbers: Vec::new(),
-        looked_at: 0,
-        stopped: None,
-        limit: filter.limit,
-        look,
-    };
+    let mut found = Found { numbers: Vec::new(), looked_at: 0, stopped: None, limit: filter.limit, look };
     let below = filter.before.unwrap_or(i64::MAX);
     match filter.number {
         Some(number) if number < below => drop(found.scan(db, &scan, (number, number.saturating_add(1)))?),
@@ -376,7 +371,9 @@ mod tests {
             for status in std::iter::once(None).chain(RunState::ALL.iter().copied().map(Some)) {
                 for failure_code in [None, Some("timeout".to_owned())] {
                     for trigger in [None, Some(Trigger::Manual), Some(Trigger::Backfill)] {
-                        for (after, before) in [(None, None), (Some(2_000_000), None), (Some(100_000), Some(900_500))] {
+                        for (after, before) in
+                            [(None, None), (Some(2_000_000), None), (Some(100_000), Some(900_500))]
+                        {
                             all.push(EventFilter {
                                 agent: agent.clone(),
                                 status,
@@ -433,7 +430,11 @@ mod tests {
                         i if i % 7 == 0 => RunState::Failed,
                         _ => RunState::Completed,
                     };
-                    let code = (state == RunState::Failed).then_some(if i % 2 == 0 { "runtime_error" } else { "timeout" });
+                    let code = (state == RunState::Failed).then_some(if i % 2 == 0 {
+                        "runtime_error"
+                    } else {
+                        "timeout"
+                    });
                     let trigger = if i % 5 == 0 { Trigger::Manual } else { Trigger::Schedule };
                     (!agent || i % 3 == 0)
                         && filter.status.is_none_or(|s| s == state)
@@ -462,7 +463,8 @@ mod tests {
     fn a_page_looks_at_so_many_rows_and_says_where_it_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let db = filled(dir.path(), 3_000);
-        let one = |before| EventFilter { visible: "x*".parse().ok(), before, limit: 5, ..EventFilter::default() };
+        let one =
+            |before| EventFilter { visible: "x*".parse().ok(), before, limit: 5, ..EventFilter::default() };
         let short = page(&db, &one(None), 1_000).unwrap();
         assert_eq!((numbers(&short), short.next), (vec![], Some(2_001)));
         let last = page(&db, &one(Some(501)), 1_000).unwrap();

@@ -109,12 +109,19 @@ async fn one_request_is_found_only_where_the_other_filters_let_it_through() {
     let found = async |query: &str| {
         let (status, page) = stand.get(&format!("/v1/events?requestId={id}{query}")).await;
         assert_eq!(status, 200, "{page}");
-        page["data"].as_array().unwrap().iter().map(|e| e["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| e["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     for passes in ["", "&status=PENDING", "&agentId=a", "&trigger=manual", "&limit=1"] {
-        assert_eq!(found(passes).await, [id.clone()], "{passes}");
+        assert_eq!(found(passes).await, std::slice::from_ref(&id), "{passes}");
     }
-    for not in ["&status=RUNNING", "&agentId=b", "&trigger=schedule", "&failureCode=x", "&startedAfter=2020-01-01"] {
+    for not in
+        ["&status=RUNNING", "&agentId=b", "&trigger=schedule", "&failureCode=x", "&startedAfter=2020-01-01"]
+    {
         assert!(found(not).await.is_empty(), "{not}");
     }
     assert_eq!(stand.get("/v1/events?requestId=x").await.0, 400);
@@ -123,7 +130,8 @@ async fn one_request_is_found_only_where_the_other_filters_let_it_through() {
 #[tokio::test]
 async fn what_the_framework_refuses_has_our_shape() {
     let stand = Stand::one().await;
-    for (path, status) in [("/v1/agents/%ff", 400), ("/v1/events/%ff%fe/logs", 400), ("/v1/events/%ff", 400)] {
+    for (path, status) in [("/v1/agents/%ff", 400), ("/v1/events/%ff%fe/logs", 400), ("/v1/events/%ff", 400)]
+    {
         let (got, body) = stand.get(path).await;
         assert_eq!((got, code(&body)), (status, "malformed"), "{path}: {body}");
         assert!(!body["error"]["message"].as_str().unwrap().is_empty());

@@ -52,7 +52,10 @@ async fn lines_are_json_where_that_is_accepted() {
     let (status, kind, body) = stand.accept(&path, NDJSON, None).await;
     assert_eq!((status, kind.as_str()), (200, NDJSON));
     let line = |line, offset, text| json!({"attempt": 1, "line": line, "offset": offset, "text": text, "partial": false});
-    assert_eq!(lines(&body), [line(Some(1), 0, "one"), line(Some(2), 4, "\u{fffd}"), line(Some(3), 6, "last")]);
+    assert_eq!(
+        lines(&body),
+        [line(Some(1), 0, "one"), line(Some(2), 4, "\u{fffd}"), line(Some(3), 6, "last")]
+    );
     let (.., body) = stand.accept(&format!("{path}?tail=1"), "application/jsonl, */*", None).await;
     assert_eq!(lines(&body), [line(None, 6, "last")], "nobody has counted the lines before");
     let (_, kind, body) = stand.accept(&path, "text/html, */*;q=0.1", None).await;
@@ -69,13 +72,23 @@ async fn a_long_line_comes_in_pieces() {
         .iter()
         .map(|l| {
             let text = l["text"].as_str().unwrap().len();
-            (l["line"].as_u64().unwrap(), l["offset"].as_u64().unwrap(), text, l["partial"].as_bool().unwrap())
+            (
+                l["line"].as_u64().unwrap(),
+                l["offset"].as_u64().unwrap(),
+                text,
+                l["partial"].as_bool().unwrap(),
+            )
         })
         .collect();
     let max = LINE_MAX as u64;
     assert_eq!(
         pieces,
-        [(1, 0, LINE_MAX, true), (1, max, LINE_MAX, true), (1, 2 * max, 5, false), (2, 2 * max + 6, 3, false)]
+        [
+            (1, 0, LINE_MAX, true),
+            (1, max, LINE_MAX, true),
+            (1, 2 * max, 5, false),
+            (2, 2 * max + 6, 3, false)
+        ]
     );
     let (_, text) = stand.raw(&format!("{path}?line=1&lines=1")).await;
     assert_eq!(text.len(), LINE_MAX * 2 + 6, "a line of the log is one line");

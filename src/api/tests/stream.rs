@@ -54,7 +54,10 @@ async fn changes_come_as_they_happen_and_a_reader_comes_back_to_the_next_one() {
     assert_eq!(kind, "ready");
     let id = stand.run().await;
     let (kind, first, data) = reader.next().await.unwrap();
-    assert_eq!((kind.as_str(), &data["event"]["id"], &data["status"]), ("run.pending", &json!(id), &json!("PENDING")));
+    assert_eq!(
+        (kind.as_str(), &data["event"]["id"], &data["status"]),
+        ("run.pending", &json!(id), &json!("PENDING"))
+    );
     assert_eq!((data["seq"].to_string(), &data["at"]), (first.clone(), &json!("2026-03-02T09:00:00.000Z")));
     assert!(data["event"].get("result").is_none(), "no bodies");
     drop(reader);
@@ -76,7 +79,8 @@ async fn topics_choose_and_the_stream_ends_with_the_daemon() {
     let stand = Stand::new(&[("a", AGENT), ("b", AGENT)], "").await;
     let first = stand.run().await;
     let mut of_b = Reader::open(&stand, "?topics=agent:b&lastEventId=0", None).await;
-    let mut of_one = Reader::open(&stand, &format!("?topics=event:{first},agent:b&lastEventId=0"), None).await;
+    let mut of_one =
+        Reader::open(&stand, &format!("?topics=event:{first},agent:b&lastEventId=0"), None).await;
     stand.run().await;
     let (status, answer) = stand.post("/v1/agents/b/execute", "").await;
     assert_eq!(status, 202, "{answer}");

@@ -76,7 +76,11 @@ fn is_time(value: &Value) -> bool {
 fn an_event_has_every_published_field_in_every_state() {
     let home = Home::new();
     let go = home.gate();
-    home.agent("held", &format!("cat {} > /dev/null; echo '{{\"n\": 1}}' > $MATINS_RESULT_FILE", go.display()), "");
+    home.agent(
+        "held",
+        &format!("cat {} > /dev/null; echo '{{\"n\": 1}}' > $MATINS_RESULT_FILE", go.display()),
+        "",
+    );
     home.agent("bad", "echo no >&2; exit 3", "");
     let daemon = TestDaemon::start(home);
     let http = daemon.serve();
@@ -145,20 +149,33 @@ fn lists_are_filtered_and_paged_as_published() {
     assert_eq!(ids("/v1/agents/good/events?status=COMPLETED"), of(&[0, 2, 4]));
     assert_eq!(ids("/v1/events?status=PENDING"), [""; 0]);
     assert_eq!(ids("/v1/events?failureCode=runtime_error&trigger=manual"), of(&[1, 3]));
-    let started = |n: usize| data(&http, &format!("/v1/events/{}", runs[n]))["startedAt"].as_str().unwrap().to_owned();
+    let started =
+        |n: usize| data(&http, &format!("/v1/events/{}", runs[n]))["startedAt"].as_str().unwrap().to_owned();
     assert_eq!(ids(&format!("/v1/events?startedAfter={}", started(2))), of(&[0, 1]), "after, not at");
     assert_eq!(ids(&format!("/v1/events?startedBefore={}", started(2))), of(&[3, 4]));
     let range = format!("startedAfter={}&startedBefore={}", started(4), started(0));
     assert_eq!(ids(&format!("/v1/agents/good/events?{range}")), of(&[2]));
     assert_eq!(ids(&format!("/v1/events?requestId={}", runs[3])), of(&[3]));
-    for bad in ["limit=0", "limit=201", "limit=x", "status=failed", "startedAfter=soon", "nextToken=x", "agent=good", "limit=1&limit=2"] {
+    for bad in [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "status=failed",
+        "startedAfter=soon",
+        "nextToken=x",
+        "agent=good",
+        "limit=1&limit=2",
+    ] {
         let answer = http.get(&format!("/v1/events?{bad}"));
         assert_eq!(answer.status, 400, "{bad}: {}", answer.text());
     }
     assert_eq!(http.get("/v1/agents/none/events").status, 404);
     let agents = http.get("/v1/agents?limit=200").json();
     assert_eq!((agents["data"].as_array().unwrap().len(), &agents["nextToken"]), (2, &Value::Null));
-    assert_eq!((http.get("/v1/agents?limit=201").status, http.get("/v1/agents/none").code()), (400, "unknown_agent".into()));
+    assert_eq!(
+        (http.get("/v1/agents?limit=201").status, http.get("/v1/agents/none").code()),
+        (400, "unknown_agent".into())
+    );
 }
 
 /// The polling script of the published API, as it is printed.
@@ -195,15 +212,33 @@ fn what_is_not_known_is_refused_everywhere() {
     let http = daemon.serve();
     let run = execute(&http, "a");
     daemon.settle();
-    for path in ["agents", "agents/a", "agents/a/events", "agents/a/slots", "agents/a/plan", "agents/a/why", "events",
-        &format!("events/{run}"), &format!("events/{run}/history"), &format!("events/{run}/logs"), "slots", "plan",
-        "schedules", "deliveries", "stats", "problems", "status", "stream", "doctor"]
-    {
+    for path in [
+        "agents",
+        "agents/a",
+        "agents/a/events",
+        "agents/a/slots",
+        "agents/a/plan",
+        "agents/a/why",
+        "events",
+        &format!("events/{run}"),
+        &format!("events/{run}/history"),
+        &format!("events/{run}/logs"),
+        "slots",
+        "plan",
+        "schedules",
+        "deliveries",
+        "stats",
+        "problems",
+        "status",
+        "stream",
+        "doctor",
+    ] {
         let answer = http.get(&format!("/v1/{path}?nonsense=1"));
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{path}");
         assert!(answer.text().contains("nonsense"), "{}", answer.text());
     }
-    for path in [format!("events/{run}/cancel"), format!("events/{run}/retry"), "agents/a/execute".to_owned()] {
+    for path in [format!("events/{run}/cancel"), format!("events/{run}/retry"), "agents/a/execute".to_owned()]
+    {
         let answer = http.post(&format!("/v1/{path}"), &json!({"nonsense": 1}));
         assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_field"), "{path}");
         assert_eq!(answer.json()["error"]["details"][0]["pointer"], "/nonsense");
@@ -216,7 +251,9 @@ fn what_is_not_known_is_refused_everywhere() {
         let answer = http.send("POST", "/v1/agents/a/execute", &[("Content-Type", kind)], b"x=1");
         assert_eq!((answer.status, answer.code().as_str()), (415, "unsupported_media_type"), "{kind}");
     }
-    for (method, path, status) in [("DELETE", "/v1/events", 405), ("GET", "/v1/none", 404), ("GET", "/v1/agents/%ff", 400)] {
+    for (method, path, status) in
+        [("DELETE", "/v1/events", 405), ("GET", "/v1/none", 404), ("GET", "/v1/agents/%ff", 400)]
+    {
         let answer = http.send(method, path, &[], b"");
         assert_eq!(answer.status, status, "{method} {path}");
         assert_eq!(keys(&answer.json()["error"]), BTreeSet::from(["code", "message", "details"]), "{path}");
@@ -264,7 +301,8 @@ impl Events {
                     let line = one.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": "));
                     line.unwrap_or_default().to_owned()
                 };
-                let event = (field("event"), field("id"), serde_json::from_str(&field("data")).unwrap_or_default());
+                let event =
+                    (field("event"), field("id"), serde_json::from_str(&field("data")).unwrap_or_default());
                 self.held = rest.to_owned();
                 if event.0.is_empty() {
                     continue;
@@ -288,7 +326,10 @@ fn the_stream_goes_on_after_a_crash_where_its_reader_was() {
     let only = daemon.token("only-b", TokenScope::Read, Some("b"));
     let mut stream = Events::open(&http, "/v1/stream", None);
     let mut narrow = Events::open(&http.with(&only), "/v1/stream", None);
-    assert_eq!((stream.next().unwrap().0, narrow.next().unwrap().0), ("ready".to_owned(), "ready".to_owned()));
+    assert_eq!(
+        (stream.next().unwrap().0, narrow.next().unwrap().0),
+        ("ready".to_owned(), "ready".to_owned())
+    );
     let first = execute(&http, "a");
     let (kind, id, change) = stream.next().unwrap();
     assert_eq!((kind.as_str(), &change["event"]["id"]), ("run.pending", &json!(first)));
@@ -313,7 +354,8 @@ fn the_stream_goes_on_after_a_crash_where_its_reader_was() {
         ("run.running", &second),
         ("run.completed", &second),
     ];
-    let wanted: Vec<(String, Value)> = wanted.iter().map(|(kind, run)| ((*kind).to_owned(), json!(run))).collect();
+    let wanted: Vec<(String, Value)> =
+        wanted.iter().map(|(kind, run)| ((*kind).to_owned(), json!(run))).collect();
     assert_eq!(seen, wanted, "none is missed and none comes twice");
 }
 
@@ -362,7 +404,9 @@ fn steps_are_the_history_of_a_run() {
     let steps = data(&http, &format!("/v1/events/{run}/history"));
     let action = json!({"name": "goto", "params": {"url": "x"}, "is_done": false, "success": null,
         "extracted_content": null, "error": null, "include_in_memory": false});
-    let step = |attempt| json!({"attempt": attempt, "index": 0, "at": null, "kind": "browser", "description": "open",
-        "actions": [action.clone()], "usage": null});
+    let step = |attempt| {
+        json!({"attempt": attempt, "index": 0, "at": null, "kind": "browser", "description": "open",
+        "actions": [action.clone()], "usage": null})
+    };
     assert_eq!(steps, json!([step(1), step(2)]), "of every attempt");
 }
