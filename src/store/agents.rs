@@ -69,9 +69,10 @@ pub struct TroubledAgent {
 }
 
 impl Store {
-    /// Every agent that has a file, by id, each with its newest run.
+    /// Every agent that has a file, by id, without its newest run.
     pub async fn agents(&self) -> Result<Vec<AgentSummary>, Error> {
-        self.readers.read(|db| summaries(db, ALL, params![])).await
+        let read = |db: &Connection| Ok(rows(db, ALL, params![])?.into_iter().map(|(agent, _)| agent).collect());
+        self.readers.read(read).await
     }
 
     /// Agents that have a file and that the asker may see, by id, from the first after `after`, each with its
@@ -156,18 +157,19 @@ const AFTER: &str = "AND id > ?1 AND (?3 IS NULL OR id GLOB ?3) ORDER BY id LIMI
 const NUMBERED: &str = "AND number = ?1";
 const NAMED: &str = "AND id = ?1";
 
-fn summaries(
+/// Agents, each with the number of its newest run.
+fn rows(
     db: &Connection,
     which: &'static str,
     values: impl rusqlite::Params,
-) -> Result<Vec<AgentSummary>, Error> {
+) -> Result<Vec<(AgentSummary, Option<i64>)>, Error> {
     let sql = format!(
         "SELECT paused_at, paused_by, pause_reason, number, id, status, created_at, updated_at,
                 (SELECT max(r.number) FROM runs r WHERE r.agent = agents.number) AS last_run
          FROM agents WHERE status <> 'REMOVED' {which}"
     );
     let mut statement = db.prepare_cached(&sql)?;
-    let found = statement
+    let rows = statement
         .query_map(values, |row| {
             let pause = super::pause::pause(row)?;
             let summary = AgentSummary {
@@ -182,6 +184,16 @@ fn summaries(
             Ok((summary, row.get::<_, Option<i64>>(8)?))
         })?
         .collect::<Result<Vec<_>, _>>()?;
+    Ok(rows)
+}
+
+/// Agents, each with its newest run.
+fn summaries(
+    db: &Connection,
+    which: &'static str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<AgentSummary>, Error> {
+    let found = rows(db, which, values)?;
     let sql = format!("SELECT {COLUMNS} FROM runs r JOIN agents a ON a.number = r.agent WHERE r.number = ?1");
     let mut last = db.prepare_cached(&sql)?;
     let mut summaries = Vec::with_capacity(found.len());
