@@ -1,3 +1,4 @@
-//! The HTTP API over TCP, by plain HTTP from outside.
+//! The HTTP API from outside of the process, by plain HTTP.
 
 mod access;
+mod files;
