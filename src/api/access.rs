@@ -152,7 +152,6 @@ pub(super) fn cross_site() -> CsrfLayer<fn(ProtectionError) -> Response<Body>> {
     CsrfLayer::new().with_rejection_response(refuse_cross_site)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
 fn refuse_cross_site(_: ProtectionError) -> Response<Body> {
     ApiError::cross_site().into_response()
 }

@@ -214,7 +214,8 @@ impl Server {
             let spoken = async {
                 match tokio::time::timeout(patience, opening).await {
                     Ok(Ok(io)) => {
-                        log_end(graceful.watch(http.serve_connection(TokioIo::new(io), service)).await)
+                        let served = graceful.watch(http.serve_connection(TokioIo::new(io), service));
+                        log_end(served.await);
                     }
                     Ok(Err(e)) => tracing::debug!(error = %e, "a connection was not opened: {e}"),
                     Err(_) => tracing::debug!("a connection was not opened in time"),

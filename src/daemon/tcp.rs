@@ -57,7 +57,7 @@ impl HeldTcp {
 ///
 /// # Errors
 /// A certificate that cannot be used, or an address that the settings ask for and that cannot be bound.
-pub async fn start(core: &Arc<Core>, inherited: &mut Inherited) -> anyhow::Result<HeldTcp> {
+pub fn start(core: &Arc<Core>, inherited: &mut Inherited) -> anyhow::Result<HeldTcp> {
     let held = HeldTcp::default();
     let listen = core.settings().listen.clone();
     let Some(address) = listen.http else { return Ok(held) };

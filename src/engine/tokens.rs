@@ -199,10 +199,10 @@ impl Core {
     /// # Errors
     /// Why there is none.
     pub async fn create_token(&self, new: NewToken) -> Result<(TokenRow, String), TokenError> {
-        let (mut id, mut secret) = ([0_u8; 6], [0_u8; 32]);
+        let (mut id, mut secret) = ([0_u8; 8], [0_u8; 32]);
         self.entropy.fill(&mut id);
         self.entropy.fill(&mut secret);
-        let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = format!("{:012x}", u64::from_be_bytes(id) >> 16);
         let text = format!("{PREFIX}{id}_{}", BASE64_URL_SAFE_NO_PAD.encode(secret));
         let row = TokenRow {
             id,

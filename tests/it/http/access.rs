@@ -15,8 +15,8 @@ fn daemon() -> (Binary, Http) {
 }
 
 /// The text of a new token.
-fn token(http: &Http, fields: Value) -> String {
-    let made = http.post("/v1/tokens", &fields);
+fn token(http: &Http, fields: &Value) -> String {
+    let made = http.post("/v1/tokens", fields);
     assert_eq!(made.status, 201, "{}", made.text());
     made.json()["data"]["token"].as_str().unwrap().to_owned()
 }
@@ -47,7 +47,7 @@ fn a_token_is_needed_and_stands_in_one_of_three_headers() {
 #[test]
 fn the_user_of_a_token_is_the_user_of_its_runs() {
     let (daemon, http) = daemon();
-    let ann = http.with(&token(&http, json!({"name": "ci", "user": "ann"})));
+    let ann = http.with(&token(&http, &json!({"name": "ci", "user": "ann"})));
     assert_eq!(ann.post("/v1/agents/lab/execute", &json!({})).status, 202);
     assert_eq!(daemon.settled()[0]["userId"], "ann");
 }

@@ -84,7 +84,11 @@ impl Http {
     ) -> Option<Answer> {
         let given = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-        let mut add = |name: &str, value: &str| request.push_str(&format!("{name}: {value}\r\n"));
+        let mut add = |name: &str, value: &str| {
+            for text in [name, ": ", value, "\r\n"] {
+                request.push_str(text);
+            }
+        };
         if !given("host") {
             add("Host", &self.address.to_string());
         }
@@ -94,7 +98,9 @@ impl Http {
         if !given("content-length") && !given("transfer-encoding") && !body.is_empty() {
             add("Content-Length", &body.len().to_string());
         }
-        headers.iter().for_each(|(name, value)| add(name, value));
+        for (name, value) in headers {
+            add(name, value);
+        }
         let mut request = format!("{request}\r\n").into_bytes();
         request.extend_from_slice(body);
         let mut stream = self.connect()?;
