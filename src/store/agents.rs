@@ -71,7 +71,8 @@ pub struct TroubledAgent {
 impl Store {
     /// Every agent that has a file, by id, without its newest run.
     pub async fn agents(&self) -> Result<Vec<AgentSummary>, Error> {
-        let read = |db: &Connection| Ok(rows(db, ALL, params![])?.into_iter().map(|(agent, _)| agent).collect());
+        let read =
+            |db: &Connection| Ok(rows(db, ALL, params![])?.into_iter().map(|(agent, _)| agent).collect());
         self.readers.read(read).await
     }
 
