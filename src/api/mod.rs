@@ -54,6 +54,7 @@ pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use logfile::CHUNK_MAX;
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
+pub use openapi::text as openapi_text;
 pub use wire::Data;
 
 /// Longest body of a request, bytes.
@@ -87,6 +88,7 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(status::healthz))
         .routes(routes!(status::readyz))
         .routes(routes!(openapi::document))
+        .routes(routes!(openapi::docs))
         .routes(routes!(status::status))
         .routes(routes!(metrics::metrics))
         .routes(routes!(backup::backup))

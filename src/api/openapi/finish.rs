@@ -1,9 +1,19 @@
 //! What no handler has to say of itself: who publishes the document, how callers show who they are, and the
 //! errors that every call of its kind can answer, in the shape of its dialect.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
-use super::TAGS;
+use super::{TAGS, links, narrow, webhooks};
+
+/// Examples: of requests and answers by operation, of messages by kind.
+const EXAMPLES: &str = include_str!("examples.json");
+
+/// Fields that answers of /v1 may leave out, by schema; all others are there, null where nothing is known. Without
+/// names: any of that schema.
+const SPARSE: &[(&str, &[&str])] =
+    &[("Event", &["skills", "input", "result"]), ("Overrides", &[]), ("RunMessage", &[]), ("Mistake", &[])];
 
 /// Calls whose paths begin like this answer errors of this schema; the first that fits counts.
 const ERRORS: &[(&str, &str)] = &[("/", "ErrorEnvelope")];
@@ -33,11 +43,23 @@ pub(super) fn finish(mut document: Value) -> Value {
     document["security"] = json!([{ "bearer": [] }, { "token": [] }, { "apiKey": [] }]);
     document["components"]["securitySchemes"] = schemes();
     document["components"]["responses"] = shared();
+    // The file is part of the program, and a test reads it.
+    let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
+    let mut answered = BTreeSet::new();
     for (path, item) in entries(&mut document["paths"]) {
         for (_, operation) in entries(item) {
+            narrow::operation(path, operation);
             complete(path, operation);
+            links::add(operation);
+            illustrate(operation, &examples);
+            if path.starts_with("/v1") {
+                named(&operation["responses"], &mut answered);
+            }
         }
     }
+    narrow::defaults(&mut document["components"]["schemas"]);
+    document["webhooks"] = webhooks::webhooks(&examples["webhooks"]);
+    always_there(&mut document["components"]["schemas"], answered);
     document
 }
 
@@ -68,7 +90,7 @@ fn schemes() -> Value {
 }
 
 /// The entries of an object; none of anything else.
-fn entries(value: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
+pub(super) fn entries(value: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
     value.as_object_mut().into_iter().flatten()
 }
 
@@ -133,5 +155,68 @@ fn complete(path: &str, operation: &mut Value) {
         if named.is_null() {
             *named = json!({ "$ref": format!("#/components/responses/{}", component(schema, word)) });
         }
+    }
+}
+
+/// Adds the examples of an operation.
+fn illustrate(operation: &mut Value, examples: &Value) {
+    let Some(own) = operation["operationId"].as_str().and_then(|id| examples.get(id)).cloned() else {
+        return;
+    };
+    if let Some(request) = own.get("request") {
+        for (kind, content) in entries(&mut operation["requestBody"]["content"]) {
+            if kind == "application/json" {
+                content["example"] = request.clone();
+            }
+        }
+    }
+    let Some(answer) = own.get("response") else { return };
+    for (status, response) in entries(&mut operation["responses"]) {
+        if status.starts_with('2') {
+            for (_, content) in entries(&mut response["content"]) {
+                content["example"] = answer.clone();
+            }
+        }
+    }
+}
+
+/// The schemas that a value names.
+fn named(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            let to = fields.get("$ref").and_then(Value::as_str);
+            found.extend(to.and_then(|to| to.strip_prefix("#/components/schemas/")).map(str::to_owned));
+            fields.values().for_each(|v| named(v, found));
+        }
+        Value::Array(items) => items.iter().for_each(|v| named(v, found)),
+        _ => {}
+    }
+}
+
+/// Says of the schemas of answers, and those that they name, that their fields are always there.
+fn always_there(schemas: &mut Value, mut answered: BTreeSet<String>) {
+    let mut seen = BTreeSet::new();
+    while let Some(name) = answered.pop_first() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let absent = SPARSE.iter().find(|(schema, _)| *schema == name).map(|(_, fields)| *fields);
+        let schema = &mut schemas[&name];
+        named(schema, &mut answered);
+        narrow::times(schema);
+        if absent != Some(&[]) {
+            require(schema, absent.unwrap_or_default());
+        }
+    }
+}
+
+fn require(schema: &mut Value, absent: &[&str]) {
+    if let Some(fields) = schema.get("properties").and_then(Value::as_object) {
+        let names: Vec<&String> = fields.keys().filter(|name| !absent.contains(&name.as_str())).collect();
+        schema["required"] = json!(names);
+    }
+    // An empty list would be no difference, a composed schema has its fields in its parts.
+    for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
+        require(part, absent);
     }
 }
