@@ -46,7 +46,7 @@ pub(super) fn finish(mut document: Value) -> Value {
     // The file is part of the program, and a test reads it.
     let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     let mut answered = BTreeSet::new();
-    for (path, item) in entries(&mut document["paths"]) {
+    for (path, item) in inner(&mut document, "paths") {
         for (_, operation) in entries(item) {
             narrow::operation(path, operation);
             complete(path, operation);
@@ -90,8 +90,13 @@ fn schemes() -> Value {
 }
 
 /// The entries of an object; none of anything else.
-pub(super) fn entries(value: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
+fn entries(value: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
     value.as_object_mut().into_iter().flatten()
+}
+
+/// The entries of an object within; none where it has none of that name.
+pub(super) fn inner<'v>(value: &'v mut Value, name: &str) -> impl Iterator<Item = (&'v String, &'v mut Value)> {
+    value.get_mut(name).and_then(Value::as_object_mut).into_iter().flatten()
 }
 
 /// The errors in common, once for every shape that errors have.
@@ -143,7 +148,7 @@ fn complete(path: &str, operation: &mut Value) {
     let schema =
         ERRORS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or("ErrorEnvelope", |(_, s)| s);
     let statuses = possible(path, operation);
-    for (status, response) in entries(&mut operation["responses"]) {
+    for (status, response) in inner(operation, "responses") {
         if let Ok(status @ 400..) = status.parse()
             && response.get("content").is_none()
         {
@@ -164,16 +169,16 @@ fn illustrate(operation: &mut Value, examples: &Value) {
         return;
     };
     if let Some(request) = own.get("request") {
-        for (kind, content) in entries(&mut operation["requestBody"]["content"]) {
+        for (kind, content) in operation.get_mut("requestBody").into_iter().flat_map(|body| inner(body, "content")) {
             if kind == "application/json" {
                 content["example"] = request.clone();
             }
         }
     }
     let Some(answer) = own.get("response") else { return };
-    for (status, response) in entries(&mut operation["responses"]) {
+    for (status, response) in inner(operation, "responses") {
         if status.starts_with('2') {
-            for (_, content) in entries(&mut response["content"]) {
+            for (_, content) in inner(response, "content") {
                 content["example"] = answer.clone();
             }
         }

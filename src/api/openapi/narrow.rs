@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::finish::entries;
+use super::finish::inner;
 
 /// The form of an agent's id.
 const AGENT: &str = "^[a-z0-9][a-z0-9-]{0,62}$";
@@ -26,8 +26,9 @@ const TIMES: &[&str] =
 
 /// Narrows the parameters and the body of an operation.
 pub(super) fn operation(path: &str, operation: &mut Value) {
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         present(&mut parameter["schema"]);
+        unsigned(&mut parameter["schema"]);
         let (place, name) = (parameter["in"].clone(), parameter["name"].clone());
         let known = NAMES.iter().find(|(prefix, ..)| place == "path" && path.starts_with(prefix));
         if let Some((_, form, example, about)) = known {
@@ -42,20 +43,15 @@ pub(super) fn operation(path: &str, operation: &mut Value) {
             parameter["schema"]["pattern"] = json!(AGENT);
         }
     }
-    for (_, content) in entries(&mut operation["requestBody"]["content"]) {
+    for (_, content) in operation.get_mut("requestBody").into_iter().flat_map(|body| inner(body, "content")) {
         optional(&mut content["schema"]);
     }
-    for (_, response) in entries(&mut operation["responses"]) {
-        for (media, content) in entries(&mut response["content"]) {
+    for (_, response) in inner(operation, "responses") {
+        for (media, content) in inner(response, "content") {
             if content["schema"]["items"]["format"] == "int32" && !media.ends_with("json") {
                 content["schema"] = json!({ "type": "string", "format": "binary" });
             }
         }
-    }
-    if operation["requestBody"].is_null()
-        && let Some(fields) = operation.as_object_mut()
-    {
-        fields.remove("requestBody");
     }
 }
 
@@ -68,14 +64,27 @@ fn present(schema: &mut Value) {
     }
 }
 
+/// The formats of integers are signed; a number that is not goes further.
+fn unsigned(schema: &mut Value) {
+    let most = match schema["format"].as_str() {
+        Some("int32") => json!(u32::MAX),
+        Some("int64") => json!(u64::MAX),
+        _ => return,
+    };
+    if schema["minimum"] == 0
+        && let Some(fields) = schema.as_object_mut()
+    {
+        fields.remove("format");
+        fields.entry("maximum").or_insert(most);
+    }
+}
+
 /// A body that may be left out is still never null.
 fn optional(schema: &mut Value) {
     let choices = schema["oneOf"].as_array().cloned().unwrap_or_default();
-    if let [one, null] | [null, one] = choices.as_slice()
-        && null["type"] == "null"
-        && one["type"] != "null"
-    {
-        *schema = one.clone();
+    let mut others = choices.iter().filter(|choice| choice["type"] != "null");
+    if let (Some(only), None) = (others.next(), others.next()) {
+        *schema = only.clone();
     }
 }
 
@@ -95,7 +104,7 @@ pub(super) fn defaults(value: &mut Value) {
 
 /// Says which fields of a schema are times.
 pub(super) fn times(schema: &mut Value) {
-    for (name, field) in entries(&mut schema["properties"]) {
+    for (name, field) in inner(schema, "properties") {
         let text = field["type"] == "string" || field["type"] == json!(["string", "null"]);
         if text && (TIMES.contains(&name.as_str()) || name.ends_with("At")) && field.get("enum").is_none() {
             field["format"] = json!("date-time");
@@ -103,10 +112,5 @@ pub(super) fn times(schema: &mut Value) {
     }
     for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
         times(part);
-    }
-    if schema["properties"].is_null()
-        && let Some(fields) = schema.as_object_mut()
-    {
-        fields.remove("properties");
     }
 }
