@@ -6,6 +6,7 @@
 
 mod backfill;
 mod duration;
+mod files;
 mod messages;
 mod plan;
 mod requests;
@@ -26,6 +27,7 @@ use crate::time::rfc3339_ms;
 pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
 pub use duration::Duration;
+pub use files::FileView;
 pub use messages::{
     BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunLinks, RunMessage,
 };
