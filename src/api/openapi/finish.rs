@@ -95,7 +95,10 @@ fn entries(value: &mut Value) -> impl Iterator<Item = (&String, &mut Value)> {
 }
 
 /// The entries of an object within; none where it has none of that name.
-pub(super) fn inner<'v>(value: &'v mut Value, name: &str) -> impl Iterator<Item = (&'v String, &'v mut Value)> {
+pub(super) fn inner<'v>(
+    value: &'v mut Value,
+    name: &str,
+) -> impl Iterator<Item = (&'v String, &'v mut Value)> {
     value.get_mut(name).and_then(Value::as_object_mut).into_iter().flatten()
 }
 
@@ -169,7 +172,9 @@ fn illustrate(operation: &mut Value, examples: &Value) {
         return;
     };
     if let Some(request) = own.get("request") {
-        for (kind, content) in operation.get_mut("requestBody").into_iter().flat_map(|body| inner(body, "content")) {
+        for (kind, content) in
+            operation.get_mut("requestBody").into_iter().flat_map(|body| inner(body, "content"))
+        {
             if kind == "application/json" {
                 content["example"] = request.clone();
             }
