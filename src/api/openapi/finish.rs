@@ -16,7 +16,12 @@ const SPARSE: &[(&str, &[&str])] =
     &[("Event", &["skills", "input", "result"]), ("Overrides", &[]), ("RunMessage", &[]), ("Mistake", &[])];
 
 /// Calls whose paths begin like this answer errors of this schema; the first that fits counts.
-const ERRORS: &[(&str, &str)] = &[("/", "ErrorEnvelope")];
+const ERRORS: &[(&str, &str)] = &[
+    ("/api/runs", "TaskError"),
+    ("/api/tasks", "TaskError"),
+    ("/api/", "ExecutionError"),
+    ("/", "ErrorEnvelope"),
+];
 
 /// Errors that calls have in common, by status: a word for the component, and what it means.
 const COMMON: &[(u16, &str, &str)] = &[
@@ -43,6 +48,8 @@ pub(super) fn finish(mut document: Value) -> Value {
     document["security"] = json!([{ "bearer": [] }, { "token": [] }, { "apiKey": [] }]);
     document["components"]["securitySchemes"] = schemes();
     document["components"]["responses"] = shared();
+    document["components"]["schemas"]["ExecutionError"] = execution_error();
+    document["components"]["schemas"]["TaskError"] = task_error();
     // The file is part of the program, and a test reads it.
     let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     let mut answered = BTreeSet::new();
@@ -117,6 +124,34 @@ fn component(schema: &str, word: &str) -> String {
     if schema == "ErrorEnvelope" { word.to_owned() } else { format!("{schema}{word}") }
 }
 
+/// `{"detail": ".."}`, or what is wrong by field.
+fn execution_error() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "description": "A sentence in `detail`, or what is wrong with each field.",
+        "minProperties": 1,
+        "additionalProperties": { "anyOf": [text, { "type": "array", "items": text }] },
+    })
+}
+
+/// `{"detail": ..}`: a sentence, or a list of what is wrong.
+fn task_error() -> Value {
+    let text = json!({ "type": "string" });
+    let place = json!({ "type": "array", "items": text });
+    let wrong = json!({
+        "type": "object",
+        "required": ["loc", "msg", "type"],
+        "properties": { "loc": place, "msg": text, "type": text },
+    });
+    json!({
+        "type": "object",
+        "description": "A sentence, or each field that does not fit with its place.",
+        "required": ["detail"],
+        "properties": { "detail": { "anyOf": [text, { "type": "array", "items": wrong }] } },
+    })
+}
+
 /// A response with the body and the headers that an error of this status has.
 fn error(status: u16, schema: &str, mut response: Value) -> Value {
     let shape = json!({ "$ref": format!("#/components/schemas/{schema}") });
@@ -126,6 +161,11 @@ fn error(status: u16, schema: &str, mut response: Value) -> Value {
         response["headers"] = json!({ "Retry-After": { "schema": seconds, "description": "Seconds" } });
     }
     response
+}
+
+/// The schema of the errors of a path.
+fn error_of(path: &str) -> &'static str {
+    ERRORS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or("ErrorEnvelope", |(_, schema)| schema)
 }
 
 /// Which of the errors in common a call can answer.
@@ -142,14 +182,17 @@ fn possible(path: &str, operation: &Value) -> Vec<u16> {
         statuses.push(400);
     }
     if operation.get("requestBody").is_some() {
-        statuses.extend([400, 408, 413, 415, 422]);
+        statuses.extend([400, 408, 413, 415]);
+        // There a field that does not fit is 400.
+        if error_of(path) != "ExecutionError" {
+            statuses.push(422);
+        }
     }
     statuses
 }
 
 fn complete(path: &str, operation: &mut Value) {
-    let schema =
-        ERRORS.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or("ErrorEnvelope", |(_, s)| s);
+    let schema = error_of(path);
     let statuses = possible(path, operation);
     for (status, response) in inner(operation, "responses") {
         if let Ok(status @ 400..) = status.parse()
