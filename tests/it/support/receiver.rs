@@ -88,7 +88,8 @@ impl TestReceiver {
     pub fn received(&self) -> Vec<Received> {
         let (received, checked) = {
             let mut shared = self.shared.lock().unwrap();
-            let checked = std::mem::replace(&mut shared.checked, shared.received.len());
+            let now = shared.received.len();
+            let checked = std::mem::replace(&mut shared.checked, now);
             (shared.received.clone(), checked)
         };
         for one in received.iter().skip(checked).filter(|r| !r.header("webhook-id").is_empty()) {
