@@ -7,6 +7,7 @@
 mod backfill;
 mod duration;
 mod files;
+mod messages;
 mod overview;
 mod plan;
 mod requests;
@@ -28,6 +29,9 @@ pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
 pub use duration::Duration;
 pub use files::FileView;
+pub use messages::{
+    BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunLinks, RunMessage,
+};
 pub use overview::{AgentIndexView, ChangeView, Figures, ProblemView, StatsDay, StatsNow, StatsView};
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use requests::{
