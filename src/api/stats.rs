@@ -230,8 +230,10 @@ fn of_agent(agent: &TroubledAgent) -> ProblemView {
         let message = format!("{} is paused by its breaker: {reason}", agent.id);
         ("breaker_open", pause.map(|p| p.since_ms), message)
     } else {
-        let runs = if agent.failures == 1 { "run" } else { "runs" };
-        let message = format!("the last {} {runs} of {} failed", agent.failures, agent.id);
+        let message = match agent.failures {
+            1 => format!("the last run of {} failed", agent.id),
+            runs => format!("the last {runs} runs of {} failed", agent.id),
+        };
         ("failing", agent.last_ended_ms, message)
     };
     ProblemView {
