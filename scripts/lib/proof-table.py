@@ -14,7 +14,7 @@ MUST_BE_NOUGHT = ["lost", "double", "orphans", "false_completed"]
 
 def rows(lines):
     for line in lines:
-        found = re.search(r"proof: (\S+)((?: [a-z0-9_]+=\S*)*)", line)
+        found = re.search(r"proof: (\S+)((?: [a-z0-9_]+=\S*)+)", line)
         if not found:
             continue
         values = dict(pair.split("=", 1) for pair in found[2].split())
