@@ -192,7 +192,7 @@ impl Model {
             for (entry, number) in book.entries.iter().zip(&numbers) {
                 let row = &dump.schedules[number];
                 let runs = entry.schedule.max_runs.is_none() || row.runs == entry.runs;
-                if row.active != entry.active || (entry.active && row.watermark != entry.watermark) || !runs {
+                if row.active != entry.active || row.watermark != entry.watermark || !runs {
                     return Err(format!(
                         "schedule {number} of {id} is {row:?}, not active {} at {} with {} runs",
                         entry.active, entry.watermark, entry.runs
