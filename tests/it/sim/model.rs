@@ -180,7 +180,9 @@ impl Model {
         for book in &mut self.books {
             book.valid = !broken.contains(&book.agent.id);
             for entry in book.entries.iter_mut().filter(|e| e.schedule.timing == Timing::Startup) {
-                entry.startup = entry.active.then(|| now.max(entry.watermark + 1));
+                // One that has had all its runs hears of no start, also where its bound is lifted later.
+                let over = entry.schedule.max_runs.is_some_and(|most| entry.runs >= most);
+                entry.startup = (entry.active && !over).then(|| now.max(entry.watermark + 1));
             }
         }
         (self.last, self.seen) = (now, None);
@@ -237,7 +239,8 @@ impl Model {
                     let until = stays.map_or(now, |(_, row)| row.until.max(now));
                     entry.watermark = until;
                     let ahead = self.ledger.entry(number).or_default().split_off(&(until + 1));
-                    let made = |(outcome, _): Row| if let Outcome::Run(run) = outcome { Some(run) } else { None };
+                    let made =
+                        |(outcome, _): Row| if let Outcome::Run(run) = outcome { Some(run) } else { None };
                     self.early.extend(ahead.into_values().filter_map(made));
                 }
                 entry.startup = entry.startup.map(|_| now.max(entry.watermark + 1));
@@ -355,12 +358,18 @@ impl Model {
     /// Whether a budget leaves no run.
     fn used_up(&self, agent: &Agent, now: i64, dump: &Dump) -> bool {
         let number = dump.agents[&agent.id].number;
-        let all = || self.open.values().chain(self.ended.values());
-        let recent = |r: &&Run| r.created > now - DAY_MS && r.created <= now + DAY_MS;
-        let own = agent
-            .runs_per_day
-            .is_some_and(|n| all().filter(recent).filter(|r| r.agent == number).count() >= n);
-        own || self.scenario.runs_per_day.is_some_and(|n| all().filter(recent).count() >= n)
+        // A run is at least as old as those that came after it, whatever the clock said.
+        let recent = |own: bool| {
+            let all = self.open.values().chain(self.ended.values());
+            let mut made: Vec<(i64, i64)> = all
+                .filter(|r| (!own || r.agent == number) && r.created <= now + DAY_MS)
+                .map(|r| (r.number, r.created))
+                .collect();
+            made.sort_unstable();
+            made.iter().rev().take_while(|(_, created)| *created > now - DAY_MS).count()
+        };
+        let own = agent.runs_per_day.is_some_and(|n| recent(true) >= n);
+        own || self.scenario.runs_per_day.is_some_and(|n| recent(false) >= n)
     }
 
     fn admit_slot(
