@@ -1,19 +1,47 @@
 //! Whoever follows a run reads what a follower of an undisturbed one reads, byte for byte, whatever becomes of the
 //! daemon meanwhile.
 
+use std::io::Read as _;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::chronos::prove;
-use crate::support::wait::pace;
 use crate::support::{Binary, Home, eventually_sync};
 
-/// Writes on both streams, some of it without an end of line and some of it no text.
+/// Writes on both streams, some of it without an end of line and some of it no text. At three lines it waits for
+/// the test, so that what happens to the daemon happens while it has more to say, however slow the machine is.
 const SCRIPT: &str = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo line $i; echo err $i >&2; printf 'part '; \
-                      sleep 0.02; done; head -c 5000 /dev/zero; printf '\\377\\376 the end'";
+                      case $i in 20|50|80) until [ -e $MATINS_FILES_DIR/$i ]; do sleep 0.02; done;; \
+                      2?|5?|8?) sleep 0.02;; esac; done; \
+                      head -c 5000 /dev/zero; printf '\\377\\376 the end'";
+
+/// A run that waits at one of its lines.
+struct Pause {
+    files: PathBuf,
+    log: PathBuf,
+    line: usize,
+}
+
+impl Pause {
+    /// Waits until it has come to its `line`.
+    fn reached(&self, line: usize) {
+        let said = format!("err {line}\n");
+        eventually_sync(&said, || {
+            std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(&said)).then_some(())
+        });
+    }
+
+    /// Lets it go on.
+    fn end(&self) {
+        std::fs::write(self.files.join(self.line.to_string()), "").unwrap();
+    }
+}
 
 fn home() -> Home {
     let home = Home::new();
@@ -22,49 +50,84 @@ fn home() -> Home {
     home
 }
 
-fn beside(daemon: &Binary, args: &[&str]) -> Child {
-    let mut client = daemon.command(args);
-    client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+/// A client beside the test, and what it has printed so far.
+struct Follower {
+    client: Child,
+    printed: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Follower {
+    fn start(daemon: &Binary, args: &[&str]) -> Self {
+        let mut command = daemon.command(args);
+        let mut client =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut stdout, printed) = (client.stdout.take().unwrap(), Arc::<Mutex<Vec<u8>>>::default());
+        let kept = Arc::clone(&printed);
+        let reader = std::thread::spawn(move || {
+            let mut part = [0; 4096];
+            loop {
+                match stdout.read(&mut part).unwrap() {
+                    0 => return,
+                    n => kept.lock().unwrap().extend(&part[..n]),
+                }
+            }
+        });
+        Self { client, printed, reader }
+    }
+
+    /// Waits until it follows: before that there is nothing to go on with.
+    fn follows(&self) {
+        eventually_sync("it follows", || (!self.printed.lock().unwrap().is_empty()).then_some(()));
+    }
+
+    /// Everything that it printed.
+    fn whole(self, daemon: &Binary) -> Vec<u8> {
+        let done = self.client.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(0), "{said}\n{}", daemon.log());
+        self.reader.join().unwrap();
+        Arc::into_inner(self.printed).unwrap().into_inner().unwrap()
+    }
 }
 
 /// What three followers read of one run: `run --follow`, `logs --follow` of both streams. `disturb` is called each
-/// time the run has written another quarter.
-fn followed(daemon: &mut Binary, mut disturb: impl FnMut(&mut Binary)) -> [Vec<u8>; 3] {
-    let run = beside(daemon, &["run", "talk", "--follow"]);
+/// time the run pauses, and ends the pause.
+fn followed(daemon: &mut Binary, mut disturb: impl FnMut(&mut Binary, &Pause)) -> [Vec<u8>; 3] {
+    let run = Follower::start(daemon, &["run", "talk", "--follow"]);
     let id = eventually_sync("it runs", || {
         let events = daemon.events();
         let event = events.first().filter(|e| e["status"] == "RUNNING")?;
         Some(event["id"].as_str().unwrap().to_owned())
     });
-    let others =
-        [beside(daemon, &["logs", "--follow", &id]), beside(daemon, &["logs", "--follow", "--stderr", &id])];
-    let log = daemon.home.run_file(&id, "attempts/1/stderr.log");
-    for line in ["err 20\n", "err 50\n", "err 80\n"] {
-        eventually_sync(line, || std::fs::read_to_string(&log).is_ok_and(|t| t.contains(line)).then_some(()));
-        disturb(daemon);
+    let stdout = Follower::start(daemon, &["logs", "--follow", &id]);
+    let stderr = Follower::start(daemon, &["logs", "--follow", "--stderr", &id]);
+    let followers = [run, stdout, stderr];
+    followers.iter().for_each(Follower::follows);
+    let [files, log] = ["files", "attempts/1/stderr.log"].map(|name| daemon.home.run_file(&id, name));
+    for line in [20, 50, 80] {
+        let pause = Pause { files: files.clone(), log: log.clone(), line };
+        pause.reached(line);
+        disturb(daemon, &pause);
     }
-    let [stdout, stderr] = others;
-    [run, stdout, stderr].map(|client| {
-        let done = client.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_eq!(done.status.code(), Some(0), "{said}\n{}", daemon.log());
-        done.stdout
-    })
+    followers.map(|follower| follower.whole(daemon))
 }
 
 #[test]
 fn followers_of_a_run_read_the_same_whatever_becomes_of_the_daemon() {
     let begun = Instant::now();
-    let plain = std::thread::spawn(|| followed(&mut Binary::start(home()), |_| ()));
+    let plain = std::thread::spawn(|| followed(&mut Binary::start(home()), |_, pause| pause.end()));
     let killed = std::thread::spawn(|| {
-        followed(&mut Binary::start(home()), |daemon| {
+        followed(&mut Binary::start(home()), |daemon, pause| {
             daemon.kill();
-            pace(Duration::from_millis(200));
+            pause.end();
+            pause.reached(pause.line + 5);
             daemon.restart();
         })
     });
     let replaced = std::thread::spawn(|| {
-        followed(&mut Binary::start(home()), |daemon| {
+        followed(&mut Binary::start(home()), |daemon, pause| {
+            pause.end();
             let done = daemon.cli(&["reexec"]);
             assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         })
