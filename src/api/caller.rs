@@ -169,13 +169,14 @@ impl Callers {
 
 /// What a request needs. A write that is not known here is for administrators.
 fn needed(method: &Method, path: &str) -> Scope {
-    let open = ["/healthz", "/readyz"];
+    let open = ["/healthz", "/readyz", "/openapi.json", "/docs"];
     let of_run = ["/execute", "/backfill", "/cancel", "/retry"];
     match method {
         _ if open.contains(&path) => Scope::None,
         // The whole database, and room on the daemon's disk.
         _ if path == "/v1/backup" => Scope::Admin,
         &Method::GET | &Method::HEAD => Scope::Read,
+        &Method::POST if path == "/v1/files" => Scope::Trigger,
         &Method::POST if of_run.iter().any(|tail| path.ends_with(tail)) => Scope::Trigger,
         _ => Scope::Admin,
     }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{NotReplaced, PauseError, PingError, Refused};
+use crate::engine::{FileError, NotReplaced, PauseError, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
 
@@ -26,18 +26,19 @@ pub struct ApiError {
 }
 
 /// The error as it is sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     /// A word for programs.
     pub code: String,
     /// A sentence for people.
     pub message: String,
     /// What it is about: fields with their JSON pointers, candidates, the run in the way.
+    #[schema(value_type = Vec<Object>)]
     pub details: Vec<Value>,
 }
 
 /// The envelope of an [`ErrorBody`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorEnvelope {
     /// The error.
     pub error: ErrorBody,
@@ -143,6 +144,22 @@ impl ApiError {
             "the log of run {id} cannot be shown: its program has put something else in the place of the file"
         );
         Self::new(StatusCode::CONFLICT, "log_replaced", message).detail(json!({ "eventId": id.to_string() }))
+    }
+
+    /// 404: no file of this id or name, or none that the caller may see.
+    #[must_use]
+    pub fn no_file(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_file", format!("file {name:?} does not exist"))
+    }
+
+    /// 409: steps that cannot be shown, because their file is none any more.
+    #[must_use]
+    pub fn history_replaced(id: RunId) -> Self {
+        let message = format!(
+            "the steps of run {id} cannot be shown: its program has put something else in the place of the events file"
+        );
+        Self::new(StatusCode::CONFLICT, "history_replaced", message)
+            .detail(json!({ "eventId": id.to_string() }))
     }
 
     /// 404: no delivery of this id.
@@ -318,6 +335,24 @@ impl From<PingError> for ApiError {
             PingError::UnknownUrl => Self::new(StatusCode::NOT_FOUND, "no_endpoint", message),
             PingError::NoEndpoint => Self::new(StatusCode::CONFLICT, "no_endpoint", message),
             PingError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> Self {
+        let message = error.to_string();
+        match error {
+            FileError::Name(_) => Self::parameter("name", &message),
+            FileError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message),
+            FileError::NoPlace(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message),
+            FileError::NoRoom => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry(),
+            FileError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
+            FileError::Io(e) => {
+                tracing::error!(error = %e, "a file cannot be taken in: {e}");
+                Self::internal()
+            }
+            FileError::Store(e) => e.into(),
         }
     }
 }

@@ -7,12 +7,26 @@ use serde_json::Value;
 
 use super::events::find;
 use super::extract::{Fields, duration_ms, text, texts, word};
-use super::wire::{Data, Executed};
-use super::{ApiError, App, Caller, data};
-use crate::engine::{TriggerRequest, Triggered};
-use crate::model::{Overlap, Overrides};
+use super::wire::{Data, ExecuteRequest, Executed, Nothing};
+use super::{ApiError, App, Caller, FieldError, data};
+use crate::engine::{Entry, TriggerRequest, Triggered};
+use crate::ids::AgentId;
+use crate::model::{Executor, Overlap, Overrides};
 
 /// Admits a run; its PENDING row is on disk when this answers.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{id}/execute",
+    operation_id = "execute_agent",
+    tag = "runs",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The caller's own name for this request: a repetition within a day starts nothing", max_length = 255)),
+    request_body = Option<ExecuteRequest>,
+    responses(
+        (status = 202, description = "The run is admitted: its row is on disk", body = Data<Executed>),
+        (status = 409, description = "It runs already and skips, its file is broken, or the key was used for another request"),
+        (status = 429, description = "Its queue is full, or its budget is used up")
+    )
+)]
 pub async fn execute(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -20,8 +34,9 @@ pub async fn execute(
     headers: HeaderMap,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
-    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
     let (overrides, overlap) = read(body)?;
+    check_model(&app, &agent, &overrides)?;
     let user = caller.map(|Extension(caller)| caller.name.to_string());
     let key = idempotency_key(&headers)?;
     let request = TriggerRequest { agent, overrides, overlap, user };
@@ -30,6 +45,18 @@ pub async fn execute(
 }
 
 /// Runs an ended run again.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/retry",
+    operation_id = "retry_event",
+    tag = "runs",
+    request_body = Option<Nothing>,
+    responses(
+        (status = 202, description = "A new run with the same definition, prompt and input is admitted", body = Data<Executed>),
+        (status = 409, description = "The run has not ended, or the agent cannot take another"),
+        (status = 429, description = "Its queue is full, or its budget is used up")
+    )
+)]
 pub async fn retry(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -65,9 +92,11 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
         skills: body.take("skills", texts),
         result_schema: body.take("resultSchema", Ok),
         timeout_ms: body.take("timeout", duration_ms),
+        model: body.take("model", model),
         webhook_url: body.take("webhookUrl", text),
         session_id: body.take("sessionId", text),
         execution_key: body.take("executionKey", text),
+        ..Overrides::default()
     };
     let overlap = body.take("overlap", |v| word(v, Overlap::ALL));
     body.finish()?;
@@ -76,6 +105,29 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
 
 fn object(value: Value) -> Result<Value, String> {
     if value.is_object() { Ok(value) } else { Err("the input is a JSON object".to_owned()) }
+}
+
+/// Longest name of a model, bytes.
+const MODEL_MAX: usize = 200;
+
+fn model(value: Value) -> Result<String, String> {
+    let name = text(value)?;
+    let fits = !name.is_empty() && name.len() <= MODEL_MAX && name.chars().all(|c| c.is_ascii_graphic());
+    if fits {
+        Ok(name)
+    } else {
+        Err(format!("a model's name has 1 to {MODEL_MAX} printable characters, no spaces"))
+    }
+}
+
+/// A program of the agent's own asks no model of ours: a name that changed nothing would deceive its caller.
+fn check_model(app: &App, agent: &AgentId, overrides: &Overrides) -> Result<(), ApiError> {
+    let command = |entry: &Entry| matches!(entry.agent.executor, Executor::Command { .. });
+    if overrides.model.is_none() || !app.core.catalog.get(agent).is_some_and(|entry| command(&entry)) {
+        return Ok(());
+    }
+    let message = format!("agent {agent} runs a program of its own, which takes no model");
+    Err(ApiError::fields(vec![FieldError { pointer: "/model".to_owned(), message }]))
 }
 
 /// The caller's own name for this request.

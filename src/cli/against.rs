@@ -199,9 +199,13 @@ fn folder(dir: &Path, global: &Global, env: &Env) -> Result<Set, Failure> {
         (loaded.agents, problems)
     };
     if problems.has_errors() {
-        super::output::say(&problems.render(false));
         let message = format!("{} has errors, so a reload would change nothing", dir.display());
-        return Err(Failure::new(CONFIG, message));
+        let mut failure = Failure::new(CONFIG, message);
+        match problems.to_json() {
+            serde_json::Value::Array(details) if global.json => failure.details = details,
+            _ => super::output::say(&problems.render(false)),
+        }
+        return Err(failure);
     }
     Ok(set(agents.iter().map(AsRef::as_ref)))
 }

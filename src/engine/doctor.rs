@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use files::FREE_FAIL;
+
 use super::Core;
 use crate::config::{Env, Settings};
 use crate::model::{Agent, words};
@@ -33,7 +35,7 @@ pub enum Level {
 words!(Level { Ok => "ok", Warn => "warn", Fail => "fail" });
 
 /// What one look found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Check {
     /// What was looked at; stable, for programs.
     pub name: String,

@@ -14,11 +14,12 @@ mod policy;
 mod run;
 mod schedule;
 mod slot;
+mod step;
 
 pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{ClockNote, Cron, CronError, CronPool};
 pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
-pub use event::{Event, SeededSkill, Usage};
+pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use policy::{
@@ -31,6 +32,7 @@ pub use schedule::{
     fingerprint, next_multiple,
 };
 pub use slot::NotRun;
+pub use step::{Step, StepAction};
 
 /// Implements `as_str`, `Display` and `FromStr` for an enum of words, from one list, so that the
 /// spelling in rows, in the API and in files cannot drift apart.
@@ -76,6 +78,15 @@ macro_rules! words {
                 word.parse().map_err(serde::de::Error::custom)
             }
         }
+
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                let string = utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String);
+                string.enum_values(Some([$($word),+])).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {}
     };
 }
 pub(crate) use words;

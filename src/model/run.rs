@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Failure, SeededSkill, Usage, words};
+use crate::ids::FileId;
 
 /// A word outside its closed vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +80,7 @@ pub struct Window {
 }
 
 /// What a trigger changes for one run. Text is verbatim, never a template.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Overrides {
     /// Replaces the agent's prompt.
@@ -97,6 +98,9 @@ pub struct Overrides {
     /// Replaces the agent's timeout, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// The model to ask: an alias of the settings, or `provider/model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// One more endpoint, for this run only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<String>,
@@ -106,6 +110,10 @@ pub struct Overrides {
     /// The variant of the agent that it is of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_key: Option<String>,
+    /// Uploaded files that are copied into its folder `files`, by id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub files: Option<Vec<FileId>>,
 }
 
 impl Overrides {

@@ -43,6 +43,7 @@ mod run;
 mod sessions;
 mod settle;
 mod tally;
+mod uploads;
 mod writer;
 
 #[cfg(test)]
@@ -82,6 +83,7 @@ pub use reader::READERS;
 pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
+pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
 pub use writer::{Counts, QUEUE_JOBS};
 
 use files::Files;

@@ -1,11 +1,8 @@
 //! Whoever follows a run reads what a follower of an undisturbed one reads, byte for byte, whatever becomes of the
 //! daemon meanwhile.
 
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde_json::json;
@@ -50,67 +47,39 @@ fn home() -> Home {
     home
 }
 
-/// A client beside the test, and what it has printed so far.
-struct Follower {
-    client: Child,
-    printed: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
-}
-
-impl Follower {
-    fn start(daemon: &Binary, args: &[&str]) -> Self {
-        let mut command = daemon.command(args);
-        let mut client =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (mut stdout, printed) = (client.stdout.take().unwrap(), Arc::<Mutex<Vec<u8>>>::default());
-        let kept = Arc::clone(&printed);
-        let reader = std::thread::spawn(move || {
-            let mut part = [0; 4096];
-            loop {
-                match stdout.read(&mut part).unwrap() {
-                    0 => return,
-                    n => kept.lock().unwrap().extend(&part[..n]),
-                }
-            }
-        });
-        Self { client, printed, reader }
-    }
-
-    /// Waits until it follows: before that there is nothing to go on with.
-    fn follows(&self) {
-        eventually_sync("it follows", || (!self.printed.lock().unwrap().is_empty()).then_some(()));
-    }
-
-    /// Everything that it printed.
-    fn whole(self, daemon: &Binary) -> Vec<u8> {
-        let done = self.client.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_eq!(done.status.code(), Some(0), "{said}\n{}", daemon.log());
-        self.reader.join().unwrap();
-        Arc::into_inner(self.printed).unwrap().into_inner().unwrap()
-    }
+/// A follower whose output goes to a file, so that one sees that it follows.
+fn beside(daemon: &Binary, file: &Path, args: &[&str]) -> Child {
+    let mut client = daemon.command(args);
+    let file = std::fs::File::create(file).unwrap();
+    client.stdin(Stdio::null()).stdout(file).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// What three followers read of one run: `run --follow`, `logs --follow` of both streams. `disturb` is called each
 /// time the run pauses, and ends the pause.
 fn followed(daemon: &mut Binary, mut disturb: impl FnMut(&mut Binary, &Pause)) -> [Vec<u8>; 3] {
-    let run = Follower::start(daemon, &["run", "talk", "--follow"]);
+    let files = ["run", "stdout", "stderr"].map(|name| daemon.home.path().join(format!("read-{name}")));
+    let run = beside(daemon, &files[0], &["run", "talk", "--follow"]);
     let id = eventually_sync("it runs", || {
         let events = daemon.events();
         let event = events.first().filter(|e| e["status"] == "RUNNING")?;
         Some(event["id"].as_str().unwrap().to_owned())
     });
-    let stdout = Follower::start(daemon, &["logs", "--follow", &id]);
-    let stderr = Follower::start(daemon, &["logs", "--follow", "--stderr", &id]);
-    let followers = [run, stdout, stderr];
-    followers.iter().for_each(Follower::follows);
-    let [files, log] = ["files", "attempts/1/stderr.log"].map(|name| daemon.home.run_file(&id, name));
+    let stdout = beside(daemon, &files[1], &["logs", "--follow", &id]);
+    let stderr = beside(daemon, &files[2], &["logs", "--follow", "--stderr", &id]);
+    let read = || files.each_ref().map(|file| std::fs::read(file).unwrap());
+    eventually_sync("all of them follow", || read().iter().all(|bytes| !bytes.is_empty()).then_some(()));
+    let [given, log] = ["files", "attempts/1/stderr.log"].map(|name| daemon.home.run_file(&id, name));
     for line in [20, 50, 80] {
-        let pause = Pause { files: files.clone(), log: log.clone(), line };
+        let pause = Pause { files: given.clone(), log: log.clone(), line };
         pause.reached(line);
         disturb(daemon, &pause);
     }
-    followers.map(|follower| follower.whole(daemon))
+    for client in [run, stdout, stderr] {
+        let done = client.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(0), "{said}\n{}", daemon.log());
+    }
+    read()
 }
 
 #[test]
