@@ -1,12 +1,12 @@
 //! Events: the records of runs, listed, named and cancelled.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::cursor::{Kind, limit, page};
+use super::cursor::{Kind, limit};
 use super::extract::{Fields, Params};
 use super::wire::{CancelledView, Data, EventView, Nothing};
 use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data};
@@ -24,7 +24,7 @@ pub struct Query {
     /// Its state.
     #[param(inline, value_type = Option<RunState>)]
     status: Option<String>,
-    /// Only runs that started at this time or later.
+    /// Only runs that started after this time.
     #[param(format = DateTime)]
     started_after: Option<String>,
     /// Only runs that started before this time.
@@ -58,8 +58,8 @@ pub struct Query {
         (status = 200, description = "The events, newest first", body = Page<Event>)
     )
 )]
-pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<Event> {
-    Ok(Json(listed(&app, &query, None).await?))
+pub async fn list(State(app): State<App>, caller: Caller, Params(query): Params<Query>) -> Listed<Event> {
+    Ok(Json(listed(&app, &caller, &query, None).await?))
 }
 
 /// Events of one agent, newest first. An agent whose file is gone keeps its history.
@@ -76,13 +76,14 @@ pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Liste
 pub async fn of_agent(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     Params(query): Params<Query>,
 ) -> Listed<Event> {
     if query.agent_id.is_some() {
         return Err(ApiError::parameter("agentId", "the path names the agent already"));
     }
-    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    let page = listed(&app, &query, Some(agent.clone())).await?;
+    let agent = caller.agent(&id)?;
+    let page = listed(&app, &caller, &query, Some(agent.clone())).await?;
     if page.data.is_empty() {
         known(&app, agent).await?;
     }
@@ -108,8 +109,8 @@ pub(super) async fn known(app: &App, agent: AgentId) -> Result<(), ApiError> {
         (status = 409, description = "The id is a prefix of several: `details` lists them")
     )
 )]
-pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<EventView> {
-    let (number, id) = find(&app, &name).await?;
+pub async fn get(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Answer<EventView> {
+    let (number, id) = find(&app, &caller, &name).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(&name))?;
     let waiting_for = app.core.waiting_for(number).await?;
     let view = EventView::of(detail, &RunDirs::new(app.core.state_dir(), id));
@@ -127,8 +128,12 @@ pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<Eve
         (status = 409, description = "The id is a prefix of several: `details` lists them")
     )
 )]
-pub async fn diff(State(app): State<App>, Path((a, b)): Path<(String, String)>) -> Answer<Diff> {
-    let ((a, _), (b, _)) = (find(&app, &a).await?, find(&app, &b).await?);
+pub async fn diff(
+    State(app): State<App>,
+    caller: Caller,
+    Path((a, b)): Path<(String, String)>,
+) -> Answer<Diff> {
+    let ((a, _), (b, _)) = (find(&app, &caller, &a).await?, find(&app, &caller, &b).await?);
     Ok(data(app.core.diff(a, b).await?))
 }
 
@@ -147,13 +152,12 @@ pub async fn diff(State(app): State<App>, Path((a, b)): Path<(String, String)>) 
 pub async fn cancel(
     State(app): State<App>,
     Path(name): Path<String>,
-    caller: Option<Extension<Caller>>,
+    caller: Caller,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<CancelledView>>), ApiError> {
     body.finish()?;
-    let (_, id) = find(&app, &name).await?;
-    let by = caller.map_or_else(|| "an unknown caller".to_owned(), |Extension(c)| c.name.to_string());
-    match app.core.cancel(id, by).await? {
+    let (_, id) = find(&app, &caller, &name).await?;
+    match app.core.cancel(id, caller.who()).await? {
         CancelAnswer::Accepted => {
             let message = "Cancellation requested. Poll the event for its end.".to_owned();
             Ok((StatusCode::ACCEPTED, data(CancelledView { message, event_id: id.to_string() })))
@@ -170,9 +174,13 @@ async fn no_last_run(app: &App, agent: &str) -> Result<ApiError, ApiError> {
     Ok(if known { ApiError::no_run_yet(Some(agent)) } else { ApiError::no_agent(agent) })
 }
 
-/// The run that a name means: an id, a unique prefix, `@last`, `AGENT@last`.
-pub(super) async fn find(app: &App, name: &str) -> Result<(i64, RunId), ApiError> {
-    match app.core.store.find_run(name.to_owned()).await? {
+/// The run that a name means: an id, a unique prefix, `@last`, `AGENT@last`. One of an agent that does not
+/// exist for the caller does not exist either.
+pub(super) async fn find(app: &App, caller: &Caller, name: &str) -> Result<(i64, RunId), ApiError> {
+    if let Some(agent) = name.strip_suffix("@last").filter(|agent| !agent.is_empty()) {
+        caller.agent(agent)?;
+    }
+    match app.core.store.find_run(name.to_owned(), caller.visible()).await? {
         Found::One(number, id) => Ok((number, id)),
         Found::None => match name.strip_suffix("@last") {
             Some("") => Err(ApiError::no_run_yet(None)),
@@ -184,29 +192,25 @@ pub(super) async fn find(app: &App, name: &str) -> Result<(i64, RunId), ApiError
     }
 }
 
-async fn listed(app: &App, query: &Query, agent: Option<AgentId>) -> Result<Page<Event>, ApiError> {
+async fn listed(
+    app: &App,
+    caller: &Caller,
+    query: &Query,
+    agent: Option<AgentId>,
+) -> Result<Page<Event>, ApiError> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
-    let filter = query.filter(agent, limit + 1)?;
-    let rows = match &query.request_id {
-        None => app.core.store.events(filter).await?,
-        Some(id) => of_request(app, id, &filter).await?,
-    };
-    Ok(page(rows, limit, |e| Kind::Events.encode(&e.number.to_string()), |e| e))
-}
-
-/// The one event of a request, if the other filters let it through.
-async fn of_request(app: &App, request: &str, filter: &EventFilter) -> Result<Vec<Event>, ApiError> {
-    let id: RunId =
-        request.parse().map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
-    let Found::One(number, _) = app.core.store.find_run(id.to_string()).await? else { return Ok(Vec::new()) };
-    let before = number.saturating_add(1);
-    if filter.before.is_some_and(|b| b < before) {
-        return Ok(Vec::new());
+    let mut filter = EventFilter { visible: caller.visible(), ..query.filter(agent, limit)? };
+    if let Some(request) = &query.request_id {
+        let id: RunId =
+            request.parse().map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
+        let Found::One(number, _) = app.core.store.find_run(id.to_string(), caller.visible()).await? else {
+            return Ok(Page { data: Vec::new(), next_token: None });
+        };
+        filter.number = Some(number);
     }
-    // The newest row that is not newer than the run and passes: the run itself, or not at all.
-    let only = EventFilter { before: Some(before), limit: 1, ..filter.clone() };
-    let rows = app.core.store.events(only).await?;
-    Ok(rows.into_iter().filter(|e| e.number == number).collect())
+    let found = app.core.store.events_page(filter).await?;
+    let next_token = found.next.map(|number| Kind::Events.encode(&number.to_string()));
+    Ok(Page { data: found.events, next_token })
 }
 
 impl Query {
@@ -217,6 +221,7 @@ impl Query {
         };
         Ok(EventFilter {
             agent,
+            visible: None,
             status: self.status.as_deref().map(|s| word("status", s, RunState::ALL)).transpose()?,
             trigger: self.trigger.as_deref().map(|s| word("trigger", s, Trigger::ALL)).transpose()?,
             failure_code: self.failure_code.clone(),
@@ -228,6 +233,7 @@ impl Query {
                 .transpose()?,
             before: self.next_token.as_deref().map(|t| Kind::Events.decode_number(t)).transpose()?,
             limit,
+            ..EventFilter::default()
         })
     }
 }

@@ -18,6 +18,7 @@ mod diff;
 mod dispatcher;
 pub mod doctor;
 mod executor;
+mod feed;
 pub mod files;
 pub mod forecast;
 mod handover;
@@ -40,6 +41,7 @@ mod steps;
 pub mod submit;
 mod task_input;
 mod terms;
+pub mod tokens;
 mod waiting;
 pub mod why;
 
@@ -61,6 +63,7 @@ pub use backfill::{Backfill, BackfillRequest};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use diff::{Change, Diff, Side};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
+pub use feed::{BATCH as FEED_BATCH, Feed, FeedItem, Wanted as FeedWanted};
 pub use files::{FileError, FileHead, Incoming};
 pub use forecast::next_fires;
 pub use handover::{Ask, Handover, NotReplaced, Successor};
@@ -74,6 +77,7 @@ pub use settle::Settled;
 pub use steps::{STEPS_BYTES_MAX, STEPS_MAX, StepsError, StepsPage};
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
+pub use tokens::{Grant, NewToken, TokenError, Tokens};
 pub use waiting::{WaitKind, WaitingFor};
 
 /// What the whole engine shares.
@@ -93,6 +97,8 @@ pub struct Core {
     pub env: Env,
     /// The agents as they are now.
     pub catalog: Catalog,
+    /// Who may come in over TCP.
+    pub tokens: Tokens,
     /// How attempts are carried out.
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
@@ -101,6 +107,8 @@ pub struct Core {
     pub handover: Handover,
     /// Pings to outside monitors.
     pub monitor: Monitor,
+    /// Where HTTP is answered over TCP, once it is.
+    pub http: std::sync::OnceLock<String>,
     /// Signs of life.
     pub pulse: pulse::Pulse,
     /// Background tasks.
@@ -172,10 +180,12 @@ impl Core {
             reloads: reload::Reloads::default(),
             env: parts.env,
             catalog: Catalog::default(),
+            tokens: Tokens::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
             handover: Handover::default(),
             monitor: Monitor::default(),
+            http: std::sync::OnceLock::new(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
@@ -227,6 +237,7 @@ impl Core {
             looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
         alerting::start(self);
+        self.keep_token_uses();
     }
 
     /// The id of an agent by its number, for the log.

@@ -14,6 +14,7 @@
 
 mod activity;
 mod admit;
+mod agents;
 mod attempts;
 mod backfill;
 mod backup;
@@ -30,6 +31,7 @@ mod files;
 mod habits;
 mod idempotency;
 mod ledger;
+mod listing;
 mod migrate;
 mod notices;
 mod outbox;
@@ -43,6 +45,8 @@ mod run;
 mod sessions;
 mod settle;
 mod tally;
+mod tokens;
+mod transitions;
 mod uploads;
 mod writer;
 
@@ -57,8 +61,11 @@ use std::sync::Arc;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::ids::{AgentGlob, AgentId};
+
 pub use activity::Activity;
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
+pub use agents::{AgentGlance, AgentSummary, RECENT_MAX, TroubledAgent};
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use backfill::{BACKFILL_MAX, Backfilled, Earlier, PastRows, PastRun};
 pub use backup::{backup, check_backup, restore, settle as settle_backup};
@@ -69,10 +76,11 @@ pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay, is_command};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
-pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use events::{EventDetail, Found};
 pub use habits::Habit;
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
+pub use listing::{EventFilter, EventsPage, LOOKED_AT_MAX};
 pub use notices::Across;
 pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;
@@ -83,6 +91,9 @@ pub use reader::READERS;
 pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
+pub use tally::{AGENT_DAYS_MAX, DAYS_MAX, Tallied, Tally, TallyRow, day_of};
+pub use tokens::{NotAdded, TokenRow};
+pub use transitions::Transition;
 pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
 pub use writer::{Counts, QUEUE_JOBS};
 
@@ -254,6 +265,18 @@ fn connect(path: &Path, access: Access) -> Result<Connection, rusqlite::Error> {
 /// A clone of a storage error as one of ours for a caller outside the SQL modules.
 pub fn inconsistent(table: &'static str, row: i64, what: impl Into<String>) -> Error {
     Error::Inconsistent { table, row, what: what.into() }
+}
+
+/// The one agent that a list is about, if it is about one, for an asker who may see only some; `None`:
+/// there is nothing that he may see.
+#[expect(clippy::option_option, reason = "nothing to see is not the same as no agent in particular")]
+fn narrowed(agent: Option<AgentId>, visible: Option<&AgentGlob>) -> Option<Option<AgentId>> {
+    let Some(glob) = visible else { return Some(agent) };
+    match agent {
+        Some(agent) if glob.matches(agent.as_str()) => Some(Some(agent)),
+        Some(_) => None,
+        None => Some(glob.only()),
+    }
 }
 
 /// Reads a stored word back into its closed vocabulary.

@@ -3,8 +3,10 @@
 
 pub mod binary;
 pub mod chronos;
+pub mod contract;
 pub mod daemon;
 pub mod home;
+pub mod http;
 pub mod receiver;
 pub mod strace;
 pub mod wait;
@@ -13,5 +15,6 @@ pub mod witness;
 pub use binary::Binary;
 pub use daemon::TestDaemon;
 pub use home::Home;
+pub use http::{Answer, Http};
 pub use receiver::TestReceiver;
 pub use wait::eventually_sync;
