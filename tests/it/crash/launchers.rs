@@ -85,7 +85,7 @@ impl Stage {
             self.plans += 1;
             std::fs::write(self.place.path().join(format!("plans/{:06}", self.plans)), plan).unwrap();
         }
-        let agent = |n: usize| if n % 2 == 0 { "once" } else { "again" };
+        let agent = |n: usize| if n.is_multiple_of(2) { "once" } else { "again" };
         let runs = (0..plans.len()).map(|n| self.daemon.trigger_under(agent(n), Overlap::Allow)).collect();
         // The wait before another attempt is one of the daemon's clock.
         self.daemon.settle_with(|| self.daemon.advance(Duration::from_secs(1)));
