@@ -170,7 +170,15 @@ impl Callers {
 /// What a request needs. A write that is not known here is for administrators.
 fn needed(method: &Method, path: &str) -> Scope {
     let open = ["/healthz", "/readyz"];
-    let of_run = ["/execute", "/backfill", "/cancel", "/retry"];
+    let of_run = [
+        "/execute",
+        "/backfill",
+        "/cancel",
+        "/retry",
+        "/agentic-executions/",
+        "/agentic-executions",
+        "/runs",
+    ];
     match method {
         _ if open.contains(&path) => Scope::None,
         // The whole database, and room on the daemon's disk.

@@ -10,12 +10,15 @@
 
 mod agents;
 mod alerting;
+mod answer;
 mod backfill;
 mod backup;
 mod caller;
 mod cursor;
 mod deliveries;
+mod dialect;
 mod doctor;
+mod enthusiast;
 mod error;
 mod events;
 mod execute;
@@ -28,6 +31,7 @@ mod pause;
 mod plan;
 mod reexec;
 mod reload;
+mod runs;
 mod schedules;
 mod slots;
 mod status;
@@ -117,11 +121,14 @@ pub fn router(core: Arc<Core>) -> Router {
         .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
         .route("/v1/webhooks/enable", post(deliveries::enable))
         .route("/v1/webhooks/test", post(deliveries::test))
+        .merge(enthusiast::router())
+        .merge(runs::router())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(caller::authorize))
         .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(middleware::from_fn(dialect::shape))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))
         .with_state(app)
 }

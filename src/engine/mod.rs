@@ -11,12 +11,14 @@ mod alarm;
 mod alerting;
 pub mod backfill;
 mod breaker;
+pub mod builtin;
 pub mod catalog;
 mod concurrency;
 mod deliverer;
 mod diff;
 mod dispatcher;
 pub mod doctor;
+mod ends;
 mod executor;
 pub mod forecast;
 mod handover;
@@ -37,6 +39,7 @@ mod scheduler;
 mod settle;
 pub mod submit;
 mod task_input;
+mod tasks;
 mod terms;
 mod waiting;
 pub mod why;
@@ -70,6 +73,7 @@ pub use reload::{By, Changes, Mistake, Reload, ReloadError};
 pub use settle::Settled;
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
+pub use tasks::{TaskAsk, TaskRun};
 pub use waiting::{WaitKind, WaitingFor};
 
 /// What the whole engine shares.
@@ -104,6 +108,8 @@ pub struct Core {
     /// Hints that rows changed.
     pub wake: Wake,
     live: Mutex<HashMap<i64, Live>>,
+    builtin: builtin::Builtin,
+    ends: ends::Ends,
     feed: watch::Sender<u64>,
     /// Raised when no run is left and the deliverer may leave.
     drained: CancellationToken,
@@ -176,6 +182,8 @@ impl Core {
             tasks: parts.tasks,
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),
+            builtin: builtin::Builtin::default(),
+            ends: ends::Ends::default(),
             feed,
             drained: CancellationToken::new(),
             left: CancellationToken::new(),

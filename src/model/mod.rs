@@ -14,6 +14,7 @@ mod policy;
 mod run;
 mod schedule;
 mod slot;
+mod task;
 
 pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{ClockNote, Cron, CronError, CronPool};
@@ -31,6 +32,7 @@ pub use schedule::{
     fingerprint, next_multiple,
 };
 pub use slot::NotRun;
+pub use task::{ResponseFormat, TaskRequest};
 
 /// Implements `as_str`, `Display` and `FromStr` for an enum of words, from one list, so that the
 /// spelling in rows, in the API and in files cannot drift apart.

@@ -26,6 +26,7 @@ mod due;
 mod endpoints;
 mod error;
 mod events;
+mod executions;
 mod files;
 mod habits;
 mod idempotency;
@@ -43,6 +44,7 @@ mod run;
 mod sessions;
 mod settle;
 mod tally;
+mod tasks;
 mod writer;
 
 #[cfg(test)]
@@ -69,6 +71,7 @@ pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay,
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use executions::{ExecutionFilter, ExecutionRow, LISTED_BODY_MAX};
 pub use habits::Habit;
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
@@ -82,6 +85,7 @@ pub use reader::READERS;
 pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
+pub use tasks::{OfTask, TASK_RUNS_SHOWN, TaskRow};
 pub use writer::{Counts, QUEUE_JOBS};
 
 use files::Files;

@@ -1,0 +1,107 @@
+//! Starting an execution, by JSON or by a form with files.
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
+use serde_json::{Map, Value, json};
+
+use super::wire::{Execution, Status};
+use super::{Refusal, agent_of, detail, input, sees};
+use crate::api::execute::idempotency_key;
+use crate::api::extract::{check_type, whole};
+use crate::api::{ApiError, App, Caller};
+use crate::engine::{Entry, TriggerRequest};
+use crate::model::{Overrides, Variant};
+
+/// What is asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    key: Option<Value>,
+    input: Option<Value>,
+}
+
+/// Starts an execution of an agent; its row is on disk when this answers.
+pub async fn start(
+    State(app): State<App>,
+    Path(agent): Path<String>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<(StatusCode, Json<Execution>), Refusal> {
+    let entry = agent_of(&app, &caller, &agent)?;
+    let once = idempotency_key(&headers)?;
+    let asked = of_json(&app, &headers, request).await?;
+    let (key, variant) = variant(&app, &caller, &entry, asked.key)?;
+    let input = input::input(asked.input, variant, &entry.agent)?;
+    let user = caller.name.to_string();
+    let overrides = Overrides { input: Some(input), execution_key: Some(key), ..Overrides::default() };
+    let agent = entry.agent.id.clone();
+    let request = TriggerRequest { agent, overrides, overlap: None, user: Some(user.clone()) };
+    let run = app.core.trigger_once(request, once).await?;
+    let row = app.core.store.execution(run.number.to_string(), user).await?;
+    let told = detail(&app, row.ok_or_else(ApiError::internal)?).await?;
+    // It may have begun meanwhile; what is answered is what was admitted.
+    let told = if run.repeated { told } else { told.admitted() };
+    Ok((StatusCode::ACCEPTED, Json(told)))
+}
+
+async fn of_json(app: &App, headers: &HeaderMap, request: Request) -> Result<Asked, Refusal> {
+    let bytes = whole(request, app).await?;
+    check_type(headers).map_err(|e| Refusal::detail(e.status(), e.message()))?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Asked::default());
+    }
+    let body: Value = serde_json::from_slice(&bytes)
+        .map_err(|e| Refusal::detail(StatusCode::BAD_REQUEST, format!("JSON parse error - {e}")))?;
+    let Value::Object(mut fields) = body else {
+        let message = "Invalid data. Expected a dictionary.";
+        return Err(Refusal::bad(json!({ "non_field_errors": [message] })));
+    };
+    Ok(Asked { key: given(&mut fields, "execution_key"), input: fields.remove("input") })
+}
+
+fn given(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {
+    fields.remove(name).filter(|value| !value.is_null())
+}
+
+/// The definition of a key, which is one of this agent's.
+fn variant<'a>(
+    app: &App,
+    caller: &Caller,
+    entry: &'a Entry,
+    key: Option<Value>,
+) -> Result<(String, &'a Variant), Refusal> {
+    let key = match key {
+        None => String::new(),
+        Some(Value::String(key)) => key,
+        Some(_) => return Err(Refusal::bad(json!({ "execution_key": ["Not a valid string."] }))),
+    };
+    if let Some(variant) = entry.agent.policies.executions.get(&key) {
+        return Ok((key, variant));
+    }
+    let of_another =
+        app.core.catalog.all().iter().any(|other| {
+            other.agent.policies.executions.contains_key(&key) && sees(app, caller, other.number)
+        });
+    let why = if of_another {
+        format!("Execution '{key}' does not belong to this agent.")
+    } else {
+        format!("No execution definition class registered with EXECUTION_KEY='{key}'.")
+    };
+    Err(Refusal::detail(StatusCode::BAD_REQUEST, why))
+}
+
+impl Execution {
+    /// As it was when it was admitted.
+    fn admitted(self) -> Self {
+        Self {
+            status: Status::Pending,
+            result: None,
+            failure_code: None,
+            failure_explanation: None,
+            finished_at: None,
+            duration_seconds: None,
+            ..self
+        }
+    }
+}

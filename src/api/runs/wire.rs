@@ -1,0 +1,185 @@
+//! What goes over the wire in the dialect of tasks, field by field as its original has it.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::api::answer;
+use crate::model::{ResponseFormat, RunState, TaskRequest};
+use crate::store::TaskRow;
+use crate::time::rfc3339_ms;
+
+/// The status of a task's run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskStatus {
+    /// It ended as it should.
+    Success,
+    /// It ended otherwise.
+    Failure,
+    /// It has not ended.
+    InProgress,
+}
+
+impl TaskStatus {
+    fn of(state: RunState) -> Self {
+        match state {
+            RunState::Pending | RunState::Running => Self::InProgress,
+            RunState::Completed => Self::Success,
+            RunState::Failed => Self::Failure,
+        }
+    }
+}
+
+/// A run of a task.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskResponse {
+    /// The task; null of a run that is of none.
+    pub task_id: Option<i64>,
+    /// The run.
+    pub task_run_id: Option<i64>,
+    /// What it did, step by step; null where it was not asked.
+    pub history: Option<Vec<HistoryItem>>,
+    /// What it has answered; null until it is done.
+    pub result: Option<Value>,
+    /// Whether it has ended.
+    pub is_done: Option<bool>,
+    /// Whether it ended well; null until it is done.
+    pub is_successful: Option<bool>,
+    /// How it stands.
+    pub status: TaskStatus,
+}
+
+/// A step of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HistoryItem {
+    /// What was done, for people.
+    pub description: String,
+    /// What was done, one by one.
+    pub actions: Vec<Value>,
+}
+
+impl TaskResponse {
+    /// A run in this state.
+    pub(super) fn of(run: i64, state: RunState) -> Self {
+        let done = state.is_terminal();
+        Self {
+            task_id: None,
+            task_run_id: Some(run),
+            history: Some(Vec::new()),
+            result: None,
+            is_done: Some(done),
+            is_successful: done.then_some(state == RunState::Completed),
+            status: TaskStatus::of(state),
+        }
+    }
+
+    /// The answer to who does not wait: the integers.
+    pub(super) fn in_progress(task: i64, run: i64) -> Self {
+        Self { task_id: Some(task), history: None, ..Self::of(run, RunState::Pending) }
+    }
+}
+
+/// The result in the shape that was asked for: one text, or JSON. `written` is what a program wrote that has given
+/// no result.
+pub(super) fn result(
+    format: ResponseFormat,
+    result: Option<Value>,
+    written: Option<String>,
+) -> Option<Value> {
+    let written = written.filter(|text| !text.is_empty());
+    match (format, result, written) {
+        (ResponseFormat::Text, Some(text @ Value::String(_)), _) => Some(text),
+        (ResponseFormat::Text, Some(other), _) => Some(Value::String(other.to_string())),
+        (ResponseFormat::Json, Some(result), _) => Some(result),
+        (ResponseFormat::Text, None, text) => text.map(Value::String),
+        (ResponseFormat::Json, None, text) => {
+            text.map(|text| answer::parsed(&text).unwrap_or(Value::String(text)))
+        }
+    }
+}
+
+/// A stored request.
+#[derive(Debug, Clone, Serialize)]
+pub struct Task {
+    /// The task.
+    pub task_id: i64,
+    /// What is to be done.
+    pub prompt: Option<String>,
+    /// The model; null: the agent's.
+    pub model: Option<String>,
+    /// Who provides it; null: the agent's.
+    pub provider: Option<String>,
+    /// Who hears of the end.
+    pub webhook_url: Option<String>,
+    /// The shape of the result.
+    pub response_format: ResponseFormat,
+    /// What the result must be.
+    pub json_schema: Option<Value>,
+    /// When it was asked for.
+    pub created_at: String,
+    /// Its newest runs, newest first.
+    pub runs: Vec<TaskRunItem>,
+}
+
+/// A run of a task in short.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskRunItem {
+    /// The run.
+    pub task_run_id: i64,
+    /// How it stands.
+    pub status: TaskStatus,
+}
+
+impl From<TaskRow> for Task {
+    fn from(row: TaskRow) -> Self {
+        let response_format = row.request.format();
+        let TaskRequest { prompt, model, provider, webhook_url, json_schema, .. } = row.request;
+        let item = |(task_run_id, state)| TaskRunItem { task_run_id, status: TaskStatus::of(state) };
+        Self {
+            task_id: row.number,
+            prompt,
+            model,
+            provider,
+            webhook_url,
+            response_format,
+            json_schema,
+            created_at: rfc3339_ms(row.created_ms),
+            runs: row.runs.into_iter().map(item).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn success_is_said_of_what_is_done_only() {
+        let told = |state| serde_json::to_value(TaskResponse::of(7, state)).unwrap();
+        for (state, done, successful, status) in [
+            (RunState::Pending, false, Value::Null, "in_progress"),
+            (RunState::Running, false, Value::Null, "in_progress"),
+            (RunState::Completed, true, json!(true), "success"),
+            (RunState::Failed, true, json!(false), "failure"),
+        ] {
+            let told = told(state);
+            assert_eq!((&told["is_done"], &told["is_successful"]), (&json!(done), &successful), "{state}");
+            assert_eq!(told["status"], status);
+        }
+    }
+
+    #[test]
+    fn a_result_has_the_shape_that_was_asked_for() {
+        let text = |r: Option<Value>, w: Option<&str>| result(ResponseFormat::Text, r, w.map(Into::into));
+        let json = |r: Option<Value>, w: Option<&str>| result(ResponseFormat::Json, r, w.map(Into::into));
+        assert_eq!(text(Some(json!("a")), None), Some(json!("a")));
+        assert_eq!(text(Some(json!({"a": 1})), None), Some(json!("{\"a\":1}")));
+        assert_eq!(text(None, Some("{\"a\":1}")), Some(json!("{\"a\":1}")));
+        assert_eq!(json(Some(json!({"a": 1})), None), Some(json!({"a": 1})));
+        assert_eq!(json(None, Some("{\"a\":1}")), Some(json!({"a": 1})));
+        assert_eq!(json(None, Some("plain")), Some(json!("plain")));
+        assert_eq!((text(None, Some("")), json(None, None)), (None, None));
+    }
+}
