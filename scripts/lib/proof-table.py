@@ -2,7 +2,7 @@
 """Makes one table of the lines `proof: NAME key=value ..` in the files that are named, or in stdin.
 
 Columns of their own: count, lost, double, orphans, false_completed, seconds, verdict. Every other key stands
-in the last column. The exit code is 1 where a verdict is FAILED or nothing was proven.
+in the last column. The exit code is 1 where a verdict is FAILED or SKIPPED, or nothing was proven.
 """
 import fileinput
 import re
@@ -36,7 +36,7 @@ def main():
     for row in lines:
         cells = [cell.rjust(w) if 0 < i < 7 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))]
         print("  ".join(cells).rstrip())
-    failed = [row[0] for row in table if row[7] == "FAILED"]
+    failed = [row[0] for row in table if row[7] in ("FAILED", "SKIPPED")]
     if failed:
         sys.exit(f"\nnot proven: {', '.join(failed)}")
     if not proven:

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::cursor::{Kind, limit, page};
 use super::extract::Params;
-use super::wire::AgentView;
-use super::{AGENTS_DEFAULT, Answer, ApiError, App, Listed, ROWS_MAX, data};
+use super::wire::{AgentView, Data};
+use super::{AGENTS_DEFAULT, Answer, ApiError, App, Listed, Page, ROWS_MAX, data};
 use crate::engine::Entry;
 use crate::ids::AgentId;
 use crate::store::AgentSummary;
@@ -17,23 +17,42 @@ const FIRES_DEFAULT: usize = 5;
 /// Most future fires shown of each agent.
 const FIRES_MAX: usize = 100;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// Rows of a page; 100 where none are asked for.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
+    /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
     /// Part of an id, a name or a description, in any case.
     q: Option<String>,
+    /// Future fires shown of each agent; 5 where none are asked for.
+    #[param(maximum = 100)]
     fires: Option<usize>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct OneQuery {
+    /// Future fires shown of each agent; 5 where none are asked for.
+    #[param(maximum = 100)]
     fires: Option<usize>,
 }
 
 /// Every agent that has a file, by id.
+#[utoipa::path(
+    get,
+    path = "/v1/agents",
+    operation_id = "list_agents",
+    tag = "agents",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "The agents, by id", body = Page<AgentView>)
+    )
+)]
 pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> Listed<AgentView> {
     let limit = limit(query.limit, AGENTS_DEFAULT, ROWS_MAX)?;
     let fires = fires(query.fires)?;
@@ -48,6 +67,16 @@ pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> L
 }
 
 /// One agent.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{id}",
+    operation_id = "get_agent",
+    tag = "agents",
+    params(OneQuery),
+    responses(
+        (status = 200, description = "The agent", body = Data<AgentView>)
+    )
+)]
 pub async fn get(
     State(app): State<App>,
     Path(id): Path<String>,

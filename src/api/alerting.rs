@@ -9,7 +9,7 @@ use crate::time::{human_duration, rfc3339_ms};
 const WAITS_LONG: std::time::Duration = std::time::Duration::from_hours(1);
 
 /// An endpoint that fails or is disabled.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointView {
     /// Its URL, or whose `on_failure:` it is.
@@ -31,7 +31,7 @@ impl From<EndpointHealth> for EndpointView {
 }
 
 /// Pings to an outside monitor that are not heard.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PingFailureView {
     /// The agent, or `daemon`.
@@ -51,7 +51,7 @@ impl From<PingFailure> for PingFailureView {
 }
 
 /// How alerting does.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct AlertingView {
     /// Endpoints whose messages fail.

@@ -7,11 +7,24 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::extract::{Fields, flag, text};
-use super::wire::{BackfillView, Data};
+use super::wire::{BackfillRequestBody, BackfillView, Data};
 use super::{ApiError, App, Caller, FieldError, data};
 use crate::engine::BackfillRequest;
 
 /// Admits runs of past slots, or says which it would admit; the rows are on disk when this answers.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{id}/backfill",
+    operation_id = "backfill_agent",
+    tag = "runs",
+    request_body = BackfillRequestBody,
+    responses(
+        (status = 200, description = "What it would admit: `dryRun` was true", body = Data<BackfillView>),
+        (status = 202, description = "The runs are admitted", body = Data<BackfillView>),
+        (status = 409, description = "Its file is broken"),
+        (status = 429, description = "Its queue is full")
+    )
+)]
 pub async fn backfill(
     State(app): State<App>,
     Path(id): Path<String>,

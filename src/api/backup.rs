@@ -18,6 +18,15 @@ use crate::engine::Core;
 use crate::ids::RunId;
 
 /// The database as it is now.
+#[utoipa::path(
+    get,
+    path = "/v1/backup",
+    operation_id = "get_backup",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "The database as it is now", body = Vec<u8>, content_type = "application/vnd.sqlite3")
+    )
+)]
 pub async fn backup(State(app): State<App>) -> Result<Response, ApiError> {
     let (file, bytes) = copy(&app.core).await?;
     let chunks = stream::try_unfold((Arc::new(file), 0), next);

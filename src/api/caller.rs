@@ -169,7 +169,7 @@ impl Callers {
 
 /// What a request needs. A write that is not known here is for administrators.
 fn needed(method: &Method, path: &str) -> Scope {
-    let open = ["/healthz", "/readyz"];
+    let open = ["/healthz", "/readyz", "/openapi.json", "/docs"];
     let of_run = [
         "/execute",
         "/backfill",

@@ -4,10 +4,19 @@ use std::sync::Arc;
 
 use axum::extract::State;
 
-use super::{AlertingView, Answer, ApiError, App, data};
+use super::{AlertingView, Answer, ApiError, App, Data, data};
 use crate::engine::doctor::Check;
 
 /// Every check, with what helps.
+#[utoipa::path(
+    get,
+    path = "/v1/doctor",
+    operation_id = "get_doctor",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "Every check", body = Data<Vec<Check>>)
+    )
+)]
 pub async fn doctor(State(app): State<App>) -> Answer<Vec<Check>> {
     let core = Arc::clone(&app.core);
     // It reads files and waits for the disk.

@@ -26,18 +26,19 @@ pub struct ApiError {
 }
 
 /// The error as it is sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     /// A word for programs.
     pub code: String,
     /// A sentence for people.
     pub message: String,
     /// What it is about: fields with their JSON pointers, candidates, the run in the way.
+    #[schema(value_type = Vec<Object>)]
     pub details: Vec<Value>,
 }
 
 /// The envelope of an [`ErrorBody`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorEnvelope {
     /// The error.
     pub error: ErrorBody,

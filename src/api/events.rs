@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::cursor::{Kind, limit, page};
 use super::extract::{Fields, Params};
-use super::wire::{CancelledView, Data, EventView};
+use super::wire::{CancelledView, Data, EventView, Nothing};
 use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data};
 use crate::engine::{CancelAnswer, Diff};
 use crate::exec::RunDirs;
@@ -17,26 +17,62 @@ use crate::model::{Event, RunState, Trigger};
 use crate::store::{EventFilter, Found};
 
 /// Filters of a list of events.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Query {
+    /// Its state.
+    #[param(inline, value_type = Option<RunState>)]
     status: Option<String>,
+    /// Only runs that started at this time or later.
+    #[param(format = DateTime)]
     started_after: Option<String>,
+    /// Only runs that started before this time.
+    #[param(format = DateTime)]
     started_before: Option<String>,
+    /// What made it.
+    #[param(inline, value_type = Option<Trigger>)]
     trigger: Option<String>,
+    /// Code of its failure.
     failure_code: Option<String>,
+    /// The request that made it.
+    #[param(pattern = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$")]
     request_id: Option<String>,
+    /// Its agent.
     agent_id: Option<String>,
+    /// Rows of a page; 50 where none are asked for.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
+    /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
 }
 
 /// Events of every agent, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    operation_id = "list_events",
+    tag = "runs",
+    params(Query),
+    responses(
+        (status = 200, description = "The events, newest first", body = Page<Event>)
+    )
+)]
 pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<Event> {
     Ok(Json(listed(&app, &query, None).await?))
 }
 
 /// Events of one agent, newest first. An agent whose file is gone keeps its history.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{id}/events",
+    operation_id = "list_agent_events",
+    tag = "runs",
+    params(Query),
+    responses(
+        (status = 200, description = "The events, newest first", body = Page<Event>)
+    )
+)]
 pub async fn of_agent(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -62,6 +98,16 @@ pub(super) async fn known(app: &App, agent: AgentId) -> Result<(), ApiError> {
 }
 
 /// One event in full.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{id}",
+    operation_id = "get_event",
+    tag = "runs",
+    responses(
+        (status = 200, description = "The event", body = Data<EventView>),
+        (status = 409, description = "The id is a prefix of several: `details` lists them")
+    )
+)]
 pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<EventView> {
     let (number, id) = find(&app, &name).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(&name))?;
@@ -71,12 +117,33 @@ pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<Eve
 }
 
 /// What differs between two events.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{id}/diff/{other}",
+    operation_id = "diff_events",
+    tag = "runs",
+    responses(
+        (status = 200, description = "What differs, from the first to the second", body = Data<Diff>),
+        (status = 409, description = "The id is a prefix of several: `details` lists them")
+    )
+)]
 pub async fn diff(State(app): State<App>, Path((a, b)): Path<(String, String)>) -> Answer<Diff> {
     let ((a, _), (b, _)) = (find(&app, &a).await?, find(&app, &b).await?);
     Ok(data(app.core.diff(a, b).await?))
 }
 
 /// Asks a run to end; a second call kills it.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/cancel",
+    operation_id = "cancel_event",
+    tag = "runs",
+    request_body = Option<Nothing>,
+    responses(
+        (status = 202, description = "It was asked to end", body = Data<CancelledView>),
+        (status = 409, description = "It has ended already, or the id is a prefix of several")
+    )
+)]
 pub async fn cancel(
     State(app): State<App>,
     Path(name): Path<String>,

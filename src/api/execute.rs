@@ -7,12 +7,25 @@ use serde_json::Value;
 
 use super::events::find;
 use super::extract::{Fields, duration_ms, text, texts, word};
-use super::wire::{Data, Executed};
+use super::wire::{Data, ExecuteRequest, Executed, Nothing};
 use super::{ApiError, App, Caller, data};
 use crate::engine::{TriggerRequest, Triggered};
 use crate::model::{Overlap, Overrides};
 
 /// Admits a run; its PENDING row is on disk when this answers.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{id}/execute",
+    operation_id = "execute_agent",
+    tag = "runs",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The caller's own name for this request: a repetition within a day starts nothing", max_length = 255)),
+    request_body = Option<ExecuteRequest>,
+    responses(
+        (status = 202, description = "The run is admitted: its row is on disk", body = Data<Executed>),
+        (status = 409, description = "It runs already and skips, its file is broken, or the key was used for another request"),
+        (status = 429, description = "Its queue is full, or its budget is used up")
+    )
+)]
 pub async fn execute(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -30,6 +43,18 @@ pub async fn execute(
 }
 
 /// Runs an ended run again.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{id}/retry",
+    operation_id = "retry_event",
+    tag = "runs",
+    request_body = Option<Nothing>,
+    responses(
+        (status = 202, description = "A new run with the same definition, prompt and input is admitted", body = Data<Executed>),
+        (status = 409, description = "The run has not ended, or the agent cannot take another"),
+        (status = 429, description = "Its queue is full, or its budget is used up")
+    )
+)]
 pub async fn retry(
     State(app): State<App>,
     Path(name): Path<String>,

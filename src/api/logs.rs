@@ -35,19 +35,26 @@ const RECHECKS_MAX: u32 = 20;
 /// Rest of a follower that was woken, so that a busy daemon does not keep it spinning.
 const WOKEN_REST: Duration = Duration::from_millis(20);
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Query {
+    /// Which of the two.
+    #[param(inline)]
     stream: Stream,
     /// The attempt in which `offset` counts; by default the latest.
     attempt: Option<u32>,
+    /// First byte that is answered.
     offset: Option<u64>,
+    /// Most bytes that are answered.
     limit: Option<u64>,
+    /// Only the last lines, this many.
     tail: Option<u64>,
+    /// Goes on until the run has ended.
     follow: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Stream {
     #[default]
@@ -56,6 +63,21 @@ enum Stream {
 }
 
 /// The log of the latest attempt of a run.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{id}/logs",
+    operation_id = "get_logs",
+    tag = "runs",
+    params(Query),
+    responses(
+        (status = 200, description = "The bytes as they were written", body = String, content_type = "text/plain", headers(
+                    ("x-log-attempt" = u32, description = "The attempt in which the answer begins"),
+                    ("x-log-offset" = u64, description = "The byte of that attempt's log at which it begins"),
+                )),
+        (status = 409, description = "The id is a prefix of several, or something else lies where the log was"),
+        (status = 410, description = "The logs were removed to spare the disk")
+    )
+)]
 pub async fn logs(
     State(app): State<App>,
     Path(name): Path<String>,

@@ -24,6 +24,15 @@ use crate::time::Shown;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics of the daemon.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "get_metrics",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "The metrics in the text format of OpenMetrics", body = String, content_type = "application/openmetrics-text")
+    )
+)]
 pub async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
     let [pending, _, waiting, exhausted] = app.core.store.gauges().await?;
     let mut registry = Registry::with_prefix("matins");

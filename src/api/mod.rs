@@ -27,6 +27,7 @@ mod logfile;
 mod logs;
 mod metrics;
 mod observe;
+mod openapi;
 mod pause;
 mod plan;
 mod reexec;
@@ -43,9 +44,10 @@ mod tests;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::engine::Core;
 
@@ -83,46 +85,51 @@ fn data<T>(data: T) -> Json<Data<T>> {
     Json(Data { data })
 }
 
+/// The routes of /v1 and of the daemon itself.
+fn native() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(status::healthz))
+        .routes(routes!(status::readyz))
+        .routes(routes!(openapi::document))
+        .routes(routes!(status::status))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(backup::backup))
+        .routes(routes!(doctor::doctor))
+        .routes(routes!(reload::reload))
+        .routes(routes!(reexec::get, reexec::post))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::get))
+        .routes(routes!(execute::execute))
+        .routes(routes!(backfill::backfill))
+        .routes(routes!(pause::pause))
+        .routes(routes!(pause::resume))
+        .routes(routes!(events::of_agent))
+        .routes(routes!(slots::of_agent))
+        .routes(routes!(plan::of_agent))
+        .routes(routes!(plan::why))
+        .routes(routes!(events::list))
+        .routes(routes!(events::get))
+        .routes(routes!(events::cancel))
+        .routes(routes!(events::diff))
+        .routes(routes!(execute::retry))
+        .routes(routes!(logs::logs))
+        .routes(routes!(schedules::list))
+        .routes(routes!(slots::list))
+        .routes(routes!(plan::all))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
+        .routes(routes!(deliveries::enable))
+        .routes(routes!(deliveries::test))
+}
+
 /// Every route over the engine.
 pub fn router(core: Arc<Core>) -> Router {
     let started_ms = core.clock.now_ms();
     let entropy = Arc::clone(&core.entropy);
     let app = App { core, started_ms };
-    Router::new()
-        .route("/healthz", get(status::healthz))
-        .route("/readyz", get(status::readyz))
-        .route("/v1/status", get(status::status))
-        .route("/metrics", get(metrics::metrics))
-        .route("/v1/backup", get(backup::backup))
-        .route("/v1/doctor", get(doctor::doctor))
-        .route("/v1/reload", post(reload::reload))
-        .route("/v1/agents", get(agents::list))
-        .route("/v1/agents/{id}", get(agents::get))
-        .route("/v1/agents/{id}/execute", post(execute::execute))
-        .route("/v1/agents/{id}/backfill", post(backfill::backfill))
-        .route("/v1/agents/{id}/pause", post(pause::pause))
-        .route("/v1/agents/{id}/resume", post(pause::resume))
-        .route("/v1/agents/{id}/events", get(events::of_agent))
-        .route("/v1/agents/{id}/slots", get(slots::of_agent))
-        .route("/v1/agents/{id}/plan", get(plan::of_agent))
-        .route("/v1/agents/{id}/why", get(plan::why))
-        .route("/v1/events", get(events::list))
-        .route("/v1/events/{id}", get(events::get))
-        .route("/v1/events/{id}/cancel", post(events::cancel))
-        .route("/v1/events/{id}/diff/{other}", get(events::diff))
-        .route("/v1/events/{id}/retry", post(execute::retry))
-        .route("/v1/events/{id}/logs", get(logs::logs))
-        .route("/v1/reexec", get(reexec::get).post(reexec::post))
-        .route("/v1/schedules", get(schedules::list))
-        .route("/v1/slots", get(slots::list))
-        .route("/v1/plan", get(plan::all))
-        .route("/v1/deliveries", get(deliveries::list))
-        .route("/v1/deliveries/{id}", get(deliveries::get))
-        .route("/v1/deliveries/{id}/redeliver", post(deliveries::redeliver))
-        .route("/v1/webhooks/enable", post(deliveries::enable))
-        .route("/v1/webhooks/test", post(deliveries::test))
-        .merge(enthusiast::router())
-        .merge(runs::router())
+    let (routes, _) = openapi::routes().split_for_parts();
+    routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX))

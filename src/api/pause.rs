@@ -5,10 +5,20 @@ use axum::extract::{Path, State};
 
 use super::agents::one;
 use super::extract::{Fields, flag, text};
-use super::wire::AgentView;
+use super::wire::{AgentView, Data, PauseRequest, ResumeRequest};
 use super::{Answer, ApiError, App, Caller, data};
 
 /// Pauses an agent.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{id}/pause",
+    operation_id = "pause_agent",
+    tag = "agents",
+    request_body = Option<PauseRequest>,
+    responses(
+        (status = 200, description = "The agent, paused", body = Data<AgentView>)
+    )
+)]
 pub async fn pause(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -23,6 +33,16 @@ pub async fn pause(
 }
 
 /// Lets an agent fire again.
+#[utoipa::path(
+    post,
+    path = "/v1/agents/{id}/resume",
+    operation_id = "resume_agent",
+    tag = "agents",
+    request_body = Option<ResumeRequest>,
+    responses(
+        (status = 200, description = "The agent, which fires again", body = Data<AgentView>)
+    )
+)]
 pub async fn resume(
     State(app): State<App>,
     Path(id): Path<String>,

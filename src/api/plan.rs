@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::cursor::{Kind, limit, page};
 use super::extract::Params;
-use super::wire::{PlanView, WhyView};
+use super::wire::{Data, PlanView, WhyView};
 use super::{Answer, ApiError, App, Listed, Page, ROWS_DEFAULT, data, events};
 use crate::engine::forecast::{Outlook, ROWS_MAX, Range};
 use crate::engine::why::WhyError;
@@ -15,28 +15,59 @@ use crate::ids::AgentId;
 /// How far a plan reaches where its end is not given, ms.
 const REACH_MS: i64 = 7 * 86_400_000;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct PlanQuery {
+    /// Slots from this time on; now where none is given.
+    #[param(format = DateTime)]
     from: Option<String>,
+    /// Slots before this time; a week after `from` where none is given.
+    #[param(format = DateTime)]
     to: Option<String>,
+    /// Rows of a page; 50 where none are asked for.
+    #[param(minimum = 1)]
     limit: Option<usize>,
+    /// Whether to foresee when each run starts; true by default.
     forecast: Option<bool>,
+    /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct WhyQuery {
+    /// The time asked about; without one the newest slot.
     time: Option<String>,
 }
 
 /// Future slots of every agent, soonest first.
+#[utoipa::path(
+    get,
+    path = "/v1/plan",
+    operation_id = "get_plan",
+    tag = "schedules",
+    params(PlanQuery),
+    responses(
+        (status = 200, description = "Future slots, soonest first", body = Page<PlanView>)
+    )
+)]
 pub async fn all(State(app): State<App>, Params(query): Params<PlanQuery>) -> Listed<PlanView> {
     Ok(Json(planned(&app, &query, None).await?))
 }
 
 /// Future slots of one agent, soonest first.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{id}/plan",
+    operation_id = "get_agent_plan",
+    tag = "schedules",
+    params(PlanQuery),
+    responses(
+        (status = 200, description = "Future slots, soonest first", body = Page<PlanView>)
+    )
+)]
 pub async fn of_agent(
     State(app): State<App>,
     Path(id): Path<String>,
@@ -67,6 +98,16 @@ async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result
 }
 
 /// One explanation.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{id}/why",
+    operation_id = "explain_agent",
+    tag = "schedules",
+    params(WhyQuery),
+    responses(
+        (status = 200, description = "The explanation with its evidence", body = Data<WhyView>)
+    )
+)]
 pub async fn why(
     State(app): State<App>,
     Path(id): Path<String>,

@@ -3,10 +3,19 @@
 use axum::extract::State;
 
 use super::wire::ReplacementView;
-use super::{Answer, App, data};
+use super::{Answer, App, Data, data};
 use crate::time::rfc3339_ms;
 
 /// Which life of the daemon this is.
+#[utoipa::path(
+    get,
+    path = "/v1/reexec",
+    operation_id = "get_replacement",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "The life of the daemon that answers", body = Data<ReplacementView>)
+    )
+)]
 pub async fn get(State(app): State<App>) -> Answer<ReplacementView> {
     Ok(data(ReplacementView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -17,6 +26,16 @@ pub async fn get(State(app): State<App>) -> Answer<ReplacementView> {
 }
 
 /// Asks for the replacement; answered before it begins.
+#[utoipa::path(
+    post,
+    path = "/v1/reexec",
+    operation_id = "replace_program",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "The program that takes over", body = Data<ReplacementView>),
+        (status = 409, description = "The program cannot be replaced")
+    )
+)]
 pub async fn post(State(app): State<App>) -> Answer<ReplacementView> {
     let successor = app.core.handover.ask().await?;
     Ok(data(ReplacementView {

@@ -6,11 +6,21 @@ use axum::Extension;
 use axum::extract::State;
 
 use super::wire::ReloadView;
-use super::{Answer, ApiError, App, Caller, data};
+use super::{Answer, ApiError, App, Caller, Data, data};
 use crate::engine::{By, ReloadError};
 use crate::task::OnEnd;
 
 /// Puts the files in force, all or nothing.
+#[utoipa::path(
+    post,
+    path = "/v1/reload",
+    operation_id = "reload",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "The files are in force", body = Data<ReloadView>),
+        (status = 422, description = "The files have errors: nothing has changed, `details` lists them")
+    )
+)]
 pub async fn reload(State(app): State<App>, caller: Option<Extension<Caller>>) -> Answer<ReloadView> {
     let who = caller.map_or_else(|| "somebody".to_owned(), |Extension(caller)| caller.name.to_string());
     // A caller who leaves must not leave it half done.

@@ -7,16 +7,30 @@ use serde::Deserialize;
 use super::cursor::{Kind, limit, page};
 use super::extract::Params;
 use super::wire::SchedulesView;
-use super::{AGENTS_DEFAULT, App, Listed, ROWS_MAX};
+use super::{AGENTS_DEFAULT, App, Listed, Page, ROWS_MAX};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Query {
+    /// Rows of a page; 100 where none are asked for.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
+    /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
 }
 
 /// The schedules of every agent, by the agent's id.
+#[utoipa::path(
+    get,
+    path = "/v1/schedules",
+    operation_id = "list_schedules",
+    tag = "schedules",
+    params(Query),
+    responses(
+        (status = 200, description = "The schedules in force, by agent", body = Page<SchedulesView>)
+    )
+)]
 pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<SchedulesView> {
     let limit = limit(query.limit, AGENTS_DEFAULT, ROWS_MAX)?;
     let after = query.next_token.map(|t| Kind::Agents.decode(&t)).transpose()?.unwrap_or_default();

@@ -11,19 +11,43 @@ use super::{ApiError, App, Listed, Page, ROWS_DEFAULT, ROWS_MAX, events};
 use crate::ids::AgentId;
 use crate::store::{SlotFilter, SlotRow};
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Query {
+    /// Rows of a page; 50 where none are asked for.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
+    /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
 }
 
 /// Slots of every agent, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/slots",
+    operation_id = "list_slots",
+    tag = "schedules",
+    params(Query),
+    responses(
+        (status = 200, description = "Rows of the ledger, newest first", body = Page<SlotView>)
+    )
+)]
 pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<SlotView> {
     Ok(Json(listed(&app, &query, None).await?))
 }
 
 /// Slots of one agent, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/agents/{id}/slots",
+    operation_id = "list_agent_slots",
+    tag = "schedules",
+    params(Query),
+    responses(
+        (status = 200, description = "Rows of the ledger, newest first", body = Page<SlotView>)
+    )
+)]
 pub async fn of_agent(
     State(app): State<App>,
     Path(id): Path<String>,

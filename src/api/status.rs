@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
 
 use super::wire::{
-    AgentCounts, DeliveryCounts, Lateness, PausedView, RunCounts, StatusView, StoreCounts, WaitingView,
+    AgentCounts, DeliveryCounts, Health, Lateness, PausedView, RunCounts, StatusView, StoreCounts,
+    WaitingView,
 };
 use super::{AlertingView, Answer, App, Data, data};
 use crate::engine::{Core, Refused};
@@ -16,19 +16,48 @@ use crate::store::AgentSummary;
 use crate::time::rfc3339_ms;
 
 /// Answers as long as the process does.
-pub async fn healthz() -> Json<Data<Value>> {
-    data(json!({ "status": "ok" }))
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    tag = "daemon",
+    security(()),
+    responses(
+        (status = 200, description = "It answers", body = Data<Health>)
+    )
+)]
+pub async fn healthz() -> Json<Data<Health>> {
+    data(Health { status: "ok".to_owned() })
 }
 
 /// Answers 200 while triggers are taken.
-pub async fn readyz(State(app): State<App>) -> Answer<Value> {
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    tag = "daemon",
+    security(()),
+    responses(
+        (status = 200, description = "It takes triggers", body = Data<Health>)
+    )
+)]
+pub async fn readyz(State(app): State<App>) -> Answer<Health> {
     if app.core.tasks.stop().is_soft() {
         return Err(Refused::Draining.into());
     }
-    Ok(data(json!({ "status": "ready" })))
+    Ok(data(Health { status: "ready".to_owned() }))
 }
 
 /// The daemon as a whole.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    operation_id = "get_status",
+    tag = "daemon",
+    responses(
+        (status = 200, description = "The daemon as a whole", body = Data<StatusView>)
+    )
+)]
 pub async fn status(State(app): State<App>) -> Answer<StatusView> {
     let core = app.core.as_ref();
     let [pending, running, waiting, exhausted] = core.store.gauges().await?;

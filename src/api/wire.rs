@@ -5,7 +5,9 @@
 //! its being there. Keys are only ever added.
 
 mod backfill;
+mod duration;
 mod plan;
+mod requests;
 mod schedules;
 
 use serde::{Deserialize, Serialize};
@@ -22,18 +24,29 @@ use crate::time::rfc3339_ms;
 
 pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
+pub use duration::Duration;
 pub use plan::{ForecastView, PlanView, WhyView};
+pub use requests::{
+    BackfillRequestBody, EnableRequest, ExecuteRequest, Nothing, PauseRequest, ResumeRequest, TestRequest,
+};
 pub use schedules::SchedulesView;
 
 /// The envelope of everything that is not a list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Data<T> {
     /// The record.
     pub data: T,
 }
 
+/// That the daemon answers.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Health {
+    /// `ok` or `ready`.
+    pub status: String,
+}
+
 /// One schedule of an agent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleView {
     /// Its id, unique in the agent.
@@ -61,7 +74,7 @@ impl From<&Schedule> for ScheduleView {
 }
 
 /// One future fire.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct FireView {
     /// The nominal instant.
     pub at: String,
@@ -70,7 +83,7 @@ pub struct FireView {
 }
 
 /// One agent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentView {
     /// Its id.
@@ -147,7 +160,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The answer to a trigger.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Executed {
     /// A sentence for people.
@@ -161,7 +174,7 @@ pub struct Executed {
 }
 
 /// The answer to a cancel.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CancelledView {
     /// A sentence for people.
@@ -171,7 +184,7 @@ pub struct CancelledView {
 }
 
 /// One try inside a run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptView {
     /// Its number, from 1.
@@ -203,7 +216,7 @@ pub struct AttemptView {
 }
 
 /// One event in full.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventView {
     /// What lists show too.
@@ -261,7 +274,7 @@ impl EventView {
 }
 
 /// One delivery.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryView {
     /// Its id: the `webhook-id` of every attempt.
@@ -316,7 +329,7 @@ impl From<DeliveryRow> for DeliveryView {
 }
 
 /// One attempt of a delivery.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryAttemptView {
     /// Its number, from 1.
@@ -347,7 +360,7 @@ impl From<AttemptRow> for DeliveryAttemptView {
 }
 
 /// One delivery with its log.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeliveryDetailView {
     /// What lists show too.
     #[serde(flatten)]
@@ -358,7 +371,7 @@ pub struct DeliveryDetailView {
 }
 
 /// The answer to what makes deliveries due.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Delivering {
     /// A sentence for people.
@@ -368,7 +381,7 @@ pub struct Delivering {
 }
 
 /// The answer to an endpoint that is taken back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Enabled {
     /// A sentence for people.
     pub message: String,
@@ -377,7 +390,7 @@ pub struct Enabled {
 }
 
 /// One row of the slot ledger.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SlotView {
     /// The agent.
@@ -417,7 +430,7 @@ impl From<SlotRow> for SlotView {
 }
 
 /// Agents by status.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AgentCounts {
     /// Agents that fire.
     pub active: usize,
@@ -428,7 +441,7 @@ pub struct AgentCounts {
 }
 
 /// An agent that is paused.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PausedView {
     /// The agent.
@@ -442,7 +455,7 @@ pub struct PausedView {
 }
 
 /// Runs that have not ended, by state.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RunCounts {
     /// Runs in state PENDING.
     pub pending: i64,
@@ -451,7 +464,7 @@ pub struct RunCounts {
 }
 
 /// Deliveries that need attention, by state.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeliveryCounts {
     /// Deliveries that wait.
     pub pending: i64,
@@ -460,7 +473,7 @@ pub struct DeliveryCounts {
 }
 
 /// Nominal instant to committed run, of slots that ran in time, since the daemon's start.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Lateness {
     /// Slots counted.
@@ -472,7 +485,7 @@ pub struct Lateness {
 }
 
 /// Writes since the daemon's start.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StoreCounts {
     /// Transactions committed.
     pub commits: u64,
@@ -481,7 +494,7 @@ pub struct StoreCounts {
 }
 
 /// The daemon as a whole.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusView {
     /// Its version.
@@ -523,7 +536,7 @@ pub struct StatusView {
 }
 
 /// A run that waits.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingView {
     /// Its id.
@@ -535,7 +548,7 @@ pub struct WaitingView {
 }
 
 /// How reading the files anew went.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReloadView {
     /// When.
@@ -570,7 +583,7 @@ impl From<&Reload> for ReloadView {
 }
 
 /// A life of the daemon, or the program that is to begin the next one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplacementView {
     /// Version of the program.

@@ -2,7 +2,7 @@
 //!
 //! It is compared with what the daemon has in force; where none answers, with the configured folder.
 //! Schedules of one timing are the same schedule; what is left of an agent's on both sides is paired
-//! in the order of the files and told as changed. Totals are exact; the fires of a pair are compared
+//! in the order of the files and told as changed. Totals are exact but for slots behind a thousand excluded stretches; the fires of a pair are compared
 //! one by one up to a bound, and where it was met that is said.
 
 use std::collections::BTreeMap;
@@ -193,9 +193,13 @@ fn folder(dir: &Path, global: &Global, env: &Env) -> Result<Set, Failure> {
         (loaded.agents, problems)
     };
     if problems.has_errors() {
-        super::output::say(&problems.render(false));
         let message = format!("{} has errors, so a reload would change nothing", dir.display());
-        return Err(Failure::new(CONFIG, message));
+        let mut failure = Failure::new(CONFIG, message);
+        match problems.to_json() {
+            serde_json::Value::Array(details) if global.json => failure.details = details,
+            _ => super::output::say(&problems.render(false)),
+        }
+        return Err(failure);
     }
     Ok(set(agents.iter().map(AsRef::as_ref)))
 }

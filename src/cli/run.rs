@@ -103,8 +103,9 @@ async fn to_the_end(session: &Session, id: &str) -> Done {
     let sink = if session.out.json { Sink::Stderr } else { Sink::Stdout };
     let screen = Screen::default();
     // Opened one after the other, so that of what is there at once stdout comes first.
-    let stdout = logs::open(session, id, &follows(false)).await?;
-    let stderr = logs::open(session, id, &follows(true)).await?;
+    let (out, err) = (follows(false), follows(true));
+    let stdout = logs::patiently(|| logs::open(session, id, &out)).await?;
+    let stderr = logs::patiently(|| logs::open(session, id, &err)).await?;
     let stdout = stream(session, stdout, sink, &screen);
     let stderr = stream(session, stderr, Sink::Stderr, &screen);
     let (stdout, stderr) = tokio::join!(stdout, stderr);

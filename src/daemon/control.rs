@@ -264,6 +264,8 @@ pub fn adopt_unix(given: GivenSocket) -> Result<ControlSocket, Error> {
     let fail =
         |source| Error::System { what: "watch the socket that was handed over", path: path.clone(), source };
     let found = std::fs::symlink_metadata(&path).ok().map(|m| (m.dev(), m.ino()));
+    // One of the daemon's own whose file is gone is looked for all the same, and bound again: no file has inode 0.
+    let found = found.or(given.own.then_some((0, 0)));
     given.listener.set_nonblocking(true).map_err(fail)?;
     let listener = UnixListener::from_std(given.listener).map_err(fail)?;
     Ok(ControlSocket::of(listener, &path, found, given.own, Arc::default()))

@@ -8,7 +8,7 @@
 //! The slots are those that the schedules of now name in the range; with `only_missed` those whose
 //! row in the ledger is `not_run` and for which no other run stands.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::catalog::{Entry, ScheduleEntry};
@@ -125,6 +125,8 @@ type Tally = BTreeMap<(usize, NotAgain), (u64, i64, i64)>;
 #[derive(Default)]
 struct Found {
     slots: BTreeMap<(i64, usize), Option<NotRun>>,
+    /// Slots for which an earlier backfill stands, and for those that ask for the same with them.
+    stood_for: BTreeSet<(i64, usize)>,
     left_out: Tally,
 }
 
@@ -145,7 +147,7 @@ impl Core {
             return Err(Refused::Draining);
         }
         let agent = &request.agent;
-        let entry = self.catalog.get(agent).ok_or_else(|| Refused::UnknownAgent(agent.to_string()))?;
+        let entry = self.catalog.get(agent).ok_or_else(|| self.unknown(agent))?;
         if !entry.valid {
             return Err(Refused::InvalidAgent(agent.clone()));
         }
@@ -322,6 +324,7 @@ fn left_alone(
         _ => return false,
     };
     found.leave(position, why, (1, at_ms, at_ms));
+    found.stood_for.insert((at_ms, position));
     true
 }
 
@@ -350,10 +353,12 @@ fn named(
 
 /// Of slots of one instant that ask for the same run the first in the file runs.
 fn coalesce(entry: &Entry, found: &mut Found) {
-    let overrides = |position: usize| &entry.schedules[position].schedule.overrides;
+    let asks = |position: usize| &entry.schedules[position].schedule;
     let same = |(at, position): &(i64, usize)| {
-        let mut earlier = found.slots.range((*at, 0)..(*at, *position));
-        earlier.any(|((_, other), _)| overrides(*other) == overrides(*position))
+        let before = (*at, 0)..(*at, *position);
+        let taken = found.slots.range(before.clone()).map(|(key, _)| key);
+        let mut earlier = taken.chain(found.stood_for.range(before));
+        earlier.any(|(_, other)| asks(*other).asks_as(asks(*position)))
     };
     let doubled: Vec<(i64, usize)> = found.slots.keys().copied().filter(same).collect();
     for (at, position) in doubled {

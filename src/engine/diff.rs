@@ -14,7 +14,7 @@ use crate::store::{self, EventDetail};
 const CHANGES_MAX: usize = 1000;
 
 /// One of the two runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Side {
     /// The run.
@@ -28,7 +28,7 @@ pub struct Side {
 }
 
 /// One thing that differs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
     /// JSON pointer; its first part is `definition`, `prompt`, `skills`, `model`, `input` or `result`.
     pub pointer: String,
@@ -41,7 +41,7 @@ pub struct Change {
 }
 
 /// What differs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Diff {
     /// The first run.
     pub a: Side,

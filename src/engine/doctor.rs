@@ -33,7 +33,7 @@ pub enum Level {
 words!(Level { Ok => "ok", Warn => "warn", Fail => "fail" });
 
 /// What one look found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Check {
     /// What was looked at; stable, for programs.
     pub name: String,

@@ -17,6 +17,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 
 use super::Core;
 use super::catalog::Update;
@@ -54,8 +56,32 @@ pub struct Mistake {
     pub rendered: String,
 }
 
+impl utoipa::PartialSchema for Mistake {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let place = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+        let maybe = || ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]));
+        ObjectBuilder::new()
+            .description(Some("A mistake in a file."))
+            .property("file", text())
+            .required("file")
+            .property("line", place())
+            .property("column", place())
+            .property("severity", text().enum_values(Some(["error", "warning", "note"])))
+            .required("severity")
+            .property("message", text())
+            .required("message")
+            .property("help", maybe())
+            .property("rendered", text().description(Some("All of it for people, with its snippet.")))
+            .required("rendered")
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Mistake {}
+
 /// An agent whose definition became another.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Changed {
     /// Its id.
     pub id: String,
@@ -64,7 +90,7 @@ pub struct Changed {
 }
 
 /// What a reload has changed, agents by id.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Changes {
     /// Agents that are new.

@@ -432,8 +432,17 @@ pub(super) async fn finish_or_give_back(core: &Core, claim: Claim, failure: Fail
         tracing::error!(
             run.id = %id, agent, error = %e, "the end of run {id} could not be written; it waits again: {e}"
         );
+        // What could not be read or written now is likely not to be a moment later.
+        tokio::select! {
+            () = core.tasks.stop().hardened() => {}
+            () = core.clock.sleep_until(core.clock.now() + WRITE_REST) => {}
+        }
         let unclaim = || core.store.unclaim(number, id, epoch, core.clock.now_ms());
-        let _ = persist(core, id, &agent, unclaim).await;
+        if persist(core, id, &agent, unclaim).await == Some(Wanted::No)
+            && let Err(e) = finish_unstarted(core, number, id, epoch, ended_early(core, number).await).await
+        {
+            tracing::error!(run.id = %id, agent, error = %e, "the end of run {id} could not be written: {e}");
+        }
     }
 }
 

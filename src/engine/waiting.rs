@@ -12,7 +12,7 @@ use crate::store::{self, Hurdle, Waits};
 use crate::time::rfc3339_ms;
 
 /// What a waiting run waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingFor {
     /// Of which kind that is.
@@ -24,7 +24,7 @@ pub struct WaitingFor {
 }
 
 /// The kinds of what a run may wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitKind {
     /// Its time: a retry's delay, jitter or spread.

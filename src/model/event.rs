@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{RunState, Trigger};
 
 /// A skill as it was seeded into a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SeededSkill {
     /// The skill's id: the name of its folder.
     pub id: String,
@@ -16,7 +16,7 @@ pub struct SeededSkill {
 }
 
 /// What a run consumed; `None` where unknown, never 0 by default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Usage {
     /// Tokens sent.
@@ -53,7 +53,7 @@ impl Usage {
 }
 
 /// One run as others see it. Times are RFC 3339 with milliseconds, UTC.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// The run's id.

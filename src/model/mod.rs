@@ -78,6 +78,15 @@ macro_rules! words {
                 word.parse().map_err(serde::de::Error::custom)
             }
         }
+
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                let string = utoipa::openapi::ObjectBuilder::new().schema_type(utoipa::openapi::Type::String);
+                string.enum_values(Some([$($word),+])).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {}
     };
 }
 pub(crate) use words;

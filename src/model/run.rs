@@ -79,7 +79,7 @@ pub struct Window {
 }
 
 /// What a trigger changes for one run. Text is verbatim, never a template.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Overrides {
     /// Replaces the agent's prompt.

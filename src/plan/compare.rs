@@ -1,7 +1,8 @@
 //! How the fires of two calendars differ in a range.
 //!
 //! Both are walked side by side, so what is told is exact, up to a number of steps that the caller
-//! names; the totals are found by arithmetic and are exact whatever the range.
+//! names; the totals are found by arithmetic and are exact, but that a total of many
+//! excluded stretches counts the slots behind [`EXCLUDED_MAX`] of them too.
 
 use super::{Calendar, coming, next_fire};
 use crate::model::ClockNote;

@@ -123,10 +123,16 @@ macro_rules! waiting {
     };
 }
 
-/// The classes, the most urgent first; the last is that of the catch-ups.
-pub(super) const CLASSES: [&str; 4] = [waiting!("0"), waiting!("1"), waiting!("2"), waiting!("3")];
-/// Index of the class of the catch-ups.
-const CATCH_UPS: usize = CLASSES.len() - 1;
+/// The classes, the most urgent first; the last two are of the past: catch-ups, then backfills.
+pub(super) const CLASSES: [&str; 5] = [
+    waiting!("0"),
+    waiting!("1"),
+    waiting!("2"),
+    waiting!("3 AND backfill = 0"),
+    waiting!("3 AND backfill = 1"),
+];
+/// Index of the class of the catch-ups; it and what comes behind it share one lane.
+const CATCH_UPS: usize = 3;
 
 /// A waiting run as the index has it.
 #[derive(Debug)]
@@ -218,11 +224,12 @@ impl Pick<'_> {
             let rank = |line: &&mut Line<'_>| line.head.as_ref().map(|head| head.rank(line.class, now_ms));
             let first = lines.iter_mut().filter(|line| line.head.is_some()).min_by_key(rank);
             let Some(line) = first else { break };
+            let class = line.class;
             let Some(waiting) = line.advance(&self.taken.full)? else { break };
-            if self.take(&waiting)? && line.class == CATCH_UPS {
+            if self.take(&waiting)? && class >= CATCH_UPS {
                 left_catch_ups -= 1;
                 if left_catch_ups == 0 {
-                    line.head = None;
+                    lines[CATCH_UPS..].iter_mut().for_each(|line| line.head = None);
                 }
             }
         }
@@ -411,10 +418,12 @@ fn waits(
     pools: &BTreeMap<String, u32>,
     now_ms: i64,
 ) -> Result<Option<Waits>, Error> {
-    let sql = "SELECT number, agent, max_concurrent, concurrency, pool, created_at, not_before, priority, started_at
+    let sql =
+        "SELECT number, agent, max_concurrent, concurrency, pool, created_at, not_before, backfill, priority,
+                      started_at
                FROM runs WHERE number = ?1 AND completed_at IS NULL AND claimed_at IS NULL";
     let read = |row: &Row<'_>| {
-        Ok((Waiting::of(row)?, row.get::<_, i64>(7)?, row.get::<_, Option<i64>>(8)?.is_some()))
+        Ok((Waiting::of(row)?, row.get::<_, i64>(8)?, row.get::<_, Option<i64>>(9)?.is_some()))
     };
     let found = db.prepare_cached(sql)?.query_row([number], read).optional()?;
     let Some((waiting, class, between_attempts)) = found else { return Ok(None) };

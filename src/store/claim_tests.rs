@@ -94,6 +94,19 @@ async fn the_urgent_go_first_and_among_equals_the_oldest() {
 }
 
 #[tokio::test]
+async fn what_was_missed_goes_before_a_backfill_that_was_asked_for_earlier() {
+    let s = Stand::new(2).await;
+    let (backfill, missed) = (s.catch_up(0).await, s.catch_up(1).await);
+    let mark = move |db: &Connection| {
+        db.execute("UPDATE runs SET backfill = 1 WHERE number = ?1", [backfill])?;
+        Ok(())
+    };
+    s.store.writer.write(mark).await.unwrap();
+    assert_eq!(s.claim(9, NOW + millis(AGEING) * 9).await, [missed], "both share the one place of the past");
+    assert_eq!(s.claim(9, NOW).await, [backfill]);
+}
+
+#[tokio::test]
 async fn a_stream_of_urgent_runs_starves_nobody() {
     let s = Stand::new(2).await;
     let low = NewRun { priority: Priority::Low, ..s.run(0, Overlap::Allow) };

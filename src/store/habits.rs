@@ -60,9 +60,10 @@ fn habit(db: &Connection, agent: i64, counted: bool, now_ms: i64) -> Result<Habi
     );
     let mut took = column(db, &sql, &[agent])?;
     took.sort_unstable();
+    // Runs of a backfill stand in nobody's way.
     let sql = format!(
         "SELECT coalesce(started_at, created_at) FROM runs INDEXED BY runs_active
-         WHERE agent = ?1 AND completed_at IS NULL LIMIT {UNDER_WAY}"
+         WHERE agent = ?1 AND completed_at IS NULL AND backfill = 0 LIMIT {UNDER_WAY}"
     );
     let started_ms = column(db, &sql, &[agent])?;
     let admitted_ms = if counted {

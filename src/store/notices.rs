@@ -65,13 +65,14 @@ impl Store {
 }
 
 /// What was begun by a clock that was ahead of `?1`, which is now: a wait keeps its length and not its end, or
-/// a message would wait until the wrong time comes.
-const BEGUN_AHEAD: [&str; 7] = [
-    "UPDATE runs SET start_deadline = start_deadline - created_at + ?1
-     WHERE completed_at IS NULL AND start_deadline IS NOT NULL AND created_at > ?1",
-    "UPDATE runs SET not_before = not_before - updated_at + ?1
-     WHERE completed_at IS NULL AND not_before IS NOT NULL AND updated_at > ?1",
-    "UPDATE deliveries SET next_at = next_at - updated_at + ?1 WHERE state = 'PENDING' AND updated_at > ?1",
+/// a message would wait until the wrong time comes. What was shifted bears the new time, so that a clock that goes
+/// back once more shifts it by no more than that.
+const BEGUN_AHEAD: [&str; 6] = [
+    "UPDATE runs SET start_deadline = start_deadline - updated_at + ?1, not_before = not_before - updated_at + ?1,
+                     updated_at = ?1
+     WHERE completed_at IS NULL AND updated_at > ?1",
+    "UPDATE deliveries SET next_at = next_at - updated_at + ?1, updated_at = ?1
+     WHERE state = 'PENDING' AND updated_at > ?1",
     "UPDATE agents SET probe_at = probe_at - last_ended_at + ?1 WHERE probe_at > ?1 AND last_ended_at > ?1",
     "UPDATE agents SET last_ended_at = min(last_ended_at, ?1), last_success_at = min(last_success_at, ?1)
      WHERE last_ended_at > ?1 OR last_success_at > ?1",

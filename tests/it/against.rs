@@ -82,4 +82,7 @@ fn a_folder_with_errors_is_told_and_not_compared() {
     assert_eq!(out.status.code(), Some(78));
     let said = String::from_utf8(out.stderr).unwrap();
     assert!(said.contains("next/bad.yaml") && said.contains("nonsense"), "{said}");
+    let out = daemon.cli(&["plan", "--against", "next", "--json"]);
+    let said: Value = serde_json::from_slice(&out.stderr).unwrap();
+    assert_eq!(said["error"]["details"][0]["line"], 1, "{said}");
 }

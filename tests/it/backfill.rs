@@ -131,6 +131,33 @@ fn only_missed_takes_each_slot_that_nothing_ran_for_once() {
 }
 
 #[test]
+fn schedules_of_one_instant_run_once_however_often_it_is_asked_for() {
+    let two = "sandbox: off\nschedules: [ { cron: '0 * * * *' }, { cron: '0 */1 * * *' } ]\n";
+    let daemon = daemon("cat $MATINS_AGENT_DIR/../go", two);
+    daemon.home.gate();
+    let range = slots(START_MS - 2 * HOUR_MS, START_MS);
+    let first = ask(&daemon, range.clone()).unwrap();
+    assert_eq!((first.slots.len(), left_out(&first)), (2, vec![(NotAgain::Coalesced, 2)]));
+    let again = ask(&daemon, range).unwrap();
+    assert_eq!(
+        (again.slots.len(), left_out(&again)),
+        (0, vec![(NotAgain::Pending, 2), (NotAgain::Coalesced, 2)]),
+        "the runs that wait stand for both"
+    );
+    daemon.home.open_gate();
+    assert_eq!(daemon.settle().len(), 2);
+}
+
+#[test]
+fn schedules_of_one_instant_that_ask_for_other_things_run_both() {
+    let two = "schedules: [ { cron: '0 * * * *' }, { cron: '0 * * * *', overlap: allow } ]\n";
+    let daemon = daemon("true", two);
+    let done = ask(&daemon, slots(START_MS - HOUR_MS, START_MS)).unwrap();
+    assert_eq!((done.slots.len(), done.left_out.len()), (2, 0));
+    daemon.settle();
+}
+
+#[test]
 fn one_that_waits_is_not_doubled_and_the_present_goes_first() {
     let script = format!("{TELLS}; cat $MATINS_AGENT_DIR/../go");
     let mut daemon = daemon(&script, "sandbox: off\nschedules: [ { cron: '0 * * * *' } ]\n");

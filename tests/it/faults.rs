@@ -140,7 +140,7 @@ fn a_daemon_that_was_stopped_catches_up() {
     let back = Instant::now();
     seen.ledger_reaches(this_second());
     let caught_up = back.elapsed();
-    assert!(caught_up < Duration::from_secs(5), "{caught_up:?}");
+    assert!(caught_up < Duration::from_secs(20), "{caught_up:?}");
     let long = seen.asked.len() - 1;
     seen.cancel(long);
     let grown = peak_kib(pid).saturating_sub(before);

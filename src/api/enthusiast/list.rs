@@ -41,7 +41,33 @@ impl Asked {
     }
 }
 
+/// Filters of the list.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the query is read pair by pair; this describes it")]
+pub struct Query {
+    /// Only those of this agent: its integer or id.
+    agent_id: Option<String>,
+    /// Only those in this state: pending, in_progress, finished or failed.
+    status: Option<String>,
+    /// Only those of the agents of this data set.
+    dataset_id: Option<i64>,
+    /// The page, from 1, or `last`.
+    page: Option<String>,
+}
+
 /// Executions that the caller has asked for, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/agentic-executions/",
+    operation_id = "list_agentic_executions",
+    tag = "enthusiast",
+    params(Query),
+    responses(
+        (status = 200, description = "A page of executions", body = Executions),
+        (status = 404, description = "There is no such page")
+    )
+)]
 pub async fn list(
     State(app): State<App>,
     OriginalUri(uri): OriginalUri,

@@ -16,26 +16,29 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use serde_json::Value;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::{ApiError, App, Caller, answer};
 use crate::engine::Entry;
 use crate::model::RunState;
 use crate::store::ExecutionRow;
 
+pub use wire::FormError;
 use wire::{Definition, Execution};
 
 /// The calls of this dialect. Each is there without its last slash too.
-pub(super) fn router() -> Router<App> {
-    Router::new()
-        .route("/api/agents/{agent_id}/agentic-execution-definitions/", get(definitions))
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(definitions))
+        .routes(routes!(start::start))
+        .routes(routes!(list::list))
+        .routes(routes!(execution))
         .route("/api/agents/{agent_id}/agentic-execution-definitions", get(definitions))
-        .route("/api/agents/{agent_id}/agentic-executions/", post(start::start))
         .route("/api/agents/{agent_id}/agentic-executions", post(start::start))
-        .route("/api/agentic-executions/", get(list::list))
         .route("/api/agentic-executions", get(list::list))
-        .route("/api/agentic-executions/{id}/", get(execution))
         .route("/api/agentic-executions/{id}", get(execution))
 }
 
@@ -74,6 +77,14 @@ impl IntoResponse for Refusal {
 }
 
 /// The execution definitions of an agent.
+#[utoipa::path(
+    get,
+    path = "/api/agents/{agent_id}/agentic-execution-definitions/",
+    operation_id = "list_agentic_execution_definitions",
+    tag = "enthusiast",
+    params(("agent_id" = String, Path, description = "The agent's integer or id")),
+    responses((status = 200, description = "The definitions, by key", body = Vec<Definition>))
+)]
 pub async fn definitions(
     State(app): State<App>,
     Path(agent): Path<String>,
@@ -85,6 +96,14 @@ pub async fn definitions(
 }
 
 /// One execution.
+#[utoipa::path(
+    get,
+    path = "/api/agentic-executions/{id}/",
+    operation_id = "get_agentic_execution",
+    tag = "enthusiast",
+    params(("id" = String, Path, description = "The run's integer or id")),
+    responses((status = 200, description = "The execution with its files", body = Execution))
+)]
 pub async fn execution(
     State(app): State<App>,
     Path(name): Path<String>,

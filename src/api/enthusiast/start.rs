@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use serde_json::{Map, Value, json};
 
-use super::wire::{Execution, Status};
+use super::wire::{Execution, StartExecution, Status};
 use super::{Refusal, agent_of, detail, input, sees};
 use crate::api::execute::idempotency_key;
 use crate::api::extract::{check_type, whole};
@@ -21,6 +21,19 @@ struct Asked {
 }
 
 /// Starts an execution of an agent; its row is on disk when this answers.
+#[utoipa::path(
+    post,
+    path = "/api/agents/{agent_id}/agentic-executions/",
+    operation_id = "start_agentic_execution",
+    tag = "enthusiast",
+    params(("agent_id" = String, Path, description = "The agent's integer or id")),
+    request_body = StartExecution,
+    responses(
+        (status = 202, description = "The execution as it was admitted", body = Execution),
+        (status = 400, description = "The key is unknown or another agent's, or the input does not fit"),
+        (status = 409, description = "The agent's file is broken, or the idempotency key was used for something else")
+    )
+)]
 pub async fn start(
     State(app): State<App>,
     Path(agent): Path<String>,

@@ -10,7 +10,8 @@ use crate::store::ExecutionRow;
 use crate::time::rfc3339_ms;
 
 /// A kind of execution that an agent knows.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = ExecutionDefinition)]
 pub struct Definition {
     /// Its key.
     pub key: String,
@@ -19,6 +20,7 @@ pub struct Definition {
     /// What it is for.
     pub description: Option<String>,
     /// What its input must be.
+    #[schema(value_type = Object)]
     pub input_schema: Value,
 }
 
@@ -41,7 +43,7 @@ pub(super) fn input_schema(variant: &Variant, agent: &Agent) -> Value {
 }
 
 /// One execution.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Execution {
     /// The run's integer.
     pub id: i64,
@@ -53,9 +55,11 @@ pub struct Execution {
     pub conversation: i64,
     /// `pending`, `in_progress`, `finished` or `failed`.
     pub status: Status,
-    /// The input with its defaults.
+    /// The input with its defaults; null in a list where it is long.
+    #[schema(value_type = Option<Object>)]
     pub input: Option<Value>,
-    /// What it has answered, where it is finished.
+    /// What it has answered, where it is finished; null in a list where it is long.
+    #[schema(value_type = Value)]
     pub result: Option<Value>,
     /// Code of its failure.
     pub failure_code: Option<String>,
@@ -75,7 +79,7 @@ pub struct Execution {
 }
 
 /// A page of executions.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, utoipa::ToSchema)]
 pub struct Executions {
     /// How many there are in all.
     pub count: u64,
@@ -88,7 +92,7 @@ pub struct Executions {
 }
 
 /// A file that an execution was given.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct ExecutionFile {
     /// Its integer.
     pub id: i64,
@@ -100,9 +104,29 @@ pub struct ExecutionFile {
     pub content_type: String,
 }
 
+/// What starts an execution, as the document describes it.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the body is read field by field; this describes it")]
+pub struct StartExecution {
+    /// One of the agent's definitions.
+    execution_key: String,
+    /// What it is to work on; `{}` where it is left out.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    input: Option<Value>,
+}
+
+/// An error of this dialect: `detail` is a sentence, any other name is that of a field with what is wrong with it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct FormError {
+    /// A sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
 /// The states of an execution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ExecutionStatus)]
 pub enum Status {
     /// It waits.
     Pending,

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::wire::Provider;
 use crate::api::extract::{check_type, whole};
 use crate::api::{ApiError, App};
 use crate::model::{ResponseFormat, TaskRequest};
@@ -17,8 +18,6 @@ use crate::schema::Schema;
 
 /// Shortest prompt, characters.
 const PROMPT_MIN: usize = 3;
-/// Who may provide a model.
-const PROVIDERS: [&str; 7] = ["openai", "deepseek", "anthropic", "google", "groq", "mistral", "together"];
 
 /// What is asked for.
 #[derive(Debug, Default)]
@@ -171,8 +170,9 @@ impl Reader {
 
     fn provider(&mut self) -> Option<String> {
         let provider = self.text("provider")?;
-        if !PROVIDERS.contains(&provider.as_str()) {
-            self.wrong("provider", format!("Input should be {}", alternatives(&PROVIDERS)), "enum");
+        if provider.parse::<Provider>().is_err() {
+            let words: Vec<&str> = Provider::ALL.iter().map(|word| word.as_str()).collect();
+            self.wrong("provider", format!("Input should be {}", alternatives(&words)), "enum");
         }
         Some(provider)
     }

@@ -9,8 +9,9 @@ mod wire;
 
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::execute::idempotency_key;
 use super::{ApiError, App, Caller, answer};
@@ -20,19 +21,28 @@ use crate::model::{ResponseFormat, RunState};
 use crate::store::{Found, TaskRow};
 
 use body::{Asked, Unfit};
-use wire::{Task, TaskResponse};
+pub use wire::TaskError;
+use wire::{NewTask, Task, TaskChanges, TaskResponse};
 
 /// The calls of this dialect.
-pub(super) fn router() -> Router<App> {
-    Router::new()
-        .route("/api/runs", post(create))
-        .route("/api/runs/{id}", get(run))
-        .route("/api/tasks/{id}", get(task))
-        .route("/api/tasks/{id}/runs", post(again))
+pub(super) fn router() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(run))
+        .routes(routes!(task))
+        .routes(routes!(again))
 }
 
 /// Runs a new task.
-async fn create(
+#[utoipa::path(
+    post,
+    path = "/api/runs",
+    operation_id = "run_task",
+    tag = "tasks",
+    request_body = NewTask,
+    responses((status = 200, description = "The run, ended or under way", body = TaskResponse))
+)]
+pub async fn create(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
@@ -45,7 +55,16 @@ async fn create(
 }
 
 /// Runs a known task again.
-async fn again(
+#[utoipa::path(
+    post,
+    path = "/api/tasks/{id}/runs",
+    operation_id = "run_task_again",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task's integer")),
+    request_body = Option<TaskChanges>,
+    responses((status = 200, description = "The run, ended or under way", body = TaskResponse))
+)]
+pub async fn again(
     State(app): State<App>,
     Path(id): Path<String>,
     Extension(caller): Extension<Caller>,
@@ -61,7 +80,15 @@ async fn again(
 }
 
 /// A task with its newest runs.
-async fn task(
+#[utoipa::path(
+    get,
+    path = "/api/tasks/{id}",
+    operation_id = "get_task",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The task's integer")),
+    responses((status = 200, description = "The task", body = Task))
+)]
+pub async fn task(
     State(app): State<App>,
     Path(id): Path<String>,
     Extension(caller): Extension<Caller>,
@@ -70,7 +97,15 @@ async fn task(
 }
 
 /// A run as it stands.
-async fn run(
+#[utoipa::path(
+    get,
+    path = "/api/runs/{id}",
+    operation_id = "get_task_run",
+    tag = "tasks",
+    params(("id" = String, Path, description = "The run's integer or id")),
+    responses((status = 200, description = "The run", body = TaskResponse))
+)]
+pub async fn run(
     State(app): State<App>,
     Path(id): Path<String>,
     Extension(caller): Extension<Caller>,

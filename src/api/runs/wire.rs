@@ -4,12 +4,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::answer;
-use crate::model::{ResponseFormat, RunState, TaskRequest};
+use crate::model::{ResponseFormat, RunState, TaskRequest, words};
 use crate::store::TaskRow;
 use crate::time::rfc3339_ms;
 
 /// The status of a task's run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskStatus {
     /// It ended as it should.
@@ -31,7 +31,7 @@ impl TaskStatus {
 }
 
 /// A run of a task.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct TaskResponse {
     /// The task; null of a run that is of none.
     pub task_id: Option<i64>,
@@ -40,6 +40,7 @@ pub struct TaskResponse {
     /// What it did, step by step; null where it was not asked.
     pub history: Option<Vec<HistoryItem>>,
     /// What it has answered; null until it is done.
+    #[schema(value_type = Value)]
     pub result: Option<Value>,
     /// Whether it has ended.
     pub is_done: Option<bool>,
@@ -50,11 +51,12 @@ pub struct TaskResponse {
 }
 
 /// A step of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct HistoryItem {
     /// What was done, for people.
     pub description: String,
     /// What was done, one by one.
+    #[schema(value_type = Vec<Object>)]
     pub actions: Vec<Value>,
 }
 
@@ -99,7 +101,7 @@ pub(super) fn result(
 }
 
 /// A stored request.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct Task {
     /// The task.
     pub task_id: i64,
@@ -114,6 +116,7 @@ pub struct Task {
     /// The shape of the result.
     pub response_format: ResponseFormat,
     /// What the result must be.
+    #[schema(value_type = Option<Object>)]
     pub json_schema: Option<Value>,
     /// When it was asked for.
     pub created_at: String,
@@ -121,8 +124,99 @@ pub struct Task {
     pub runs: Vec<TaskRunItem>,
 }
 
+/// What a new task is made of, as the document describes it.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the body is read field by field; this describes it")]
+pub struct NewTask {
+    /// What is to be done.
+    #[schema(min_length = 3)]
+    prompt: String,
+    /// The model by its provider's name; without it and `provider` the agent's own, else `o3`.
+    model: Option<String>,
+    /// Who provides the model; `openai` where only the model is named.
+    provider: Option<Provider>,
+    /// Whether to wait for the end, as long as the setting `wait_ceiling` lets; true where it is left out.
+    wait_for_completion: Option<bool>,
+    /// Who hears of the end.
+    webhook_url: Option<String>,
+    /// The shape of the result; `text` where it is left out.
+    response_format: Option<ResponseFormat>,
+    /// What the result must be: a JSON Schema, or its text.
+    #[schema(value_type = Option<Object>)]
+    json_schema: Option<Value>,
+    /// Recorded actions are not replayed: true is refused.
+    use_cached_workflow: Option<bool>,
+    /// Not used.
+    #[schema(value_type = Option<Object>)]
+    cached_workflow: Option<Value>,
+}
+
+/// What a run of a known task says otherwise, as the document describes it.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the body is read field by field; this describes it")]
+pub struct TaskChanges {
+    /// What is to be done.
+    #[schema(min_length = 3)]
+    prompt: Option<String>,
+    /// The model by its provider's name.
+    model: Option<String>,
+    /// Who provides the model.
+    provider: Option<Provider>,
+    /// Whether to wait for the end, as long as the setting `wait_ceiling` lets; true where it is left out.
+    wait_for_completion: Option<bool>,
+    /// Who hears of the end.
+    webhook_url: Option<String>,
+    /// The shape of the result.
+    response_format: Option<ResponseFormat>,
+    /// What the result must be: a JSON Schema, or its text.
+    #[schema(value_type = Option<Object>)]
+    json_schema: Option<Value>,
+    /// Recorded actions are not replayed: true is refused.
+    use_cached_workflow: Option<bool>,
+    /// Not used.
+    #[schema(value_type = Option<Object>)]
+    cached_workflow: Option<Value>,
+}
+
+/// Who may provide a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// OpenAI.
+    OpenAi,
+    /// DeepSeek.
+    DeepSeek,
+    /// Anthropic.
+    Anthropic,
+    /// Google.
+    Google,
+    /// Groq.
+    Groq,
+    /// Mistral.
+    Mistral,
+    /// Together.
+    Together,
+}
+
+words!(Provider {
+    OpenAi => "openai",
+    DeepSeek => "deepseek",
+    Anthropic => "anthropic",
+    Google => "google",
+    Groq => "groq",
+    Mistral => "mistral",
+    Together => "together",
+});
+
+/// An error of this dialect: a sentence, or what does not fit, field by field.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct TaskError {
+    /// A sentence, or a list of objects with `loc`, `msg` and `type`.
+    #[schema(value_type = Value)]
+    pub detail: Value,
+}
+
 /// A run of a task in short.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct TaskRunItem {
     /// The run.
     pub task_run_id: i64,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::routing::get;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 

@@ -8,7 +8,7 @@ use crate::model::NotRun;
 use crate::time::rfc3339_ms;
 
 /// What a backfill does, or would do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackfillView {
     /// The agent's id.
@@ -28,7 +28,7 @@ pub struct BackfillView {
 }
 
 /// A past slot that runs again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PastSlotView {
     /// The schedule's id.
@@ -48,7 +48,7 @@ pub struct PastSlotView {
 }
 
 /// Past slots of one schedule that do not run again.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LeftOutView {
     /// The schedule's id.

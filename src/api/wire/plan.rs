@@ -10,7 +10,7 @@ use crate::model::{Event, NotRun};
 use crate::time::rfc3339_ms;
 
 /// One future slot, or a stretch of excluded ones.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanView {
     /// The agent's id.
@@ -41,7 +41,7 @@ pub struct PlanView {
 }
 
 /// What is foreseen of one run from the times that the last ones took. A guess.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ForecastView {
     /// Median time of the last runs; null where there is none.
@@ -96,7 +96,7 @@ impl From<Outlook> for PlanView {
 }
 
 /// Why an agent ran or did not.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WhyView {
     /// The agent's id.

@@ -6,7 +6,7 @@ use crate::engine::Entry;
 use crate::model::{Schedule, SlotOverrides};
 
 /// The schedules of one agent.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SchedulesView {
     /// The agent's id.
@@ -15,6 +15,7 @@ pub struct SchedulesView {
     /// `not_run:config_error`.
     pub valid: bool,
     /// When they are due and by which rules, without what they change of a run.
+    #[schema(value_type = Vec<Object>)]
     pub schedules: Vec<Schedule>,
 }
 

@@ -312,7 +312,9 @@ pub(super) fn next(
 ) -> String {
     if let Some((at, _)) = next.first() {
         // One that is paused by its breaker may be probed then.
-        let paused = summary.pause.as_ref().filter(|_| entry.agent.policies.breaker.probe_after.is_none());
+        let probed =
+            |by: &str| by == crate::store::BREAKER && entry.agent.policies.breaker.probe_after.is_some();
+        let paused = summary.pause.as_ref().filter(|pause| !probed(&pause.by));
         let left = paused.map_or("", |_| " It will be left out, unless the agent is resumed before");
         let dot = if left.is_empty() { "" } else { "." };
         return format!("The next slot is {}, {}.{left}{dot}", told(*at, zone), distance(*at, now_ms));

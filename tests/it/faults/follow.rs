@@ -1,6 +1,7 @@
 //! Whoever follows a run reads what a follower of an undisturbed one reads, byte for byte, whatever becomes of the
 //! daemon meanwhile.
 
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,34 +23,38 @@ fn home() -> Home {
     home
 }
 
-fn beside(daemon: &Binary, args: &[&str]) -> Child {
+/// A follower whose output goes to a file, so that one sees that it follows.
+fn beside(daemon: &Binary, file: &Path, args: &[&str]) -> Child {
     let mut client = daemon.command(args);
-    client.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    let file = std::fs::File::create(file).unwrap();
+    client.stdin(Stdio::null()).stdout(file).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// What three followers read of one run: `run --follow`, `logs --follow` of both streams. `disturb` is called each
 /// time the run has written another quarter.
 fn followed(daemon: &mut Binary, mut disturb: impl FnMut(&mut Binary)) -> [Vec<u8>; 3] {
-    let run = beside(daemon, &["run", "talk", "--follow"]);
+    let files = ["run", "stdout", "stderr"].map(|name| daemon.home.path().join(format!("read-{name}")));
+    let run = beside(daemon, &files[0], &["run", "talk", "--follow"]);
     let id = eventually_sync("it runs", || {
         let events = daemon.events();
         let event = events.first().filter(|e| e["status"] == "RUNNING")?;
         Some(event["id"].as_str().unwrap().to_owned())
     });
-    let others =
-        [beside(daemon, &["logs", "--follow", &id]), beside(daemon, &["logs", "--follow", "--stderr", &id])];
+    let stdout = beside(daemon, &files[1], &["logs", "--follow", &id]);
+    let stderr = beside(daemon, &files[2], &["logs", "--follow", "--stderr", &id]);
+    let read = || files.each_ref().map(|file| std::fs::read(file).unwrap());
+    eventually_sync("all of them follow", || read().iter().all(|bytes| !bytes.is_empty()).then_some(()));
     let log = daemon.home.run_file(&id, "attempts/1/stderr.log");
     for line in ["err 20\n", "err 50\n", "err 80\n"] {
         eventually_sync(line, || std::fs::read_to_string(&log).is_ok_and(|t| t.contains(line)).then_some(()));
         disturb(daemon);
     }
-    let [stdout, stderr] = others;
-    [run, stdout, stderr].map(|client| {
+    for client in [run, stdout, stderr] {
         let done = client.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert_eq!(done.status.code(), Some(0), "{said}\n{}", daemon.log());
-        done.stdout
-    })
+    }
+    read()
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::step::{During, Step};
 use super::world::World;
 
 /// How long the daemon may take to come to rest where the model says, real time.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Instants that lie further ahead are not gone to.
 const FAR_MS: i64 = 400 * 86_400_000;
 

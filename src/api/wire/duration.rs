@@ -1,0 +1,19 @@
+//! The schema of a time span in a body: text with units, or a number of seconds.
+
+use utoipa::openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type};
+
+/// A time span: `90s`, `1h 30m`, or a number of seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Duration;
+
+impl utoipa::PartialSchema for Duration {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some("^[0-9]{1,6}(ms|s|m|h)( [0-9]{1,6}(ms|s))?$"));
+        let seconds = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0));
+        OneOfBuilder::new().item(text).item(seconds).into()
+    }
+}
+
+impl utoipa::ToSchema for Duration {}

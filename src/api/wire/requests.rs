@@ -1,0 +1,92 @@
+//! Bodies of requests as the document describes them. They are read field by field
+//! ([`Fields`](crate::api::Fields)), so that every field that does not fit is told of at once; these types say
+//! which there are.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Duration;
+use crate::model::Overlap;
+
+/// A body that takes no field.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// What a trigger changes for one run. Text is verbatim, never a template.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecuteRequest {
+    /// Replaces the agent's prompt.
+    pub prompt: Option<String>,
+    /// Replaces the agent's input.
+    #[schema(value_type = Option<Object>)]
+    pub input: Option<Value>,
+    /// Replaces the list of seeded skills, by id.
+    pub skills: Option<Vec<String>>,
+    /// Replaces the agent's result schema.
+    #[schema(value_type = Option<Object>)]
+    pub result_schema: Option<Value>,
+    /// Replaces the agent's timeout: `90s`, `1h 30m` or a number of seconds.
+    #[schema(value_type = Option<Duration>)]
+    pub timeout: Option<Value>,
+    /// One more endpoint, for this run only.
+    pub webhook_url: Option<String>,
+    /// Session whose workspace it shares.
+    pub session_id: Option<String>,
+    /// The variant of the agent that it is of.
+    pub execution_key: Option<String>,
+    /// What it does when the agent is busy.
+    pub overlap: Option<Overlap>,
+}
+
+/// Past slots that run again.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackfillRequestBody {
+    /// Slots from this time on.
+    #[schema(format = DateTime)]
+    pub from: String,
+    /// Slots before this time; now where none is given.
+    #[schema(format = DateTime)]
+    pub to: Option<String>,
+    /// Only slots that nothing ran for.
+    pub only_missed: Option<bool>,
+    /// Admits nothing and says what it would.
+    pub dry_run: Option<bool>,
+}
+
+/// Why an agent is paused.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PauseRequest {
+    /// For whoever wonders later.
+    #[schema(max_length = 1000)]
+    pub reason: Option<String>,
+}
+
+/// How an agent goes on.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// Makes up for the slots of the pause, as its schedules' `catch_up` says.
+    pub catch_up: Option<bool>,
+}
+
+/// The endpoint that is taken back.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnableRequest {
+    /// Its URL.
+    pub url: String,
+}
+
+/// Whom to ping: the endpoint of a URL, those of an agent, or without both those of the settings.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TestRequest {
+    /// The agent.
+    pub agent_id: Option<String>,
+    /// The endpoint.
+    pub url: Option<String>,
+}
