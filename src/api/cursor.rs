@@ -33,6 +33,8 @@ pub enum Kind {
     Deliveries,
     /// Future slots, by nominal instant and schedule.
     Plan,
+    /// Steps of a run, by attempt and index.
+    Steps,
 }
 
 impl Kind {
@@ -43,6 +45,7 @@ impl Kind {
             Self::Slots => "s1:",
             Self::Deliveries => "d1:",
             Self::Plan => "p1:",
+            Self::Steps => "h1:",
         }
     }
 
@@ -169,7 +172,7 @@ mod tests {
 
         #[test]
         fn any_cursor_is_a_key_or_refused(text in ".{0,40}", a in any::<i64>(), b in any::<i64>()) {
-            for kind in [Kind::Events, Kind::Agents, Kind::Slots, Kind::Deliveries, Kind::Plan] {
+            for kind in [Kind::Events, Kind::Agents, Kind::Slots, Kind::Deliveries, Kind::Plan, Kind::Steps] {
                 let _ = (kind.decode(&text), kind.decode_number(&text), kind.decode_pair(&text));
                 prop_assert_eq!(kind.decode(&kind.encode(&text)).ok(), Some(text.clone()));
                 prop_assert_eq!(kind.decode_pair(&kind.encode(&format!("{a}:{b}"))).ok(), Some((a, b)));

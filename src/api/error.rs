@@ -146,6 +146,16 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "log_replaced", message).detail(json!({ "eventId": id.to_string() }))
     }
 
+    /// 409: steps that cannot be shown, because their file is none any more.
+    #[must_use]
+    pub fn history_replaced(id: RunId) -> Self {
+        let message = format!(
+            "the steps of run {id} cannot be shown: its program has put something else in the place of the events file"
+        );
+        Self::new(StatusCode::CONFLICT, "history_replaced", message)
+            .detail(json!({ "eventId": id.to_string() }))
+    }
+
     /// 404: no delivery of this id.
     #[must_use]
     pub fn no_delivery(id: &str) -> Self {

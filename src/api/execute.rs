@@ -8,9 +8,10 @@ use serde_json::Value;
 use super::events::find;
 use super::extract::{Fields, duration_ms, text, texts, word};
 use super::wire::{Data, ExecuteRequest, Executed, Nothing};
-use super::{ApiError, App, Caller, data};
-use crate::engine::{TriggerRequest, Triggered};
-use crate::model::{Overlap, Overrides};
+use super::{ApiError, App, Caller, FieldError, data};
+use crate::engine::{Entry, TriggerRequest, Triggered};
+use crate::ids::AgentId;
+use crate::model::{Executor, Overlap, Overrides};
 
 /// Admits a run; its PENDING row is on disk when this answers.
 #[utoipa::path(
@@ -33,8 +34,9 @@ pub async fn execute(
     headers: HeaderMap,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
-    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
     let (overrides, overlap) = read(body)?;
+    check_model(&app, &agent, &overrides)?;
     let user = caller.map(|Extension(caller)| caller.name.to_string());
     let key = idempotency_key(&headers)?;
     let request = TriggerRequest { agent, overrides, overlap, user };
@@ -90,6 +92,7 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
         skills: body.take("skills", texts),
         result_schema: body.take("resultSchema", Ok),
         timeout_ms: body.take("timeout", duration_ms),
+        model: body.take("model", model),
         webhook_url: body.take("webhookUrl", text),
         session_id: body.take("sessionId", text),
         execution_key: body.take("executionKey", text),
@@ -101,6 +104,29 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
 
 fn object(value: Value) -> Result<Value, String> {
     if value.is_object() { Ok(value) } else { Err("the input is a JSON object".to_owned()) }
+}
+
+/// Longest name of a model, bytes.
+const MODEL_MAX: usize = 200;
+
+fn model(value: Value) -> Result<String, String> {
+    let name = text(value)?;
+    let fits = !name.is_empty() && name.len() <= MODEL_MAX && name.chars().all(|c| c.is_ascii_graphic());
+    if fits {
+        Ok(name)
+    } else {
+        Err(format!("a model's name has 1 to {MODEL_MAX} printable characters, no spaces"))
+    }
+}
+
+/// A program of the agent's own asks no model of ours: a name that changed nothing would deceive its caller.
+fn check_model(app: &App, agent: &AgentId, overrides: &Overrides) -> Result<(), ApiError> {
+    let command = |entry: &Entry| matches!(entry.agent.executor, Executor::Command { .. });
+    if overrides.model.is_none() || !app.core.catalog.get(agent).is_some_and(|entry| command(&entry)) {
+        return Ok(());
+    }
+    let message = format!("agent {agent} runs a program of its own, which takes no model");
+    Err(ApiError::fields(vec![FieldError { pointer: "/model".to_owned(), message }]))
 }
 
 /// The caller's own name for this request.

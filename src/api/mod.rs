@@ -23,6 +23,7 @@ mod error;
 mod events;
 mod execute;
 mod extract;
+mod history;
 mod logfile;
 mod logs;
 mod metrics;
@@ -112,6 +113,7 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(events::cancel))
         .routes(routes!(events::diff))
         .routes(routes!(execute::retry))
+        .routes(routes!(history::history))
         .routes(routes!(logs::logs))
         .routes(routes!(schedules::list))
         .routes(routes!(slots::list))

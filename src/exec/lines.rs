@@ -6,25 +6,21 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Take};
+use std::path::Path;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use serde_json::{Map, Value};
 
-use super::AttemptDir;
 use super::layout::open_regular;
+use super::{AttemptDir, open_below};
+use crate::ids::RunId;
+use crate::model::Step;
 
 /// Most bytes of the events file that are read.
 pub const EVENTS_MAX: u64 = 64 << 20;
 /// Longest line, bytes: a result of the largest size fits with its escapes.
 pub const EVENT_LINE_MAX: u64 = 2 << 20;
-
-/// One step of the program: a line of type `step`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    /// Its number within the attempt, from 0.
-    pub index: u64,
-    /// Its fields as the program gave them, without `type`.
-    pub fields: Map<String, Value>,
-}
 
 /// The lines of an events file, read lazily.
 #[derive(Debug)]
@@ -38,12 +34,12 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn open(dir: &AttemptDir) -> io::Result<Self> {
-        let file = open_regular(&dir.events())?;
-        Ok(Self {
-            reader: file.map(|file| BufReader::new(file.take(EVENTS_MAX))),
-            bad: 0,
-            result_too_long: false,
-        })
+        Ok(Self::of(open_regular(&dir.events())?))
+    }
+
+    fn of(file: Option<File>) -> Self {
+        let reader = file.map(|file| BufReader::new(file.take(EVENTS_MAX)));
+        Self { reader, bad: 0, result_too_long: false }
     }
 
     /// The next line that fits: its type and its other fields.
@@ -88,12 +84,29 @@ impl Lines {
 #[derive(Debug)]
 pub struct Steps {
     lines: Lines,
+    attempt: u32,
     next: u64,
 }
 
-/// Reads the steps that the program reported, lazily; none where it wrote no events file.
-pub fn read_steps(dir: &AttemptDir) -> io::Result<Steps> {
-    Ok(Steps { lines: Lines::open(dir)?, next: 0 })
+/// Reads the steps that the program reported in an attempt, lazily; none where it wrote no events file, or
+/// where that is gone. `runs` is the folder of all runs: below it no link is followed. Blocks.
+///
+/// # Errors
+/// Those of the file system, and anything that is not a regular file reached without links.
+pub fn read_steps(runs: &Path, run: RunId, attempt: u32) -> io::Result<Steps> {
+    let path =
+        AttemptDir::at(&Path::new(&run.to_string()).join("attempts").join(attempt.to_string())).events();
+    let root = match openat(CWD, runs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(root) => open_below(root, &path, OFlags::RDONLY),
+        Err(e) => Err(e),
+    };
+    let file = match root.map(File::from) {
+        Ok(file) if file.metadata()?.is_file() => Some(file),
+        Ok(_) => return Err(io::Error::other("not a regular file")),
+        Err(Errno::NOENT) => None,
+        Err(e) => return Err(e.into()),
+    };
+    Ok(Steps { lines: Lines::of(file), attempt, next: 0 })
 }
 
 impl Iterator for Steps {
@@ -105,7 +118,7 @@ impl Iterator for Steps {
             if kind == "step" {
                 let index = self.next;
                 self.next += 1;
-                return Some(Step { index, fields });
+                return Some(Step::of(self.attempt, index, &fields));
             }
         }
     }
@@ -114,23 +127,28 @@ impl Iterator for Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::SeededEntropy;
+
+    fn run() -> RunId {
+        RunId::generate(0, &SeededEntropy::new(1))
+    }
 
     fn dir(content: &[u8]) -> (tempfile::TempDir, AttemptDir) {
         let tmp = tempfile::tempdir().unwrap();
-        let dir = AttemptDir::at(tmp.path());
+        let dir = AttemptDir::at(&tmp.path().join(run().to_string()).join("attempts/1"));
+        std::fs::create_dir_all(dir.path()).unwrap();
         std::fs::write(dir.events(), content).unwrap();
         (tmp, dir)
     }
 
     #[test]
     fn steps_are_numbered_and_bad_lines_passed_over() {
-        let (_tmp, dir) = dir(
+        let (tmp, dir) = dir(
             b"{\"type\":\"step\",\"title\":\"a\"}\nnot json\n\n[1]\n{\"title\":\"no type\"}\n{\"type\":\"usage\"}\n\xff\xfe\n{\"type\":\"step\",\"title\":\"b\"}",
         );
-        let steps: Vec<Step> = read_steps(&dir).unwrap().collect();
+        let steps: Vec<Step> = read_steps(tmp.path(), run(), 1).unwrap().collect();
         assert_eq!(steps.len(), 2);
-        assert_eq!((steps[1].index, &steps[1].fields["title"]), (1, &Value::from("b")));
-        assert!(!steps[0].fields.contains_key("type"));
+        assert_eq!((steps[1].attempt, steps[1].index, steps[1].description.as_str()), (1, 1, "b"));
         let mut lines = Lines::open(&dir).unwrap();
         while lines.next().is_some() {}
         assert_eq!(lines.bad, 4);
@@ -143,16 +161,25 @@ mod tests {
             let frame = b"{\"type\":\"step\",\"t\":\"\"}\n".len();
             format!("{{\"type\":\"step\",\"t\":\"{}\"}}\n", "x".repeat(n - frame))
         };
-        let (_tmp, dir) = dir([line(limit), line(limit + 1), line(limit + 2), line(100)].concat().as_bytes());
-        assert_eq!(read_steps(&dir).unwrap().count(), 2);
+        let (tmp, _) = dir([line(limit), line(limit + 1), line(limit + 2), line(100)].concat().as_bytes());
+        assert_eq!(read_steps(tmp.path(), run(), 1).unwrap().count(), 2);
     }
 
     #[test]
     fn no_file_is_no_steps_and_a_link_is_refused() {
-        let (_tmp, dir) = dir(b"");
+        let (tmp, dir) = dir(b"{\"type\":\"step\"}\n");
+        let count = |attempt| read_steps(tmp.path(), run(), attempt).map(Iterator::count).ok();
+        assert_eq!((count(1), count(2)), (Some(1), Some(0)));
+        let elsewhere = dir.path().with_file_name("elsewhere");
+        std::fs::rename(dir.path(), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, dir.path()).unwrap();
+        assert_eq!(count(1), None, "a folder on the way is a link");
+        std::fs::remove_file(dir.path()).unwrap();
+        std::fs::rename(&elsewhere, dir.path()).unwrap();
         std::fs::remove_file(dir.events()).unwrap();
-        assert_eq!(read_steps(&dir).unwrap().count(), 0);
+        assert_eq!(count(1), Some(0));
         std::os::unix::fs::symlink("/etc/passwd", dir.events()).unwrap();
-        assert!(read_steps(&dir).is_err());
+        assert_eq!(count(1), None);
+        assert!(read_steps(&tmp.path().join("gone"), run(), 1).unwrap().next().is_none());
     }
 }

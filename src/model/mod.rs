@@ -14,6 +14,7 @@ mod policy;
 mod run;
 mod schedule;
 mod slot;
+mod step;
 mod task;
 
 pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
@@ -32,6 +33,7 @@ pub use schedule::{
     fingerprint, next_multiple,
 };
 pub use slot::NotRun;
+pub use step::{Step, StepAction};
 pub use task::{ResponseFormat, TaskRequest};
 
 /// Implements `as_str`, `Display` and `FromStr` for an enum of words, from one list, so that the

@@ -97,6 +97,9 @@ pub struct Overrides {
     /// Replaces the agent's timeout, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// The model to ask: an alias of the settings, or `provider/model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// One more endpoint, for this run only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<String>,

@@ -60,6 +60,7 @@ impl TaskRequest {
             prompt: self.prompt.clone(),
             result_schema: self.json_schema.clone(),
             webhook_url: self.webhook_url.clone(),
+            model: self.full_model(),
             ..Overrides::default()
         }
     }

@@ -7,7 +7,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, Store, json, to_json};
+use super::{Error, Store, json, run_id, to_json};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Failure, Outcome, RunState, Usage};
 
@@ -69,6 +69,17 @@ impl Store {
     /// RUNNING -> RUNNING: keeps the failed attempt and lets the run wait for the next, in one transaction.
     pub async fn retry(&self, retry: Retry) -> Result<Retried, Error> {
         self.writer.write(move |db| wait(db, &retry)).await
+    }
+
+    /// A run's id and how many attempts it has begun, by its number.
+    pub async fn attempts_of(&self, number: i64) -> Result<Option<(RunId, u32)>, Error> {
+        self.readers
+            .read(move |db| {
+                let sql = "SELECT id, attempt FROM runs WHERE number = ?1";
+                let row = db.prepare_cached(sql)?.query_row([number], |r| Ok((run_id(r, "id")?, r.get(1)?)));
+                Ok(row.optional()?)
+            })
+            .await
     }
 
     /// When a run's first attempt started, Unix ms.

@@ -19,6 +19,9 @@ use crate::schema::Schema;
 /// Shortest prompt, characters.
 const PROMPT_MIN: usize = 3;
 
+/// Longest name of a model, bytes.
+const MODEL_MAX: usize = 200;
+
 /// What is asked for.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
@@ -115,7 +118,7 @@ impl Reader {
     fn asked(&mut self, new: bool) -> Asked {
         let request = TaskRequest {
             prompt: self.prompt(new),
-            model: self.text("model"),
+            model: self.model(),
             provider: self.provider(),
             webhook_url: self.text("webhook_url"),
             response_format: self.format(),
@@ -166,6 +169,15 @@ impl Reader {
             self.wrong("prompt", msg, "string_too_short");
         }
         Some(prompt)
+    }
+
+    fn model(&mut self) -> Option<String> {
+        let model = self.text("model")?;
+        if model.is_empty() || model.len() > MODEL_MAX || !model.chars().all(|c| c.is_ascii_graphic()) {
+            let msg = format!("A model's name has 1 to {MODEL_MAX} printable characters, no spaces");
+            self.wrong("model", msg, "value_error");
+        }
+        Some(model)
     }
 
     fn provider(&mut self) -> Option<String> {

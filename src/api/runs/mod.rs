@@ -15,14 +15,14 @@ use utoipa_axum::routes;
 
 use super::execute::idempotency_key;
 use super::{ApiError, App, Caller, answer};
-use crate::engine::TaskAsk;
+use crate::engine::{StepsError, TaskAsk};
 use crate::ids::RunId;
 use crate::model::{ResponseFormat, RunState};
 use crate::store::{Found, TaskRow};
 
 use body::{Asked, Unfit};
 pub use wire::TaskError;
-use wire::{NewTask, Task, TaskChanges, TaskResponse};
+use wire::{HistoryItem, NewTask, Task, TaskChanges, TaskResponse};
 
 /// The calls of this dialect.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -171,7 +171,8 @@ async fn told(app: &App, number: i64) -> Result<Option<TaskResponse>, ApiError> 
     let Some(detail) = app.core.store.event(number).await? else { return Ok(None) };
     let (task, format) = app.core.store.task_of(number).await?.unzip();
     let event = detail.event;
-    let mut response = TaskResponse { task_id: task, ..TaskResponse::of(number, event.status) };
+    let history = history(app, number).await?;
+    let mut response = TaskResponse { task_id: task, history, ..TaskResponse::of(number, event.status) };
     if event.status == RunState::Completed {
         let result = event.result.filter(|result| !result.is_null());
         let written = match (&result, event.id.parse()) {
@@ -183,4 +184,16 @@ async fn told(app: &App, number: i64) -> Result<Option<TaskResponse>, ApiError> 
         response.result = wire::result(format.unwrap_or(ResponseFormat::Text), result, written);
     }
     Ok(Some(response))
+}
+
+/// The steps of a run; none where its program has put something else in their place.
+async fn history(app: &App, number: i64) -> Result<Option<Vec<HistoryItem>>, ApiError> {
+    match app.core.steps(number).await {
+        Ok(steps) => Ok(Some(steps.into_iter().map(Into::into).collect())),
+        Err(StepsError::Store(e)) => Err(e.into()),
+        Err(e @ StepsError::File { run, .. }) => {
+            tracing::warn!(run.id = %run, error = %e, "{e}");
+            Ok(None)
+        }
+    }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::answer;
-use crate::model::{ResponseFormat, RunState, TaskRequest, words};
+use crate::model::{ResponseFormat, RunState, Step, StepAction, TaskRequest, words};
 use crate::store::TaskRow;
 use crate::time::rfc3339_ms;
 
@@ -56,8 +56,13 @@ pub struct HistoryItem {
     /// What was done, for people.
     pub description: String,
     /// What was done, one by one.
-    #[schema(value_type = Vec<Object>)]
-    pub actions: Vec<Value>,
+    pub actions: Vec<StepAction>,
+}
+
+impl From<Step> for HistoryItem {
+    fn from(step: Step) -> Self {
+        Self { description: step.description, actions: step.actions }
+    }
 }
 
 impl TaskResponse {
@@ -132,6 +137,7 @@ pub struct NewTask {
     #[schema(min_length = 3)]
     prompt: String,
     /// The model by its provider's name; without it and `provider` the agent's own, else `o3`.
+    #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     model: Option<String>,
     /// Who provides the model; `openai` where only the model is named.
     provider: Option<Provider>,
@@ -159,6 +165,7 @@ pub struct TaskChanges {
     #[schema(min_length = 3)]
     prompt: Option<String>,
     /// The model by its provider's name.
+    #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     model: Option<String>,
     /// Who provides the model.
     provider: Option<Provider>,

@@ -5,43 +5,6 @@ use std::path::Path;
 use futures_util::StreamExt as _;
 
 use super::*;
-use crate::exec::RunDirs;
-use crate::model::Outcome;
-use crate::proc::Identity;
-use crate::store::{Claimed, Finish};
-
-impl Stand {
-    /// Moves the newest run to RUNNING, as the dispatcher would.
-    async fn start(&self) -> (Claimed, RunDirs) {
-        let claimed = {
-            let room = crate::store::Room { runs: 1, ..Default::default() };
-            self.core.store.claim_next(room, NOW).await.unwrap().runs.remove(0)
-        };
-        let launcher =
-            Identity { boot_id: crate::ids::BootId::new("b"), pid: 1, start_ticks: 1, pidfd_inode: 1 };
-        let start =
-            self.core.store.start(claimed.number, claimed.id, claimed.epoch, launcher, Vec::new(), NOW);
-        assert_eq!(start.await.unwrap(), crate::store::Wanted::Yes);
-        let dirs = RunDirs::new(self.core.state_dir(), claimed.id);
-        std::fs::create_dir_all(dirs.attempt(1).path()).unwrap();
-        (claimed, dirs)
-    }
-
-    async fn finish(&self, claimed: &Claimed) {
-        let finish = Finish {
-            number: claimed.number,
-            id: claimed.id,
-            epoch: claimed.epoch,
-            outcome: Outcome::default(),
-            deliveries: Vec::new(),
-            breaker: crate::store::BreakerStep::default(),
-            changed: None,
-            compared: crate::store::Compared::Nothing,
-            at_ms: NOW,
-        };
-        let _ = self.core.store.finish(finish).await.unwrap();
-    }
-}
 
 fn append(path: &Path, bytes: &[u8]) {
     use std::io::Write as _;

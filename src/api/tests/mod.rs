@@ -2,6 +2,7 @@
 //! PENDING, and what a launcher would write is written by the test.
 
 mod enthusiast;
+mod history;
 mod logs;
 mod metrics;
 mod runs;
@@ -19,9 +20,11 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::config::{self, Env};
 use crate::engine::{Launcher, Parts};
+use crate::exec::RunDirs;
 use crate::ids::{RunId, SeededEntropy};
-use crate::model::NotRun;
-use crate::store::{Admission, Choice, Store};
+use crate::model::{NotRun, Outcome};
+use crate::proc::Identity;
+use crate::store::{Admission, Choice, Claimed, Finish, Store};
 use crate::task::{Stop, Tasks};
 use crate::time::{TestClock, from_ms};
 
@@ -126,6 +129,39 @@ impl Stand {
     async fn raw(&self, path: &str) -> (u16, String) {
         let (status, _, body) = self.send(Request::get(path).body(Body::empty()).unwrap()).await;
         (status.as_u16(), String::from_utf8(body).unwrap())
+    }
+}
+
+impl Stand {
+    /// Moves the oldest run that waits to RUNNING, as the dispatcher would.
+    async fn start(&self) -> (Claimed, RunDirs) {
+        let claimed = {
+            let room = crate::store::Room { runs: 1, ..Default::default() };
+            self.core.store.claim_next(room, NOW).await.unwrap().runs.remove(0)
+        };
+        let launcher =
+            Identity { boot_id: crate::ids::BootId::new("b"), pid: 1, start_ticks: 1, pidfd_inode: 1 };
+        let start =
+            self.core.store.start(claimed.number, claimed.id, claimed.epoch, launcher, Vec::new(), NOW);
+        assert_eq!(start.await.unwrap(), crate::store::Wanted::Yes);
+        let dirs = RunDirs::new(self.core.state_dir(), claimed.id);
+        std::fs::create_dir_all(dirs.attempt(1).path()).unwrap();
+        (claimed, dirs)
+    }
+
+    async fn finish(&self, claimed: &Claimed) {
+        let finish = Finish {
+            number: claimed.number,
+            id: claimed.id,
+            epoch: claimed.epoch,
+            outcome: Outcome::default(),
+            deliveries: Vec::new(),
+            breaker: crate::store::BreakerStep::default(),
+            changed: None,
+            compared: crate::store::Compared::Nothing,
+            at_ms: NOW,
+        };
+        let _ = self.core.store.finish(finish).await.unwrap();
     }
 }
 

@@ -39,6 +39,8 @@ async fn a_trigger_that_cannot_be_is_refused_with_its_reason() {
         (r#"{"overlap": "wait"}"#, "/overlap"),
         (r#"{"resultSchema": {"type": "nothing"}}"#, "/resultSchema"),
         (r#"{"webhookUrl": "http://169.254.169.254/"}"#, "/webhookUrl"),
+        (r#"{"model": ""}"#, "/model"),
+        (r#"{"model": "lite"}"#, "/model"),
         ("[]", ""),
     ] {
         let (status, answer) = post(body).await;

@@ -30,6 +30,9 @@ pub struct ExecuteRequest {
     /// Replaces the agent's timeout: `90s`, `1h 30m` or a number of seconds.
     #[schema(value_type = Option<Duration>)]
     pub timeout: Option<Value>,
+    /// The model to ask: an alias of the settings, or `provider/model`. Only of agents that ask one.
+    #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
+    pub model: Option<String>,
     /// One more endpoint, for this run only.
     pub webhook_url: Option<String>,
     /// Session whose workspace it shares.
