@@ -184,6 +184,7 @@ fn needed(method: &Method, path: &str) -> Scope {
         // The whole database, and room on the daemon's disk.
         _ if path == "/v1/backup" => Scope::Admin,
         &Method::GET | &Method::HEAD => Scope::Read,
+        &Method::POST if path == "/v1/files" => Scope::Trigger,
         &Method::POST if of_run.iter().any(|tail| path.ends_with(tail)) => Scope::Trigger,
         _ => Scope::Admin,
     }

@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::engine::{NotReplaced, PauseError, PingError, Refused};
+use crate::engine::{FileError, NotReplaced, PauseError, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
 
@@ -144,6 +144,12 @@ impl ApiError {
             "the log of run {id} cannot be shown: its program has put something else in the place of the file"
         );
         Self::new(StatusCode::CONFLICT, "log_replaced", message).detail(json!({ "eventId": id.to_string() }))
+    }
+
+    /// 404: no file of this id or name, or none that the caller may see.
+    #[must_use]
+    pub fn no_file(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_file", format!("file {name:?} does not exist"))
     }
 
     /// 409: steps that cannot be shown, because their file is none any more.
@@ -352,6 +358,24 @@ impl From<PingError> for ApiError {
             PingError::UnknownUrl => Self::new(StatusCode::NOT_FOUND, "no_endpoint", message),
             PingError::NoEndpoint => Self::new(StatusCode::CONFLICT, "no_endpoint", message),
             PingError::Store(e) => e.into(),
+        }
+    }
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> Self {
+        let message = error.to_string();
+        match error {
+            FileError::Name(_) => Self::parameter("name", &message),
+            FileError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message),
+            FileError::NoPlace(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message),
+            FileError::NoRoom => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry(),
+            FileError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
+            FileError::Io(e) => {
+                tracing::error!(error = %e, "a file cannot be taken in: {e}");
+                Self::internal()
+            }
+            FileError::Store(e) => e.into(),
         }
     }
 }

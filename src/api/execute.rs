@@ -96,6 +96,7 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
         webhook_url: body.take("webhookUrl", text),
         session_id: body.take("sessionId", text),
         execution_key: body.take("executionKey", text),
+        ..Overrides::default()
     };
     let overlap = body.take("overlap", |v| word(v, Overlap::ALL));
     body.finish()?;

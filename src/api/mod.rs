@@ -23,6 +23,7 @@ mod error;
 mod events;
 mod execute;
 mod extract;
+mod files;
 mod history;
 mod logfile;
 mod logs;
@@ -57,6 +58,7 @@ pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
+pub use files::{PIECE_DEADLINE, UPLOAD_DEADLINE, media_url};
 pub use logfile::CHUNK_MAX;
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use wire::Data;
@@ -123,6 +125,7 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::redeliver))
         .routes(routes!(deliveries::enable))
         .routes(routes!(deliveries::test))
+        .merge(files::router())
 }
 
 /// Every route over the engine.

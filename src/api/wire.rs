@@ -6,6 +6,7 @@
 
 mod backfill;
 mod duration;
+mod files;
 mod plan;
 mod requests;
 mod schedules;
@@ -25,6 +26,7 @@ use crate::time::rfc3339_ms;
 pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
 pub use duration::Duration;
+pub use files::FileView;
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use requests::{
     BackfillRequestBody, EnableRequest, ExecuteRequest, Nothing, PauseRequest, ResumeRequest, TestRequest,

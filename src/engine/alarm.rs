@@ -105,7 +105,7 @@ async fn tell(
     let spec = spec(core, delivery, &command, dirs)?;
     if let Some(user) = spec.confine.user.clone() {
         let (state, folders) = (core.state_dir().clone(), dirs.clone());
-        let give = move || exec::hand_over(&state, &folders, &folders.run().to_string(), 1, &user);
+        let give = move || exec::hand_over(&state, &folders, &folders.run().to_string(), 1, &[], &user);
         blocking(give).await?.map_err(|e| task_input::chain(&e))?;
     }
     let secrets = command.agent.as_ref().map(|entry| secrets(core, &entry.agent)).unwrap_or_default();
@@ -123,6 +123,7 @@ fn prepare(dirs: &RunDirs, body: &str) -> Result<(), exec::Error> {
         result_schema: None,
         definition_yaml: "",
         skills: &[],
+        files: &[],
         session: &session,
         attempt: 1,
     };

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use files::FREE_FAIL;
+
 use super::Core;
 use crate::config::{Env, Settings};
 use crate::model::{Agent, words};

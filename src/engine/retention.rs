@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use super::Core;
+use super::{Core, files};
 use crate::config::Keep;
 use crate::exec;
 use crate::ids::RunId;
@@ -33,7 +33,7 @@ const SLACK: u64 = 50;
 pub struct Report {
     /// Runs that were removed.
     pub runs: usize,
-    /// Slots, messages, keys and sessions that were removed.
+    /// Slots, messages, keys, sessions and files that were removed.
     pub rows: usize,
     /// Folders that were removed.
     pub folders: usize,
@@ -157,11 +157,13 @@ impl Retention {
         let (store, now_ms) = (&core.store, core.clock.now_ms());
         let retention = core.settings().retention;
         let old_ms = cutoff(now_ms, retention.completed.days.max(retention.failed.days));
+        let unused_ms = now_ms.saturating_sub(crate::time::millis(core.settings().files.keep_unused));
         for _ in 0..ROUNDS {
             let gone = [
                 store.remove_keys(now_ms).await?,
                 store.remove_messages(old_ms).await?,
                 store.remove_sessions(old_ms).await?,
+                store.remove_files(unused_ms).await?,
             ];
             report.rows += gone.iter().sum::<usize>();
             if gone.iter().all(|n| *n < REMOVE_BATCH) {
@@ -276,13 +278,18 @@ fn remove(state: &Path, garbage: &Garbage) -> bool {
     let (kind, name) = match garbage {
         Garbage::Run(name) => ("runs", name),
         Garbage::Session(name) => ("sessions", name),
+        Garbage::File(name) => (files::FOLDER, name),
     };
     // One component that stays where it is.
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return true;
     }
     let path = state.join(kind).join(name);
-    match std::fs::remove_dir_all(&path) {
+    let removed = match garbage {
+        Garbage::File(_) => std::fs::remove_file(&path),
+        Garbage::Run(_) | Garbage::Session(_) => std::fs::remove_dir_all(&path),
+    };
+    match removed {
         Ok(()) => true,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
         Err(e) => {

@@ -30,6 +30,7 @@ impl Core {
     /// # Errors
     /// Those of the store.
     pub async fn settle(self: &Arc<Self>) -> Result<Settled, store::Error> {
+        self.settle_files().await?;
         let now_ms = self.clock.now_ms();
         for (claim, gone) in self.store.release_claims(now_ms).await? {
             run::finish_gone(self, claim, gone).await?;

@@ -10,7 +10,7 @@ use super::builtin::DEFAULT_AGENT;
 use super::catalog::{Entry, ScheduleEntry};
 use super::concurrency::{self, Facts};
 use super::{Core, Ending, run};
-use crate::ids::{AgentId, RunId};
+use crate::ids::{AgentId, FileId, RunId};
 use crate::model::{
     Agent, CatchUp, NotRun, Overlap, Overrides, RunState, Schedule, Skill, Trigger, Variant, Window,
 };
@@ -431,6 +431,7 @@ impl Core {
                 in_ms: used_up.free_at_ms.map(|at| at.saturating_sub(now_ms).max(0)),
             }),
             Err(ManualRefusal::KeyReused(run)) => Err(Refused::KeyReused { run }),
+            Err(ManualRefusal::NoFile(id)) => Err(no_file(&id)),
         }
     }
 
@@ -512,6 +513,11 @@ impl Core {
         for id in overrides.skills.iter().flatten() {
             self.skill(id).ok_or_else(|| field("/skills", format!("unknown skill {id:?}")))?;
         }
+        let files = overrides.files.as_deref().unwrap_or_default();
+        if files.len() > super::files::FILES_MAX {
+            let message = format!("{} files; a run takes at most {}", files.len(), super::files::FILES_MAX);
+            return Err(field("/files", message));
+        }
         if let Some(session) = &overrides.session_id {
             crate::exec::check_session(session).map_err(|e| field("/sessionId", e.to_string()))?;
         }
@@ -545,6 +551,10 @@ impl Core {
             crate::net::Reach::PublicOnly
         }
     }
+}
+
+fn no_file(id: &FileId) -> Refused {
+    Refused::Field { pointer: "/files".to_owned(), message: format!("there is no file {id}") }
 }
 
 /// The variant that a run is to be of.

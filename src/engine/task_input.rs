@@ -12,11 +12,13 @@ use super::Core;
 use super::concurrency::{self, Facts};
 use super::terms::{self, Terms};
 use crate::config::Env;
-use crate::exec::{self, AttemptDir, HookSpec, Preparation, Release, RunDirs, SPEC_VERSION, Spec, World};
+use crate::exec::{
+    self, AttemptDir, GivenFile, HookSpec, Preparation, Release, RunDirs, SPEC_VERSION, Spec, World,
+};
 use crate::ids::{Epoch, RunId};
 use crate::model::{
-    Agent, Executor, Failure, FailureCode, Hook, Overrides, Protocol, SecretSource, SeededSkill, Skill,
-    SlotOverrides, Trigger,
+    Agent, Executor, Failure, FailureCode, Hook, Overrides, Protocol, RunFile, SecretSource, SeededSkill,
+    Skill, SlotOverrides, Trigger,
 };
 use crate::store::Claimed;
 use crate::template;
@@ -35,6 +37,7 @@ pub struct Job {
     terms: Terms,
     definition_yaml: std::sync::Arc<str>,
     skills: Vec<Skill>,
+    files: Vec<GivenFile>,
     spec: Spec,
     secrets: BTreeMap<String, SecretString>,
 }
@@ -67,12 +70,14 @@ impl Job {
             result_schema: self.terms.result_schema.as_ref(),
             definition_yaml: &self.definition_yaml,
             skills: &self.skills,
+            files: &self.files,
             session: &self.session,
             attempt: self.attempt,
         };
         let seeded = exec::prepare(&self.dirs, &preparation)?;
         if let Some(user) = &self.spec.confine.user {
-            exec::hand_over(&self.state_dir, &self.dirs, &self.session, self.attempt, user)?;
+            let (dirs, files) = (&self.dirs, &self.files);
+            exec::hand_over(&self.state_dir, dirs, &self.session, self.attempt, files, user)?;
         }
         Ok(seeded)
     }
@@ -174,6 +179,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         terms,
         definition_yaml: core.catalog.yaml(claimed.definition, agent),
         skills: skills(core, said.skills, overrides.skills.as_deref())?,
+        files: given(core, claimed).await?,
         spec,
         secrets: secrets(core, agent)?,
         dirs,
@@ -305,6 +311,20 @@ fn skills(core: &Core, said: &[Skill], overridden: Option<&[String]>) -> Result<
         None => Ok(said.to_vec()),
         Some(ids) => ids.iter().map(|id| core.skill(id).ok_or_else(|| gone(id))).collect(),
     }
+}
+
+/// The uploaded files that the run gets.
+async fn given(core: &Core, claimed: &Claimed) -> Result<Vec<GivenFile>, Failure> {
+    if claimed.overrides.files.as_ref().is_none_or(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
+    let files = core.store.run_files(claimed.number).await.map_err(|e| terms::unread(&e))?;
+    let file = |file: RunFile| GivenFile {
+        source: core.content_of(&file.id),
+        bytes: u64::try_from(file.bytes).unwrap_or(0),
+        name: file.name,
+    };
+    Ok(files.into_iter().map(file).collect())
 }
 
 /// What a template sees; nothing where there is none.

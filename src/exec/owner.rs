@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{Error, RunDirs};
+use super::{Error, GivenFile, RunDirs};
 use crate::proc::{User, give};
 
 /// Everybody may pass, only the owner may list and write.
@@ -23,6 +23,7 @@ pub fn hand_over(
     dirs: &RunDirs,
     session: &str,
     attempt: u32,
+    given: &[GivenFile],
     user: &User,
 ) -> Result<(), Error> {
     let (attempts, session_dir) = (dirs.root().join("attempts"), dirs.session(session));
@@ -33,6 +34,11 @@ pub fn hand_over(
     // What was made for this attempt, and lies where nobody else could write before.
     for path in [dirs.prompt(), dirs.input(), dirs.result_schema(), dirs.definition(), dirs.skills()] {
         give_all(&path, user).map_err(Error::file("give away", &path))?;
+    }
+    for file in given {
+        // Made anew a moment ago; a link that took its place meanwhile is given away and not followed.
+        let path = dirs.files().join(&file.name);
+        give(&path, user).map_err(Error::file("give away", &path))?;
     }
     let attempt = dirs.attempt(attempt);
     // What an earlier run of this user may have filled: the folder alone.

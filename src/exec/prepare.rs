@@ -2,18 +2,33 @@
 //!
 //! Nothing is synced: the row is the truth, and after a power cut the run starts again from it or is
 //! interrupted. A run whose folder is prepared again (a later attempt, or the same one after a crash) gets
-//! the same content anew, whatever an earlier attempt did to it; only `files/` and the workspace stay.
+//! the same content anew, whatever an earlier attempt did to it; only what it has made in `files/` and the
+//! workspace stay.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::layout::{AttemptDir, RunDirs, make_dir, make_dirs, read_regular, remove_any, write_anew};
+use super::layout::{
+    AttemptDir, RunDirs, create_anew, make_dir, make_dirs, open_regular, read_regular, remove_any, write_anew,
+};
 use super::{Error, skills};
 use crate::model::{SeededSkill, Skill};
 
 /// Longest name of a session, bytes.
 const SESSION_MAX: usize = 64;
+
+/// A file that a run gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenFile {
+    /// Its name in the folder `files`, one path component.
+    pub name: String,
+    /// Where its content lies.
+    pub source: PathBuf,
+    /// How long it is.
+    pub bytes: u64,
+}
 
 /// What a run's folder is filled with.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +43,8 @@ pub struct Preparation<'a> {
     pub definition_yaml: &'a str,
     /// Skills to seed, in order.
     pub skills: &'a [Skill],
+    /// Files that it gets, in order.
+    pub files: &'a [GivenFile],
     /// The session whose workspace is made.
     pub session: &'a str,
     /// Number of the attempt, from 1.
@@ -53,10 +70,27 @@ pub fn prepare(dirs: &RunDirs, what: &Preparation<'_>) -> Result<Vec<SeededSkill
     for folder in [dirs.files(), root.join("attempts")] {
         make_dir(&folder).map_err(Error::file("make the folder", &folder))?;
     }
+    what.files.iter().try_for_each(|file| give_file(file, &dirs.files().join(&file.name)))?;
     make_attempt(&dirs.attempt(what.attempt))?;
     let workspace = dirs.workspace(what.session);
     make_dirs(&workspace).map_err(Error::file("make the folder", &workspace))?;
     seed(dirs, what.skills)
+}
+
+/// Copies a file that the run gets: what a program makes of its copy is no other run's matter.
+fn give_file(file: &GivenFile, to: &Path) -> Result<(), Error> {
+    let copy = || -> io::Result<()> {
+        let from = open_regular(&file.source)?.ok_or(io::ErrorKind::NotFound)?;
+        let copied = io::copy(&mut &from, &mut create_anew(to, 0o600)?)?;
+        if copied == file.bytes {
+            return Ok(());
+        }
+        Err(io::Error::other(format!(
+            "it has {copied} bytes and not {}, as when it was uploaded",
+            file.bytes
+        )))
+    };
+    copy().map_err(Error::file("copy the uploaded file", &file.source))
 }
 
 /// What a run was given, as it lies in its folder.
@@ -74,7 +108,7 @@ const GIVEN_MAX: u64 = 16 << 20;
 /// Reads back what a run was given. Blocking.
 #[must_use]
 pub fn read_given(dirs: &RunDirs) -> Given {
-    let read = |path: &std::path::Path| read_regular(path, GIVEN_MAX).ok().flatten();
+    let read = |path: &Path| read_regular(path, GIVEN_MAX).ok().flatten();
     Given {
         prompt: read(&dirs.prompt()).and_then(|bytes| String::from_utf8(bytes).ok()),
         input: read(&dirs.input()).and_then(|bytes| serde_json::from_slice(&bytes).ok()),
@@ -133,7 +167,7 @@ pub fn check_session(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), Error> {
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write_anew(path, bytes).map_err(|source: io::Error| Error::File {
         what: "write",
         path: path.to_owned(),
@@ -167,6 +201,7 @@ mod tests {
             result_schema: None,
             definition_yaml: "name: x\n",
             skills,
+            files: &[],
             session: "s-1",
             attempt,
         }
@@ -214,6 +249,32 @@ mod tests {
         assert_eq!(std::fs::read_dir(attempt.tmp()).unwrap().count(), 0);
         prepare(&dirs, &what(&input, &list, 2)).unwrap();
         assert!(dirs.attempt(2).tmp().is_dir() && attempt.tmp().is_dir());
+    }
+
+    #[test]
+    fn files_that_were_given_are_copied_for_every_attempt() {
+        let (state, dirs) = dirs();
+        let source = state.path().join("content");
+        std::fs::write(&source, "abc").unwrap();
+        let input = json!({});
+        let given = |bytes| vec![GivenFile { name: "a.txt".to_owned(), source: source.clone(), bytes }];
+        let files = given(3);
+        prepare(&dirs, &Preparation { files: &files, ..what(&input, &[], 1) }).unwrap();
+        let copy = dirs.files().join("a.txt");
+        std::fs::write(&copy, "changed").unwrap();
+        std::fs::write(dirs.files().join("made"), "stays").unwrap();
+        assert_eq!(std::fs::read(&source).unwrap(), b"abc", "the program has a copy");
+        std::fs::remove_file(&copy).unwrap();
+        std::os::unix::fs::symlink(&source, &copy).unwrap();
+        prepare(&dirs, &Preparation { files: &files, ..what(&input, &[], 2) }).unwrap();
+        assert!(copy.symlink_metadata().unwrap().is_file());
+        assert_eq!(std::fs::read(&copy).unwrap(), b"abc");
+        assert_eq!(std::fs::read(dirs.files().join("made")).unwrap(), b"stays");
+        let torn = given(4);
+        let e = prepare(&dirs, &Preparation { files: &torn, ..what(&input, &[], 3) }).unwrap_err();
+        assert!(e.to_string().contains("copy the uploaded file"), "{e}");
+        std::fs::remove_file(&source).unwrap();
+        assert!(prepare(&dirs, &Preparation { files: &files, ..what(&input, &[], 4) }).is_err());
     }
 
     #[test]

@@ -154,6 +154,41 @@ impl FromStr for DeliveryId {
     }
 }
 
+/// Names one uploaded file. Nobody finds it by guessing, and it is no path: only these characters are in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FileId(String);
+
+impl FileId {
+    /// A new id for a file that comes at `at_ms` (Unix milliseconds).
+    #[must_use]
+    pub fn generate(at_ms: i64, entropy: &dyn Entropy) -> Self {
+        Self(format!("file_{}", uuid_v7(at_ms, entropy).as_simple()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for FileId {
+    type Err = InvalidId;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let hex = s.strip_prefix("file_").ok_or(InvalidId::File)?;
+        let plain = hex.len() == 32 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if plain { Ok(Self(s.to_owned())) } else { Err(InvalidId::File) }
+    }
+}
+
 /// Names an agent: `[a-z0-9][a-z0-9-]{0,62}`, by default the stem of its file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -287,6 +322,9 @@ pub enum InvalidId {
     /// Not a delivery id.
     #[error("a delivery id is msg_ and 32 hexadecimal digits")]
     Delivery,
+    /// Not a file id.
+    #[error("a file id is file_ and 32 hexadecimal digits")]
+    File,
 }
 
 #[cfg(test)]

@@ -15,6 +15,24 @@ pub struct SeededSkill {
     pub sha256: String,
 }
 
+/// A file that a run was given: one that somebody had uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunFile {
+    /// The file's id.
+    pub id: String,
+    /// Its stable integer.
+    pub number: i64,
+    /// Its name in the run's folder `files`.
+    pub name: String,
+    /// Its media type, as whoever uploaded it said.
+    pub media_type: String,
+    /// Its length.
+    pub bytes: i64,
+    /// SHA-256 of its content in lower-case hexadecimal.
+    pub sha256: String,
+}
+
 /// What a run consumed; `None` where unknown, never 0 by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, rename_all = "camelCase")]
@@ -86,6 +104,9 @@ pub struct Event {
     pub number: i64,
     /// The workspace's id; by default the run's own.
     pub session_id: String,
+    /// The session's stable integer: the number of the first run in it.
+    #[serde(default)]
+    pub conversation: i64,
     /// What made it.
     pub trigger: Trigger,
     /// Nominal instant of its slot.
@@ -129,6 +150,9 @@ pub struct Event {
     /// Skills seeded, with digests; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skills: Option<Vec<SeededSkill>>,
+    /// Uploaded files that it was given; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<RunFile>>,
     /// The overridden input; absent in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Value>,

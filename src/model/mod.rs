@@ -20,7 +20,7 @@ mod task;
 pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{ClockNote, Cron, CronError, CronPool};
 pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
-pub use event::{Event, SeededSkill, Usage};
+pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use policy::{

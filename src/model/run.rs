@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Failure, SeededSkill, Usage, words};
+use crate::ids::FileId;
 
 /// A word outside its closed vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +110,10 @@ pub struct Overrides {
     /// The variant of the agent that it is of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_key: Option<String>,
+    /// Uploaded files that are copied into its folder `files`, by id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    pub files: Option<Vec<FileId>>,
 }
 
 impl Overrides {

@@ -13,9 +13,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::idempotency::{self, Used};
 use super::overlap::{Scope, clear};
 use super::{
-    Budgets, Error, IdempotencyKey, LostSlots, Store, TellLost, UsedUp, Way, breaker, budget, outbox, to_json,
+    Budgets, Error, IdempotencyKey, LostSlots, Store, TellLost, UsedUp, Way, breaker, budget, outbox,
+    sessions, to_json, uploads,
 };
-use crate::ids::RunId;
+use crate::ids::{FileId, RunId};
 use crate::model::{NotRun, Overlap, Overrides, Priority, Trigger, Window};
 
 /// What a run needs to be born.
@@ -195,7 +196,7 @@ pub struct ManualRun {
 }
 
 /// Why a manual trigger made no run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManualRefusal {
     /// Under `skip`: this run is in the way.
     Overlap(RunId),
@@ -205,6 +206,8 @@ pub enum ManualRefusal {
     Budget(UsedUp),
     /// The key was used for something else, of which this run came.
     KeyReused(RunId),
+    /// A file that it was to get does not exist any more.
+    NoFile(FileId),
 }
 
 impl Store {
@@ -554,12 +557,20 @@ fn admit_new(
     if let Some(used_up) = budget::used_up(db, run.agent, run.budgets, now_ms)? {
         return Ok(Err(ManualRefusal::Budget(used_up)));
     }
+    let files = manual.overrides.files.as_deref().unwrap_or_default();
+    if let Some(missing) = uploads::missing(db, files)? {
+        return Ok(Err(ManualRefusal::NoFile(missing)));
+    }
     let number = insert_run(db, run, None, manual.user.as_deref(), now_ms)?;
     let Overrides { session_id, execution_key, .. } = &manual.overrides;
     if session_id.is_some() || execution_key.is_some() {
         let sql = "UPDATE runs SET session = ?2, execution_key = ?3 WHERE number = ?1";
         db.prepare_cached(sql)?.execute(params![number, session_id, execution_key])?;
     }
+    if let Some(session) = session_id {
+        sessions::touch(db, number, session, now_ms)?;
+    }
+    uploads::attach(db, number, files)?;
     if !manual.overrides.is_empty() {
         let body = to_json("run_details", &manual.overrides)?;
         let sql = "INSERT INTO run_details (run, overrides) VALUES (?1, ?2)";

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::Value;
 
 use super::attempts::{self, RunAttempt};
-use super::{DeliveryFilter, DeliveryRow, Error, Store, json, run_id, word};
+use super::{DeliveryFilter, DeliveryRow, Error, Store, json, run_id, uploads, word};
 use crate::ids::{AgentId, RunId};
 use crate::model::{Event, Overrides, RunState, Trigger};
 use crate::time::rfc3339_ms;
@@ -86,7 +86,8 @@ pub struct AgentSummary {
 }
 
 const COLUMNS: &str = "r.number, r.id, a.id AS agent_id, r.user, r.state, r.started_at, r.completed_at, r.explanation,
-    r.final_model, r.created_at, r.updated_at, r.session, iif(r.backfill = 1, 'backfill', r.trigger) AS trigger,
+    r.final_model, r.created_at, r.updated_at, r.session,
+    coalesce((SELECT s.conversation FROM sessions s WHERE s.id = r.session), r.number) AS conversation, iif(r.backfill = 1, 'backfill', r.trigger) AS trigger,
     r.nominal, r.lateness_ms, r.attempt, r.failure_code,
     r.steps, r.execution_key, r.exit_code, r.signal, r.gated, r.changed, r.cost_usd, r.not_before, (SELECT c.id FROM schedules c WHERE c.number = r.schedule) AS schedule_id,
     EXISTS (SELECT 1 FROM logs l WHERE l.run = r.number AND l.removed_at IS NOT NULL) AS logs_removed,
@@ -151,6 +152,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
     Ok(Event {
         request_id: id.clone(),
         session_id: row.get::<_, Option<String>>("session")?.unwrap_or_else(|| id.clone()),
+        conversation: row.get("conversation")?,
         id,
         agent_id: row.get("agent_id")?,
         user_id: row.get("user")?,
@@ -182,6 +184,7 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         cost_usd: row.get("cost_usd")?,
         definition_sha256: row.get::<_, Option<String>>("sha256")?.unwrap_or_default(),
         skills: None,
+        files: None,
         input: None,
         result: None,
     })
@@ -263,6 +266,7 @@ fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
     });
     let Some(mut detail) = found.optional()? else { return Ok(None) };
     detail.attempts = attempts::of_run(db, number)?;
+    detail.event.files = Some(uploads::of_run(db, number)?);
     Ok(Some(detail))
 }
 

@@ -82,7 +82,8 @@ impl Store {
 /// Reads the runs that `which` names; bodies longer than `max` are left out.
 fn select(which: &str, max: &str) -> String {
     format!(
-        "SELECT r.number, r.id, r.agent, r.definition, r.execution_key, r.number AS conversation, r.state, r.failure_code,
+        "SELECT r.number, r.id, r.agent, r.definition, r.execution_key, coalesce((SELECT s.conversation FROM sessions s WHERE s.id = r.session), r.number) AS conversation,
+                r.state, r.failure_code,
                 r.explanation, r.attempt, r.gated, r.created_at, r.completed_at,
                 iif(octet_length(x.overrides) > {max}, NULL, x.overrides) AS overrides,
                 iif(octet_length(x.result) > {max}, NULL, x.result) AS result,

@@ -45,6 +45,7 @@ mod sessions;
 mod settle;
 mod tally;
 mod tasks;
+mod uploads;
 mod writer;
 
 #[cfg(test)]
@@ -86,6 +87,7 @@ pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
 pub use tasks::{OfTask, TASK_RUNS_SHOWN, TaskRow};
+pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
 pub use writer::{Counts, QUEUE_JOBS};
 
 use files::Files;

@@ -11,7 +11,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, Store, run_id};
+use super::{Error, Store, run_id, uploads};
 use crate::ids::RunId;
 use crate::model::RunState;
 
@@ -55,6 +55,8 @@ pub enum Garbage {
     Run(String),
     /// `sessions/<session>`.
     Session(String),
+    /// `files/<id>`.
+    File(String),
 }
 
 impl Garbage {
@@ -62,6 +64,7 @@ impl Garbage {
         match self {
             Self::Run(name) => ("run", name),
             Self::Session(name) => ("session", name),
+            Self::File(name) => ("file", name),
         }
     }
 }
@@ -200,10 +203,10 @@ impl Store {
                 let mut statement = db.prepare_cached("SELECT kind, name FROM garbage LIMIT ?1")?;
                 let rows = statement.query_map([limit()], |row| {
                     let name = row.get(1)?;
-                    Ok(if row.get_ref(0)?.as_str()? == "run" {
-                        Garbage::Run(name)
-                    } else {
-                        Garbage::Session(name)
+                    Ok(match row.get_ref(0)?.as_str()? {
+                        "run" => Garbage::Run(name),
+                        "file" => Garbage::File(name),
+                        _ => Garbage::Session(name),
                     })
                 })?;
                 Ok(rows.collect::<Result<_, _>>()?)
@@ -261,6 +264,25 @@ impl Store {
                 for (number, id) in &found {
                     db.prepare_cached("DELETE FROM sessions WHERE number = ?1")?.execute([number])?;
                     discard(db, &Garbage::Session(id.clone()))?;
+                }
+                Ok(found.len())
+            })
+            .await
+    }
+
+    /// Removes files that no run has had since `before_ms`; how many.
+    pub async fn remove_files(&self, before_ms: i64) -> Result<usize, Error> {
+        self.writer
+            .write(move |db| {
+                let sql =
+                    "SELECT number, id FROM files WHERE unused_since < ?1 ORDER BY unused_since LIMIT ?2";
+                let mut statement = db.prepare_cached(sql)?;
+                let found = statement
+                    .query_map(params![before_ms, batch()], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect::<Result<Vec<(i64, String)>, _>>()?;
+                for (number, id) in &found {
+                    db.prepare_cached("DELETE FROM files WHERE number = ?1")?.execute([number])?;
+                    discard(db, &Garbage::File(id.clone()))?;
                 }
                 Ok(found.len())
             })
@@ -398,7 +420,8 @@ fn outdated(
 }
 
 fn remove_run(db: &Connection, number: i64) -> Result<bool, Error> {
-    let sql = "SELECT id, schedule, nominal, session IS NULL FROM runs WHERE number = ?1 AND completed_at IS NOT NULL";
+    let sql = "SELECT id, schedule, nominal, session IS NULL, completed_at FROM runs
+               WHERE number = ?1 AND completed_at IS NOT NULL";
     let found = db
         .prepare_cached(sql)?
         .query_row([number], |row| {
@@ -407,10 +430,11 @@ fn remove_run(db: &Connection, number: i64) -> Result<bool, Error> {
                 row.get::<_, Option<i64>>(1)?,
                 row.get::<_, Option<i64>>(2)?,
                 row.get(3)?,
+                row.get(4)?,
             ))
         })
         .optional()?;
-    let Some((id, schedule, nominal, own_session)) = found else {
+    let Some((id, schedule, nominal, own_session, ended_ms)) = found else {
         return Ok(false);
     };
     let sql = "SELECT number FROM deliveries WHERE run = ?1 AND state <> 'PENDING'";
@@ -426,6 +450,7 @@ fn remove_run(db: &Connection, number: i64) -> Result<bool, Error> {
     ] {
         db.prepare_cached(sql)?.execute([number])?;
     }
+    uploads::detach(db, number, ended_ms)?;
     if let (Some(schedule), Some(nominal)) = (schedule, nominal) {
         // After a clock that was set back the slot may be another run's.
         let sql = "DELETE FROM slots WHERE schedule = ?1 AND nominal = ?2 AND run = ?3";

@@ -53,6 +53,7 @@ impl Attempt {
             result_schema: None,
             definition_yaml: "name: test\n",
             skills: &[],
+            files: &[],
             session: "s",
             attempt: 1,
         };

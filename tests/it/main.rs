@@ -20,6 +20,7 @@ mod faults;
 mod foresight;
 mod gate;
 mod ground;
+mod http;
 mod import;
 mod isolation;
 mod launcher;

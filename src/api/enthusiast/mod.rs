@@ -5,6 +5,7 @@
 //! from there a run is a run. Agents and executions have integers; a path takes a name or a UUID as well. A caller sees
 //! the executions that it has asked for itself, and no others, whoever it is.
 
+mod form;
 mod input;
 mod list;
 mod start;
@@ -12,7 +13,7 @@ mod wire;
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -27,17 +28,20 @@ use crate::model::RunState;
 use crate::store::ExecutionRow;
 
 pub use wire::FormError;
-use wire::{Definition, Execution};
+use wire::{Definition, Execution, ExecutionFile};
 
 /// The calls of this dialect. Each is there without its last slash too.
 pub(super) fn router() -> OpenApiRouter<App> {
-    OpenApiRouter::new()
-        .routes(routes!(definitions))
+    // A form may be as long as its files: what is not a file is bounded where it is read.
+    let start = OpenApiRouter::new()
         .routes(routes!(start::start))
+        .route("/api/agents/{agent_id}/agentic-executions", post(start::start))
+        .layer(DefaultBodyLimit::disable());
+    start
+        .routes(routes!(definitions))
         .routes(routes!(list::list))
         .routes(routes!(execution))
         .route("/api/agents/{agent_id}/agentic-execution-definitions", get(definitions))
-        .route("/api/agents/{agent_id}/agentic-executions", post(start::start))
         .route("/api/agentic-executions", get(list::list))
         .route("/api/agentic-executions/{id}", get(execution))
 }
@@ -131,7 +135,9 @@ fn sees(_app: &App, _caller: &Caller, _agent: i64) -> bool {
 async fn detail(app: &App, row: ExecutionRow) -> Result<Execution, ApiError> {
     let mut told = told(app, vec![row]).await?;
     let execution = told.pop().ok_or_else(ApiError::internal)?;
-    Ok(Execution { files: Some(Vec::new()), ..execution })
+    let files = app.core.store.run_files(execution.id).await?;
+    let file = |file| ExecutionFile::of(file, execution.conversation);
+    Ok(Execution { files: Some(files.into_iter().map(file).collect()), ..execution })
 }
 
 /// Rows as they are answered. Who has given no result has answered with what it wrote.

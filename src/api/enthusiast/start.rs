@@ -3,21 +3,28 @@
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
+use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
 
-use super::wire::{Execution, StartExecution, Status};
+use super::form::{self, Upload};
+use super::wire::{Execution, StartExecution, StartExecutionForm, Status};
 use super::{Refusal, agent_of, detail, input, sees};
 use crate::api::execute::idempotency_key;
-use crate::api::extract::{check_type, whole};
-use crate::api::{ApiError, App, Caller};
+use crate::api::extract::check_type;
+use crate::api::files::is_form;
+use crate::api::{ApiError, App, BODY_DEADLINE, BODY_MAX, Caller};
 use crate::engine::{Entry, TriggerRequest};
 use crate::model::{Overrides, Variant};
 
 /// What is asked for.
-#[derive(Debug, Default)]
-struct Asked {
-    key: Option<Value>,
-    input: Option<Value>,
+#[derive(Default)]
+pub(super) struct Asked {
+    /// `execution_key`.
+    pub(super) key: Option<Value>,
+    /// `input`.
+    pub(super) input: Option<Value>,
+    /// Files, of a form.
+    pub(super) files: Vec<Upload>,
 }
 
 /// Starts an execution of an agent; its row is on disk when this answers.
@@ -27,7 +34,7 @@ struct Asked {
     operation_id = "start_agentic_execution",
     tag = "enthusiast",
     params(("agent_id" = String, Path, description = "The agent's integer or id")),
-    request_body = StartExecution,
+    request_body(content((StartExecution = "application/json"), (StartExecutionForm = "multipart/form-data"))),
     responses(
         (status = 202, description = "The execution as it was admitted", body = Execution),
         (status = 400, description = "The key is unknown or another agent's, or the input does not fit"),
@@ -43,11 +50,21 @@ pub async fn start(
 ) -> Result<(StatusCode, Json<Execution>), Refusal> {
     let entry = agent_of(&app, &caller, &agent)?;
     let once = idempotency_key(&headers)?;
-    let asked = of_json(&app, &headers, request).await?;
+    let user = caller.name.to_string();
+    let asked = if is_form(&headers) {
+        form::read(&app, &entry, &user, request).await?
+    } else {
+        of_json(&headers, request).await?
+    };
     let (key, variant) = variant(&app, &caller, &entry, asked.key)?;
     let input = input::input(asked.input, variant, &entry.agent)?;
-    let user = caller.name.to_string();
-    let overrides = Overrides { input: Some(input), execution_key: Some(key), ..Overrides::default() };
+    if once.is_some() && !asked.files.is_empty() {
+        // Each upload is another file, so the same request would never be known again.
+        let why = "The header Idempotency-Key cannot be used with files.";
+        return Err(Refusal::detail(StatusCode::BAD_REQUEST, why));
+    }
+    let files = form::keep(variant, asked.files).await?;
+    let overrides = Overrides { input: Some(input), execution_key: Some(key), files, ..Overrides::default() };
     let agent = entry.agent.id.clone();
     let request = TriggerRequest { agent, overrides, overlap: None, user: Some(user.clone()) };
     let run = app.core.trigger_once(request, once).await?;
@@ -58,8 +75,22 @@ pub async fn start(
     Ok((StatusCode::ACCEPTED, Json(told)))
 }
 
-async fn of_json(app: &App, headers: &HeaderMap, request: Request) -> Result<Asked, Refusal> {
-    let bytes = whole(request, app).await?;
+/// The body, which has no other bound here: that of a form is another.
+async fn bounded(request: Request) -> Result<Vec<u8>, ApiError> {
+    let (mut bytes, mut pieces) = (Vec::new(), request.into_body().into_data_stream());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|e| ApiError::malformed(format!("the body broke off: {e}")))?;
+        if bytes.len() + piece.len() > BODY_MAX {
+            return Err(ApiError::too_large(BODY_MAX));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+async fn of_json(headers: &HeaderMap, request: Request) -> Result<Asked, Refusal> {
+    let bytes = tokio::time::timeout(BODY_DEADLINE, bounded(request)).await;
+    let bytes = bytes.map_err(|_| ApiError::slow_body(BODY_DEADLINE.as_secs()))??;
     check_type(headers).map_err(|e| Refusal::detail(e.status(), e.message()))?;
     if bytes.trim_ascii().is_empty() {
         return Ok(Asked::default());
@@ -70,7 +101,8 @@ async fn of_json(app: &App, headers: &HeaderMap, request: Request) -> Result<Ask
         let message = "Invalid data. Expected a dictionary.";
         return Err(Refusal::bad(json!({ "non_field_errors": [message] })));
     };
-    Ok(Asked { key: given(&mut fields, "execution_key"), input: fields.remove("input") })
+    let key = given(&mut fields, "execution_key");
+    Ok(Asked { key, input: fields.remove("input"), files: Vec::new() })
 }
 
 fn given(fields: &mut Map<String, Value>, name: &str) -> Option<Value> {

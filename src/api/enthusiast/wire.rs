@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::answer;
-use crate::model::{Agent, RunState, Variant};
+use crate::api::{answer, media_url};
+use crate::model::{Agent, RunFile, RunState, Variant};
 use crate::schema;
 use crate::store::ExecutionRow;
 use crate::time::rfc3339_ms;
@@ -115,12 +115,34 @@ pub struct StartExecution {
     input: Option<Value>,
 }
 
+/// The same as a form, which can bring files.
+#[derive(Debug, utoipa::ToSchema)]
+#[expect(dead_code, reason = "the form is read part by part; this describes it")]
+pub struct StartExecutionForm {
+    /// One of the agent's definitions.
+    execution_key: String,
+    /// What it is to work on, as JSON text; `{}` where it is left out.
+    #[schema(nullable = false)]
+    input: Option<String>,
+    /// Files of the types that the definition lists; `files[]` is the same.
+    #[schema(value_type = Option<Vec<String>>, nullable = false, content_media_type = "application/octet-stream")]
+    files: Option<Vec<u8>>,
+}
+
 /// An error of this dialect: `detail` is a sentence, any other name is that of a field with what is wrong with it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct FormError {
     /// A sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+}
+
+impl ExecutionFile {
+    /// A file of a run in this conversation.
+    pub(super) fn of(file: RunFile, conversation: i64) -> Self {
+        let file_url = media_url(conversation, &file.name);
+        Self { id: file.number, filename: file.name, file_url, content_type: file.media_type }
+    }
 }
 
 /// The states of an execution.

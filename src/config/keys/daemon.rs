@@ -117,6 +117,28 @@ pub static RETENTION: Shape = Shape {
     ],
 };
 
+/// `files:`.
+pub static FILES: Shape = Shape {
+    name: "files",
+    keys: &[
+        or("max_size", Kind::Size, "100M", "Largest file that is taken", "1G"),
+        or(
+            "max_total",
+            Kind::Size,
+            "10G",
+            "Most bytes of all uploaded files together; beyond it none is taken until some have gone",
+            "100G",
+        ),
+        or(
+            "keep_unused",
+            Kind::Duration,
+            "7d",
+            "How long a file stays that no run has, or none has any more; that of a run stays as long as the run",
+            "1h",
+        ),
+    ],
+};
+
 /// `housekeeping:`.
 pub static HOUSEKEEPING: Shape = Shape {
     name: "housekeeping",
@@ -289,6 +311,7 @@ pub static SETTINGS: Shape = Shape {
             "https://hc.example/matins",
         ),
         optional("retention", Kind::Map(&RETENTION), "How much history is kept", "{ logs: 500M }"),
+        optional("files", Kind::Map(&FILES), "Files that callers upload", "{ max_size: 1G }"),
         optional(
             "housekeeping",
             Kind::Map(&HOUSEKEEPING),

@@ -16,7 +16,7 @@ mod schema;
 mod shared;
 
 pub use agent::{AGENT, BREAKER, EXECUTION, EXECUTOR, LIMITS, LLM_LIMITS, NOTIFY, RETRY, SUCCESS_WHEN};
-pub use daemon::{HOUSEKEEPING, KEEP, KEEP_FAILED, LISTEN, PRICE, PROVIDER, RETENTION, SETTINGS, TLS};
+pub use daemon::{FILES, HOUSEKEEPING, KEEP, KEEP_FAILED, LISTEN, PRICE, PROVIDER, RETENTION, SETTINGS, TLS};
 pub use pages::{pages, takes};
 pub use schedule::{CALENDAR, DST, SCHEDULE};
 pub use schema::json_schema;

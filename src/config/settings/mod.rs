@@ -121,6 +121,23 @@ impl Default for Retention {
     }
 }
 
+/// Files that callers upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Files {
+    /// Most bytes of one.
+    pub max_size: u64,
+    /// Most bytes of all.
+    pub max_total: u64,
+    /// How long one stays that no run has.
+    pub keep_unused: Duration,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self { max_size: 100 << 20, max_total: 10 << 30, keep_unused: Duration::from_hours(7 * 24) }
+    }
+}
+
 /// What the daemon does for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Housekeeping {
@@ -177,6 +194,8 @@ pub struct Settings {
     pub budget: Budget,
     /// How much history is kept.
     pub retention: Retention,
+    /// Uploaded files.
+    pub files: Files,
     /// Backups.
     pub housekeeping: Housekeeping,
     /// Started for each failure of any agent that is told of.
@@ -219,6 +238,7 @@ impl Settings {
             prices: BTreeMap::new(),
             budget: Budget::default(),
             retention: Retention::default(),
+            files: Files::default(),
             housekeeping: Housekeeping::default(),
             on_failure: None,
             ping_url: None,

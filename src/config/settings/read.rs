@@ -76,6 +76,7 @@ fn read(r: &mut Reader, at: &Location, env: &Env, root: &Spanned<Node>) -> Setti
         f.finish(r, &[]);
     }
     read_retention(r, &mut f, &mut s);
+    read_files(r, &mut f, &mut s);
     read_housekeeping(r, &mut f, &mut s);
     f.finish(r, HINTS);
     s
@@ -408,6 +409,18 @@ fn keep(
         take(r, &mut f, sources, days, &mut keep.days, |r, node| r.whole("days", node, 0, MOST_DAYS));
         f.finish(r, &[]);
     }
+}
+
+fn read_files(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings) {
+    let Some(mut f) = f.take("files").and_then(|node| r.map(&keys::FILES, "files", node)) else {
+        return;
+    };
+    let (files, sources) = (&mut s.files, &mut s.sources);
+    take(r, &mut f, sources, "files.max_size", &mut files.max_size, |r, node| r.size("max_size", node));
+    take(r, &mut f, sources, "files.max_total", &mut files.max_total, |r, node| r.size("max_total", node));
+    let key = "files.keep_unused";
+    take(r, &mut f, sources, key, &mut files.keep_unused, |r, node| r.duration("keep_unused", node));
+    f.finish(r, &[("max", "write `max_size:` or `max_total:`")]);
 }
 
 fn read_housekeeping(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings) {

@@ -112,6 +112,7 @@ fn every_setting_is_read() {
          on_failure: { command: [./page.sh], timeout: 5s }\n\
          ping_url: https://hc.example/m\n\
          retention: { completed: { keep: 1, days: 2 }, failed: { keep: 3, days: 4 }, logs: 5M }\n\
+         files: { max_size: 1M, max_total: 2M, keep_unused: 1h }\n\
          housekeeping: { backup: '@hourly', keep_backups: 3 }\n",
     );
     let (s, problems) = load(
@@ -139,6 +140,8 @@ fn every_setting_is_read() {
         (Keep { keep: 1, days: 2 }, Keep { keep: 3, days: 4 })
     );
     assert_eq!(s.retention.logs, 5 << 20);
+    let files = Files { max_size: 1 << 20, max_total: 2 << 20, keep_unused: Duration::from_hours(1) };
+    assert_eq!(s.files, files);
     assert_eq!((s.housekeeping.backup.as_deref(), s.housekeeping.keep_backups), (Some("@hourly"), 3));
 }
 

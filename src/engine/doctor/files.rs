@@ -13,7 +13,7 @@ use crate::model::Agent;
 /// Below this a full disk is near, bytes.
 const FREE_WARN: u64 = 1 << 30;
 /// Below this the database may not get its next megabytes.
-const FREE_FAIL: u64 = 64 << 20;
+pub const FREE_FAIL: u64 = 64 << 20;
 /// Inodes that should be left.
 const INODES_WARN: u64 = 10_000;
 /// A write that takes longer to be on disk makes every trigger slow.

@@ -1,0 +1,3 @@
+//! The HTTP API from outside of the process, by plain HTTP.
+
+mod files;

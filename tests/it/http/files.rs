@@ -1,0 +1,288 @@
+//! Files over HTTP: taken in as they come, given to runs, given out again; and what is left of those that
+//! do not come to their end, which is nothing.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use matins::engine::{FileHead, Refused};
+use matins::ids::FileId;
+use matins::model::{Overrides, RunState};
+use serde_json::{Value, json};
+
+use crate::support::{Binary, Home, TestDaemon, eventually_sync};
+
+/// An answer: status, head, body.
+type Answer = (u16, String, Vec<u8>);
+
+/// Reads an answer to its end.
+fn answer(stream: &mut UnixStream) -> Answer {
+    let mut bytes = Vec::new();
+    // A server that refuses a body closes before it has read all of it.
+    let _ = stream.read_to_end(&mut bytes);
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("an answer has a head");
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let status = head[9..12].parse().unwrap();
+    (status, head.to_ascii_lowercase(), bytes[end + 4..].to_vec())
+}
+
+fn open(socket: &Path, head: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    write!(stream, "{head}\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+fn call(socket: &Path, head: &str, body: &[u8]) -> Answer {
+    let mut stream = open(socket, &format!("{head}\r\nContent-Length: {}", body.len()));
+    let _ = stream.write_all(body);
+    answer(&mut stream)
+}
+
+fn get(socket: &Path, path: &str) -> (u16, Value) {
+    let (status, _, body) = call(socket, &format!("GET {path} HTTP/1.1"), b"");
+    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+fn upload(socket: &Path, name: &str, body: &[u8]) -> (u16, Value) {
+    let head = format!("POST /v1/files?name={name} HTTP/1.1\r\nContent-Type: text/plain; charset=utf-8");
+    let (status, _, body) = call(socket, &head, body);
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+/// A form of these parts: field, file name, content.
+fn form(socket: &Path, path: &str, parts: &[(&str, Option<&str>, &str)]) -> (u16, Value) {
+    let mut body = String::new();
+    for (field, file, content) in parts {
+        let file =
+            file.map(|f| format!("; filename=\"{f}\"\r\nContent-Type: application/pdf")).unwrap_or_default();
+        body.extend([
+            "--XX\r\nContent-Disposition: form-data; name=\"",
+            field,
+            "\"",
+            &file,
+            "\r\n\r\n",
+            content,
+            "\r\n",
+        ]);
+    }
+    body += "--XX--\r\n";
+    let head = format!("POST {path} HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=XX");
+    let (status, _, body) = call(socket, &head, body.as_bytes());
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+fn names(home: &Home) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(home.state().join("files")) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn code(body: &Value) -> &str {
+    body["error"]["code"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn a_file_is_taken_in_and_described() {
+    let daemon = Binary::start(Home::new());
+    let socket = daemon.home.socket();
+    let (status, body) = upload(&socket, "a%20b.txt", b"hello");
+    assert_eq!(status, 201, "{body}");
+    let file = &body["data"];
+    let id = file["id"].as_str().unwrap();
+    id.parse::<FileId>().unwrap();
+    let expected = json!({
+        "id": id, "number": 1, "name": "a b.txt", "mediaType": "text/plain", "bytes": 5,
+        "sha256": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+        "userId": file["userId"], "createdAt": file["createdAt"],
+    });
+    assert_eq!(file, &expected);
+    assert!(file["userId"].is_string() && file["createdAt"].as_str().unwrap().ends_with('Z'));
+    for name in [id, "1"] {
+        assert_eq!(get(&socket, &format!("/v1/files/{name}")), (200, json!({ "data": expected })));
+    }
+    let (status, second) = form(&socket, "/v1/files", &[("file", Some("c.pdf"), "%PDF")]);
+    assert_eq!(
+        (status, &second["data"]["name"], &second["data"]["mediaType"]),
+        (201, &json!("c.pdf"), &json!("application/pdf"))
+    );
+    assert_eq!((&second["data"]["number"], &second["data"]["bytes"]), (&json!(2), &json!(4)));
+    for missing in ["3", "01", "x", "file_0", "file_00000000000000000000000000000000", "..%2f..%2fmatins.db"]
+    {
+        let (status, body) = get(&socket, &format!("/v1/files/{missing}"));
+        assert_eq!((status, code(&body)), (404, "unknown_file"), "{missing}");
+    }
+    let mut left = names(&daemon.home);
+    left.sort();
+    assert_eq!(left, [id, second["data"]["id"].as_str().unwrap()]);
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_leaves_nothing() {
+    let home = Home::new();
+    home.settings("files: { max_size: 1K, max_total: 2K }\n");
+    let daemon = Binary::start(home);
+    let socket = daemon.home.socket();
+    for name in ["", "..", "a%2fb", "..%5cx", "a%00", "a%0ab", &"x".repeat(256)] {
+        let (status, body) = upload(&socket, name, b"x");
+        assert_eq!((status, code(&body)), (400, "invalid_parameter"), "{name}: {body}");
+    }
+    for query in ["", "?nme=x", "?name=x&more=1"] {
+        let (status, _, body) = call(&socket, &format!("POST /v1/files{query} HTTP/1.1"), b"x");
+        assert_eq!(status, 400, "{query}: {}", String::from_utf8_lossy(&body));
+    }
+    let file = ("file", Some("a"), "x");
+    for parts in [
+        &[][..],
+        &[("other", Some("a"), "x")],
+        &[("file", None, "x")],
+        &[file, file],
+        &[file, ("x", None, "y")],
+    ] {
+        let (status, body) = form(&socket, "/v1/files", parts);
+        assert_eq!((status, code(&body)), (400, "malformed"), "{parts:?}: {body}");
+    }
+    assert_eq!(form(&socket, "/v1/files", &[("file", Some("../../evil"), "x")]).0, 400);
+    let (status, body) = form(&socket, "/v1/files", &[("file", Some("a"), &"x".repeat(1025))]);
+    assert_eq!((status, code(&body)), (413, "body_too_large"));
+    let head = "POST /v1/files HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=XX";
+    for torn in [
+        "",
+        "--XX\r\n",
+        "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nabc",
+        "\u{ff}",
+    ] {
+        assert_eq!(call(&socket, head, torn.as_bytes()).0, 400, "{torn:?}");
+    }
+    assert_eq!(names(&daemon.home), Vec::<String>::new());
+    let full = "x".repeat(1024);
+    assert_eq!(upload(&socket, "a", full.as_bytes()).0, 201);
+    assert_eq!(upload(&socket, "b", full.as_bytes()).0, 201);
+    let (status, body) = upload(&socket, "c", b"x");
+    assert_eq!((status, code(&body)), (507, "storage_full"), "{body}");
+    assert_eq!(names(&daemon.home).len(), 2);
+}
+
+#[test]
+fn an_endless_upload_is_cut_at_the_cap() {
+    let home = Home::new();
+    home.settings("files: { max_size: 1M }\n");
+    let daemon = Binary::start(home);
+    let socket = daemon.home.socket();
+    // What says that it is too long is not even begun.
+    let mut stream = open(&socket, "POST /v1/files?name=a HTTP/1.1\r\nContent-Length: 10737418240");
+    let (status, _, body) = answer(&mut stream);
+    assert_eq!((status, code(&serde_json::from_slice(&body).unwrap())), (413, "body_too_large"));
+    // What does not say it is cut.
+    let mut stream = open(&socket, "POST /v1/files?name=a HTTP/1.1\r\nTransfer-Encoding: chunked");
+    let mut sent = 0_u64;
+    let piece = [&b"10000\r\n"[..], &vec![b'x'; 0x10000], b"\r\n"].concat();
+    while sent < 10 << 30 && stream.write_all(&piece).is_ok() {
+        sent += 0x10000;
+    }
+    assert!(sent < 64 << 20, "it was cut after {sent} bytes");
+    let (status, ..) = answer(&mut stream);
+    assert_eq!(status, 413);
+    assert_eq!(names(&daemon.home), Vec::<String>::new());
+}
+
+/// Begins an upload of which the daemon has some.
+fn begun(home: &Home) -> UnixStream {
+    let mut stream = open(&home.socket(), "POST /v1/files?name=a HTTP/1.1\r\nContent-Length: 1000000");
+    stream.write_all(&vec![b'x'; 500_000]).unwrap();
+    eventually_sync("some of it is on disk", || {
+        let size = |name: &String| home.state().join("files").join(name).metadata().map(|m| m.len());
+        names(home).iter().any(|name| size(name).is_ok_and(|bytes| bytes > 0)).then_some(())
+    });
+    stream
+}
+
+#[test]
+fn what_dies_in_the_middle_leaves_nothing() {
+    let mut daemon = Binary::start(Home::new());
+    let (status, kept) = upload(&daemon.home.socket(), "kept", b"kept");
+    assert_eq!(status, 201);
+    let kept = kept["data"]["id"].as_str().unwrap().to_owned();
+    drop(begun(&daemon.home));
+    eventually_sync("the client's part is gone", || (names(&daemon.home) == [kept.as_str()]).then_some(()));
+    let stream = begun(&daemon.home);
+    daemon.kill();
+    assert_eq!(names(&daemon.home).len(), 2, "a crash leaves what was there");
+    // A crash between the row and the name leaves the row's content under the name of what is not whole.
+    let files = daemon.home.state().join("files");
+    std::fs::rename(files.join(&kept), files.join(format!("{kept}.part"))).unwrap();
+    daemon.restart();
+    drop(stream);
+    assert_eq!(names(&daemon.home), [kept.as_str()]);
+    assert_eq!(std::fs::read(files.join(&kept)).unwrap(), b"kept");
+}
+
+/// Gives a file to the daemon.
+fn given(daemon: &TestDaemon, name: &str, content: &str) -> FileId {
+    daemon.block_on(async {
+        let head = FileHead { name: name.to_owned(), user: Some("ann".to_owned()), ..FileHead::default() };
+        let mut incoming = daemon.core().take_file(head).await.unwrap();
+        incoming.write(content.as_bytes()).await.unwrap();
+        incoming.finish().await.unwrap().id.parse().unwrap()
+    })
+}
+
+fn with(files: &[&FileId]) -> Overrides {
+    Overrides { files: Some(files.iter().map(|id| (*id).clone()).collect()), ..Overrides::default() }
+}
+
+#[test]
+fn a_run_gets_its_files_and_its_record_says_which() {
+    let home = Home::new();
+    home.agent("a", "cd $MATINS_FILES_DIR && cat a.txt a-2.txt b.txt; echo made > a.txt; echo x > new", "");
+    let daemon = TestDaemon::start(home);
+    let files = [given(&daemon, "a.txt", "1"), given(&daemon, "a.txt", "2"), given(&daemon, "b.txt", "3")];
+    let run = daemon.trigger_with("a", with(&[&files[0], &files[1], &files[2]]));
+    let first = daemon.wait_for(run, RunState::Completed).event;
+    let stdout =
+        |run: &str| std::fs::read_to_string(daemon.home.run_file(run, "attempts/1/stdout.log")).unwrap();
+    assert_eq!(stdout(&first.id), "123");
+    let list = first.files.clone().unwrap();
+    let named: Vec<_> = list.iter().map(|f| (f.name.as_str(), f.number, f.bytes)).collect();
+    assert_eq!(named, [("a.txt", 1, 1), ("a-2.txt", 2, 1), ("b.txt", 3, 1)]);
+    assert_eq!(list[0].id, files[0].as_str());
+    assert_eq!(first.conversation, first.number);
+    // Again from what was uploaded, whatever the first made of its copies.
+    let again = daemon.block_on(daemon.core().retry(first.number, None)).unwrap();
+    let second = daemon.wait_for(again.id, RunState::Completed).event;
+    assert_eq!((stdout(&second.id).as_str(), &second.files), ("123", &first.files));
+    let none: FileId = "file_00000000000000000000000000000000".parse().unwrap();
+    match daemon.ask("a", with(&[&files[0], &none]), None, None).unwrap_err() {
+        Refused::Field { message, .. } => assert!(message.contains(none.as_str()), "{message}"),
+        other => panic!("{other}"),
+    }
+    assert_eq!(daemon.events().len(), 2, "nothing was admitted");
+}
+
+#[test]
+fn a_conversation_is_named_by_its_first_run() {
+    let home = Home::new();
+    home.agent("own", "true", "");
+    home.agent("shared", "true", "session: shop\n");
+    let daemon = TestDaemon::start(home);
+    let end = |run| daemon.wait_for(run, RunState::Completed).event;
+    let (own, first) = (end(daemon.trigger("own")), end(daemon.trigger("shared")));
+    let named =
+        Overrides { session_id: Some("shop".to_owned()), ..with(&[&given(&daemon, "a b.txt", "old")]) };
+    let old = end(daemon.trigger_with("own", named));
+    let named =
+        Overrides { session_id: Some("shop".to_owned()), ..with(&[&given(&daemon, "a b.txt", "new")]) };
+    let new = end(daemon.trigger_with("own", named));
+    assert_eq!((own.conversation, first.conversation), (1, 2));
+    assert_eq!((old.conversation, new.conversation), (2, 2));
+    let medium = |conversation: &str, name: &str| {
+        let found = daemon.core().store.medium(conversation.to_owned(), name.to_owned());
+        daemon.block_on(found).unwrap().map(|m| m.file.number)
+    };
+    let id = &old.files.unwrap()[0].id;
+    assert_eq!(
+        (medium("2", "a b.txt"), medium("shop", "a b.txt"), medium("2", id)),
+        (Some(2), Some(2), Some(1))
+    );
+    assert_eq!((medium("1", "a b.txt"), medium("3", "a b.txt"), medium("2", "none")), (None, None, None));
+    let alone = end(daemon.trigger_with("own", with(&[&given(&daemon, "c", "x")])));
+    assert_eq!((medium(&alone.conversation.to_string(), "c"), medium(&alone.id, "c")), (Some(3), Some(3)));
+}
