@@ -48,7 +48,7 @@ impl Asked {
 pub struct Query {
     /// Only those of this agent: its integer or id.
     agent_id: Option<String>,
-    /// Only those in this state: pending, in_progress, finished or failed.
+    /// Only those in this state: `pending`, `in_progress`, `finished` or `failed`.
     status: Option<String>,
     /// Only those of the agents of this data set.
     dataset_id: Option<i64>,
@@ -144,7 +144,7 @@ fn filter(app: &App, caller: &Caller, asked: &Asked) -> Result<Option<ExecutionF
     };
     let agents = match dataset {
         None => agents,
-        Some(id) => Some(of_dataset(app, caller, id, agents)),
+        Some(id) => Some(of_dataset(app, caller, id, agents.as_deref())),
     };
     let user = caller.name.to_string();
     let limit = usize::try_from(PAGE).unwrap_or(usize::MAX);
@@ -158,11 +158,11 @@ fn number_of(app: &App, caller: &Caller, name: &str) -> Option<i64> {
 }
 
 /// The agents of a data set, of these where some are given.
-fn of_dataset(app: &App, caller: &Caller, dataset: i64, among: Option<Vec<i64>>) -> Vec<i64> {
+fn of_dataset(app: &App, caller: &Caller, dataset: i64, among: Option<&[i64]>) -> Vec<i64> {
     let entries = app.core.catalog.all().into_iter();
     let of = entries.filter(|entry| entry.agent.policies.dataset_id == Some(dataset));
     let numbers = of.map(|entry| entry.number).filter(|number| sees(app, caller, *number));
-    numbers.filter(|number| among.as_ref().is_none_or(|among| among.contains(number))).collect()
+    numbers.filter(|number| among.is_none_or(|among| among.contains(number))).collect()
 }
 
 /// The address of the list as the caller has it.

@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::execute::idempotency_key;
 use super::{ApiError, App, Caller, answer};
+use crate::engine::builtin::DEFAULT_AGENT;
 use crate::engine::{StepsError, TaskAsk};
 use crate::ids::RunId;
 use crate::model::{ResponseFormat, RunState};
@@ -22,7 +23,7 @@ use crate::store::{Found, TaskRow};
 
 use body::{Asked, Unfit};
 pub use wire::TaskError;
-use wire::{HistoryItem, NewTask, Task, TaskChanges, TaskResponse};
+use wire::{HistoryItem, NewTask, StoredTask, TaskChanges, TaskResponse};
 
 /// The calls of this dialect.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -50,6 +51,9 @@ pub async fn create(
 ) -> Result<Json<TaskResponse>, Unfit> {
     let asked = body::read(&app, &headers, request, true).await?;
     let wait = asked.wait;
+    if !sees(&caller, DEFAULT_AGENT) {
+        return Err(ApiError::no_agent(DEFAULT_AGENT).into());
+    }
     let ask = ask(None, asked, &caller, &headers)?;
     Ok(Json(started(&app, ask, wait).await?))
 }
@@ -86,13 +90,13 @@ pub async fn again(
     operation_id = "get_task",
     tag = "tasks",
     params(("id" = String, Path, description = "The task's integer")),
-    responses((status = 200, description = "The task", body = Task))
+    responses((status = 200, description = "The task", body = StoredTask))
 )]
 pub async fn task(
     State(app): State<App>,
     Path(id): Path<String>,
     Extension(caller): Extension<Caller>,
-) -> Result<Json<Task>, Unfit> {
+) -> Result<Json<StoredTask>, Unfit> {
     Ok(Json(known(&app, &caller, &id).await?.into()))
 }
 
