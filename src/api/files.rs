@@ -196,10 +196,12 @@ async fn describe(
 )]
 async fn medium(
     State(app): State<App>,
+    caller: Caller,
     Path((conversation, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let missing = || ApiError::no_file(&name);
-    let medium = app.core.store.medium(conversation, name.clone()).await?.ok_or_else(missing)?;
+    let medium = app.core.store.medium(conversation, name.clone()).await?;
+    let medium = medium.filter(|medium| caller.sees(&medium.agent)).ok_or_else(missing)?;
     let path = app.core.content_of(&medium.file.id);
     let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
     let Ok(Ok(file)) = opened else { return Err(missing()) };

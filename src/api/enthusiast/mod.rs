@@ -13,11 +13,11 @@ mod wire;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Json};
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -92,7 +92,7 @@ impl IntoResponse for Refusal {
 pub async fn definitions(
     State(app): State<App>,
     Path(agent): Path<String>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
 ) -> Result<Json<Vec<Definition>>, Refusal> {
     let entry = agent_of(&app, &caller, &agent)?;
     let executions = &entry.agent.policies.executions;
@@ -111,7 +111,7 @@ pub async fn definitions(
 pub async fn execution(
     State(app): State<App>,
     Path(name): Path<String>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
 ) -> Result<Json<ExecutionView>, Refusal> {
     let row = app.core.store.execution(name.clone(), caller.name.to_string()).await?;
     let row = row.filter(|row| sees(&app, &caller, row.agent)).ok_or_else(|| ApiError::no_event(&name))?;
@@ -126,9 +126,12 @@ fn agent_of(app: &App, caller: &Caller, name: &str) -> Result<Arc<Entry>, ApiErr
     found.filter(|entry| sees(app, caller, entry.number)).ok_or_else(|| ApiError::no_agent(name))
 }
 
-/// Whether an agent exists for a caller.
-fn sees(_app: &App, _caller: &Caller, _agent: i64) -> bool {
-    true
+/// Whether an agent exists for a caller. One whose file has gone exists for who sees all.
+fn sees(app: &App, caller: &Caller, agent: i64) -> bool {
+    match app.core.catalog.by_number(agent) {
+        Some(entry) => caller.sees(entry.agent.id.as_str()),
+        None => caller.visible().is_none(),
+    }
 }
 
 /// An execution with its files.

@@ -1,8 +1,8 @@
 //! Starting an execution, by JSON or by a form with files.
 
+use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::{Extension, Json};
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,7 @@ pub(super) struct Asked {
 pub async fn start(
     State(app): State<App>,
     Path(agent): Path<String>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     headers: HeaderMap,
     request: Request,
 ) -> Result<(StatusCode, Json<ExecutionView>), Refusal> {
