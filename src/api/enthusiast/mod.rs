@@ -149,7 +149,10 @@ async fn told(app: &App, mut rows: Vec<ExecutionRow>) -> Result<Vec<ExecutionVie
         row.state == RunState::Completed && row.result.is_none() && !row.gated && !row.cut
     };
     let read = rows.iter().filter(|row| silent(row));
-    let read = read.map(|row| answer::Of { run: row.id, attempt: row.attempt }).collect();
+    let agent =
+        |number| app.core.catalog.by_number(number).map_or_else(String::new, |e| e.agent.id.to_string());
+    let read =
+        read.map(|row| answer::Of { run: row.id, agent: agent(row.agent), attempt: row.attempt }).collect();
     let mut written = answer::written(&app.core, read).await.into_iter();
     for row in rows.iter_mut().filter(|row| silent(row)) {
         row.result = written.next().as_deref().and_then(wire::answered);
