@@ -3,4 +3,5 @@
 mod access;
 mod enthusiast;
 mod files;
+mod native;
 mod runs;

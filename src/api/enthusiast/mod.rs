@@ -27,7 +27,6 @@ use crate::engine::Entry;
 use crate::model::RunState;
 use crate::store::ExecutionRow;
 
-pub use wire::FormError;
 use wire::{Definition, ExecutionFile, ExecutionView};
 
 /// The calls of this dialect. Each is there without its last slash too.

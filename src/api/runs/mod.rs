@@ -22,7 +22,6 @@ use crate::model::{ResponseFormat, RunState};
 use crate::store::{Found, TaskRow};
 
 use body::{Asked, Unfit};
-pub use wire::TaskError;
 use wire::{HistoryItem, NewTask, StoredTask, TaskChanges, TaskResponse};
 
 /// The calls of this dialect.
