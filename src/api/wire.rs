@@ -7,6 +7,8 @@
 mod backfill;
 mod duration;
 mod files;
+mod messages;
+mod overview;
 mod plan;
 mod requests;
 mod schedules;
@@ -27,6 +29,10 @@ pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
 pub use duration::Duration;
 pub use files::FileView;
+pub use messages::{
+    BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunLinks, RunMessage,
+};
+pub use overview::{AgentIndexView, ChangeView, Figures, ProblemView, StatsDay, StatsNow, StatsView};
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use requests::{
     BackfillRequestBody, EnableRequest, ExecuteRequest, Nothing, PauseRequest, ResumeRequest, TestRequest,
