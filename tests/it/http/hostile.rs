@@ -221,13 +221,9 @@ fn names_lead_nowhere_but_where_they_say() {
 fn what_cannot_be_read_is_refused_and_nothing_breaks() {
     let (daemon, http) = daemon();
     let typed = [("Content-Type", "application/json")];
-    for body in [
-        &b"\xff\xfe{}"[..],
-        b"{\"prompt\": \"\xc3\x28\"}",
-        b"{\"prompt\": \"\\ud800\"}",
-        b"\x00",
-        b"{\"a\":",
-    ] {
+    for body in
+        [&b"\xff\xfe{}"[..], b"{\"prompt\": \"\xc3\x28\"}", b"{\"prompt\": \"\\ud800\"}", b"\x00", b"{\"a\":"]
+    {
         let answer = http.send("POST", "/v1/agents/a/execute", &typed, body);
         assert_eq!((answer.status, answer.code().as_str()), (400, "malformed"), "{body:?}");
     }
