@@ -143,7 +143,7 @@ fn endless(http: &Http, head: &str) -> (u64, Option<u16>) {
          Connection: close\r\n\r\n"
     );
     stream.write_all(lines.as_bytes()).unwrap();
-    let piece = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
+    let piece = [b"10000\r\n".as_slice(), &vec![b'x'; 0x10000], b"\r\n"].concat();
     let mut sent = 0;
     while sent < 1 << 30 {
         if stream.write_all(&piece).is_err() {
