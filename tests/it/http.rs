@@ -3,5 +3,6 @@
 mod access;
 mod enthusiast;
 mod files;
+mod hostile;
 mod native;
 mod runs;
