@@ -35,7 +35,9 @@ pub const TOPICS_MAX: usize = 100;
 #[into_params(parameter_in = Query)]
 pub struct Query {
     /// `runs` (the default), `agent:ID`, `event:ID`, with commas between, at most 100.
-    #[param(pattern = "^(runs|agent:[a-z0-9][a-z0-9-]{0,62}|event:[0-9a-f]{32})(,(runs|agent:[a-z0-9][a-z0-9-]{0,62}|event:[0-9a-f]{32})){0,99}$")]
+    #[param(
+        pattern = "^(runs|agent:[a-z0-9][a-z0-9-]{0,62}|event:[0-9a-f]{32})(,(runs|agent:[a-z0-9][a-z0-9-]{0,62}|event:[0-9a-f]{32})){0,99}$"
+    )]
     topics: Option<String>,
     /// As the header `Last-Event-ID`, for readers that cannot set it.
     #[param(pattern = "^[0-9]{1,18}$")]
