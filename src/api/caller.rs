@@ -167,6 +167,9 @@ impl Callers {
     }
 }
 
+/// Calls that only read, though the method is POST.
+const READS: [&str; 3] = ["/executions/get", "/executions/list", "/executions/getEvents"];
+
 /// What a request needs. A write that is not known here is for administrators.
 fn needed(method: &Method, path: &str) -> Scope {
     let open = ["/healthz", "/readyz", "/openapi.json", "/docs"];
@@ -177,6 +180,7 @@ fn needed(method: &Method, path: &str) -> Scope {
         _ if path == "/v1/backup" => Scope::Admin,
         &Method::GET | &Method::HEAD => Scope::Read,
         &Method::POST if path == "/v1/files" => Scope::Trigger,
+        &Method::POST if READS.contains(&path) => Scope::Read,
         &Method::POST if of_run.iter().any(|tail| path.ends_with(tail)) => Scope::Trigger,
         _ => Scope::Admin,
     }

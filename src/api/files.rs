@@ -213,7 +213,7 @@ pub fn media_url(conversation: i64, name: &str) -> String {
 }
 
 /// A name as it is written into a path or a header.
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     name.bytes().fold(String::with_capacity(name.len()), |mut text, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             text.push(char::from(byte));

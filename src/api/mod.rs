@@ -10,9 +10,11 @@
 
 mod agents;
 mod alerting;
+mod artefacts;
 mod backfill;
 mod backup;
 mod caller;
+mod content;
 mod cursor;
 mod deliveries;
 mod doctor;
@@ -22,6 +24,7 @@ mod execute;
 mod extract;
 mod files;
 mod history;
+mod kaizen;
 mod logfile;
 mod logs;
 mod metrics;
@@ -32,6 +35,7 @@ mod plan;
 mod reexec;
 mod reload;
 mod schedules;
+mod skills;
 mod slots;
 mod status;
 pub mod wire;
@@ -122,6 +126,10 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::enable))
         .routes(routes!(deliveries::test))
         .merge(files::router())
+        .merge(artefacts::router())
+        .routes(routes!(skills::list))
+        .routes(routes!(skills::session))
+        .merge(kaizen::router())
 }
 
 /// Every route over the engine.

@@ -26,7 +26,7 @@ use crate::time::rfc3339_ms;
 pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
 pub use duration::Duration;
-pub use files::FileView;
+pub use files::{ArtefactView, FileView, SessionView, SkillView};
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use requests::{
     BackfillRequestBody, EnableRequest, ExecuteRequest, Nothing, PauseRequest, ResumeRequest, TestRequest,

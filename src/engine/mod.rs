@@ -9,6 +9,7 @@
 
 mod alarm;
 mod alerting;
+pub mod archives;
 pub mod backfill;
 mod breaker;
 pub mod catalog;
@@ -108,6 +109,7 @@ pub struct Core {
     /// Hints that rows changed.
     pub wake: Wake,
     live: Mutex<HashMap<i64, Live>>,
+    archiving: archives::Archiving,
     feed: watch::Sender<u64>,
     /// Raised when no run is left and the deliverer may leave.
     drained: CancellationToken,
@@ -180,6 +182,7 @@ impl Core {
             tasks: parts.tasks,
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),
+            archiving: archives::Archiving::default(),
             feed,
             drained: CancellationToken::new(),
             left: CancellationToken::new(),

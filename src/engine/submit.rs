@@ -510,6 +510,12 @@ impl Core {
         check_input(schema, overrides.input.as_ref().or(own), &field)
     }
 
+    /// Whether there is a skill of this id.
+    #[must_use]
+    pub fn has_skill(&self, id: &str) -> bool {
+        self.skill(id).is_some()
+    }
+
     /// The folder of a skill by id, where there is one.
     pub(super) fn skill(&self, id: &str) -> Option<Skill> {
         let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');

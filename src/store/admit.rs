@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::idempotency::{self, Used};
 use super::overlap::{Scope, clear};
 use super::{
-    Budgets, Error, IdempotencyKey, LostSlots, Store, TellLost, UsedUp, Way, breaker, budget, outbox,
+    Budgets, Error, IdempotencyKey, LostSlots, Store, TellLost, UsedUp, Way, archives, breaker, budget, outbox,
     sessions, to_json, uploads,
 };
 use crate::ids::{FileId, RunId};
@@ -571,6 +571,9 @@ fn admit_new(
         sessions::touch(db, number, session, now_ms)?;
     }
     uploads::attach(db, number, files)?;
+    if manual.overrides.archive {
+        archives::want(db, number)?;
+    }
     if !manual.overrides.is_empty() {
         let body = to_json("run_details", &manual.overrides)?;
         let sql = "INSERT INTO run_details (run, overrides) VALUES (?1, ?2)";

@@ -239,6 +239,22 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The newest events of which `condition` holds, with its one value.
+pub(super) fn newest(
+    db: &Connection,
+    condition: &str,
+    value: &dyn rusqlite::ToSql,
+    limit: usize,
+) -> Result<Vec<Event>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM runs r JOIN agents a ON a.number = r.agent
+         WHERE {condition} ORDER BY r.number DESC LIMIT {limit}"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let rows = statement.query_map([value], event)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
     let sql = format!(
         "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result, x.log_error,

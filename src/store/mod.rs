@@ -14,6 +14,7 @@
 
 mod activity;
 mod admit;
+mod archives;
 mod attempts;
 mod backfill;
 mod backup;
@@ -59,6 +60,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use activity::Activity;
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
+pub use archives::{ArchiveRow, DueArchive};
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use backfill::{BACKFILL_MAX, Backfilled, Earlier, PastRows, PastRun};
 pub use backup::{backup, check_backup, restore, settle as settle_backup};
@@ -82,6 +84,7 @@ pub use previous::{Compared, Finished};
 pub use reader::READERS;
 pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
+pub use sessions::SessionRow;
 pub use settle::Unsettled;
 pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
 pub use writer::{Counts, QUEUE_JOBS};
