@@ -46,8 +46,8 @@ pub(super) async fn of_run(app: &App, run: RunId, session: String) -> Result<Vec
 }
 
 /// The run of a name, and its session.
-async fn named(app: &App, caller: &Caller, name: &str) -> Result<(RunId, String, Vec<String>), ApiError> {
-    let (number, id) = find(app, caller, name).await?;
+async fn named(app: &App, _caller: &Caller, name: &str) -> Result<(RunId, String, Vec<String>), ApiError> {
+    let (number, id) = find(app, name).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(name))?;
     let given = detail.event.files.into_iter().flatten().map(|file| format!("files/{}", file.name));
     Ok((id, detail.event.session_id, given.collect()))

@@ -87,6 +87,17 @@ impl Caller {
         Self { uid, pid: None, name: name.into(), scope, because: Because::User }
     }
 
+    /// Whether this agent exists for it.
+    #[must_use]
+    pub fn sees(&self, _agent: &str) -> bool {
+        true
+    }
+
+    /// The agent of an id that it may see.
+    pub fn agent(&self, id: &str) -> Result<AgentId, ApiError> {
+        id.parse().ok().filter(|_| self.sees(id)).ok_or_else(|| ApiError::no_agent(id))
+    }
+
     /// What it may not do, and what would let it; `None` where it may.
     #[must_use]
     pub fn refusal(&self, wanted: Scope) -> Option<String> {
@@ -173,7 +184,15 @@ const READS: [&str; 3] = ["/executions/get", "/executions/list", "/executions/ge
 /// What a request needs. A write that is not known here is for administrators.
 fn needed(method: &Method, path: &str) -> Scope {
     let open = ["/healthz", "/readyz", "/openapi.json", "/docs"];
-    let of_run = ["/execute", "/backfill", "/cancel", "/retry"];
+    let of_run = [
+        "/execute",
+        "/backfill",
+        "/cancel",
+        "/retry",
+        "/agentic-executions/",
+        "/agentic-executions",
+        "/runs",
+    ];
     match method {
         _ if open.contains(&path) => Scope::None,
         // The whole database, and room on the daemon's disk.

@@ -35,7 +35,9 @@ pub async fn execute(
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
     let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    let (overrides, overlap) = read(body)?;
+    let (mut overrides, overlap, items) = read(body)?;
+    let content = content::read(&app, &caller, items).await?;
+    content.onto(&mut overrides, app.core.catalog.get(&agent).as_deref())?;
     check_model(&app, &agent, &overrides)?;
     let user = caller.map(|Extension(caller)| caller.name.to_string());
     let key = idempotency_key(&headers)?;
@@ -85,7 +87,7 @@ fn executed(run: &Triggered, agent_id: String) -> Executed {
     }
 }
 
-fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
+fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>, Value), ApiError> {
     let overrides = Overrides {
         prompt: body.take("prompt", text),
         input: body.take("input", object),
@@ -99,8 +101,9 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
         ..Overrides::default()
     };
     let overlap = body.take("overlap", |v| word(v, Overlap::ALL));
+    let items = body.take("content", Ok).unwrap_or_default();
     body.finish()?;
-    Ok((overrides, overlap))
+    Ok((overrides, overlap, items))
 }
 
 fn object(value: Value) -> Result<Value, String> {
@@ -131,7 +134,7 @@ fn check_model(app: &App, agent: &AgentId, overrides: &Overrides) -> Result<(), 
 }
 
 /// The caller's own name for this request.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key =
         key.to_str().map_err(|_| ApiError::malformed("the header Idempotency-Key is not plain text"))?;

@@ -10,6 +10,7 @@
 
 mod agents;
 mod alerting;
+mod answer;
 mod artefacts;
 mod backfill;
 mod backup;
@@ -17,7 +18,9 @@ mod caller;
 mod content;
 mod cursor;
 mod deliveries;
+mod dialect;
 mod doctor;
+mod enthusiast;
 mod error;
 mod events;
 mod execute;
@@ -34,6 +37,7 @@ mod pause;
 mod plan;
 mod reexec;
 mod reload;
+mod runs;
 mod schedules;
 mod skills;
 mod slots;
@@ -55,6 +59,7 @@ use crate::engine::Core;
 
 pub use alerting::{AlertingView, EndpointView, PingFailureView};
 pub use caller::{Because, Caller, Callers, Scope, Users};
+pub use content::{ContentItem, ITEMS_MAX};
 pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
@@ -144,6 +149,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(caller::authorize))
         .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(middleware::from_fn(dialect::shape))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))
         .with_state(app)
 }

@@ -37,7 +37,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::{Components, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{App, ErrorBody, ErrorEnvelope, native};
+use super::{App, ErrorBody, ErrorEnvelope, enthusiast, native, runs};
 
 /// The tags with what they are about: the dialects, and the parts of our own.
 const TAGS: &[(&str, &str)] = &[
@@ -58,8 +58,9 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| text().into());
 /// Every route with its description. A dialect is merged here.
 pub(super) fn routes() -> OpenApiRouter<App> {
     let errors = Components::builder().schema_from::<ErrorEnvelope>().schema_from::<ErrorBody>();
+    let errors = errors.schema_from::<enthusiast::FormError>().schema_from::<runs::TaskError>();
     let base: OpenApi = OpenApiBuilder::new().components(Some(errors.build())).build();
-    OpenApiRouter::with_openapi(base).merge(native())
+    OpenApiRouter::with_openapi(base).merge(native()).merge(enthusiast::router()).merge(runs::router())
 }
 
 /// The document as text, indented, with a newline at its end.

@@ -12,12 +12,14 @@ mod alerting;
 pub mod archives;
 pub mod backfill;
 mod breaker;
+pub mod builtin;
 pub mod catalog;
 mod concurrency;
 mod deliverer;
 mod diff;
 mod dispatcher;
 pub mod doctor;
+mod ends;
 mod executor;
 pub mod files;
 pub mod forecast;
@@ -40,6 +42,7 @@ mod settle;
 mod steps;
 pub mod submit;
 mod task_input;
+mod tasks;
 mod terms;
 mod waiting;
 pub mod why;
@@ -75,6 +78,7 @@ pub use settle::Settled;
 pub use steps::{STEPS_BYTES_MAX, STEPS_MAX, StepsError, StepsPage};
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
+pub use tasks::{TaskAsk, TaskRun};
 pub use waiting::{WaitKind, WaitingFor};
 
 /// What the whole engine shares.
@@ -110,6 +114,8 @@ pub struct Core {
     pub wake: Wake,
     live: Mutex<HashMap<i64, Live>>,
     archiving: archives::Archiving,
+    builtin: builtin::Builtin,
+    ends: ends::Ends,
     feed: watch::Sender<u64>,
     /// Raised when no run is left and the deliverer may leave.
     drained: CancellationToken,
@@ -183,6 +189,8 @@ impl Core {
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),
             archiving: archives::Archiving::default(),
+            builtin: builtin::Builtin::default(),
+            ends: ends::Ends::default(),
             feed,
             drained: CancellationToken::new(),
             left: CancellationToken::new(),

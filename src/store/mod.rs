@@ -27,6 +27,7 @@ mod due;
 mod endpoints;
 mod error;
 mod events;
+mod executions;
 mod files;
 mod habits;
 mod idempotency;
@@ -44,6 +45,7 @@ mod run;
 mod sessions;
 mod settle;
 mod tally;
+mod tasks;
 mod uploads;
 mod writer;
 
@@ -72,6 +74,7 @@ pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay,
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
 pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use executions::{ExecutionFilter, ExecutionRow, LISTED_BODY_MAX};
 pub use habits::Habit;
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
@@ -86,6 +89,7 @@ pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use sessions::SessionRow;
 pub use settle::Unsettled;
+pub use tasks::{OfTask, TASK_RUNS_SHOWN, TaskRow};
 pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
 pub use writer::{Counts, QUEUE_JOBS};
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::content::ContentItem;
+use crate::api::ContentItem;
 use crate::ids::RunId;
 use crate::model::RunState;
 use crate::store::ArchiveRow;

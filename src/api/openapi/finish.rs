@@ -6,7 +6,13 @@ use serde_json::{Map, Value, json};
 use super::TAGS;
 
 /// Calls whose paths begin like this answer errors of this schema; the first that fits counts.
-const ERRORS: &[(&str, &str)] = &[("/", "ErrorEnvelope")];
+const ERRORS: &[(&str, &str)] = &[
+    ("/api/agents", "FormError"),
+    ("/api/agentic-executions", "FormError"),
+    ("/api/runs", "TaskError"),
+    ("/api/tasks", "TaskError"),
+    ("/", "ErrorEnvelope"),
+];
 
 /// Errors that calls have in common, by status: a word for the component, and what it means.
 const COMMON: &[(u16, &str, &str)] = &[

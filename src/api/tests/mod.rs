@@ -1,10 +1,12 @@
 //! The router in process, over a real store and a core whose loops do not run: what is admitted stays
 //! PENDING, and what a launcher would write is written by the test.
 
+mod enthusiast;
 mod history;
 mod logs;
 mod metrics;
 mod runs;
+mod tasks;
 
 use std::sync::Arc;
 
