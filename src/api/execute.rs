@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::events::find;
 use super::extract::{Fields, duration_ms, text, texts, word};
 use super::wire::{Data, ExecuteRequest, Executed, Nothing};
-use super::{ApiError, App, Caller, FieldError, data};
+use super::{ApiError, App, Caller, FieldError, content, data};
 use crate::engine::{Entry, TriggerRequest, Triggered};
 use crate::ids::AgentId;
 use crate::model::{Executor, Overlap, Overrides};
@@ -30,7 +30,7 @@ use crate::model::{Executor, Overlap, Overrides};
 pub async fn execute(
     State(app): State<App>,
     Path(id): Path<String>,
-    caller: Option<Extension<Caller>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
@@ -39,7 +39,7 @@ pub async fn execute(
     let content = content::read(&app, &caller, items).await?;
     content.onto(&mut overrides, app.core.catalog.get(&agent).as_deref())?;
     check_model(&app, &agent, &overrides)?;
-    let user = caller.map(|Extension(caller)| caller.name.to_string());
+    let user = Some(caller.name.to_string());
     let key = idempotency_key(&headers)?;
     let request = TriggerRequest { agent, overrides, overlap, user };
     let run = app.core.trigger_once(request, key).await?;

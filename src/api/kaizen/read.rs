@@ -11,6 +11,7 @@ use super::wire::{
 };
 use crate::api::answer::{self, Of};
 use crate::api::{ApiError, App, Caller, artefacts, events};
+use crate::engine::StepsError;
 use crate::ids::RunId;
 use crate::model::{Event, Step};
 use crate::store::EventDetail;
@@ -62,8 +63,12 @@ pub async fn get_events(
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Json<EventsOf>, ApiError> {
-    let (number, _) = find(&app, &caller, body).await?;
-    let steps = app.core.steps(number).await?;
+    let (number, id) = find(&app, &caller, body).await?;
+    let steps = match app.core.steps(number).await {
+        Ok(steps) => steps,
+        Err(StepsError::Store(e)) => return Err(e.into()),
+        Err(StepsError::File { .. }) => return Err(ApiError::history_replaced(id)),
+    };
     let ends: Vec<Option<String>> = steps.iter().skip(1).map(|step| step.at.clone()).collect();
     let ends = ends.into_iter().chain(std::iter::repeat(None));
     Ok(Json(EventsOf { events: steps.into_iter().zip(ends).map(|(step, end)| happened(step, end)).collect() }))
