@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::cursor::{Kind, limit, page};
 use super::extract::Params;
 use super::wire::{AgentView, Data};
-use super::{AGENTS_DEFAULT, Answer, ApiError, App, Listed, Page, ROWS_MAX, data};
+use super::{AGENTS_DEFAULT, Answer, ApiError, App, Caller, Listed, Page, ROWS_MAX, data};
 use crate::engine::Entry;
 use crate::ids::AgentId;
 use crate::store::AgentSummary;
@@ -53,13 +53,23 @@ pub struct OneQuery {
         (status = 200, description = "The agents, by id", body = Page<AgentView>)
     )
 )]
-pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> Listed<AgentView> {
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<ListQuery>,
+) -> Listed<AgentView> {
     let limit = limit(query.limit, AGENTS_DEFAULT, ROWS_MAX)?;
     let fires = fires(query.fires)?;
     let after = query.next_token.map(|t| Kind::Agents.decode(&t)).transpose()?.unwrap_or_default();
     let wanted = query.q.unwrap_or_default().to_lowercase();
-    let rows =
-        app.core.store.agents().await?.into_iter().filter(|a| a.id > after).map(|a| with_entry(&app, a));
+    let rows = app
+        .core
+        .store
+        .agents()
+        .await?
+        .into_iter()
+        .filter(|a| a.id > after && caller.sees(&a.id))
+        .map(|a| with_entry(&app, a));
     let rows = rows.filter(|(a, entry)| matches(a, entry.as_deref(), &wanted)).take(limit + 1).collect();
     let now_ms = app.core.clock.now_ms();
     let wire = |(a, e): Row| AgentView::of(a, e.as_deref(), now_ms, fires);
@@ -80,10 +90,11 @@ pub async fn list(State(app): State<App>, Params(query): Params<ListQuery>) -> L
 pub async fn get(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     Params(query): Params<OneQuery>,
 ) -> Answer<AgentView> {
     let fires = fires(query.fires)?;
-    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let agent = caller.agent(&id)?;
     Ok(data(with_fires(&app, agent, fires).await?))
 }
 

@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
+use axum::Json;
 use futures_util::stream;
 use tokio::sync::mpsc;
 use utoipa_axum::router::OpenApiRouter;
@@ -46,8 +46,8 @@ pub(super) async fn of_run(app: &App, run: RunId, session: String) -> Result<Vec
 }
 
 /// The run of a name, and its session.
-async fn named(app: &App, _caller: &Caller, name: &str) -> Result<(RunId, String, Vec<String>), ApiError> {
-    let (number, id) = find(app, name).await?;
+async fn named(app: &App, caller: &Caller, name: &str) -> Result<(RunId, String, Vec<String>), ApiError> {
+    let (number, id) = find(app, caller, name).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(name))?;
     let given = detail.event.files.into_iter().flatten().map(|file| format!("files/{}", file.name));
     Ok((id, detail.event.session_id, given.collect()))
@@ -66,7 +66,7 @@ async fn named(app: &App, _caller: &Caller, name: &str) -> Result<(RunId, String
 )]
 async fn list(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Listed<ArtefactView> {
     let (id, session, given) = named(&app, &caller, &name).await?;
@@ -94,7 +94,7 @@ async fn list(
 )]
 async fn file(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path((name, path)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let (id, session, _) = named(&app, &caller, &name).await?;
@@ -118,7 +118,7 @@ async fn file(
 )]
 async fn archive(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
     let (id, session, _) = named(&app, &caller, &name).await?;

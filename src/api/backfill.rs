@@ -1,8 +1,8 @@
 //! Past slots that are run again.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -28,10 +28,10 @@ use crate::engine::BackfillRequest;
 pub async fn backfill(
     State(app): State<App>,
     Path(id): Path<String>,
-    caller: Option<Extension<Caller>>,
+    caller: Caller,
     mut body: Fields,
 ) -> Result<(StatusCode, Json<Data<BackfillView>>), ApiError> {
-    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let agent = caller.agent(&id)?;
     let (from, to) = (body.take("from", instant), body.take("to", instant));
     let only_missed = body.take("onlyMissed", flag).unwrap_or(false);
     let dry_run = body.take("dryRun", flag).unwrap_or(false);
@@ -39,7 +39,7 @@ pub async fn backfill(
     let missing = || FieldError { pointer: "/from".to_owned(), message: "it is missing".to_owned() };
     let from_ms = from.ok_or_else(|| ApiError::fields(vec![missing()]))?;
     let to_ms = to.unwrap_or_else(|| app.core.clock.now_ms());
-    let user = caller.map(|Extension(caller)| caller.name.to_string());
+    let user = Some(caller.who());
     let request = BackfillRequest { agent, from_ms, to_ms, only_missed, dry_run, user };
     let done = app.core.backfill(request.clone()).await?;
     let status = if dry_run { StatusCode::OK } else { StatusCode::ACCEPTED };

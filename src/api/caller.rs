@@ -1,6 +1,14 @@
-//! Who is at the other end of the control socket, and what it may do: the kernel says so, no token is needed.
+//! Who asks, and what it may do.
 //!
-//! Root and the daemon's own user are administrators, whom else the socket's mode admits may read and trigger. But a
+//! Over TCP a token says so ([`login`](super::access)). At the other end of the control socket the kernel
+//! does, and no token is needed.
+//!
+//! A token may be for some agents only. For its caller all others do not exist: a handler takes a
+//! [`Caller`] as an argument and asks it for every agent that a request names ([`Caller::agent`],
+//! [`Caller::sees`]), the run of a name is found through `events::find`, which asks it too, and every filter
+//! of a list carries [`Caller::visible`]. What is about all agents together is refused to it.
+//!
+//! On the socket root and the daemon's own user are administrators, whom else the socket's mode admits may read and trigger. But a
 //! run shares the daemon's user, so descent comes first: what descends from a launcher may do what its definition's
 //! `api:` says, and what descends from the daemon otherwise, or from nobody knows whom, may do nothing.
 //!
@@ -13,15 +21,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::Method;
+use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 
 use super::ApiError;
-use crate::engine::{Core, RunningAs};
-use crate::ids::AgentId;
-use crate::model::ApiScope;
+use crate::engine::{Core, Grant, RunningAs};
+use crate::ids::{AgentGlob, AgentId};
+use crate::model::{ApiScope, TokenScope};
 use crate::proc::{self, Descent, Member};
 
 /// Longest `/etc/passwd` that is read, bytes.
@@ -50,17 +59,28 @@ impl From<ApiScope> for Scope {
     }
 }
 
-/// The peer of a connection.
+impl From<TokenScope> for Scope {
+    fn from(scope: TokenScope) -> Self {
+        match scope {
+            TokenScope::Read => Self::Read,
+            TokenScope::Trigger => Self::Trigger,
+            TokenScope::Admin => Self::Admin,
+        }
+    }
+}
+
+/// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Its user id.
-    pub uid: u32,
+    /// Its user's name, or the number where there is none; of a token the user that it is for. This is the
+    /// `userId` of what it triggers.
+    pub name: Arc<str>,
     /// Its process when it connected; `None` where the kernel does not say.
     pub pid: Option<i32>,
-    /// Its user's name, or the number where there is none.
-    pub name: Arc<str>,
     /// What it may do.
     pub scope: Scope,
+    /// The agents that exist for it; `None`: all.
+    pub agents: Option<AgentGlob>,
     /// Why it may not do more.
     pub because: Because,
 }
@@ -76,6 +96,8 @@ pub enum Because {
     Leftover,
     /// Nobody can tell from whom it descends.
     Unknown,
+    /// The token of this name.
+    Token(Arc<str>),
 }
 
 impl Caller {
@@ -84,18 +106,45 @@ impl Caller {
     pub fn user(uid: u32, name: impl Into<Arc<str>>) -> Self {
         let own = rustix::process::getuid().as_raw();
         let scope = if uid == 0 || uid == own { Scope::Admin } else { Scope::Trigger };
-        Self { uid, pid: None, name: name.into(), scope, because: Because::User }
+        Self { pid: None, name: name.into(), scope, agents: None, because: Because::User }
+    }
+
+    /// The caller who holds a token.
+    #[must_use]
+    pub fn of_token(grant: &Grant) -> Self {
+        Self {
+            pid: None,
+            name: Arc::clone(&grant.user),
+            scope: grant.scope.into(),
+            agents: grant.agents.clone(),
+            because: Because::Token(Arc::clone(&grant.name)),
+        }
     }
 
     /// Whether this agent exists for it.
     #[must_use]
-    pub fn sees(&self, _agent: &str) -> bool {
-        true
+    pub fn sees(&self, agent: &str) -> bool {
+        self.agents.as_ref().is_none_or(|glob| glob.matches(agent))
     }
 
-    /// The agent of an id that it may see.
+    /// The agent of a name that a request gives.
+    ///
+    /// # Errors
+    /// 404 where the name is none, or the agent does not exist for this caller.
     pub fn agent(&self, id: &str) -> Result<AgentId, ApiError> {
         id.parse().ok().filter(|_| self.sees(id)).ok_or_else(|| ApiError::no_agent(id))
+    }
+
+    /// What the filter of a list lets through for it.
+    #[must_use]
+    pub fn visible(&self) -> Option<AgentGlob> {
+        self.agents.clone()
+    }
+
+    /// Its name, for what is stored of who did something.
+    #[must_use]
+    pub fn who(&self) -> String {
+        self.name.to_string()
     }
 
     /// What it may not do, and what would let it; `None` where it may.
@@ -122,6 +171,12 @@ impl Caller {
                 let word = if wanted == Scope::Trigger { "trigger" } else { "read" };
                 format!(
                     "a run of agent {agent} may not {what}; write `api: {word}` into its definition to let it"
+                )
+            }
+            Because::Token(name) => {
+                let word = ["read", "read", "trigger", "admin"][wanted as usize];
+                format!(
+                    "token {name:?} may not {what}: that needs the scope `{word}`; `matins token create NAME --scope {word}` makes one"
                 )
             }
             Because::Leftover => format!(
@@ -178,45 +233,71 @@ impl Callers {
     }
 }
 
-/// Calls that only read, though the method is POST.
-const READS: [&str; 3] = ["/executions/get", "/executions/list", "/executions/getEvents"];
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
 
-/// What a request needs. A write that is not known here is for administrators.
-fn needed(method: &Method, path: &str) -> Scope {
-    let open = ["/healthz", "/readyz", "/openapi.json", "/docs"];
-    let of_run = [
-        "/execute",
-        "/backfill",
-        "/cancel",
-        "/retry",
-        "/agentic-executions/",
-        "/agentic-executions",
-        "/runs",
-    ];
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get().cloned().ok_or_else(ApiError::no_token)
+    }
+}
+
+/// What is answered to everybody.
+pub(super) const OPEN: &[&str] = &["/healthz", "/readyz", "/openapi.json", "/docs"];
+/// Reads that show more than a reader may see: the whole database, and who may come in.
+const OF_ADMINS: &[&str] = &["/v1/backup", "/v1/tokens"];
+/// Writes that start or stop runs, or bring what they need, by the end of their route.
+const OF_RUNS: &[&str] = &[
+    "/execute",
+    "/backfill",
+    "/cancel",
+    "/retry",
+    "/agentic-executions/",
+    "/api/runs",
+    "/runs",
+    "/v1/files",
+];
+/// Reads of a dialect that are sent as writes.
+const READ_BY_POST: &[&str] = &["/executions/get", "/executions/list", "/executions/getEvents"];
+/// Reads that are about all agents together.
+const OF_ALL: &[&str] = &["/metrics", "/v1/doctor", "/v1/reexec"];
+/// Where a write is about one agent.
+const OF_ONE: &str = "/v1/agents/{id}/";
+
+/// What a route needs. A write that is not known here is for administrators.
+fn needed(method: &Method, route: &str) -> Scope {
     match method {
-        _ if open.contains(&path) => Scope::None,
-        // The whole database, and room on the daemon's disk.
-        _ if path == "/v1/backup" => Scope::Admin,
+        _ if OPEN.contains(&route) => Scope::None,
+        _ if OF_ADMINS.iter().any(|of| route.starts_with(of)) => Scope::Admin,
         &Method::GET | &Method::HEAD => Scope::Read,
-        &Method::POST if path == "/v1/files" => Scope::Trigger,
-        &Method::POST if READS.contains(&path) => Scope::Read,
-        &Method::POST if of_run.iter().any(|tail| path.ends_with(tail)) => Scope::Trigger,
+        &Method::POST if READ_BY_POST.contains(&route) => Scope::Read,
+        &Method::POST if OF_RUNS.iter().any(|tail| route.ends_with(tail)) => Scope::Trigger,
         _ => Scope::Admin,
     }
 }
 
-/// Refuses what the caller may not do. A request whose caller no listener has named is refused.
-pub(super) async fn authorize(request: Request, next: Next) -> Response {
-    let wanted = needed(request.method(), request.uri().path());
-    let refusal = match request.extensions().get::<Caller>() {
-        Some(caller) => caller.refusal(wanted),
-        None if wanted == Scope::None => None,
-        None => Some("nobody knows who asks".to_owned()),
+/// Refuses what the caller may not do. A request of nobody is refused too: who it is that asks is known
+/// from the listener or from its token.
+pub(super) async fn authorize(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let route = route.as_ref().map_or_else(|| request.uri().path(), MatchedPath::as_str);
+    let wanted = needed(request.method(), route);
+    let refused = match request.extensions().get::<Caller>() {
+        _ if wanted == Scope::None => None,
+        Some(caller) => {
+            caller.refusal(wanted).or_else(|| of_all(caller, wanted, route)).map(ApiError::forbidden)
+        }
+        None => Some(ApiError::no_token()),
     };
-    match refusal {
+    match refused {
         None => next.run(request).await,
-        Some(why) => ApiError::forbidden(why).into_response(),
+        Some(error) => error.shaped(request.uri().path()),
     }
+}
+
+/// Why somebody for whom only some agents exist may not do what is about all of them.
+fn of_all(caller: &Caller, wanted: Scope, route: &str) -> Option<String> {
+    let glob = caller.agents.as_ref()?;
+    let all = OF_ALL.contains(&route) || (wanted == Scope::Admin && !route.starts_with(OF_ONE));
+    all.then(|| format!("this token is for the agents {glob} only, and this is about all of them"))
 }
 
 /// User names by id, read again when the file has changed.
@@ -296,7 +377,14 @@ mod tests {
             ("POST", "/v1/agents/a/execute", Scope::Trigger),
             ("POST", "/v1/agents/a/backfill", Scope::Trigger),
             ("POST", "/v1/events/1/cancel", Scope::Trigger),
-            ("POST", "/v1/agents/a/pause", Scope::Admin),
+            ("POST", "/v1/agents/{id}/pause", Scope::Admin),
+            ("GET", "/v1/backup", Scope::Admin),
+            ("GET", "/v1/tokens", Scope::Admin),
+            ("DELETE", "/v1/tokens/{id}", Scope::Admin),
+            ("POST", "/executions/getEvents", Scope::Read),
+            ("POST", "/executions/retry", Scope::Trigger),
+            ("POST", "/api/agents/{id}/agentic-executions/", Scope::Trigger),
+            ("POST", "/api/tasks/{id}/runs", Scope::Trigger),
             ("DELETE", "/v1/events/1", Scope::Admin),
             ("POST", "/v1/whatever", Scope::Admin),
             ("PUT", "/v1/agents/a/execute", Scope::Admin),

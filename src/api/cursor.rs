@@ -33,6 +33,8 @@ pub enum Kind {
     Deliveries,
     /// Future slots, by nominal instant and schedule.
     Plan,
+    /// Tokens, by name.
+    Tokens,
     /// Steps of a run, by attempt and index.
     Steps,
 }
@@ -45,6 +47,7 @@ impl Kind {
             Self::Slots => "s1:",
             Self::Deliveries => "d1:",
             Self::Plan => "p1:",
+            Self::Tokens => "t1:",
             Self::Steps => "h1:",
         }
     }

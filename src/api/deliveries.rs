@@ -10,7 +10,7 @@ use super::extract::{Fields, Params, text};
 use super::wire::{
     Data, Delivering, DeliveryDetailView, DeliveryView, EnableRequest, Enabled, Nothing, TestRequest,
 };
-use super::{Answer, ApiError, App, FieldError, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data, events};
+use super::{Answer, ApiError, App, Caller, FieldError, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data, events};
 use crate::engine::PingTarget;
 use crate::ids::{AgentId, DeliveryId};
 use crate::model::DeliveryState;
@@ -43,12 +43,17 @@ type Accepted = Result<(StatusCode, Json<Data<Delivering>>), ApiError>;
         (status = 200, description = "The deliveries, newest first", body = Page<DeliveryView>)
     )
 )]
-pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<DeliveryView> {
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<Query>,
+) -> Listed<DeliveryView> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let filter = DeliveryFilter {
         state: query.state.as_deref().map(|s| events::word("state", s, DeliveryState::ALL)).transpose()?,
         run: None,
         number: None,
+        visible: caller.visible(),
         before: query.next_token.as_deref().map(|t| Kind::Deliveries.decode_number(t)).transpose()?,
         limit: limit + 1,
     };
@@ -67,10 +72,15 @@ pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Liste
         (status = 200, description = "The delivery with every attempt", body = Data<DeliveryDetailView>)
     )
 )]
-pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Answer<DeliveryDetailView> {
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Answer<DeliveryDetailView> {
     let delivery: DeliveryId = id.parse().map_err(|_| ApiError::no_delivery(&id))?;
     let number = app.core.store.find_delivery(delivery).await?.ok_or_else(|| ApiError::no_delivery(&id))?;
-    let filter = DeliveryFilter { number: Some(number), limit: 1, ..DeliveryFilter::default() };
+    let visible = caller.visible();
+    let filter = DeliveryFilter { number: Some(number), visible, limit: 1, ..DeliveryFilter::default() };
     let row = app.core.store.deliveries(filter).await?.pop().ok_or_else(|| ApiError::no_delivery(&id))?;
     let log = app.core.store.attempts(number).await?.into_iter().map(Into::into).collect();
     Ok(data(DeliveryDetailView { delivery: row.into(), log }))

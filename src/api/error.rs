@@ -95,6 +95,90 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "forbidden", why)
     }
 
+    /// 401: nobody says who asks.
+    #[must_use]
+    pub fn no_token() -> Self {
+        let message = "a token is needed: send Authorization: Bearer TOKEN; `matins token create` makes one";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+    }
+
+    /// 401: what is sent is no token, or none any more.
+    #[must_use]
+    pub fn bad_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "this token is unknown, revoked or expired")
+    }
+
+    /// 429: too many bad tokens from one address.
+    #[must_use]
+    pub fn too_many_logins(in_ms: i64) -> Self {
+        let message = "too many bad tokens came from this address; come back later, or with a good one";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_logins", message).retry_in(Some(in_ms))
+    }
+
+    /// 421: the request is meant for another host.
+    #[must_use]
+    pub fn foreign_host(host: &str) -> Self {
+        let message =
+            format!("this daemon is not {host:?}; if it should be, add that name to `listen.allowed_hosts`");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "misdirected", message)
+    }
+
+    /// 403: a page of another site sent this.
+    #[must_use]
+    pub fn cross_site() -> Self {
+        let message = "a page of another site may not change anything here";
+        Self::new(StatusCode::FORBIDDEN, "cross_site", message)
+    }
+
+    /// 404: no token of this name or id.
+    #[must_use]
+    pub fn unknown_token(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_token", format!("token {name:?} does not exist"))
+    }
+
+    /// 409: the name is in use.
+    #[must_use]
+    pub fn token_exists(name: &str) -> Self {
+        let message = format!("there is a token {name:?} already; revoke it, or choose another name");
+        Self::new(StatusCode::CONFLICT, "token_exists", message)
+    }
+
+    /// 409: no more tokens.
+    #[must_use]
+    pub fn tokens_full(max: usize) -> Self {
+        let message = format!("there are {max} tokens already, the most there may be; revoke some");
+        Self::new(StatusCode::CONFLICT, "tokens_full", message)
+    }
+
+    /// The answer to a request that no handler saw, in the shape that is usual below `path`: the originals
+    /// of the dialects below `/api/` say `{"detail": ..}`.
+    #[must_use]
+    pub fn shaped(self, path: &str) -> Response {
+        let unauthorized = self.status == StatusCode::UNAUTHORIZED;
+        let mut answer = if path.starts_with("/api/") {
+            let words = match self.body.message.as_str() {
+                _ if !unauthorized => self.body.message.clone(),
+                m if m.starts_with("a token is") => {
+                    "Authentication credentials were not provided.".to_owned()
+                }
+                _ => "Invalid token.".to_owned(),
+            };
+            let retry = self.retry_after_s;
+            let mut answer = (self.status, Json(json!({ "detail": words }))).into_response();
+            if let Some(seconds) = retry {
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            answer
+        } else {
+            self.into_response()
+        };
+        if unauthorized {
+            let how = HeaderValue::from_static("Bearer realm=\"matins\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+        }
+        answer
+    }
+
     /// 404: there is no such route.
     #[must_use]
     pub fn no_route(method: &str, path: &str) -> Self {

@@ -1,8 +1,8 @@
 //! Events: the records of runs, listed, named and cancelled.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -58,8 +58,8 @@ pub struct Query {
         (status = 200, description = "The events, newest first", body = Page<Event>)
     )
 )]
-pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<Event> {
-    Ok(Json(listed(&app, &query, None).await?))
+pub async fn list(State(app): State<App>, caller: Caller, Params(query): Params<Query>) -> Listed<Event> {
+    Ok(Json(listed(&app, &caller, &query, None).await?))
 }
 
 /// Events of one agent, newest first. An agent whose file is gone keeps its history.
@@ -76,13 +76,14 @@ pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Liste
 pub async fn of_agent(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     Params(query): Params<Query>,
 ) -> Listed<Event> {
     if query.agent_id.is_some() {
         return Err(ApiError::parameter("agentId", "the path names the agent already"));
     }
-    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    let page = listed(&app, &query, Some(agent.clone())).await?;
+    let agent = caller.agent(&id)?;
+    let page = listed(&app, &caller, &query, Some(agent.clone())).await?;
     if page.data.is_empty() {
         known(&app, agent).await?;
     }
@@ -108,8 +109,8 @@ pub(super) async fn known(app: &App, agent: AgentId) -> Result<(), ApiError> {
         (status = 409, description = "The id is a prefix of several: `details` lists them")
     )
 )]
-pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<EventView> {
-    let (number, id) = find(&app, &name).await?;
+pub async fn get(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Answer<EventView> {
+    let (number, id) = find(&app, &caller, &name).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(&name))?;
     let waiting_for = app.core.waiting_for(number).await?;
     let view = EventView::of(detail, &RunDirs::new(app.core.state_dir(), id));
@@ -127,8 +128,12 @@ pub async fn get(State(app): State<App>, Path(name): Path<String>) -> Answer<Eve
         (status = 409, description = "The id is a prefix of several: `details` lists them")
     )
 )]
-pub async fn diff(State(app): State<App>, Path((a, b)): Path<(String, String)>) -> Answer<Diff> {
-    let ((a, _), (b, _)) = (find(&app, &a).await?, find(&app, &b).await?);
+pub async fn diff(
+    State(app): State<App>,
+    caller: Caller,
+    Path((a, b)): Path<(String, String)>,
+) -> Answer<Diff> {
+    let ((a, _), (b, _)) = (find(&app, &caller, &a).await?, find(&app, &caller, &b).await?);
     Ok(data(app.core.diff(a, b).await?))
 }
 
@@ -147,13 +152,12 @@ pub async fn diff(State(app): State<App>, Path((a, b)): Path<(String, String)>) 
 pub async fn cancel(
     State(app): State<App>,
     Path(name): Path<String>,
-    caller: Option<Extension<Caller>>,
+    caller: Caller,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<CancelledView>>), ApiError> {
     body.finish()?;
-    let (_, id) = find(&app, &name).await?;
-    let by = caller.map_or_else(|| "an unknown caller".to_owned(), |Extension(c)| c.name.to_string());
-    match app.core.cancel(id, by).await? {
+    let (_, id) = find(&app, &caller, &name).await?;
+    match app.core.cancel(id, caller.who()).await? {
         CancelAnswer::Accepted => {
             let message = "Cancellation requested. Poll the event for its end.".to_owned();
             Ok((StatusCode::ACCEPTED, data(CancelledView { message, event_id: id.to_string() })))
@@ -170,9 +174,13 @@ async fn no_last_run(app: &App, agent: &str) -> Result<ApiError, ApiError> {
     Ok(if known { ApiError::no_run_yet(Some(agent)) } else { ApiError::no_agent(agent) })
 }
 
-/// The run that a name means: an id, a unique prefix, `@last`, `AGENT@last`.
-pub(super) async fn find(app: &App, name: &str) -> Result<(i64, RunId), ApiError> {
-    match app.core.store.find_run(name.to_owned()).await? {
+/// The run that a name means: an id, a unique prefix, `@last`, `AGENT@last`. One of an agent that does not
+/// exist for the caller does not exist either.
+pub(super) async fn find(app: &App, caller: &Caller, name: &str) -> Result<(i64, RunId), ApiError> {
+    if let Some(agent) = name.strip_suffix("@last").filter(|agent| !agent.is_empty()) {
+        caller.agent(agent)?;
+    }
+    match app.core.store.find_run(name.to_owned(), caller.visible()).await? {
         Found::One(number, id) => Ok((number, id)),
         Found::None => match name.strip_suffix("@last") {
             Some("") => Err(ApiError::no_run_yet(None)),
@@ -184,9 +192,14 @@ pub(super) async fn find(app: &App, name: &str) -> Result<(i64, RunId), ApiError
     }
 }
 
-async fn listed(app: &App, query: &Query, agent: Option<AgentId>) -> Result<Page<Event>, ApiError> {
+async fn listed(
+    app: &App,
+    caller: &Caller,
+    query: &Query,
+    agent: Option<AgentId>,
+) -> Result<Page<Event>, ApiError> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
-    let filter = query.filter(agent, limit + 1)?;
+    let filter = EventFilter { visible: caller.visible(), ..query.filter(agent, limit + 1)? };
     let rows = match &query.request_id {
         None => app.core.store.events(filter).await?,
         Some(id) => of_request(app, id, &filter).await?,
@@ -198,7 +211,9 @@ async fn listed(app: &App, query: &Query, agent: Option<AgentId>) -> Result<Page
 async fn of_request(app: &App, request: &str, filter: &EventFilter) -> Result<Vec<Event>, ApiError> {
     let id: RunId =
         request.parse().map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
-    let Found::One(number, _) = app.core.store.find_run(id.to_string()).await? else { return Ok(Vec::new()) };
+    let Found::One(number, _) = app.core.store.find_run(id.to_string(), filter.visible.clone()).await? else {
+        return Ok(Vec::new());
+    };
     let before = number.saturating_add(1);
     if filter.before.is_some_and(|b| b < before) {
         return Ok(Vec::new());
@@ -217,6 +232,7 @@ impl Query {
         };
         Ok(EventFilter {
             agent,
+            visible: None,
             status: self.status.as_deref().map(|s| word("status", s, RunState::ALL)).transpose()?,
             trigger: self.trigger.as_deref().map(|s| word("trigger", s, Trigger::ALL)).transpose()?,
             failure_code: self.failure_code.clone(),

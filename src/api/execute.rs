@@ -1,8 +1,8 @@
 //! Triggers: a run by hand, on the same path as a scheduled one, and a run that is run again.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::{Extension, Json};
 use serde_json::Value;
 
 use super::events::find;
@@ -30,16 +30,16 @@ use crate::model::{Executor, Overlap, Overrides};
 pub async fn execute(
     State(app): State<App>,
     Path(id): Path<String>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     headers: HeaderMap,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
-    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let agent: AgentId = caller.agent(&id)?;
     let (mut overrides, overlap, items) = read(body)?;
     let content = content::read(&app, &caller, items).await?;
     content.onto(&mut overrides, app.core.catalog.get(&agent).as_deref())?;
     check_model(&app, &agent, &overrides)?;
-    let user = Some(caller.name.to_string());
+    let user = Some(caller.who());
     let key = idempotency_key(&headers)?;
     let request = TriggerRequest { agent, overrides, overlap, user };
     let run = app.core.trigger_once(request, key).await?;
@@ -62,12 +62,12 @@ pub async fn execute(
 pub async fn retry(
     State(app): State<App>,
     Path(name): Path<String>,
-    caller: Option<Extension<Caller>>,
+    caller: Caller,
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
     body.finish()?;
-    let (number, _) = find(&app, &name).await?;
-    let user = caller.map(|Extension(caller)| caller.name.to_string());
+    let (number, _) = find(&app, &caller, &name).await?;
+    let user = Some(caller.who());
     let run = app.core.retry(number, user).await?;
     let agent = run.agent.to_string();
     Ok((StatusCode::ACCEPTED, data(executed(&run, agent))))

@@ -18,7 +18,7 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
+use axum::Json;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -76,11 +76,11 @@ struct UploadForm {
 )]
 async fn upload(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     request: Request,
 ) -> Result<(StatusCode, Json<Data<FileView>>), ApiError> {
     let taken = tokio::time::timeout(UPLOAD_DEADLINE, async {
-        let user = Some(caller.name.to_string());
+        let user = Some(caller.who());
         let incoming = if is_form(request.headers()) {
             of_form(&app, user, request).await?
         } else {
@@ -179,7 +179,7 @@ pub(super) fn may_use(caller: &Caller, file: &FileRow) -> bool {
 )]
 async fn describe(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Answer<FileView> {
     let file = app.core.store.file(id.clone()).await?.filter(|file| may_use(&caller, file));
@@ -196,10 +196,12 @@ async fn describe(
 )]
 async fn medium(
     State(app): State<App>,
+    caller: Caller,
     Path((conversation, name)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let missing = || ApiError::no_file(&name);
-    let medium = app.core.store.medium(conversation, name.clone()).await?.ok_or_else(missing)?;
+    let medium = app.core.store.medium(conversation, name.clone()).await?;
+    let medium = medium.filter(|medium| caller.sees(&medium.agent)).ok_or_else(missing)?;
     let path = app.core.content_of(&medium.file.id);
     let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
     let Ok(Ok(file)) = opened else { return Err(missing()) };

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::cursor::{Kind, limit};
 use super::extract::Params;
-use super::{ApiError, App, Listed, Page, events};
+use super::{ApiError, App, Caller, Listed, Page, events};
 use crate::engine::{STEPS_MAX, StepsError};
 use crate::ids::RunId;
 use crate::model::Step;
@@ -39,12 +39,13 @@ pub struct Query {
 )]
 pub async fn history(
     State(app): State<App>,
+    caller: Caller,
     Path(name): Path<String>,
     Params(query): Params<Query>,
 ) -> Listed<Step> {
     let limit = limit(query.limit, STEPS_DEFAULT, STEPS_MAX)?;
     let from = query.next_token.as_deref().map(position).transpose()?.unwrap_or_default();
-    let (number, id) = events::find(&app, &name).await?;
+    let (number, id) = events::find(&app, &caller, &name).await?;
     let found = match app.core.steps_after(number, from, limit).await {
         Ok(found) => found,
         Err(e) => return Err(refused(&app, number, id, e).await?),

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::extract::Params;
 use super::logfile::{LogFile, NOT_REGULAR};
-use super::{ApiError, App, events};
+use super::{ApiError, App, Caller, events};
 use crate::engine::Core;
 use crate::exec::{AttemptDir, RunDirs};
 
@@ -80,13 +80,14 @@ enum Stream {
 )]
 pub async fn logs(
     State(app): State<App>,
+    caller: Caller,
     Path(name): Path<String>,
     Params(query): Params<Query>,
 ) -> Result<Response, ApiError> {
     if query.offset.is_some() && query.tail.is_some() {
         return Err(ApiError::parameter("tail", "it cannot be combined with offset"));
     }
-    let (number, id) = events::find(&app, &name).await?;
+    let (number, id) = events::find(&app, &caller, &name).await?;
     let event = app.core.store.event(number).await?.map(|detail| detail.event);
     if event.as_ref().is_some_and(|event| event.logs_removed) {
         return Err(ApiError::logs_removed(id));

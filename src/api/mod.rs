@@ -6,8 +6,11 @@
 //!
 //! Every answer carries `x-request-id`, a panic costs the request that met it and no other, and an
 //! unknown route is answered in the same shape as everything else. Who asks is known from the
-//! listener, which puts a [`Caller`] among the request's extensions.
+//! listener, which puts a [`Caller`] among the request's extensions, or over TCP a [`Peer`] that a token
+//! makes a [`Caller`] of. A handler that names an agent or a run, or lists some, takes the [`Caller`] as an
+//! argument and asks it.
 
+mod access;
 mod agents;
 mod alerting;
 mod answer;
@@ -42,6 +45,7 @@ mod schedules;
 mod skills;
 mod slots;
 mod status;
+mod tokens;
 pub mod wire;
 
 #[cfg(test)]
@@ -52,11 +56,13 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::{Json, Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::engine::Core;
 
+pub use access::{FAILED_MAX, FAILED_WINDOW_MS, Peer};
 pub use alerting::{AlertingView, EndpointView, PingFailureView};
 pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use content::{ContentItem, ITEMS_MAX};
@@ -66,10 +72,14 @@ pub use extract::BODY_DEADLINE;
 pub use files::{PIECE_DEADLINE, UPLOAD_DEADLINE, media_url};
 pub use logfile::CHUNK_MAX;
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
+pub use tokens::TokenView;
 pub use wire::Data;
 
 /// Longest body of a request, bytes.
 pub const BODY_MAX: usize = 20 << 20;
+/// Longest time without a byte of a body that is not over. A little longer than [`BODY_DEADLINE`], so that
+/// who has a deadline of its own answers by that.
+pub const BODY_STALL: std::time::Duration = std::time::Duration::from_secs(35);
 /// Rows of a page of agents where none are asked for.
 pub const AGENTS_DEFAULT: usize = 100;
 /// Rows of any other page where none are asked for.
@@ -124,6 +134,8 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(logs::logs))
         .routes(routes!(schedules::list))
         .routes(routes!(slots::list))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(plan::all))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::get))
@@ -141,13 +153,17 @@ fn native() -> OpenApiRouter<App> {
 pub fn router(core: Arc<Core>) -> Router {
     let started_ms = core.clock.now_ms();
     let entropy = Arc::clone(&core.entropy);
+    let gate = access::Gate::new(Arc::clone(&core));
     let app = App { core, started_ms };
     let (routes, _) = openapi::routes().split_for_parts();
     routes
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(RequestBodyTimeoutLayer::new(BODY_STALL))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(caller::authorize))
+        .layer(access::cross_site())
+        .layer(middleware::from_fn_with_state(gate, access::admit))
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn(dialect::shape))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))

@@ -5,38 +5,65 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Response};
 use axum::middleware::Next;
 use axum::response::IntoResponse as _;
 
-use super::{ApiError, Caller};
+use super::access::AskedBy;
+use super::{ApiError, Peer};
 use crate::ids::Entropy;
 
 /// The header that names a request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken from a caller, bytes.
 const REQUEST_ID_MAX: usize = 128;
+/// Characters of a path that are logged.
+const PATH_SHOWN: usize = 200;
 
-/// Gives the request an id, its own where it has a usable one, and logs how it was answered.
+/// Routes that monitors ask all the time.
+const QUIET: &[&str] = &["/healthz", "/readyz", "/metrics"];
+
+/// Gives the request an id, its own where it has a usable one, and logs how it was answered: one line each,
+/// without its query, which is the caller's, and without a token.
 pub async fn observe(
     State(entropy): State<Arc<dyn Entropy>>,
+    route: Option<MatchedPath>,
     request: Request,
     next: Next,
 ) -> Response<Body> {
     let id = given(&request).unwrap_or_else(|| made(entropy.as_ref()));
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let caller = request.extensions().get::<Caller>().map(|c| Arc::clone(&c.name));
+    let method = request.method().clone();
+    // What matches no route is somebody's text: it is cut, and shown without control characters.
+    let path: String = request.uri().path().escape_debug().take(PATH_SHOWN).collect();
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
     let begun = Instant::now();
     let mut answer = next.run(request).await;
-    tracing::debug!(
-        request.id = id.to_str().unwrap_or_default(),
-        caller = caller.as_deref().unwrap_or_default(),
-        http.status = answer.status().as_u16(),
-        duration_ms = begun.elapsed().as_secs_f64() * 1e3,
-        "{method} {path}: {}",
-        answer.status()
-    );
+    let caller = answer.extensions().get::<AskedBy>().map(|by| Arc::clone(&by.0));
+    let (id_text, caller) = (id.to_str().unwrap_or_default(), caller.as_deref().unwrap_or_default());
+    let (status, duration_ms) = (answer.status().as_u16(), begun.elapsed().as_secs_f64() * 1e3);
+    macro_rules! line {
+        ($level:expr, $peer:expr) => {
+            tracing::event!(
+                target: "matins::access",
+                $level,
+                request.id = id_text,
+                caller,
+                peer = $peer,
+                http.method = method.as_str(),
+                http.route = route,
+                http.status = status,
+                duration_ms,
+                "{method} {path}: {status}"
+            )
+        };
+    }
+    match peer {
+        // Those on the socket are the daemon's own people and programs, who ask all the time.
+        Some(peer) if !QUIET.contains(&route) => line!(tracing::Level::INFO, tracing::field::display(peer)),
+        _ => line!(tracing::Level::DEBUG, tracing::field::Empty),
+    }
     answer.headers_mut().insert(REQUEST_ID, id);
     answer
 }

@@ -46,6 +46,7 @@ const TAGS: &[(&str, &str)] = &[
     ("schedules", "When agents are due, what became of every due instant, what comes next."),
     ("deliveries", "Webhook messages on their way out."),
     ("files", "Uploaded files, and what runs leave behind."),
+    ("tokens", "Who may come in over TCP."),
     ("daemon", "The daemon itself."),
     ("kaizen", "The dialect of the Kaizen execution API."),
     ("enthusiast", "The dialect of the Enthusiast agentic execution API."),

@@ -1,12 +1,11 @@
 //! Pausing and resuming agents.
 
-use axum::Extension;
 use axum::extract::{Path, State};
 
 use super::agents::one;
 use super::extract::{Fields, flag, text};
 use super::wire::{AgentView, Data, PauseRequest, ResumeRequest};
-use super::{Answer, ApiError, App, Caller, data};
+use super::{Answer, App, Caller, data};
 
 /// Pauses an agent.
 #[utoipa::path(
@@ -22,13 +21,13 @@ use super::{Answer, ApiError, App, Caller, data};
 pub async fn pause(
     State(app): State<App>,
     Path(id): Path<String>,
-    caller: Option<Extension<Caller>>,
+    caller: Caller,
     mut body: Fields,
 ) -> Answer<AgentView> {
     let reason = body.take("reason", text);
     body.finish()?;
-    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    app.core.pause(&agent, &by(caller), reason).await?;
+    let agent = caller.agent(&id)?;
+    app.core.pause(&agent, &caller.name, reason).await?;
     Ok(data(one(&app, agent).await?))
 }
 
@@ -46,16 +45,12 @@ pub async fn pause(
 pub async fn resume(
     State(app): State<App>,
     Path(id): Path<String>,
-    caller: Option<Extension<Caller>>,
+    caller: Caller,
     mut body: Fields,
 ) -> Answer<AgentView> {
     let catch_up = body.take("catchUp", flag).unwrap_or(false);
     body.finish()?;
-    let agent = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    app.core.resume(&agent, &by(caller), catch_up).await?;
+    let agent = caller.agent(&id)?;
+    app.core.resume(&agent, &caller.name, catch_up).await?;
     Ok(data(one(&app, agent).await?))
-}
-
-fn by(caller: Option<Extension<Caller>>) -> String {
-    caller.map_or_else(|| "an unknown caller".to_owned(), |Extension(c)| c.name.to_string())
 }

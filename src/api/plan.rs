@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::cursor::{Kind, limit, page};
 use super::extract::Params;
 use super::wire::{Data, PlanView, WhyView};
-use super::{Answer, ApiError, App, Listed, Page, ROWS_DEFAULT, data, events};
+use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, data, events};
 use crate::engine::forecast::{Outlook, ROWS_MAX, Range};
 use crate::engine::why::WhyError;
 use crate::ids::AgentId;
@@ -53,8 +53,12 @@ pub struct WhyQuery {
         (status = 200, description = "Future slots, soonest first", body = Page<PlanView>)
     )
 )]
-pub async fn all(State(app): State<App>, Params(query): Params<PlanQuery>) -> Listed<PlanView> {
-    Ok(Json(planned(&app, &query, None).await?))
+pub async fn all(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<PlanQuery>,
+) -> Listed<PlanView> {
+    Ok(Json(planned(&app, &caller, &query, None).await?))
 }
 
 /// Future slots of one agent, soonest first.
@@ -71,17 +75,23 @@ pub async fn all(State(app): State<App>, Params(query): Params<PlanQuery>) -> Li
 pub async fn of_agent(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     Params(query): Params<PlanQuery>,
 ) -> Listed<PlanView> {
-    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    let page = planned(&app, &query, Some(agent.clone())).await?;
+    let agent = caller.agent(&id)?;
+    let page = planned(&app, &caller, &query, Some(agent.clone())).await?;
     if page.data.is_empty() {
         events::known(&app, agent).await?;
     }
     Ok(Json(page))
 }
 
-async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result<Page<PlanView>, ApiError> {
+async fn planned(
+    app: &App,
+    caller: &Caller,
+    query: &PlanQuery,
+    agent: Option<AgentId>,
+) -> Result<Page<PlanView>, ApiError> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let after = query.next_token.as_deref().map(|t| Kind::Plan.decode_pair(t)).transpose()?;
     let at = |name, text: &Option<String>| text.as_deref().map(|text| events::time(name, text)).transpose();
@@ -90,8 +100,8 @@ async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result
     if to_ms < from_ms {
         return Err(ApiError::parameter("to", "it lies before `from`"));
     }
-    let range =
-        Range { agent, from_ms, to_ms, after, limit: limit + 1, foresee: query.forecast.unwrap_or(true) };
+    let (visible, foresee) = (caller.visible(), query.forecast.unwrap_or(true));
+    let range = Range { agent, visible, from_ms, to_ms, after, limit: limit + 1, foresee };
     let rows = app.core.forecast(&range).await?;
     let key = |row: &Outlook| Kind::Plan.encode(&format!("{}:{}", row.coming.at_ms, row.number));
     Ok(page(rows, limit, key, Into::into))
@@ -111,9 +121,10 @@ async fn planned(app: &App, query: &PlanQuery, agent: Option<AgentId>) -> Result
 pub async fn why(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     Params(query): Params<WhyQuery>,
 ) -> Answer<WhyView> {
-    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
+    let agent = caller.agent(&id)?;
     let why = app.core.why(&agent, query.time.as_deref()).await.map_err(|e| match e {
         WhyError::UnknownAgent(id) => ApiError::no_agent(id.as_str()),
         WhyError::Time(sentence) => ApiError::parameter("time", &sentence),

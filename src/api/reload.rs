@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::State;
 
 use super::wire::ReloadView;
@@ -21,8 +20,8 @@ use crate::task::OnEnd;
         (status = 422, description = "The files have errors: nothing has changed, `details` lists them")
     )
 )]
-pub async fn reload(State(app): State<App>, caller: Option<Extension<Caller>>) -> Answer<ReloadView> {
-    let who = caller.map_or_else(|| "somebody".to_owned(), |Extension(caller)| caller.name.to_string());
+pub async fn reload(State(app): State<App>, caller: Caller) -> Answer<ReloadView> {
+    let who = caller.who();
     // A caller who leaves must not leave it half done.
     let (tell, told) = tokio::sync::oneshot::channel();
     let core = Arc::clone(&app.core);

@@ -1,7 +1,7 @@
 //! Skills and sessions: what runs are seeded with, and where they meet.
 
 use axum::extract::{Path, State};
-use axum::{Extension, Json};
+use axum::Json;
 
 use super::wire::{SessionView, SkillView};
 use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, data};
@@ -15,7 +15,7 @@ use crate::config;
     tag = "files",
     responses((status = 200, description = "The skills by id", body = Page<SkillView>))
 )]
-pub async fn list(State(app): State<App>, Extension(caller): Extension<Caller>) -> Listed<SkillView> {
+pub async fn list(State(app): State<App>, caller: Caller) -> Listed<SkillView> {
     let dir = app.core.settings().skills_dir.clone();
     // Without a folder there are none.
     let read = tokio::task::spawn_blocking(move || config::describe_skills(&dir).unwrap_or_default()).await;
@@ -47,7 +47,7 @@ pub async fn list(State(app): State<App>, Extension(caller): Extension<Caller>) 
 )]
 pub async fn session(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Answer<SessionView> {
     let found = app.core.store.session(name.clone(), ROWS_DEFAULT).await?;

@@ -7,8 +7,7 @@ use serde::Deserialize;
 use super::cursor::{Kind, limit, page};
 use super::extract::Params;
 use super::wire::SlotView;
-use super::{ApiError, App, Listed, Page, ROWS_DEFAULT, ROWS_MAX, events};
-use crate::ids::AgentId;
+use super::{ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, ROWS_MAX, events};
 use crate::store::{SlotFilter, SlotRow};
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -33,8 +32,8 @@ pub struct Query {
         (status = 200, description = "Rows of the ledger, newest first", body = Page<SlotView>)
     )
 )]
-pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Listed<SlotView> {
-    Ok(Json(listed(&app, &query, None).await?))
+pub async fn list(State(app): State<App>, caller: Caller, Params(query): Params<Query>) -> Listed<SlotView> {
+    Ok(Json(listed(&app, &caller, &query, None).await?))
 }
 
 /// Slots of one agent, newest first.
@@ -51,20 +50,28 @@ pub async fn list(State(app): State<App>, Params(query): Params<Query>) -> Liste
 pub async fn of_agent(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     Params(query): Params<Query>,
 ) -> Listed<SlotView> {
-    let agent: AgentId = id.parse().map_err(|_| ApiError::no_agent(&id))?;
-    let page = listed(&app, &query, Some(id)).await?;
+    let agent = caller.agent(&id)?;
+    let page = listed(&app, &caller, &query, Some(id)).await?;
     if page.data.is_empty() {
         events::known(&app, agent).await?;
     }
     Ok(Json(page))
 }
 
-async fn listed(app: &App, query: &Query, agent: Option<String>) -> Result<Page<SlotView>, ApiError> {
+async fn listed(
+    app: &App,
+    caller: &Caller,
+    query: &Query,
+    agent: Option<String>,
+) -> Result<Page<SlotView>, ApiError> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
     let before = query.next_token.as_deref().map(|t| Kind::Slots.decode_pair(t)).transpose()?;
-    let rows = app.core.store.slots(SlotFilter { agent, before, from_ms: None, limit: limit + 1 }).await?;
+    let visible = caller.visible();
+    let filter = SlotFilter { agent, visible, before, from_ms: None, limit: limit + 1 };
+    let rows = app.core.store.slots(filter).await?;
     let key = |row: &SlotRow| Kind::Slots.encode(&format!("{}:{}", row.nominal_ms, row.schedule_number));
     Ok(page(rows, limit, key, Into::into))
 }

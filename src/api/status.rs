@@ -10,7 +10,7 @@ use super::wire::{
     AgentCounts, DeliveryCounts, Health, Lateness, PausedView, RunCounts, StatusView, StoreCounts,
     WaitingView,
 };
-use super::{AlertingView, Answer, App, Data, data};
+use super::{AlertingView, Answer, App, Caller, Data, data};
 use crate::engine::{Core, Refused};
 use crate::store::AgentSummary;
 use crate::time::rfc3339_ms;
@@ -58,26 +58,35 @@ pub async fn readyz(State(app): State<App>) -> Answer<Health> {
         (status = 200, description = "The daemon as a whole", body = Data<StatusView>)
     )
 )]
-pub async fn status(State(app): State<App>) -> Answer<StatusView> {
+pub async fn status(State(app): State<App>, caller: Caller) -> Answer<StatusView> {
     let core = app.core.as_ref();
     let [pending, running, waiting, exhausted] = core.store.gauges().await?;
-    let summaries = core.store.agents().await?;
+    let mut summaries = core.store.agents().await?;
+    summaries.retain(|agent| caller.sees(&agent.id));
     let agents = count(&summaries);
     let runs = RunCounts { pending, running };
     let deliveries = DeliveryCounts { pending: waiting, exhausted };
-    let alerting = AlertingView::of(core.alerting().await?, core.clock.now_ms());
+    let mut alerting = AlertingView::of(core.alerting().await?, core.clock.now_ms());
+    if caller.agents.is_some() {
+        // Endpoints belong to nobody in particular.
+        let overdue = std::mem::take(&mut alerting.overdue);
+        alerting = AlertingView::default();
+        alerting.overdue = overdue.into_iter().filter(|agent| caller.sees(agent)).collect();
+    }
     let status = view(core, app.started_ms, agents, runs, deliveries);
-    let waiting = if pending + running > 0 { longest_waiting(core).await? } else { Vec::new() };
+    let waiting = if pending + running > 0 { longest_waiting(core, &caller).await? } else { Vec::new() };
     Ok(data(StatusView { alerting, waiting, paused: paused(summaries), ..status }))
 }
 
 /// Waiting runs that the status names.
 const WAITING_MAX: u32 = 5;
 
-async fn longest_waiting(core: &Core) -> Result<Vec<WaitingView>, crate::store::Error> {
+async fn longest_waiting(core: &Core, caller: &Caller) -> Result<Vec<WaitingView>, crate::store::Error> {
     let mut waiting = Vec::new();
     for (number, id, agent_id) in core.store.oldest_waiting(WAITING_MAX).await? {
-        if let Some(waiting_for) = core.waiting_for(number).await? {
+        if caller.sees(&agent_id)
+            && let Some(waiting_for) = core.waiting_for(number).await?
+        {
             waiting.push(WaitingView { event_id: id.to_string(), agent_id, waiting_for });
         }
     }
@@ -100,6 +109,7 @@ fn view(
         uptime_ms: core.clock.now_ms().saturating_sub(started_ms),
         state_dir: settings.state_dir.display().to_string(),
         settings_file: settings.file.display().to_string(),
+        http: core.http.get().cloned(),
         agents,
         paused: Vec::new(),
         waiting: Vec::new(),

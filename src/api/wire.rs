@@ -511,6 +511,9 @@ pub struct StatusView {
     pub state_dir: String,
     /// Its settings file; it may not exist.
     pub settings_file: String,
+    /// Where HTTP is answered over TCP; null: nowhere.
+    #[serde(default)]
+    pub http: Option<String>,
     /// Agents.
     pub agents: AgentCounts,
     /// The agents that are paused, by id; at most 100.

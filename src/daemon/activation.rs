@@ -19,6 +19,9 @@ pub const OWN: &str = "matins-own";
 /// Name of a socket that systemd bound.
 pub const GIVEN: &str = "control";
 
+/// Name of the HTTP listener that a daemon hands over.
+pub const HTTP: &str = "http";
+
 /// Most sockets that are taken over.
 const SOCKETS_MAX: usize = 64;
 
@@ -65,10 +68,10 @@ impl Inherited {
         found
     }
 
-    /// A control socket that is handed on within one process.
+    /// Sockets that are handed on within one process.
     #[must_use]
-    pub fn kept(listener: UnixListener, own: bool) -> Self {
-        Self { unix: vec![GivenSocket { listener, own }], tcp: Vec::new() }
+    pub fn kept(listener: UnixListener, own: bool, tcp: Option<TcpListener>) -> Self {
+        Self { unix: vec![GivenSocket { listener, own }], tcp: tcp.into_iter().collect() }
     }
 
     /// The control socket: the one at `path`, else the only one there is.
@@ -89,9 +92,10 @@ impl Inherited {
         Some(socket)
     }
 
-    /// The TCP listener at `address`.
+    /// The TCP listener at `address`; where any port will do, one at that host.
     pub fn tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let index = self.tcp.iter().position(|s| s.local_addr().is_ok_and(|a| a == address))?;
+        let same = |a: SocketAddr| a == address || (address.port() == 0 && a.ip() == address.ip());
+        let index = self.tcp.iter().position(|s| s.local_addr().is_ok_and(same))?;
         Some(self.tcp.swap_remove(index))
     }
 }

@@ -1,26 +1,35 @@
-//! Listening: the control socket, accepted by a loop of our own.
+//! Listening: the control socket and HTTP over TCP, accepted by one loop of our own.
 //!
 //! `axum::serve` arms no timer, so a client that sends its header byte by byte would hold its place
-//! for ever, and it has no bound on connections. This loop gives every connection a header timeout,
-//! takes at most [`CONNECTIONS_MAX`] (the others wait in the kernel's queue, they are not refused),
-//! and ends them in two steps: what is being answered is finished, then, after [`CLOSE_GRACE`], cut.
-//! How long a body may take is up to the router (`api::BODY_DEADLINE`), which alone reads bodies.
+//! for ever, and it has no bound on connections. This loop gives every connection a header timeout and
+//! takes at most [`CONNECTIONS_MAX`] at once. Where they are all taken, the one that has been idle for
+//! longest makes room ([`Places`]): who only holds connections cannot keep others out. Where all are being
+//! answered, the next waits in the kernel's queue. The end comes in two steps: what is being answered is
+//! finished, then, after [`CLOSE_GRACE`], cut. How long a body may take is up to the router
+//! (`api::BODY_DEADLINE`), which alone reads bodies.
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tower::Layer as _;
+use tower::ServiceExt as _;
 
 pub use super::control::{ControlSocket, Error, Kept, SOCKET_PATH_MAX, adopt_unix, bind_unix};
-use crate::api::{Caller, Callers};
+use super::places::{Place, Places};
+use crate::api::{Caller, Callers, Peer};
 use crate::task::{OnEnd, Tasks};
 
 /// Most connections of one listener at once.
@@ -36,6 +45,61 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Time between two looks whether the socket's file is still there.
 const SOCKET_CHECK: Duration = Duration::from_secs(2);
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) enum Who {
+    /// Somebody the kernel knows.
+    Caller(Caller),
+    /// Somebody a token will make known.
+    Peer(Peer),
+}
+
+/// Where connections come from.
+pub(super) trait Door: Sync {
+    /// A connection as it comes.
+    type Stream: Send + 'static;
+    /// A connection that can be spoken over.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Who is at its other end; one of nobody is not answered.
+    fn who(&self, stream: &Self::Stream) -> Option<Who>;
+
+    /// What has to happen before it can be spoken over. Its peer may be slow.
+    fn open(&self, stream: Self::Stream) -> impl Future<Output = io::Result<Self::Io>> + Send + 'static;
+}
+
+/// The control socket, and what tells who connects there.
+struct UnixDoor<'a> {
+    listener: &'a UnixListener,
+    callers: &'a Callers,
+}
+
+impl Door for UnixDoor<'_> {
+    type Stream = UnixStream;
+    type Io = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        Ok(self.listener.accept().await?.0)
+    }
+
+    fn who(&self, stream: &UnixStream) -> Option<Who> {
+        match stream.peer_cred() {
+            Ok(peer) => Some(Who::Caller(self.callers.identify(stream, peer.uid(), peer.pid()))),
+            Err(e) => {
+                tracing::warn!(error = %e, "a connection without credentials was closed: {e}");
+                None
+            }
+        }
+    }
+
+    fn open(&self, stream: UnixStream) -> impl Future<Output = io::Result<UnixStream>> + Send + 'static {
+        std::future::ready(Ok(stream))
+    }
+}
+
 /// Answers on a bound socket until `closing` ends or the stop is hard. Then the socket's file is
 /// removed, answers under way are finished within [`CLOSE_GRACE`], and the rest is cut.
 ///
@@ -48,15 +112,21 @@ pub async fn serve_unix(
     tasks: Tasks,
     closing: impl Future<Output = ()> + Send,
 ) {
-    serve(socket, Server::new(router, callers, tasks), closing).await;
+    serve(socket, &callers, Server::new(router, tasks), closing).await;
 }
 
-async fn serve(mut socket: ControlSocket, server: Server, closing: impl Future<Output = ()> + Send) {
+async fn serve(
+    mut socket: ControlSocket,
+    callers: &Callers,
+    server: Server,
+    closing: impl Future<Output = ()> + Send,
+) {
     let stop = server.tasks.stop().clone();
     let mut closing = std::pin::pin!(closing);
     loop {
+        let door = UnixDoor { listener: &socket.listener, callers };
         tokio::select! {
-            () = server.accept_all(&socket.listener) => break,
+            () = server.accept_all(&door) => break,
             () = &mut closing => break,
             () = stop.hardened() => break,
             () = socket.lost(server.socket_check) => {}
@@ -68,40 +138,58 @@ async fn serve(mut socket: ControlSocket, server: Server, closing: impl Future<O
     server.close(if kept { HANDOVER_GRACE } else { CLOSE_GRACE }).await;
 }
 
+/// Answers at a door until `closing` ends, which says how long answers under way may go on, or the stop is
+/// hard.
+pub(super) async fn serve_door(
+    door: impl Door,
+    router: Router,
+    tasks: Tasks,
+    closing: impl Future<Output = Duration> + Send,
+) {
+    let server = Server::new(router, tasks);
+    let stop = server.tasks.stop().clone();
+    let grace = tokio::select! {
+        () = server.accept_all(&door) => CLOSE_GRACE,
+        grace = closing => grace,
+        () = stop.hardened() => Duration::ZERO,
+    };
+    drop(door);
+    server.close(grace).await;
+}
+
 /// What the connections of one listener share.
 struct Server {
     router: Router,
     tasks: Tasks,
-    callers: Callers,
     header_timeout: Duration,
     socket_check: Duration,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     graceful: GracefulShutdown,
     cut: CancellationToken,
 }
 
 impl Server {
-    fn new(router: Router, callers: Callers, tasks: Tasks) -> Self {
+    fn new(router: Router, tasks: Tasks) -> Self {
         Self {
             router,
             tasks,
-            callers,
             header_timeout: HEADER_TIMEOUT,
             socket_check: SOCKET_CHECK,
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            places: Places::new(CONNECTIONS_MAX),
             graceful: GracefulShutdown::new(),
             cut: CancellationToken::new(),
         }
     }
 
-    async fn accept_all(&self, listener: &UnixListener) {
+    async fn accept_all(&self, door: &impl Door) {
         loop {
-            // A place first: without one nothing is accepted and the kernel's queue holds the rest.
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                return;
-            };
-            match listener.accept().await {
-                Ok((stream, _)) => self.take(stream, place),
+            match door.accept().await {
+                Ok(stream) => {
+                    let Some(who) = door.who(&stream) else { continue };
+                    // Those who wait meanwhile wait in the kernel's queue.
+                    let place = self.places.enter().await;
+                    self.take(door.open(stream), who, place);
+                }
                 Err(e) => {
                     tracing::warn!(error = %e, "a connection could not be accepted: {e}");
                     tokio::time::sleep(ACCEPT_REST).await;
@@ -111,34 +199,34 @@ impl Server {
     }
 
     /// Answers a connection in a task of its own, which gives its place back.
-    fn take(&self, stream: UnixStream, place: OwnedSemaphorePermit) {
-        let Some(caller) = self.caller(&stream) else {
-            return;
-        };
-        let service = TowerToHyperService::new(Extension(caller).layer(self.router.clone()));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.header_timeout)
-            .serve_connection(TokioIo::new(stream), service);
-        let (answer, cut) = (self.graceful.watch(connection), self.cut.clone());
+    fn take<Io>(&self, opening: impl Future<Output = io::Result<Io>> + Send + 'static, who: Who, place: Place)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let place = Arc::new(place);
+        let (router, held) = (self.router.clone(), Arc::clone(&place));
+        let service = service_fn(move |request| answer(router.clone(), who.clone(), &held, request));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.header_timeout);
+        let (patience, graceful) = (self.header_timeout, self.graceful.watcher());
+        let cut = self.cut.clone();
         self.tasks.spawn("connection", OnEnd::Logged, async move {
+            let spoken = async {
+                match tokio::time::timeout(patience, opening).await {
+                    Ok(Ok(io)) => {
+                        let served = graceful.watch(http.serve_connection(TokioIo::new(io), service));
+                        log_end(served.await);
+                    }
+                    Ok(Err(e)) => tracing::debug!(error = %e, "a connection was not opened: {e}"),
+                    Err(_) => tracing::debug!("a connection was not opened in time"),
+                }
+            };
             tokio::select! {
-                ended = answer => log_end(ended),
+                () = spoken => {}
+                () = place.taken() => {}
                 () = cut.cancelled() => {}
             }
-            drop(place);
         });
-    }
-
-    /// Who connected; a peer that the kernel does not know is not answered.
-    fn caller(&self, stream: &UnixStream) -> Option<Caller> {
-        match stream.peer_cred() {
-            Ok(peer) => Some(self.callers.identify(stream, peer.uid(), peer.pid())),
-            Err(e) => {
-                tracing::warn!(error = %e, "a connection without credentials was closed: {e}");
-                None
-            }
-        }
     }
 
     async fn close(self, grace: Duration) {
@@ -149,6 +237,29 @@ impl Server {
             () = stop.hardened() => {}
         }
         self.cut.cancel();
+    }
+}
+
+/// Answers a request. As long as its answer is on the way, its connection is not idle.
+fn answer(
+    router: Router,
+    who: Who,
+    place: &Arc<Place>,
+    mut request: hyper::Request<Incoming>,
+) -> impl Future<Output = Result<Response, io::Error>> + use<> {
+    let busy = place.begin();
+    match who {
+        Who::Caller(caller) => drop(request.extensions_mut().insert(caller)),
+        Who::Peer(peer) => drop(request.extensions_mut().insert(peer)),
+    }
+    async move {
+        // Its place was given away in the moment in which it came: nothing of it is done.
+        let busy = busy.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+        let answered: Result<Response, Infallible> = router.oneshot(request.map(Body::new) as Request).await;
+        match answered {
+            Ok(answer) => Ok(answer.map(|body| Body::new(busy.until_sent(body)))),
+            Err(never) => match never {},
+        }
     }
 }
 
@@ -165,8 +276,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::{Path, PathBuf};
 
+    use axum::Extension;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::task::Stop;
@@ -247,11 +360,12 @@ mod tests {
     #[tokio::test]
     async fn the_peer_is_known_and_panics_and_ends_are_its_own() {
         let (_dir, path) = path();
-        let who = |Extension(c): Extension<Caller>| async move { format!("{} {:?}", c.uid, c.pid) };
+        let who = |Extension(c): Extension<Caller>| async move { format!("{} {:?}", c.name, c.pid) };
         let (tasks, closing) = served(&path, Router::new().route("/", get(who))).await;
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let answer = ask(&mut stream, GET).await;
-        let me = format!("{} Some({})", rustix::process::getuid().as_raw(), std::process::id());
+        let name = crate::api::Users::default().name(rustix::process::getuid().as_raw());
+        let me = format!("{name} Some({})", std::process::id());
         assert!(answer.ends_with(&me), "{answer}");
         let mut stream = UnixStream::connect(&path).await.unwrap();
         assert!(ask(&mut stream, "nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400"));
@@ -290,10 +404,11 @@ mod tests {
         let (_dir, path) = path();
         let tasks = Tasks::new(Stop::new());
         let header_timeout = Duration::from_millis(50);
-        let server =
-            Server { header_timeout, ..Server::new(Router::new(), Callers::default(), tasks.clone()) };
+        let server = Server { header_timeout, ..Server::new(Router::new(), tasks.clone()) };
         let socket = bind_unix(&path).await.unwrap();
-        tasks.spawn("listener", OnEnd::Logged, serve(socket, server, std::future::pending()));
+        tasks.spawn("listener", OnEnd::Logged, async move {
+            serve(socket, &Callers::default(), server, std::future::pending()).await;
+        });
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let begun = std::time::Instant::now();
         let answer = ask(&mut stream, "GET / HTTP/1.1\r\nHost:").await;
@@ -309,10 +424,12 @@ mod tests {
         let tasks = Tasks::new(Stop::new());
         let app = Router::new().route("/", get(|| async { "ok" }));
         let socket_check = Duration::from_millis(10);
-        let server = Server { socket_check, ..Server::new(app, Callers::default(), tasks.clone()) };
+        let server = Server { socket_check, ..Server::new(app, tasks.clone()) };
         let mut socket = bind_unix(&path).await.unwrap();
         let kept = socket.kept().unwrap();
-        tasks.spawn("listener", OnEnd::Logged, serve(socket, server, std::future::pending()));
+        tasks.spawn("listener", OnEnd::Logged, async move {
+            serve(socket, &Callers::default(), server, std::future::pending()).await;
+        });
         let mut before = UnixStream::connect(&path).await.unwrap();
         let again = async |what: &str| {
             let begun = std::time::Instant::now();
@@ -358,7 +475,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_beyond_the_cap_wait_for_a_place() {
+    async fn beyond_the_cap_the_longest_idle_makes_room() {
         let (_dir, path) = path();
         let (tasks, closing) = served(&path, Router::new().route("/", get(|| async { "ok" }))).await;
         let mut held = Vec::new();
@@ -370,13 +487,11 @@ mod tests {
         assert!(ask(&mut last, GET).await.ends_with("ok"));
         held.push(UnixStream::connect(&path).await.unwrap());
         let mut extra = UnixStream::connect(&path).await.unwrap();
-        extra.write_all(GET.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        let early = tokio::time::timeout(Duration::from_millis(200), extra.read_to_string(&mut answer)).await;
-        assert!(early.is_err(), "it has no place yet");
-        held.clear();
-        extra.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with("ok"), "{answer}");
+        assert!(ask(&mut extra, GET).await.ends_with("ok"));
+        let mut first = held.remove(0);
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0, "it was idle for longest");
+        let mut newest = held.pop().unwrap();
+        assert!(ask(&mut newest, GET).await.ends_with("ok"), "who came later keeps its place");
         closing.cancel();
         tasks.join().await;
     }

@@ -18,9 +18,12 @@ pub mod housekeeping;
 pub mod listen;
 pub mod logging;
 pub mod notify;
+mod places;
 pub mod reexec;
 pub mod reload;
 mod signals;
+pub mod tcp;
+mod tls;
 pub mod watch;
 mod watchdog;
 
@@ -35,6 +38,7 @@ use self::activation::Inherited;
 use self::listen::Kept;
 use self::reexec::Invocation;
 use self::signals::ToldToStop;
+use self::tcp::HeldTcp;
 use crate::config::{self, Env, LoadedAgents};
 use crate::engine::{Core, Launcher, Parts};
 use crate::ids::SystemEntropy;
@@ -95,6 +99,7 @@ enum End {
 #[derive(Debug)]
 struct Legacy {
     socket: Kept,
+    tcp: HeldTcp,
     lock: StateLock,
     threads: Threads,
     told_to_stop: ToldToStop,
@@ -171,6 +176,7 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     }
     let started_ms = birth.started_ms.unwrap_or_else(|| core.clock.now_ms());
     let (socket, kept) = listen(&core, &mut birth.inherited).await?;
+    let tcp = tcp::start(&core, &mut birth.inherited)?;
     groups::settle(&core);
     core.start();
     let told_to_stop = caught.told_to_stop();
@@ -195,7 +201,7 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     }
     // The store closes when its last handle goes: from here on only the daemon and its tasks hold one.
     drop(core);
-    daemon.stopped(kept, told_to_stop, started_ms).await
+    daemon.stopped((kept, tcp), told_to_stop, started_ms).await
 }
 
 /// Answers on the control socket, which may have been there before; its path, and a hold on it.
@@ -237,8 +243,9 @@ impl Legacy {
             tracing::warn!("the store did not close within {} s", CLOSE_MAX.as_secs());
         }
         let stop = self.told_to_stop.yes();
+        let tcp = self.tcp.take();
         let failure = (!stop).then(|| {
-            let error = invocation.replace(std::slice::from_ref(&self.socket), self.started_ms);
+            let error = invocation.replace(&self.socket, tcp.as_ref(), self.started_ms);
             let why = format!("the program could not be replaced, the one before goes on: {error}");
             tracing::error!("{why}");
             why
@@ -249,7 +256,7 @@ impl Legacy {
                 tracing::error!(error = %e, "the control socket cannot be handed on: {e}");
                 Inherited::default()
             },
-            |listener| Inherited::kept(listener, self.socket.own),
+            |listener| Inherited::kept(listener, self.socket.own, tcp),
         );
         Birth { inherited, lock: Some(self.lock), failure, stop, started_ms: Some(self.started_ms) }
     }
@@ -279,6 +286,7 @@ impl Daemon {
         let (store, threads) = Store::open(&state_dir.join("matins.db"))?;
         let core = Core::new(parts(store));
         core.catalog.replace(&core.store, loaded, core.clock.now_ms()).await?;
+        core.load_tokens().await?;
         let settled = core.settle().await?;
         if settled.reattached + settled.settled > 0 {
             tracing::info!(
@@ -294,15 +302,20 @@ impl Daemon {
 
     /// Waits for the stop, drains, and closes everything; the store last. Or hands over, where that is
     /// what the stop is for.
-    async fn stopped(self, socket: Kept, told_to_stop: ToldToStop, started_ms: i64) -> anyhow::Result<End> {
+    async fn stopped(
+        self,
+        (socket, tcp): (Kept, HeldTcp),
+        told_to_stop: ToldToStop,
+        started_ms: i64,
+    ) -> anyhow::Result<End> {
         let Self { core, threads, lock } = self;
         core.tasks.stop().softened().await;
         if core.handover.begun().is_cancelled() {
             core.finish_handover().await;
             tracing::info!(runs = core.live_count(), "handing over; runs go on");
-            return Ok(End::Replaced(Legacy { socket, lock, threads, told_to_stop, started_ms }));
+            return Ok(End::Replaced(Legacy { socket, tcp, lock, threads, told_to_stop, started_ms }));
         }
-        drop(socket);
+        drop((socket, tcp.take()));
         notify::stopping(&core);
         if core.tasks.died().is_some() {
             // As after a crash: runs go on, and the next start takes them over.

@@ -12,7 +12,8 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
-use super::activation::{GIVEN, OWN};
+use super::activation::{GIVEN, HTTP, OWN};
 use super::listen::Kept;
 use super::notify;
 use crate::config::Env;
@@ -116,13 +117,15 @@ impl Invocation {
 
     /// Becomes the successor. Comes back only with the reason why not.
     #[must_use]
-    pub fn replace(&self, sockets: &[Kept], started_ms: i64) -> io::Error {
-        let placed = match place(sockets) {
+    pub fn replace(&self, socket: &Kept, tcp: Option<&TcpListener>, started_ms: i64) -> io::Error {
+        let control = socket.listener();
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(control.as_fd()).chain(tcp.map(AsFd::as_fd)).collect();
+        let placed = match place(&fds) {
             Ok(placed) => placed,
             Err(e) => return e,
         };
         let first = placed.first().map_or(0, AsRawFd::as_raw_fd);
-        let names: Vec<&str> = sockets.iter().map(|s| if s.own { OWN } else { GIVEN }).collect();
+        let names: Vec<&str> = [if socket.own { OWN } else { GIVEN }, HTTP][..placed.len()].to_vec();
         let env = [
             (REPLACES, env!("CARGO_PKG_VERSION").to_owned()),
             (STARTED, started_ms.to_string()),
@@ -140,11 +143,10 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// Copies of the sockets on numbers in a row, open for the successor.
-fn place(sockets: &[Kept]) -> io::Result<Vec<OwnedFd>> {
+fn place(sockets: &[BorrowedFd<'_>]) -> io::Result<Vec<OwnedFd>> {
     let count = i32::try_from(sockets.len()).map_err(io::Error::other)?;
     for base in (0..PLACES).map(|n| FIRST_FD + n * count.max(1)) {
-        let copies =
-            sockets.iter().zip(base..).map(|(s, number)| fcntl_dupfd_cloexec(s.listener().as_fd(), number));
+        let copies = sockets.iter().zip(base..).map(|(s, number)| fcntl_dupfd_cloexec(s, number));
         let copies = copies.collect::<Result<Vec<_>, _>>()?;
         if copies.iter().zip(base..).all(|(fd, number)| fd.as_raw_fd() == number) {
             for fd in &copies {

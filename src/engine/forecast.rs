@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::catalog::{Entry, ScheduleEntry};
-use crate::ids::{AgentId, ScheduleId};
+use crate::ids::{AgentGlob, AgentId, ScheduleId};
 use crate::model::NotRun;
 use crate::plan::{self, Coming, Event};
 use crate::store;
@@ -32,6 +32,8 @@ pub const PLAYED_MAX: usize = 100_000;
 pub struct Range {
     /// Only those of this agent.
     pub agent: Option<AgentId>,
+    /// Only those of agents that the asker may see; `None`: all.
+    pub visible: Option<AgentGlob>,
     /// From this instant on, Unix ms; what has passed is in the ledger and not here.
     pub from_ms: i64,
     /// Before this instant, Unix ms.
@@ -96,10 +98,13 @@ impl Core {
     /// Those of the store.
     pub async fn forecast(&self, range: &Range) -> Result<Vec<Outlook>, store::Error> {
         let paused = self.store.paused_agents().await?;
-        let agents = match &range.agent {
+        let mut agents = match &range.agent {
             Some(id) => self.catalog.get(id).into_iter().collect(),
             None => self.catalog.all(),
         };
+        if let Some(seen) = &range.visible {
+            agents.retain(|entry| seen.matches(entry.agent.id.as_str()));
+        }
         let now_ms = self.clock.now_ms();
         let page = |rows: Vec<Row>| rows.into_iter().map(|row| row.outlook).collect();
         if !range.foresee {

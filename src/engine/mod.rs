@@ -44,6 +44,7 @@ pub mod submit;
 mod task_input;
 mod tasks;
 mod terms;
+pub mod tokens;
 mod waiting;
 pub mod why;
 
@@ -79,6 +80,7 @@ pub use steps::{STEPS_BYTES_MAX, STEPS_MAX, StepsError, StepsPage};
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
 pub use tasks::{TaskAsk, TaskRun};
+pub use tokens::{Grant, NewToken, TokenError, Tokens};
 pub use waiting::{WaitKind, WaitingFor};
 
 /// What the whole engine shares.
@@ -98,6 +100,8 @@ pub struct Core {
     pub env: Env,
     /// The agents as they are now.
     pub catalog: Catalog,
+    /// Who may come in over TCP.
+    pub tokens: Tokens,
     /// How attempts are carried out.
     pub executor: Arc<dyn Executor>,
     /// Counters and histograms.
@@ -106,6 +110,8 @@ pub struct Core {
     pub handover: Handover,
     /// Pings to outside monitors.
     pub monitor: Monitor,
+    /// Where HTTP is answered over TCP, once it is.
+    pub http: std::sync::OnceLock<String>,
     /// Signs of life.
     pub pulse: pulse::Pulse,
     /// Background tasks.
@@ -180,10 +186,12 @@ impl Core {
             reloads: reload::Reloads::default(),
             env: parts.env,
             catalog: Catalog::default(),
+            tokens: Tokens::default(),
             executor: parts.executor,
             metrics: Metrics::default(),
             handover: Handover::default(),
             monitor: Monitor::default(),
+            http: std::sync::OnceLock::new(),
             pulse: pulse::Pulse::default(),
             tasks: parts.tasks,
             wake: Wake::default(),
@@ -238,6 +246,7 @@ impl Core {
             looping::run(&core, deliverer, &core.wake.deliverer, over).await;
         });
         alerting::start(self);
+        self.keep_token_uses();
     }
 
     /// The id of an agent by its number, for the log.

@@ -121,7 +121,7 @@ impl Core {
     /// The run that a row names: its own, the one in the way, or the one that stands for it.
     async fn slot_run(&self, slot: &SlotRow) -> Result<Option<Event>, store::Error> {
         let Some(run) = slot.run else { return Ok(None) };
-        let store::Found::One(number, _) = self.store.find_run(run.to_string()).await? else {
+        let store::Found::One(number, _) = self.store.find_run(run.to_string(), None).await? else {
             return Ok(None);
         };
         Ok(self.store.event(number).await?.map(|detail| detail.event))

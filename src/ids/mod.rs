@@ -5,11 +5,15 @@
 //! unique index append-only. The order of runs is nevertheless the store's integer `number`; an id
 //! is a name, never a clock.
 
+mod glob;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use glob::{AgentGlob, InvalidGlob};
 
 /// Source of randomness for ids and jitter; an argument everywhere, so that a seed replays.
 pub trait Entropy: Send + Sync + 'static {

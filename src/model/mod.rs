@@ -25,7 +25,7 @@ pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use policy::{
     ApiScope, Breaker, Budget, Format, Hook, Limits, Llm, Network, NotifyWhen, OnInterrupt, Policies,
-    Priority, Retry, RetryOn, SuccessWhen, Variant,
+    Priority, Retry, RetryOn, SuccessWhen, TokenScope, Variant,
 };
 pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
 pub use schedule::{

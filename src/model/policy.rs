@@ -194,6 +194,19 @@ pub enum ApiScope {
 
 words!(ApiScope { None => "none", Read => "read", Trigger => "trigger" });
 
+/// What the holder of a token may do. Each includes those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TokenScope {
+    /// Read.
+    Read,
+    /// Start and stop runs.
+    Trigger,
+    /// Everything.
+    Admin,
+}
+
+words!(TokenScope { Read => "read", Trigger => "trigger", Admin => "admin" });
+
 /// Whether a run may open network connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Network {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::attempts::{self, RunAttempt};
 use super::{DeliveryFilter, DeliveryRow, Error, Store, json, run_id, uploads, word};
-use crate::ids::{AgentId, RunId};
+use crate::ids::{AgentGlob, AgentId, RunId};
 use crate::model::{Event, Overrides, RunState, Trigger};
 use crate::time::rfc3339_ms;
 
@@ -16,6 +16,8 @@ use crate::time::rfc3339_ms;
 pub struct EventFilter {
     /// Only those of this agent.
     pub agent: Option<AgentId>,
+    /// Only those of agents that the asker may see; `None`: all.
+    pub visible: Option<AgentGlob>,
     /// Only those in this state.
     pub status: Option<RunState>,
     /// Only those with this trigger.
@@ -101,8 +103,9 @@ impl Store {
     }
 
     /// The run that `name` means: an id, a unique prefix of one (at least 4 digits), `@last`, or `AGENT@last`.
-    pub async fn find_run(&self, name: String) -> Result<Found, Error> {
-        self.readers.read(move |db| find(db, &name)).await
+    /// What the asker may not see does not exist.
+    pub async fn find_run(&self, name: String, visible: Option<AgentGlob>) -> Result<Found, Error> {
+        self.readers.read(move |db| find(db, &name, visible.as_ref())).await
     }
 
     /// One event in full, by the run's number.
@@ -191,8 +194,11 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
 }
 
 fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
+    let Some(agent) = super::narrowed(filter.agent.clone(), filter.visible.as_ref()) else {
+        return Ok(Vec::new());
+    };
     // The index is named: with every filter optional the planner cannot know which one narrows most.
-    let index = match (&filter.agent, filter.status) {
+    let index = match (&agent, filter.status) {
         (Some(_), _) => "INDEXED BY runs_of_agent",
         (None, Some(status)) if status.is_terminal() => "INDEXED BY runs_ended",
         _ => "",
@@ -205,7 +211,8 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
             conditions.push(condition.replace('?', &format!("?{}", values.len())));
         }
     };
-    let agent = match &filter.agent {
+    let glob = filter.visible.as_ref().filter(|_| agent.is_none());
+    let agent = match &agent {
         Some(id) => {
             let sql = "SELECT number FROM agents WHERE id = ?1";
             let number = db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
@@ -217,6 +224,7 @@ fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
         None => None,
     };
     when("r.agent = ?", agent);
+    when("a.id GLOB ?", glob.map(|g| Sql::Text(g.as_str().to_owned())));
     when("r.state = ?", filter.status.map(|s| Sql::Text(s.as_str().to_owned())));
     let stored = filter.trigger.filter(|t| *t != Trigger::Backfill);
     when("r.backfill = 0 AND r.trigger = ?", stored.map(|t| Sql::Text(t.as_str().to_owned())));
@@ -291,15 +299,19 @@ const PREFIX_MIN: usize = 4;
 /// Most candidates that are named where a prefix is ambiguous.
 const CANDIDATES: usize = 5;
 
-fn find(db: &Connection, name: &str) -> Result<Found, Error> {
+fn find(db: &Connection, name: &str, visible: Option<&AgentGlob>) -> Result<Found, Error> {
+    let glob = visible.map(AgentGlob::as_str);
     let one = |row: &Row<'_>| Ok((row.get::<_, i64>("number")?, run_id(row, "id")?));
     if let Some(agent) = name.strip_suffix("@last") {
         let sql = if agent.is_empty() {
-            "SELECT number, id FROM runs WHERE ?1 = '' ORDER BY number DESC LIMIT 1"
+            "SELECT number, id FROM runs WHERE ?1 = '' AND (?2 IS NULL OR agent IN (SELECT number FROM agents WHERE id GLOB ?2))
+             ORDER BY number DESC LIMIT 1"
         } else {
-            "SELECT number, id FROM runs WHERE agent = (SELECT number FROM agents WHERE id = ?1) ORDER BY number DESC LIMIT 1"
+            "SELECT number, id FROM runs
+             WHERE agent = (SELECT number FROM agents WHERE id = ?1 AND (?2 IS NULL OR id GLOB ?2))
+             ORDER BY number DESC LIMIT 1"
         };
-        let found = db.prepare_cached(sql)?.query_row([agent], one).optional()?;
+        let found = db.prepare_cached(sql)?.query_row([Some(agent), glob], one).optional()?;
         return Ok(found.map_or(Found::None, |(number, id)| Found::One(number, id)));
     }
     let digits: String = name.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
@@ -310,11 +322,14 @@ fn find(db: &Connection, name: &str) -> Result<Found, Error> {
         return Ok(Found::TooShort(PREFIX_MIN));
     }
     let (low, high) = (pad(&digits, '0'), pad(&digits, 'f'));
-    let sql = "SELECT number, id FROM runs WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
+    let sql = "SELECT number, id FROM runs WHERE id BETWEEN ?1 AND ?2
+                 AND (?4 IS NULL OR agent IN (SELECT number FROM agents WHERE id GLOB ?4))
+               ORDER BY id LIMIT ?3";
     let limit = i64::try_from(CANDIDATES).unwrap_or(i64::MAX);
     let mut statement = db.prepare_cached(sql)?;
-    let found =
-        statement.query_map(rusqlite::params![low, high, limit], one)?.collect::<Result<Vec<_>, _>>()?;
+    let found = statement
+        .query_map(rusqlite::params![low, high, limit, glob], one)?
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(match found.as_slice() {
         [] => Found::None,
         [(number, id)] => Found::One(*number, *id),

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{Error, Store, word};
-use crate::ids::RunId;
+use crate::ids::{AgentGlob, AgentId, RunId};
 use crate::model::NotRun;
 
 /// Which slots to list.
@@ -11,6 +11,8 @@ use crate::model::NotRun;
 pub struct SlotFilter {
     /// Only those of this agent, by id.
     pub agent: Option<String>,
+    /// Only those of agents that the asker may see; `None`: all.
+    pub visible: Option<AgentGlob>,
     /// Only nominal instants before this, Unix ms (and, at the same instant, lower schedule numbers):
     /// the place where the page before ended.
     pub before: Option<(i64, i64)>,
@@ -90,10 +92,15 @@ const JOINED: &str = "JOIN schedules c ON c.number = s.schedule
     LEFT JOIN runs r ON r.number = s.run";
 
 fn list(db: &Connection, filter: &SlotFilter) -> Result<Vec<SlotRow>, Error> {
-    let Some(agent) = &filter.agent else {
+    let wanted = filter.agent.as_deref().and_then(|id| id.parse::<AgentId>().ok());
+    let Some(only) = super::narrowed(wanted, filter.visible.as_ref()) else { return Ok(Vec::new()) };
+    let agent = filter.agent.clone().or_else(|| only.map(|id| id.to_string()));
+    let Some(agent) = &agent else {
+        // A pattern holds nothing that would have to be quoted.
+        let seen = filter.visible.as_ref().map_or_else(String::new, |glob| format!("AND a.id GLOB '{glob}'"));
         let sql = format!(
             "{SELECT} INDEXED BY slots_by_time {JOINED}
-             WHERE (s.nominal, s.schedule) < (?1, ?2) AND s.nominal >= ?3
+             WHERE (s.nominal, s.schedule) < (?1, ?2) AND s.nominal >= ?3 {seen}
              ORDER BY s.nominal DESC, s.schedule DESC LIMIT ?4"
         );
         return page(db, &sql, filter, None);

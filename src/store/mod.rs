@@ -46,6 +46,7 @@ mod sessions;
 mod settle;
 mod tally;
 mod tasks;
+mod tokens;
 mod uploads;
 mod writer;
 
@@ -59,6 +60,8 @@ use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+
+use crate::ids::{AgentGlob, AgentId};
 
 pub use activity::Activity;
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
@@ -90,6 +93,7 @@ pub use run::{Cancelled, Finish, Wanted};
 pub use sessions::SessionRow;
 pub use settle::Unsettled;
 pub use tasks::{OfTask, TASK_RUNS_SHOWN, TaskRow};
+pub use tokens::{NotAdded, TokenRow};
 pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
 pub use writer::{Counts, QUEUE_JOBS};
 
@@ -261,6 +265,18 @@ fn connect(path: &Path, access: Access) -> Result<Connection, rusqlite::Error> {
 /// A clone of a storage error as one of ours for a caller outside the SQL modules.
 pub fn inconsistent(table: &'static str, row: i64, what: impl Into<String>) -> Error {
     Error::Inconsistent { table, row, what: what.into() }
+}
+
+/// The one agent that a list is about, if it is about one, for an asker who may see only some; `None`:
+/// there is nothing that he may see.
+#[expect(clippy::option_option, reason = "nothing to see is not the same as no agent in particular")]
+fn narrowed(agent: Option<AgentId>, visible: Option<&AgentGlob>) -> Option<Option<AgentId>> {
+    let Some(glob) = visible else { return Some(agent) };
+    match agent {
+        Some(agent) if glob.matches(agent.as_str()) => Some(Some(agent)),
+        Some(_) => None,
+        None => Some(glob.only()),
+    }
 }
 
 /// Reads a stored word back into its closed vocabulary.

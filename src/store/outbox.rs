@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::endpoints::{self, Change};
 use super::{Error, Store, to_json, word};
-use crate::ids::{DeliveryId, RunId};
+use crate::ids::{AgentGlob, DeliveryId, RunId};
 use crate::model::{DeliveryState, Format, NotRun, SecretSource, WebhookEvent};
 
 /// A message to be sent.
@@ -104,6 +104,8 @@ pub struct DeliveryFilter {
     pub run: Option<i64>,
     /// Only this one, by number.
     pub number: Option<i64>,
+    /// Only those that tell of agents that the asker may see; `None`: all.
+    pub visible: Option<AgentGlob>,
     /// Only rows with a smaller number.
     pub before: Option<i64>,
     /// At most so many.
@@ -302,12 +304,20 @@ fn list(db: &Connection, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, Er
          LEFT JOIN agents g ON g.number = coalesce(d.agent, r.agent)
          LEFT JOIN delivery_attempts a ON a.delivery = d.number AND a.attempt = d.attempts
          WHERE {condition} AND d.number < coalesce(?3, 9223372036854775807) AND ?5 IS ?5
+           AND (?6 IS NULL OR g.id GLOB ?6)
          ORDER BY d.number DESC LIMIT ?4"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
     let rows = statement.query_map(
-        params![filter.state.map(DeliveryState::as_str), filter.run, filter.before, limit, filter.number],
+        params![
+            filter.state.map(DeliveryState::as_str),
+            filter.run,
+            filter.before,
+            limit,
+            filter.number,
+            filter.visible.as_ref().map(AgentGlob::as_str)
+        ],
         |row| {
             Ok(DeliveryRow {
                 number: row.get(0)?,

@@ -382,20 +382,20 @@ async fn a_schedule_that_changed_begins_now() {
 #[tokio::test]
 async fn runs_are_found_by_prefix_and_by_last() {
     let f = fixture().await;
-    assert_eq!(f.store.find_run("@last".to_owned()).await.unwrap(), Found::None);
+    assert_eq!(f.store.find_run("@last".to_owned(), None).await.unwrap(), Found::None);
     let number = f.manual(Overlap::Queue).await.unwrap();
     let id = f.store.event(number).await.unwrap().unwrap().event.id;
     for name in [id.as_str(), &id[..8], &id[..13], "@last", "a@last"] {
-        let found = f.store.find_run(name.to_owned()).await.unwrap();
+        let found = f.store.find_run(name.to_owned(), None).await.unwrap();
         assert!(matches!(found, Found::One(n, _) if n == number), "{name}: {found:?}");
     }
     f.manual(Overlap::Queue).await.unwrap();
     assert!(
-        matches!(f.store.find_run(id[..8].to_owned()).await.unwrap(), Found::Many(two) if two.len() == 2)
+        matches!(f.store.find_run(id[..8].to_owned(), None).await.unwrap(), Found::Many(two) if two.len() == 2)
     );
-    assert_eq!(f.store.find_run("abc".to_owned()).await.unwrap(), Found::TooShort(4));
+    assert_eq!(f.store.find_run("abc".to_owned(), None).await.unwrap(), Found::TooShort(4));
     for name in ["zzzz", "b@last", "'; drop table runs"] {
-        assert_eq!(f.store.find_run(name.to_owned()).await.unwrap(), Found::None, "{name}");
+        assert_eq!(f.store.find_run(name.to_owned(), None).await.unwrap(), Found::None, "{name}");
     }
 }
 

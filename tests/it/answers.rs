@@ -30,6 +30,7 @@ fn assert_says(text: &str, parts: &[&str]) {
 
 fn forecast(daemon: &TestDaemon, hours: i64, limit: usize, after: Option<(i64, i64)>) -> Vec<Outlook> {
     let range = Range {
+        visible: None,
         agent: None,
         from_ms: START_MS,
         to_ms: START_MS + hours * HOUR_MS,

@@ -82,7 +82,7 @@ fn the_settings_in_force_are_shown_with_their_sources() {
         of("pools"),
         json!({ "key": "pools", "value": { "browser": 2 }, "source": "MATINS_CONFIG_POOLS" })
     );
-    assert_eq!(of("listen.http")["source"], "default");
+    assert_eq!(of("listen.tls")["source"], "default");
     let wrong = Command::new(crate::support::binary::exe())
         .args(["config", "show", "-c", &dir])
         .env("MATINS_CONFIG_POOL", "{}")

@@ -35,7 +35,15 @@ fn daemon(agents: &[(&str, &str, &str)], settings: &str) -> TestDaemon {
 
 fn plan(daemon: &TestDaemon, hours: i64) -> Vec<Outlook> {
     let to_ms = BEGIN_MS + hours * HOUR_MS;
-    let range = Range { agent: None, from_ms: BEGIN_MS, to_ms, after: None, limit: 1000, foresee: true };
+    let range = Range {
+        visible: None,
+        agent: None,
+        from_ms: BEGIN_MS,
+        to_ms,
+        after: None,
+        limit: 1000,
+        foresee: true,
+    };
     daemon.block_on(daemon.core().forecast(&range)).unwrap()
 }
 

@@ -1,3 +1,4 @@
 //! The HTTP API from outside of the process, by plain HTTP.
 
+mod access;
 mod files;

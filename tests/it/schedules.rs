@@ -303,6 +303,7 @@ fn a_jittered_slot_is_admitted_at_its_instant_and_starts_later() {
     let slot = ledger(&daemon, 1).remove(0);
     assert_eq!((slot.reason, slot.lateness_ms), (None, Some(0)));
     let range = matins::engine::forecast::Range {
+        visible: None,
         agent: None,
         from_ms: START_MS,
         to_ms: START_MS + 3 * 3_600_000,

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::{Extension, Json};
+use axum::Json;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::model::Overrides;
 )]
 pub async fn execute(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     headers: HeaderMap,
     mut body: Body,
 ) -> Result<Json<Executed>, ApiError> {
@@ -51,7 +51,7 @@ pub async fn execute(
     content.onto(&mut overrides, Some(&entry)).map_err(ApiError::as_bad_request)?;
     let key = idempotency_key(&headers)?;
     let agent = entry.agent.id.clone();
-    let request = TriggerRequest { agent, overrides, overlap: None, user: Some(caller.name.to_string()) };
+    let request = TriggerRequest { agent, overrides, overlap: None, user: Some(caller.who()) };
     let run = app.core.trigger_of(&entry, request, key).await;
     let run = run.map_err(|refused| ApiError::from(refused).as_bad_request())?;
     let detail = app.core.store.event(run.number).await?.ok_or_else(ApiError::internal)?;
@@ -105,11 +105,11 @@ fn tier(value: Value) -> Result<String, String> {
 )]
 pub async fn retry(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     body: Body,
 ) -> Result<Json<Retried>, ApiError> {
     let (number, _) = find(&app, &caller, body).await?;
-    let run = app.core.retry(number, Some(caller.name.to_string())).await?;
+    let run = app.core.retry(number, Some(caller.who())).await?;
     let message = format!("Execution {} repeats it.", run.id);
     let detail = app.core.store.event(run.number).await?.ok_or_else(ApiError::internal)?;
     Ok(Json(Retried { success: true, message, execution: view(&app, detail).await? }))

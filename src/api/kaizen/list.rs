@@ -1,7 +1,7 @@
 //! Executions, newest first.
 
 use axum::extract::State;
-use axum::{Extension, Json};
+use axum::Json;
 
 use super::Body;
 use super::read::row;
@@ -33,7 +33,7 @@ struct Wanted {
 )]
 pub async fn list(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     mut body: Body,
 ) -> Result<Json<Listed>, ApiError> {
     let status = body.take("status", status);
@@ -61,8 +61,8 @@ pub async fn list(
 }
 
 /// What every list of this caller's is bounded by.
-fn caller_filter(_caller: &Caller) -> EventFilter {
-    EventFilter::default()
+fn caller_filter(caller: &Caller) -> EventFilter {
+    EventFilter { visible: caller.visible(), ..EventFilter::default() }
 }
 
 /// A status; `None` where no execution of ours has it.

@@ -1,7 +1,7 @@
 //! One execution: its record, and what happened in it.
 
 use axum::extract::State;
-use axum::{Extension, Json};
+use axum::Json;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -20,8 +20,8 @@ use crate::store::EventDetail;
 const SHORT: usize = 1_000;
 
 /// The run that a body names, which the caller may see.
-pub(super) async fn find(app: &App, _caller: &Caller, body: Body) -> Result<(i64, RunId), ApiError> {
-    events::find(app, &body.id()?).await
+pub(super) async fn find(app: &App, caller: &Caller, body: Body) -> Result<(i64, RunId), ApiError> {
+    events::find(app, caller, &body.id()?).await
 }
 
 /// One execution.
@@ -38,7 +38,7 @@ pub(super) async fn find(app: &App, _caller: &Caller, body: Body) -> Result<(i64
 )]
 pub async fn get(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     body: Body,
 ) -> Result<Json<Found>, ApiError> {
     let (number, _) = find(&app, &caller, body).await?;
@@ -60,7 +60,7 @@ pub async fn get(
 )]
 pub async fn get_events(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     body: Body,
 ) -> Result<Json<EventsOf>, ApiError> {
     let (number, id) = find(&app, &caller, body).await?;

@@ -9,7 +9,7 @@ mod show;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ use super::Location;
 use crate::model::{Budget, Hook, SecretSource, Webhook};
 
 pub use read::load_settings;
+
+/// Where HTTP is answered over TCP unless the settings say otherwise.
+pub const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700);
 
 /// Longest path of a Unix socket, bytes: `sun_path` holds 108 with its terminating NUL.
 pub const MAX_SOCKET_PATH: usize = 107;
@@ -54,7 +57,7 @@ impl fmt::Display for ValueSource {
 pub struct Listen {
     /// The control socket.
     pub socket: PathBuf,
-    /// Address and port for HTTP; checked and kept, this version listens on the socket only.
+    /// Address and port for HTTP over TCP.
     pub http: Option<SocketAddr>,
     /// Certificate and key of the HTTP listener.
     pub tls: Option<Tls>,
@@ -224,7 +227,7 @@ impl Settings {
             skills_dir: dir.join("skills"),
             watch: true,
             state_dir,
-            listen: Listen { socket, http: None, tls: None, allowed_hosts: Vec::new() },
+            listen: Listen { socket, http: Some(HTTP), tls: None, allowed_hosts: Vec::new() },
             timezone: "UTC".to_owned(),
             max_running: 4,
             drain_timeout: Duration::from_mins(1),

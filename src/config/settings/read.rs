@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{Keep, MAX_SOCKET_PATH, Price, Provider, Settings, Tls, ValueSource};
-use crate::config::codes::Warning;
 use crate::config::context::{self, Context};
 use crate::config::keys::{self, Shape};
 use crate::config::problem::Severity;
@@ -132,16 +131,11 @@ fn read_dirs(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path, a
     check_socket(r, span, &s.listen.socket);
 }
 
-/// What a later version listens on: checked and kept.
 fn read_tcp(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path) {
     let (listen, sources) = (&mut s.listen, &mut s.sources);
-    let http = take(r, f, sources, "listen.http", &mut listen.http, or_null(listener));
+    take(r, f, sources, "listen.http", &mut listen.http, or_null(listener));
     take(r, f, sources, "listen.tls", &mut listen.tls, or_null(|r, node| tls(r, node, dir)));
     take(r, f, sources, "listen.allowed_hosts", &mut listen.allowed_hosts, hosts);
-    if let (Some(span), Some(_)) = (http, listen.http) {
-        let message = "this version checks `listen.http` and listens on the control socket only";
-        r.warn(Warning::NotInThisVersion, span, message, "write `http: null`");
-    }
 }
 
 fn check_socket(r: &mut Reader, span: Span, socket: &Path) {

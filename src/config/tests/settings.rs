@@ -172,12 +172,6 @@ const MISTAKES: Cases = &[
         &["matins.yaml:1:23 error: unknown key `sokcet` in listen | did you mean `socket`?"],
     ),
     (
-        "listen: { http: '127.0.0.1:7700' }\n",
-        &[
-            "matins.yaml:1:17 warning: this version checks `listen.http` and listens on the control socket only | write `http: null`",
-        ],
-    ),
-    (
         "listen: { http: 7700, allowed_hosts: ['http://x'] }\n",
         &[
             "matins.yaml:1:17 error: `http` must be text, not a number | write it in quotes: \"7700\"",

@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{Home, eventually_sync};
+use super::{Home, Http, eventually_sync};
 
 /// The program under test.
 pub fn exe() -> PathBuf {
@@ -67,6 +67,22 @@ impl Binary {
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let child = command.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn().unwrap();
         self.child = Some(child);
+    }
+
+    /// Itself and where it answers HTTP over TCP, with an administrator's token there. Its settings are to
+    /// say so: [`Home::settings_with_http`].
+    pub fn with_http(self) -> (Self, Http) {
+        let url = self.get("/v1/status")["data"]["http"].as_str().expect("it answers over TCP").to_owned();
+        let address = url.split("://").nth(1).and_then(|a| a.parse().ok()).expect("an address");
+        let token = self.token(&serde_json::json!({ "name": "admin", "scope": "admin" }));
+        (self, Http { address, token })
+    }
+
+    /// The text of a new token of these fields.
+    pub fn token(&self, fields: &Value) -> String {
+        let (status, made) = self.post("/v1/tokens", fields);
+        assert_eq!(status, 201, "{made}");
+        made["data"]["token"].as_str().expect("its text").to_owned()
     }
 
     /// Where its log goes.

@@ -11,12 +11,12 @@ use matins::config::{self, Env};
 use matins::daemon::Daemon;
 use matins::engine::{Core, Launcher, Parts, Refused, TriggerRequest, Triggered};
 use matins::ids::{RunId, SystemEntropy};
-use matins::model::{Agent, Event, Overlap, Overrides, RunState};
+use matins::model::{Agent, Event, Overlap, Overrides, RunState, TokenScope};
 use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
 use matins::task::{Stop, Tasks};
 use matins::time::{Clock as _, TestClock, from_ms};
 
-use super::{Home, eventually_sync};
+use super::{Home, Http, eventually_sync};
 
 /// 2026-03-02 09:00:00 UTC, a Monday.
 pub const START_MS: i64 = 1_772_442_000_000;
@@ -125,6 +125,27 @@ impl TestDaemon {
     /// The engine.
     pub fn core(&self) -> &Arc<Core> {
         &self.up.as_ref().expect("the daemon is up").core
+    }
+
+    /// Answers HTTP over TCP from now on, to an administrator's token.
+    pub fn serve(&self) -> Http {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        self.block_on(async { matins::daemon::tcp::serve(self.core(), listener) }).unwrap();
+        Http { address, token: self.token("admin", TokenScope::Admin, None) }
+    }
+
+    /// A token for a user of its own name.
+    pub fn token(&self, name: &str, scope: TokenScope, agents: Option<&str>) -> String {
+        let new = matins::engine::NewToken {
+            name: name.to_owned(),
+            user: name.to_owned(),
+            scope,
+            agents: agents.map(|glob| glob.parse().unwrap()),
+            expires_at_ms: None,
+            by: "test".to_owned(),
+        };
+        self.block_on(self.core().create_token(new)).unwrap().1
     }
 
     /// Runs a future on the daemon's runtime.

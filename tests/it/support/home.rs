@@ -43,9 +43,17 @@ impl Home {
     /// Writes the settings: `more` beside the directories.
     pub fn settings(&self, more: &str) {
         let text = format!(
-            "agents_dir: agents\nskills_dir: skills\nstate_dir: var\nlisten: {{ socket: var/matins.sock }}\n{more}"
+            "agents_dir: agents\nskills_dir: skills\nstate_dir: var\nlisten: {{ socket: var/matins.sock, http: null }}\n{more}"
         );
         self.write("matins.yaml", &text);
+    }
+
+    /// As [`Self::settings`], and HTTP over TCP on a free port of loopback.
+    pub fn settings_with_http(&self, more: &str) {
+        self.settings(more);
+        let path = self.path().join("matins.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, text.replace("http: null", "http: 127.0.0.1:0")).unwrap();
     }
 
     /// Writes a file below the home.
