@@ -1,7 +1,7 @@
 //! What a run has answered, for callers who always expect something: its structured result, else what its program
 //! wrote on stdout.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ pub(super) async fn written(core: &Core, runs: Vec<Of>) -> Vec<String> {
     tokio::task::spawn_blocking(read).await.unwrap_or(none)
 }
 
-fn tail(state_dir: &PathBuf, of: Of) -> String {
+fn tail(state_dir: &Path, of: Of) -> String {
     let Ok(attempt @ 1..) = u32::try_from(of.attempt) else { return String::new() };
     let path = RunDirs::new(state_dir, of.run).attempt(attempt).stdout();
     let runs = state_dir.join("runs");

@@ -1,4 +1,6 @@
 //! The HTTP API from outside of the process, by plain HTTP.
 
 mod access;
+mod enthusiast;
 mod files;
+mod runs;

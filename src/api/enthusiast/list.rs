@@ -3,14 +3,15 @@
 //! How many there are is kept by the store and never counted, so a page costs the same among a million. What it does
 //! not know in a query is ignored, as the original does; a status that there is not is that of no execution.
 
+use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::{Extension, Json};
 use serde_json::json;
 
 use super::wire::{Executions, Status};
 use super::{Refusal, agent_of, sees, told};
-use crate::api::{App, Caller};
+use crate::api::{App, Because, Caller};
+use crate::engine::Entry;
 use crate::store::ExecutionFilter;
 
 /// Executions of a page.
@@ -48,7 +49,7 @@ impl Asked {
 pub struct Query {
     /// Only those of this agent: its integer or id.
     agent_id: Option<String>,
-    /// Only those in this state: pending, in_progress, finished or failed.
+    /// Only those in this state: `pending`, `in_progress`, `finished` or `failed`.
     status: Option<String>,
     /// Only those of the agents of this data set.
     dataset_id: Option<i64>,
@@ -72,7 +73,7 @@ pub async fn list(
     State(app): State<App>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
 ) -> Result<Json<Executions>, Refusal> {
     let asked = Asked::of(&uri);
     let Some(filter) = filter(&app, &caller, &asked)? else {
@@ -84,7 +85,8 @@ pub async fn list(
     if page > 1 && offset >= count {
         return Err(no_page());
     }
-    let here = here(&headers, &uri);
+    let tls = matches!(caller.because, Because::Token(_)) && app.core.settings().listen.tls.is_some();
+    let here = here(&headers, &uri, tls);
     let link = |page: u64| {
         let query = asked.with_page(page);
         if query.is_empty() { here.clone() } else { format!("{here}?{query}") }
@@ -143,8 +145,15 @@ fn filter(app: &App, caller: &Caller, asked: &Asked) -> Result<Option<ExecutionF
         None => None,
     };
     let agents = match dataset {
+        None if agents.is_none() && caller.visible().is_some() => Some(seen(app, caller, |_| true)),
         None => agents,
-        Some(id) => Some(of_dataset(app, caller, id, agents)),
+        Some(id) => {
+            let of = |entry: &Entry| {
+                let among = agents.as_ref().is_none_or(|agents| agents.contains(&entry.number));
+                among && entry.agent.policies.dataset_id == Some(id)
+            };
+            Some(seen(app, caller, of))
+        }
     };
     let user = caller.name.to_string();
     let limit = usize::try_from(PAGE).unwrap_or(usize::MAX);
@@ -157,20 +166,19 @@ fn number_of(app: &App, caller: &Caller, name: &str) -> Option<i64> {
     known.or_else(|| name.parse().ok().filter(|number| sees(app, caller, *number)))
 }
 
-/// The agents of a data set, of these where some are given.
-fn of_dataset(app: &App, caller: &Caller, dataset: i64, among: Option<Vec<i64>>) -> Vec<i64> {
+/// The agents that exist for a caller and are wanted.
+fn seen(app: &App, caller: &Caller, wanted: impl Fn(&Entry) -> bool) -> Vec<i64> {
     let entries = app.core.catalog.all().into_iter();
-    let of = entries.filter(|entry| entry.agent.policies.dataset_id == Some(dataset));
-    let numbers = of.map(|entry| entry.number).filter(|number| sees(app, caller, *number));
-    numbers.filter(|number| among.as_ref().is_none_or(|among| among.contains(number))).collect()
+    let seen = entries.filter(|entry| wanted(entry) && caller.sees(entry.agent.id.as_str()));
+    seen.map(|entry| entry.number).collect()
 }
 
 /// The address of the list as the caller has it.
-fn here(headers: &HeaderMap, uri: &Uri) -> String {
+fn here(headers: &HeaderMap, uri: &Uri, tls: bool) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host =
         host.or_else(|| uri.authority().map(axum::http::uri::Authority::as_str)).unwrap_or("localhost");
-    format!("http://{host}{}", uri.path())
+    format!("{}://{host}{}", if tls { "https" } else { "http" }, uri.path())
 }
 
 #[cfg(test)]

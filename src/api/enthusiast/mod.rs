@@ -13,11 +13,11 @@ mod wire;
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Extension, Json};
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -28,7 +28,7 @@ use crate::model::RunState;
 use crate::store::ExecutionRow;
 
 pub use wire::FormError;
-use wire::{Definition, Execution, ExecutionFile};
+use wire::{Definition, ExecutionFile, ExecutionView};
 
 /// The calls of this dialect. Each is there without its last slash too.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -92,7 +92,7 @@ impl IntoResponse for Refusal {
 pub async fn definitions(
     State(app): State<App>,
     Path(agent): Path<String>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
 ) -> Result<Json<Vec<Definition>>, Refusal> {
     let entry = agent_of(&app, &caller, &agent)?;
     let executions = &entry.agent.policies.executions;
@@ -106,13 +106,13 @@ pub async fn definitions(
     operation_id = "get_agentic_execution",
     tag = "enthusiast",
     params(("id" = String, Path, description = "The run's integer or id")),
-    responses((status = 200, description = "The execution with its files", body = Execution))
+    responses((status = 200, description = "The execution with its files", body = ExecutionView))
 )]
 pub async fn execution(
     State(app): State<App>,
     Path(name): Path<String>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Json<Execution>, Refusal> {
+    caller: Caller,
+) -> Result<Json<ExecutionView>, Refusal> {
     let row = app.core.store.execution(name.clone(), caller.name.to_string()).await?;
     let row = row.filter(|row| sees(&app, &caller, row.agent)).ok_or_else(|| ApiError::no_event(&name))?;
     Ok(Json(detail(&app, row).await?))
@@ -126,22 +126,25 @@ fn agent_of(app: &App, caller: &Caller, name: &str) -> Result<Arc<Entry>, ApiErr
     found.filter(|entry| sees(app, caller, entry.number)).ok_or_else(|| ApiError::no_agent(name))
 }
 
-/// Whether an agent exists for a caller.
-fn sees(_app: &App, _caller: &Caller, _agent: i64) -> bool {
-    true
+/// Whether an agent exists for a caller. One whose file has gone exists for who sees all.
+fn sees(app: &App, caller: &Caller, agent: i64) -> bool {
+    match app.core.catalog.by_number(agent) {
+        Some(entry) => caller.sees(entry.agent.id.as_str()),
+        None => caller.visible().is_none(),
+    }
 }
 
 /// An execution with its files.
-async fn detail(app: &App, row: ExecutionRow) -> Result<Execution, ApiError> {
+async fn detail(app: &App, row: ExecutionRow) -> Result<ExecutionView, ApiError> {
     let mut told = told(app, vec![row]).await?;
     let execution = told.pop().ok_or_else(ApiError::internal)?;
     let files = app.core.store.run_files(execution.id).await?;
     let file = |file| ExecutionFile::of(file, execution.conversation);
-    Ok(Execution { files: Some(files.into_iter().map(file).collect()), ..execution })
+    Ok(ExecutionView { files: Some(files.into_iter().map(file).collect()), ..execution })
 }
 
 /// Rows as they are answered. Who has given no result has answered with what it wrote.
-async fn told(app: &App, mut rows: Vec<ExecutionRow>) -> Result<Vec<Execution>, ApiError> {
+async fn told(app: &App, mut rows: Vec<ExecutionRow>) -> Result<Vec<ExecutionView>, ApiError> {
     let silent = |row: &ExecutionRow| {
         row.state == RunState::Completed && row.result.is_none() && !row.gated && !row.cut
     };
@@ -149,7 +152,7 @@ async fn told(app: &App, mut rows: Vec<ExecutionRow>) -> Result<Vec<Execution>, 
     let read = read.map(|row| answer::Of { run: row.id, attempt: row.attempt }).collect();
     let mut written = answer::written(&app.core, read).await.into_iter();
     for row in rows.iter_mut().filter(|row| silent(row)) {
-        row.result = written.next().and_then(wire::answered);
+        row.result = written.next().as_deref().and_then(wire::answered);
     }
     let mut told = Vec::with_capacity(rows.len());
     for mut row in rows {
@@ -157,7 +160,7 @@ async fn told(app: &App, mut rows: Vec<ExecutionRow>) -> Result<Vec<Execution>, 
             let definition = app.core.catalog.definition(&app.core.store, row.agent, row.definition).await?;
             row.input = Some(definition.input.clone());
         }
-        told.push(Execution::from(row));
+        told.push(ExecutionView::from(row));
     }
     Ok(told)
 }

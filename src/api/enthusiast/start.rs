@@ -1,13 +1,13 @@
 //! Starting an execution, by JSON or by a form with files.
 
+use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::{Extension, Json};
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value, json};
 
 use super::form::{self, Upload};
-use super::wire::{Execution, StartExecution, StartExecutionForm, Status};
+use super::wire::{ExecutionView, StartExecution, StartExecutionForm, Status};
 use super::{Refusal, agent_of, detail, input, sees};
 use crate::api::execute::idempotency_key;
 use crate::api::extract::check_type;
@@ -36,7 +36,7 @@ pub(super) struct Asked {
     params(("agent_id" = String, Path, description = "The agent's integer or id")),
     request_body(content((StartExecution = "application/json"), (StartExecutionForm = "multipart/form-data"))),
     responses(
-        (status = 202, description = "The execution as it was admitted", body = Execution),
+        (status = 202, description = "The execution as it was admitted", body = ExecutionView),
         (status = 400, description = "The key is unknown or another agent's, or the input does not fit"),
         (status = 409, description = "The agent's file is broken, or the idempotency key was used for something else")
     )
@@ -44,10 +44,10 @@ pub(super) struct Asked {
 pub async fn start(
     State(app): State<App>,
     Path(agent): Path<String>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     headers: HeaderMap,
     request: Request,
-) -> Result<(StatusCode, Json<Execution>), Refusal> {
+) -> Result<(StatusCode, Json<ExecutionView>), Refusal> {
     let entry = agent_of(&app, &caller, &agent)?;
     let once = idempotency_key(&headers)?;
     let user = caller.name.to_string();
@@ -129,14 +129,14 @@ fn variant<'a>(
             other.agent.policies.executions.contains_key(&key) && sees(app, caller, other.number)
         });
     let why = if of_another {
-        format!("Execution '{key}' does not belong to this agent.")
+        format!("ExecutionView '{key}' does not belong to this agent.")
     } else {
         format!("No execution definition class registered with EXECUTION_KEY='{key}'.")
     };
     Err(Refusal::detail(StatusCode::BAD_REQUEST, why))
 }
 
-impl Execution {
+impl ExecutionView {
     /// As it was when it was admitted.
     fn admitted(self) -> Self {
         Self {

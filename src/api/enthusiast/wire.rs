@@ -44,7 +44,8 @@ pub(super) fn input_schema(variant: &Variant, agent: &Agent) -> Value {
 
 /// One execution.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Execution {
+#[schema(as = Execution)]
+pub struct ExecutionView {
     /// The run's integer.
     pub id: i64,
     /// The agent's integer.
@@ -88,7 +89,7 @@ pub struct Executions {
     /// Address of the page before.
     pub previous: Option<String>,
     /// The executions, newest first.
-    pub results: Vec<Execution>,
+    pub results: Vec<ExecutionView>,
 }
 
 /// A file that an execution was given.
@@ -183,7 +184,7 @@ impl Status {
     }
 }
 
-impl From<ExecutionRow> for Execution {
+impl From<ExecutionRow> for ExecutionView {
     fn from(row: ExecutionRow) -> Self {
         let failed = row.state == RunState::Failed;
         let took = row.completed_ms.map(|at| {
@@ -215,11 +216,11 @@ fn instant(ms: i64) -> String {
 }
 
 /// What a program has answered that only wrote: JSON, or an object with its text.
-pub(super) fn answered(text: String) -> Option<Value> {
+pub(super) fn answered(text: &str) -> Option<Value> {
     if text.is_empty() {
         return None;
     }
-    Some(answer::parsed(&text).unwrap_or_else(|| json!({ "response": text })))
+    Some(answer::parsed(text).unwrap_or_else(|| json!({ "response": text })))
 }
 
 #[cfg(test)]
@@ -234,9 +235,9 @@ mod tests {
 
     #[test]
     fn who_only_wrote_has_answered_with_that() {
-        assert_eq!(answered(String::new()), None);
-        assert_eq!(answered("[1, 2]".into()), Some(json!([1, 2])));
-        assert_eq!(answered("done: 3".into()), Some(json!({ "response": "done: 3" })));
+        assert_eq!(answered(""), None);
+        assert_eq!(answered("[1, 2]"), Some(json!([1, 2])));
+        assert_eq!(answered("done: 3"), Some(json!({ "response": "done: 3" })));
     }
 
     #[test]

@@ -106,13 +106,11 @@ impl Reader {
                 Unfit::Fields(vec![misfit(e.column().into(), msg, "json_invalid")])
             })?
         };
-        match body {
-            Value::Object(fields) => Ok(Self { fields, misfits: Vec::new() }),
-            _ => {
-                let msg = "Input should be a valid dictionary or object to extract fields from";
-                Err(Unfit::Fields(vec![misfit(Value::Null, msg, "model_attributes_type")]))
-            }
-        }
+        let Value::Object(fields) = body else {
+            let msg = "Input should be a valid dictionary or object to extract fields from";
+            return Err(Unfit::Fields(vec![misfit(Value::Null, msg, "model_attributes_type")]));
+        };
+        Ok(Self { fields, misfits: Vec::new() })
     }
 
     fn asked(&mut self, new: bool) -> Asked {
@@ -139,23 +137,19 @@ impl Reader {
     }
 
     fn text(&mut self, name: &str) -> Option<String> {
-        match self.take(name)? {
-            Value::String(text) => Some(text),
-            _ => {
-                self.wrong(name, "Input should be a valid string", "string_type");
-                None
-            }
+        if let Value::String(text) = self.take(name)? {
+            return Some(text);
         }
+        self.wrong(name, "Input should be a valid string", "string_type");
+        None
     }
 
     fn flag(&mut self, name: &str) -> Option<bool> {
-        match self.take(name)? {
-            Value::Bool(flag) => Some(flag),
-            _ => {
-                self.wrong(name, "Input should be a valid boolean", "bool_type");
-                None
-            }
+        if let Value::Bool(flag) = self.take(name)? {
+            return Some(flag);
         }
+        self.wrong(name, "Input should be a valid boolean", "bool_type");
+        None
     }
 
     fn prompt(&mut self, new: bool) -> Option<String> {

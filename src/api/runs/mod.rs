@@ -7,14 +7,15 @@
 mod body;
 mod wire;
 
+use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
-use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::execute::idempotency_key;
 use super::{ApiError, App, Caller, answer};
+use crate::engine::builtin::DEFAULT_AGENT;
 use crate::engine::{StepsError, TaskAsk};
 use crate::ids::RunId;
 use crate::model::{ResponseFormat, RunState};
@@ -22,7 +23,7 @@ use crate::store::{Found, TaskRow};
 
 use body::{Asked, Unfit};
 pub use wire::TaskError;
-use wire::{HistoryItem, NewTask, Task, TaskChanges, TaskResponse};
+use wire::{HistoryItem, NewTask, StoredTask, TaskChanges, TaskResponse};
 
 /// The calls of this dialect.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -44,12 +45,15 @@ pub(super) fn router() -> OpenApiRouter<App> {
 )]
 pub async fn create(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Json<TaskResponse>, Unfit> {
     let asked = body::read(&app, &headers, request, true).await?;
     let wait = asked.wait;
+    if !caller.sees(DEFAULT_AGENT) {
+        return Err(ApiError::no_agent(DEFAULT_AGENT).into());
+    }
     let ask = ask(None, asked, &caller, &headers)?;
     Ok(Json(started(&app, ask, wait).await?))
 }
@@ -67,7 +71,7 @@ pub async fn create(
 pub async fn again(
     State(app): State<App>,
     Path(id): Path<String>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Json<TaskResponse>, Unfit> {
@@ -86,13 +90,13 @@ pub async fn again(
     operation_id = "get_task",
     tag = "tasks",
     params(("id" = String, Path, description = "The task's integer")),
-    responses((status = 200, description = "The task", body = Task))
+    responses((status = 200, description = "The task", body = StoredTask))
 )]
 pub async fn task(
     State(app): State<App>,
     Path(id): Path<String>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Json<Task>, Unfit> {
+    caller: Caller,
+) -> Result<Json<StoredTask>, Unfit> {
     Ok(Json(known(&app, &caller, &id).await?.into()))
 }
 
@@ -108,11 +112,11 @@ pub async fn task(
 pub async fn run(
     State(app): State<App>,
     Path(id): Path<String>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
 ) -> Result<Json<TaskResponse>, Unfit> {
     let number = match (id.parse(), id.parse::<RunId>()) {
         (Ok(number), _) => number,
-        (_, Ok(run)) => match app.core.store.find_run(run.to_string()).await? {
+        (_, Ok(run)) => match app.core.store.find_run(run.to_string(), caller.visible()).await? {
             Found::One(number, _) => number,
             _ => return Err(ApiError::no_event(&id).into()),
         },
@@ -143,24 +147,19 @@ async fn started(app: &App, ask: TaskAsk, wait: bool) -> Result<TaskResponse, Ap
     Ok(TaskResponse::in_progress(made.task, number))
 }
 
-/// Whether an agent exists for a caller.
-fn sees(_caller: &Caller, _agent: &str) -> bool {
-    true
-}
-
 /// A task that exists for this caller.
 async fn known(app: &App, caller: &Caller, id: &str) -> Result<TaskRow, ApiError> {
     let found = match id.parse() {
         Ok(number) => app.core.store.task(number).await?,
         Err(_) => None,
     };
-    found.filter(|task| sees(caller, &task.agent)).ok_or_else(|| ApiError::no_task(id))
+    found.filter(|task| caller.sees(&task.agent)).ok_or_else(|| ApiError::no_task(id))
 }
 
 /// A run that exists for this caller.
 async fn view(app: &App, caller: &Caller, number: i64) -> Result<Option<TaskResponse>, ApiError> {
     let detail = app.core.store.event(number).await?;
-    if detail.is_none_or(|detail| !sees(caller, &detail.event.agent_id)) {
+    if detail.is_none_or(|detail| !caller.sees(&detail.event.agent_id)) {
         return Ok(None);
     }
     told(app, number).await

@@ -107,7 +107,8 @@ pub(super) fn result(
 
 /// A stored request.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Task {
+#[schema(as = Task)]
+pub struct StoredTask {
     /// The task.
     pub task_id: i64,
     /// What is to be done.
@@ -188,9 +189,9 @@ pub struct TaskChanges {
 /// Who may provide a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// OpenAI.
+    /// `OpenAI`.
     OpenAi,
-    /// DeepSeek.
+    /// `DeepSeek`.
     DeepSeek,
     /// Anthropic.
     Anthropic,
@@ -231,7 +232,7 @@ pub struct TaskRunItem {
     pub status: TaskStatus,
 }
 
-impl From<TaskRow> for Task {
+impl From<TaskRow> for StoredTask {
     fn from(row: TaskRow) -> Self {
         let response_format = row.request.format();
         let TaskRequest { prompt, model, provider, webhook_url, json_schema, .. } = row.request;
