@@ -66,7 +66,7 @@ enum Stream {
 #[utoipa::path(
     get,
     path = "/v1/events/{id}/logs",
-    operation_id = "get_logs",
+    operation_id = "get_event_logs",
     tag = "runs",
     params(Query),
     responses(

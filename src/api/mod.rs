@@ -72,6 +72,7 @@ pub use extract::BODY_DEADLINE;
 pub use files::{PIECE_DEADLINE, UPLOAD_DEADLINE, media_url};
 pub use logfile::CHUNK_MAX;
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
+pub use openapi::text as openapi_text;
 pub use tokens::TokenView;
 pub use wire::Data;
 
@@ -109,6 +110,7 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(status::healthz))
         .routes(routes!(status::readyz))
         .routes(routes!(openapi::document))
+        .routes(routes!(openapi::docs))
         .routes(routes!(status::status))
         .routes(routes!(metrics::metrics))
         .routes(routes!(backup::backup))

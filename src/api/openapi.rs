@@ -24,17 +24,23 @@
 //! that needs no token. A schema is as narrow as what is taken: what it allows must not be refused. Names of
 //! schemas are one space for all dialects: `#[schema(as = KaizenExecution)]` where a short one is taken. A type
 //! whose serialisation is its own (`flatten` of an option or of a value, a hand-written `Serialize`) gets a
-//! hand-written schema. Write `#[derive(utoipa::ToSchema)]` in full: with the trait imported, the lint for unnecessary
+//! hand-written schema. After a change: `matins __openapi docs/openapi.json`; examples are in `openapi/examples.json`,
+//! links in `openapi/links.rs`. Write `#[derive(utoipa::ToSchema)]` in full: with the trait imported, the lint for unnecessary
 //! qualifications meets the derived code.
 
 mod finish;
+mod links;
+mod narrow;
+mod page;
+mod webhooks;
 
 use std::sync::LazyLock;
 
 use axum::body::Bytes;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::IntoResponse;
-use utoipa::openapi::{Components, OpenApi, OpenApiBuilder};
+use serde_json::Value;
+use utoipa::openapi::{ComponentsBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::{App, ErrorBody, ErrorEnvelope, enthusiast, native, runs};
@@ -55,24 +61,30 @@ const TAGS: &[(&str, &str)] = &[
 
 /// The document as it is sent.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| text().into());
+/// The page made of it.
+static PAGE: LazyLock<Bytes> = LazyLock::new(|| page::page(&value()).into());
 
 /// Every route with its description. A dialect is merged here.
 pub(super) fn routes() -> OpenApiRouter<App> {
-    let errors = Components::builder().schema_from::<ErrorEnvelope>().schema_from::<ErrorBody>();
+    let errors = ComponentsBuilder::new().schema_from::<ErrorEnvelope>().schema_from::<ErrorBody>();
     let errors = errors.schema_from::<enthusiast::FormError>().schema_from::<runs::TaskError>();
-    let base: OpenApi = OpenApiBuilder::new().components(Some(errors.build())).build();
+    let components = webhooks::schemas(errors).build();
+    let base: OpenApi = OpenApiBuilder::new().components(Some(components)).build();
     OpenApiRouter::with_openapi(base).merge(native()).merge(enthusiast::router()).merge(runs::router())
 }
 
 /// The document as text, indented, with a newline at its end.
 #[must_use]
 pub fn text() -> String {
-    let (_, document) = routes().split_for_parts();
-    // Text, numbers and lists always serialise.
-    let document = finish::finish(serde_json::to_value(document).unwrap_or_default());
-    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&value()).unwrap_or_default();
     text.push('\n');
     text
+}
+
+fn value() -> Value {
+    let (_, document) = routes().split_for_parts();
+    // Text, numbers and lists always serialise.
+    finish::finish(serde_json::to_value(document).unwrap_or_default())
 }
 
 /// This document.
@@ -86,6 +98,24 @@ pub fn text() -> String {
 )]
 pub async fn document() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], DOCUMENT.clone())
+}
+
+/// The same as a page to read.
+#[utoipa::path(
+    get,
+    path = "/docs",
+    operation_id = "get_docs",
+    tag = "daemon",
+    security(()),
+    responses((status = 200, description = "A page without scripts", body = String, content_type = "text/html"))
+)]
+pub async fn docs() -> impl IntoResponse {
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    ];
+    (headers, PAGE.clone())
 }
 
 #[cfg(test)]

@@ -38,7 +38,10 @@ pub struct PlanQuery {
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WhyQuery {
-    /// The time asked about; without one the newest slot.
+    /// The time asked about, RFC 3339, or `09:00` or `yesterday 09:00` in the zone of the schedule; without one the newest slot.
+    #[param(
+        pattern = "^((yesterday )?([01][0-9]|2[0-3]):[0-5][0-9]|20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])( |T)([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]{1,9})?Z)?)$"
+    )]
     time: Option<String>,
 }
 

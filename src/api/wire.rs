@@ -7,6 +7,7 @@
 mod backfill;
 mod duration;
 mod files;
+mod messages;
 mod plan;
 mod requests;
 mod schedules;
@@ -27,6 +28,9 @@ pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
 pub use duration::Duration;
 pub use files::{ArtefactView, FileView, SessionView, SkillView};
+pub use messages::{
+    BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunLinks, RunMessage,
+};
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use requests::{
     BackfillRequestBody, EnableRequest, ExecuteRequest, Nothing, PauseRequest, ResumeRequest, TestRequest,

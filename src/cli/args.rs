@@ -272,6 +272,12 @@ pub enum Command {
         /// The directory
         dir: PathBuf,
     },
+    /// Write the description of the API
+    #[command(name = "__openapi", hide = true)]
+    Openapi {
+        /// The file
+        file: PathBuf,
+    },
     /// Try out notifications
     Notify {
         /// What to try.

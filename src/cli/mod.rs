@@ -87,6 +87,9 @@ pub fn main() -> ExitCode {
         Command::Explain { what } => explain::explain(&what, cli.global.json),
         Command::Config { command: ConfigCommand::Show } => config_show::show(&cli.global, &env),
         Command::Definitions { dir } => explain::write_pages(&dir),
+        Command::Openapi { file } => std::fs::write(&file, crate::api::openapi_text())
+            .map(|()| 0)
+            .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", file.display()))),
         Command::Manual { dir } => manual::write(&dir)
             .map(|()| 0)
             .map_err(|e| Failure::new(failure::FAILED, format!("cannot write {}: {e}", dir.display()))),
@@ -137,6 +140,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Import { .. }
         | Command::Completions { .. }
         | Command::Manual { .. }
+        | Command::Openapi { .. }
         | Command::Schema { .. }
         | Command::Explain { .. }
         | Command::Config { .. }

@@ -136,6 +136,22 @@ fn sql_is_written_in_the_store_only() {
 }
 
 #[test]
+fn routes_are_described() {
+    // `.routes(routes!(..))` puts a call into the document, a plain route stays out of it.
+    let mut wrong = Vec::new();
+    for (path, text) in sources("src/api") {
+        let in_tests = path.components().any(|c| c.as_os_str() == "tests");
+        for (number, line) in text.lines().enumerate() {
+            let plain = [".route(", ".route_service(", ".nest("].iter().any(|call| line.contains(call));
+            if plain && !in_tests && !line.trim_start().starts_with("//") {
+                wrong.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
 fn tests_wait_on_state_and_are_all_run() {
     let mut wrong = Vec::new();
     let (ignored, slept) = (["#[", "ignore"].concat(), ["sleep", "("].concat());

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::*;
 
 fn document() -> Value {
-    serde_json::from_str(&text()).unwrap()
+    value()
 }
 
 fn operations(document: &Value) -> Vec<(String, &Value)> {

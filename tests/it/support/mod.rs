@@ -3,6 +3,7 @@
 
 pub mod binary;
 pub mod chronos;
+pub mod contract;
 pub mod daemon;
 pub mod home;
 pub mod http;

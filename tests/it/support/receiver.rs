@@ -48,6 +48,8 @@ pub enum Answer {
 struct Shared {
     received: Vec<Received>,
     answers: VecDeque<Answer>,
+    /// How many of those received were compared with the document.
+    checked: usize,
 }
 
 /// A receiver that lives as long as this value.
@@ -82,9 +84,21 @@ impl TestReceiver {
         self.shared.lock().unwrap().answers.extend(answers);
     }
 
-    /// What came in so far.
+    /// What came in so far. Every message that is JSON with a type is as the published document says.
     pub fn received(&self) -> Vec<Received> {
-        self.shared.lock().unwrap().received.clone()
+        let (received, checked) = {
+            let mut shared = self.shared.lock().unwrap();
+            let now = shared.received.len();
+            let checked = std::mem::replace(&mut shared.checked, now);
+            (shared.received.clone(), checked)
+        };
+        for one in received.iter().skip(checked).filter(|r| !r.header("webhook-id").is_empty()) {
+            match serde_json::from_str::<serde_json::Value>(&one.body) {
+                Ok(message) if message.get("type").is_some() => super::contract::check_message(&message),
+                _ => {}
+            }
+        }
+        received
     }
 }
 
