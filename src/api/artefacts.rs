@@ -1,14 +1,15 @@
 //! What runs leave behind: their files one by one, and all of it as an archive.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
-use axum::Json;
 use futures_util::stream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -23,6 +24,12 @@ use crate::time::rfc3339_ms;
 
 /// Pieces of an archive that wait for their reader.
 const PIECES_MAX: usize = 8;
+/// Archives that are packed for readers at once: each holds a thread.
+const PACKING_MAX: usize = 4;
+/// How long a reader of an archive may take for a piece.
+const READER_PATIENCE: Duration = Duration::from_secs(60);
+
+static PACKING: Semaphore = Semaphore::const_new(PACKING_MAX);
 
 /// The calls of this module.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -36,21 +43,34 @@ pub(super) fn url(run: RunId, path: &str) -> String {
 }
 
 /// The files of a run and of its session's workspace.
-pub(super) async fn of_run(app: &App, run: RunId, session: String) -> Result<Vec<Artefact>, ApiError> {
+pub(super) async fn of_run(
+    app: &App,
+    run: RunId,
+    agent: &str,
+    session: String,
+) -> Result<Vec<Artefact>, ApiError> {
     let core = std::sync::Arc::clone(&app.core);
     let listed = tokio::task::spawn_blocking(move || core.artefacts(run, &session)).await;
     listed.map_err(io::Error::other).and_then(|listed| listed).map_err(|e| {
-        tracing::error!(run.id = %run, error = %e, "the files of run {run} cannot be listed: {e}");
+        tracing::error!(run.id = %run, agent, error = %e, "the files of run {run} cannot be listed: {e}");
         ApiError::internal()
     })
 }
 
-/// The run of a name, and its session.
-async fn named(app: &App, caller: &Caller, name: &str) -> Result<(RunId, String, Vec<String>), ApiError> {
+/// Whose files are asked for.
+struct Of {
+    id: RunId,
+    agent: String,
+    session: String,
+    /// Places of what it was given.
+    given: Vec<String>,
+}
+
+async fn named(app: &App, caller: &Caller, name: &str) -> Result<Of, ApiError> {
     let (number, id) = find(app, caller, name).await?;
-    let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(name))?;
-    let given = detail.event.files.into_iter().flatten().map(|file| format!("files/{}", file.name));
-    Ok((id, detail.event.session_id, given.collect()))
+    let event = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(name))?.event;
+    let given = event.files.into_iter().flatten().map(|file| format!("files/{}", file.name));
+    Ok(Of { id, agent: event.agent_id, session: event.session_id, given: given.collect() })
 }
 
 /// The files that a run was given and has made, and those of its session's workspace.
@@ -64,12 +84,8 @@ async fn named(app: &App, caller: &Caller, name: &str) -> Result<(RunId, String,
         (status = 409, description = "The id is a prefix of several")
     )
 )]
-async fn list(
-    State(app): State<App>,
-    caller: Caller,
-    Path(name): Path<String>,
-) -> Listed<ArtefactView> {
-    let (id, session, given) = named(&app, &caller, &name).await?;
+async fn list(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Listed<ArtefactView> {
+    let Of { id, agent, session, given } = named(&app, &caller, &name).await?;
     let view = |file: Artefact| ArtefactView {
         url: url(id, &file.path),
         given: given.contains(&file.path),
@@ -77,7 +93,7 @@ async fn list(
         modified_at: rfc3339_ms(file.modified_ms),
         path: file.path,
     };
-    let data = of_run(&app, id, session).await?.into_iter().map(view).collect();
+    let data = of_run(&app, id, &agent, session).await?.into_iter().map(view).collect();
     Ok(Json(Page { data, next_token: None }))
 }
 
@@ -97,7 +113,7 @@ async fn file(
     caller: Caller,
     Path((name, path)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let (id, session, _) = named(&app, &caller, &name).await?;
+    let Of { id, session, .. } = named(&app, &caller, &name).await?;
     let (core, wanted) = (std::sync::Arc::clone(&app.core), path.clone());
     let opened = tokio::task::spawn_blocking(move || core.artefact(id, &session, &wanted)).await;
     let Ok(Ok(Some(file))) = opened else { return Err(ApiError::no_file(&path)) };
@@ -121,7 +137,7 @@ async fn archive(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Response, ApiError> {
-    let (id, session, _) = named(&app, &caller, &name).await?;
+    let Of { id, agent, session, .. } = named(&app, &caller, &name).await?;
     let file_name = format!("{id}.{}", ARCHIVE.trim_start_matches("archive."));
     // The one that was made when the run ended, if it was asked for.
     let made = app.core.archive_of(id);
@@ -129,15 +145,19 @@ async fn archive(
     if let Ok(Ok(file)) = opened {
         return Ok(content(file, &file_name, "application/zstd"));
     }
+    let permit =
+        PACKING.try_acquire().map_err(|_| ApiError::busy("as many archives are being read as may be"))?;
     let (pieces, coming) = mpsc::channel(PIECES_MAX);
     let core = std::sync::Arc::clone(&app.core);
+    let runtime = tokio::runtime::Handle::current();
     // A reader that goes away ends it: the next piece finds nobody.
     drop(tokio::task::spawn_blocking(move || {
-        let mut out = Pieces { pieces: pieces.clone(), gathered: Vec::with_capacity(CHUNK_MAX) };
+        let _permit = permit;
+        let mut out = Pieces { pieces, runtime, gathered: Vec::with_capacity(CHUNK_MAX) };
         if let Err(e) = core.write_archive(id, &session, &mut out) {
-            tracing::warn!(run.id = %id, error = %e, "the archive of run {id} broke off: {e}");
+            tracing::warn!(run.id = %id, agent, error = %e, "the archive of run {id} broke off: {e}");
             // The answer must not end as if it were whole.
-            let _ = pieces.blocking_send(Err(e));
+            let _ = out.hand(Err(e));
         }
     }));
     let chunks = stream::unfold(coming, |mut coming| async move { Some((coming.recv().await?, coming)) });
@@ -151,7 +171,19 @@ async fn archive(
 /// Hands what is written on, in pieces.
 struct Pieces {
     pieces: mpsc::Sender<io::Result<Bytes>>,
+    runtime: tokio::runtime::Handle,
     gathered: Vec<u8>,
+}
+
+impl Pieces {
+    fn hand(&self, piece: io::Result<Bytes>) -> io::Result<()> {
+        let sent = self.runtime.block_on(tokio::time::timeout(READER_PATIENCE, self.pieces.send(piece)));
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
 }
 
 impl Write for Pieces {
@@ -169,6 +201,6 @@ impl Write for Pieces {
             return Ok(());
         }
         let piece = std::mem::replace(&mut self.gathered, Vec::with_capacity(CHUNK_MAX));
-        self.pieces.blocking_send(Ok(piece.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.hand(Ok(piece.into()))
     }
 }

@@ -252,6 +252,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_session", format!("session {name:?} does not exist"))
     }
 
+    /// 503: as much of this goes on as may; it can be asked for again soon.
+    #[must_use]
+    pub fn busy(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry()
+    }
+
     /// The same error of a dialect that knows no 422.
     #[must_use]
     pub fn as_bad_request(mut self) -> Self {
@@ -342,6 +348,22 @@ impl ApiError {
         };
         let error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", message);
         errors.into_iter().fold(error, |e, f| e.detail(json!({ "pointer": f.pointer, "message": f.message })))
+    }
+
+    /// What the framework refused by itself, in its words.
+    #[must_use]
+    pub(super) fn of_status(status: StatusCode, text: &str) -> Self {
+        let code = match status {
+            StatusCode::NOT_FOUND => "not_found",
+            StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            StatusCode::REQUEST_TIMEOUT => "body_timeout",
+            StatusCode::PAYLOAD_TOO_LARGE => "body_too_large",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+            status if status.is_server_error() => "internal",
+            _ => "malformed",
+        };
+        let reason = status.canonical_reason().unwrap_or("the request was refused");
+        Self::new(status, code, if text.trim().is_empty() { reason } else { text.trim() })
     }
 
     /// 500: something inside broke; the log says what.

@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::header::{
@@ -18,7 +19,6 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::Json;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -177,11 +177,7 @@ pub(super) fn may_use(caller: &Caller, file: &FileRow) -> bool {
     tag = "files",
     responses((status = 200, description = "The file", body = Data<FileView>))
 )]
-async fn describe(
-    State(app): State<App>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Answer<FileView> {
+async fn describe(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer<FileView> {
     let file = app.core.store.file(id.clone()).await?.filter(|file| may_use(&caller, file));
     Ok(data(file.ok_or_else(|| ApiError::no_file(&id))?.into()))
 }

@@ -32,6 +32,7 @@ mod files;
 mod history;
 mod kaizen;
 mod logfile;
+mod loglines;
 mod logs;
 mod metrics;
 mod observe;
@@ -39,12 +40,16 @@ mod openapi;
 mod pause;
 mod plan;
 mod reexec;
+mod rejections;
 mod reload;
 mod runs;
 mod schedules;
 mod skills;
 mod slots;
+mod stats;
 mod status;
+mod stream;
+mod strict;
 mod tokens;
 pub mod wire;
 
@@ -71,6 +76,7 @@ pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use files::{PIECE_DEADLINE, UPLOAD_DEADLINE, media_url};
 pub use logfile::CHUNK_MAX;
+pub use loglines::{LINE_MAX, LogLine, SEARCH_MAX};
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use openapi::text as openapi_text;
 pub use tokens::TokenView;
@@ -134,6 +140,9 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(execute::retry))
         .routes(routes!(history::history))
         .routes(routes!(logs::logs))
+        .routes(routes!(stream::stream))
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::problems))
         .routes(routes!(schedules::list))
         .routes(routes!(slots::list))
         .routes(routes!(tokens::list, tokens::create))
@@ -163,6 +172,8 @@ pub fn router(core: Arc<Core>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(RequestBodyTimeoutLayer::new(BODY_STALL))
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(strict::parameters))
+        .layer(middleware::from_fn(rejections::shape))
         .layer(middleware::from_fn(caller::authorize))
         .layer(access::cross_site())
         .layer(middleware::from_fn_with_state(gate, access::admit))

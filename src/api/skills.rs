@@ -1,7 +1,7 @@
 //! Skills and sessions: what runs are seeded with, and where they meet.
 
-use axum::extract::{Path, State};
 use axum::Json;
+use axum::extract::{Path, State};
 
 use super::wire::{SessionView, SkillView};
 use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, data};

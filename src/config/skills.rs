@@ -117,7 +117,10 @@ mod tests {
     #[test]
     fn a_skill_says_what_it_is_for() {
         let said = |name: &str, description: &str| (Some(name.to_owned()), Some(description.to_owned()));
-        assert_eq!(head("---\nname: shop\ndescription: >\n  how to\n  shop\n---\n# x\n"), said("shop", "how to shop"));
+        assert_eq!(
+            head("---\nname: shop\ndescription: >\n  how to\n  shop\n---\n# x\n"),
+            said("shop", "how to shop")
+        );
         for odd in ["", "# no head", "---\nname: [a]\n", "---\n: :\n---\n", "---\n- a\n---\n"] {
             assert_eq!(head(odd), (None, None), "{odd:?}");
         }

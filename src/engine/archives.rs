@@ -104,7 +104,8 @@ async fn make(core: &Arc<Core>, due: DueArchive) {
     let DueArchive { number, id, session, agent } = due;
     let making = Arc::clone(core);
     let made = tokio::task::spawn_blocking(move || write(&making, id, &session)).await;
-    let made = made.unwrap_or_else(|_| Err(io::Error::other("making it broke off; the daemon's log says more")));
+    let made =
+        made.unwrap_or_else(|_| Err(io::Error::other("making it broke off; the daemon's log says more")));
     if let Err(e) = &made {
         tracing::warn!(run.id = %id, agent, error = %e, "the archive of run {id} cannot be made: {e}");
     }

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
 
 use super::pack::open_below;
 
@@ -131,12 +131,10 @@ fn walk(
             continue;
         }
         let path = below(at, name);
-        // What is no file and no folder is not opened for reading: a FIFO would take a writer's place.
-        let Ok(found) = open_below(root, &path, OFlags::PATH) else { continue };
-        let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode);
-        let more = match kind {
-            rustix::fs::FileType::Directory if depth < DEPTH_MAX => walk(root, &path, depth + 1, each)?,
-            rustix::fs::FileType::RegularFile => match open_below(root, &path, OFlags::RDONLY) {
+        let Ok(found) = statat(&folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let more = match FileType::from_raw_mode(found.st_mode) {
+            FileType::Directory if depth < DEPTH_MAX => walk(root, &path, depth + 1, each)?,
+            FileType::RegularFile => match open_below(root, &path, OFlags::RDONLY) {
                 Ok(file) => each(&path, &File::from(file))?,
                 Err(_) => true,
             },
@@ -170,7 +168,7 @@ mod tests {
         std::fs::write(dir.path().join("secret"), "not theirs").unwrap();
         symlink(dir.path().join("secret"), folder.join("link")).unwrap();
         symlink(dir.path(), folder.join("out")).unwrap();
-        rustix::fs::mknodat(CWD, folder.join("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(CWD, folder.join("fifo"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         (dir, Root { folder, name: "files".to_owned() })
     }
 
@@ -187,7 +185,8 @@ mod tests {
             Some(text)
         };
         assert_eq!(read("deep/er/b").as_deref(), Some("two"));
-        for none in ["", ".", "..", "../secret", "link", "out/secret", "fifo", "deep", "/etc/passwd", "none"] {
+        for none in ["", ".", "..", "../secret", "link", "out/secret", "fifo", "deep", "/etc/passwd", "none"]
+        {
             assert_eq!(read(none), None, "{none}");
         }
     }

@@ -66,7 +66,14 @@ fn session(db: &Connection, name: &str, runs: usize) -> Result<Option<SessionRow
         let (created_ms, used_ms) =
             db.prepare_cached(times)?.query_row([event.number], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (id, conversation) = (event.session_id.clone(), event.conversation);
-        return Ok(Some(SessionRow { id, conversation, shared: false, created_ms, used_ms, events: vec![event] }));
+        return Ok(Some(SessionRow {
+            id,
+            conversation,
+            shared: false,
+            created_ms,
+            used_ms,
+            events: vec![event],
+        }));
     };
     let sql = "SELECT conversation, created_at, used_at FROM sessions WHERE id = ?1";
     let found = db.prepare_cached(sql)?.query_row([&id], |row| {

@@ -3,4 +3,6 @@
 mod access;
 mod enthusiast;
 mod files;
+mod kaizen;
+mod native;
 mod runs;

@@ -1,10 +1,11 @@
 //! Starting executions, and starting one again.
 
+use axum::Json;
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::Json;
 use serde_json::Value;
-use std::sync::Arc;
 
 use super::Body;
 use super::read::{find, view};
@@ -13,7 +14,7 @@ use crate::api::execute::idempotency_key;
 use crate::api::extract::{flag, text};
 use crate::api::{ApiError, App, Caller, content};
 use crate::engine::{Entry, TriggerRequest};
-use crate::model::Overrides;
+use crate::model::{Executor, Overrides};
 
 /// Starts an execution; its row is on disk when this answers.
 #[utoipa::path(
@@ -49,6 +50,10 @@ pub async fn execute(
     };
     let content = content::read(&app, &caller, items).await.map_err(ApiError::as_bad_request)?;
     content.onto(&mut overrides, Some(&entry)).map_err(ApiError::as_bad_request)?;
+    if overrides.model.is_none() && matches!(&entry.agent.executor, Executor::Llm(llm) if llm.model.is_none())
+    {
+        overrides.model = Some(app.core.settings().kaizen_version.clone());
+    }
     let key = idempotency_key(&headers)?;
     let agent = entry.agent.id.clone();
     let request = TriggerRequest { agent, overrides, overlap: None, user: Some(caller.who()) };
@@ -103,11 +108,7 @@ fn tier(value: Value) -> Result<String, String> {
         (status = 429, description = "The agent's queue is full, or its budget is used up")
     )
 )]
-pub async fn retry(
-    State(app): State<App>,
-    caller: Caller,
-    body: Body,
-) -> Result<Json<Retried>, ApiError> {
+pub async fn retry(State(app): State<App>, caller: Caller, body: Body) -> Result<Json<Retried>, ApiError> {
     let (number, _) = find(&app, &caller, body).await?;
     let run = app.core.retry(number, Some(caller.who())).await?;
     let message = format!("Execution {} repeats it.", run.id);

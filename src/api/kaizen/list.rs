@@ -1,7 +1,7 @@
 //! Executions, newest first.
 
-use axum::extract::State;
 use axum::Json;
+use axum::extract::State;
 
 use super::Body;
 use super::read::row;
@@ -31,11 +31,7 @@ struct Wanted {
     request_body = Option<ListRequest>,
     responses((status = 200, description = "The executions", body = Listed))
 )]
-pub async fn list(
-    State(app): State<App>,
-    caller: Caller,
-    mut body: Body,
-) -> Result<Json<Listed>, ApiError> {
+pub async fn list(State(app): State<App>, caller: Caller, mut body: Body) -> Result<Json<Listed>, ApiError> {
     let status = body.take("status", status);
     let workflow = body.take("workflow", text);
     let search = body.take("search", texts).unwrap_or_default();
@@ -88,10 +84,9 @@ async fn rows(
         return Ok((found, None));
     }
     loop {
-        let page = app.core.store.events(filter.clone()).await?;
-        let full = page.len() == filter.limit;
-        seen += page.len();
-        for event in page {
+        let page = app.core.store.events_page(filter.clone()).await?;
+        seen += page.events.len();
+        for event in page.events {
             if found.len() == most {
                 return Ok((found, filter.before));
             }
@@ -100,10 +95,12 @@ async fn rows(
                 found.push(event);
             }
         }
-        if !full {
-            return Ok((found, None));
+        let Some(next) = page.next else { return Ok((found, None)) };
+        if found.len() == most {
+            return Ok((found, filter.before));
         }
-        if seen >= SCAN_MAX || found.len() == most {
+        filter.before = Some(next);
+        if seen >= SCAN_MAX || found.is_empty() {
             return Ok((found, filter.before));
         }
     }

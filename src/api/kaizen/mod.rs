@@ -51,7 +51,10 @@ impl Body {
     fn id(mut self) -> Result<String, ApiError> {
         let id = self.take("id", super::extract::text);
         self.finish()?;
-        let missing = || FieldError { pointer: "/id".to_owned(), message: "the id of an execution is wanted".to_owned() };
+        let missing = || FieldError {
+            pointer: "/id".to_owned(),
+            message: "the id of an execution is wanted".to_owned(),
+        };
         id.ok_or_else(|| ApiError::fields(vec![missing()]).as_bad_request())
     }
 }

@@ -1,7 +1,7 @@
 //! One execution: its record, and what happened in it.
 
-use axum::extract::State;
 use axum::Json;
+use axum::extract::State;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -36,11 +36,7 @@ pub(super) async fn find(app: &App, caller: &Caller, body: Body) -> Result<(i64,
         (status = 409, description = "The id is a prefix of several")
     )
 )]
-pub async fn get(
-    State(app): State<App>,
-    caller: Caller,
-    body: Body,
-) -> Result<Json<Found>, ApiError> {
+pub async fn get(State(app): State<App>, caller: Caller, body: Body) -> Result<Json<Found>, ApiError> {
     let (number, _) = find(&app, &caller, body).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event("of this id"))?;
     Ok(Json(Found { execution: view(&app, detail).await? }))
@@ -71,7 +67,9 @@ pub async fn get_events(
     };
     let ends: Vec<Option<String>> = steps.iter().skip(1).map(|step| step.at.clone()).collect();
     let ends = ends.into_iter().chain(std::iter::repeat(None));
-    Ok(Json(EventsOf { events: steps.into_iter().zip(ends).map(|(step, end)| happened(step, end)).collect() }))
+    Ok(Json(EventsOf {
+        events: steps.into_iter().zip(ends).map(|(step, end)| happened(step, end)).collect(),
+    }))
 }
 
 fn happened(step: Step, end_time: Option<String>) -> Happened {
@@ -152,13 +150,14 @@ pub(super) async fn view(app: &App, detail: EventDetail) -> Result<Execution, Ap
     let id: RunId = event.id.parse().map_err(|_| ApiError::internal())?;
     let (number, ended, attempt) = (event.number, event.status.is_terminal(), event.attempt);
     let (result, retry_of, session) = (event.result.clone(), detail.retry_of, event.session_id.clone());
-    let given: Vec<String> = event.files.iter().flatten().map(|file| format!("files/{}", file.name)).collect();
+    let given: Vec<String> =
+        event.files.iter().flatten().map(|file| format!("files/{}", file.name)).collect();
     let succeeded = event.status == crate::model::RunState::Completed;
     let mut execution = row(app, event);
     execution.parent_execution_id = retry_of.map(|id| id.to_string());
     execution.session_archive = app.core.store.archive(number).await?.map(|archive| Archive::of(id, archive));
     if ended {
-        let made = artefacts::of_run(app, id, session).await?.into_iter();
+        let made = artefacts::of_run(app, id, &execution.workflow.id, session).await?.into_iter();
         let files = made.filter(|file| file.path.starts_with("files/") && !given.contains(&file.path));
         execution.downloads.files = files.map(|file| Download::of(id, &file.path, file.bytes)).collect();
     }
