@@ -14,9 +14,11 @@ use crate::ids::RunId;
 pub const ANSWER_MAX: u64 = CHUNK_MAX as u64;
 
 /// Which run's stdout.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Of {
     pub(super) run: RunId,
+    /// Its agent's id, for the log.
+    pub(super) agent: String,
     /// Its last attempt; 0 where it has not started.
     pub(super) attempt: i64,
 }
@@ -26,12 +28,12 @@ pub(super) struct Of {
 pub(super) async fn written(core: &Core, runs: Vec<Of>) -> Vec<String> {
     let state_dir = core.state_dir().clone();
     let none = runs.iter().map(|_| String::new()).collect();
-    let read = move || runs.into_iter().map(|of| tail(&state_dir, of)).collect();
+    let read = move || runs.iter().map(|of| tail(&state_dir, of)).collect();
     // The reading is cut short by nothing but a defect, which the log has.
     tokio::task::spawn_blocking(read).await.unwrap_or(none)
 }
 
-fn tail(state_dir: &Path, of: Of) -> String {
+fn tail(state_dir: &Path, of: &Of) -> String {
     let Ok(attempt @ 1..) = u32::try_from(of.attempt) else { return String::new() };
     let path = RunDirs::new(state_dir, of.run).attempt(attempt).stdout();
     let runs = state_dir.join("runs");
@@ -43,7 +45,9 @@ fn tail(state_dir: &Path, of: Of) -> String {
     match read() {
         Ok(bytes) => String::from_utf8_lossy(&bytes).trim().to_owned(),
         Err(e) => {
-            tracing::warn!(run.id = %of.run, error = %e, "the stdout of run {} cannot be read: {e}", of.run);
+            tracing::warn!(
+                run.id = %of.run, agent = %of.agent, error = %e, "the stdout of run {} cannot be read: {e}", of.run
+            );
             String::new()
         }
     }

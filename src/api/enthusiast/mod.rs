@@ -27,7 +27,6 @@ use crate::engine::Entry;
 use crate::model::RunState;
 use crate::store::ExecutionRow;
 
-pub use wire::FormError;
 use wire::{Definition, ExecutionFile, ExecutionView};
 
 /// The calls of this dialect. Each is there without its last slash too.
@@ -149,7 +148,10 @@ async fn told(app: &App, mut rows: Vec<ExecutionRow>) -> Result<Vec<ExecutionVie
         row.state == RunState::Completed && row.result.is_none() && !row.gated && !row.cut
     };
     let read = rows.iter().filter(|row| silent(row));
-    let read = read.map(|row| answer::Of { run: row.id, attempt: row.attempt }).collect();
+    let agent =
+        |number| app.core.catalog.by_number(number).map_or_else(String::new, |e| e.agent.id.to_string());
+    let read =
+        read.map(|row| answer::Of { run: row.id, agent: agent(row.agent), attempt: row.attempt }).collect();
     let mut written = answer::written(&app.core, read).await.into_iter();
     for row in rows.iter_mut().filter(|row| silent(row)) {
         row.result = written.next().as_deref().and_then(wire::answered);

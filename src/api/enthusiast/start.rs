@@ -129,7 +129,7 @@ fn variant<'a>(
             other.agent.policies.executions.contains_key(&key) && sees(app, caller, other.number)
         });
     let why = if of_another {
-        format!("ExecutionView '{key}' does not belong to this agent.")
+        format!("Execution '{key}' does not belong to this agent.")
     } else {
         format!("No execution definition class registered with EXECUTION_KEY='{key}'.")
     };

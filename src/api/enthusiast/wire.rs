@@ -130,14 +130,6 @@ pub struct StartExecutionForm {
     files: Option<Vec<u8>>,
 }
 
-/// An error of this dialect: `detail` is a sentence, any other name is that of a field with what is wrong with it.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct FormError {
-    /// A sentence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-}
-
 impl ExecutionFile {
     /// A file of a run in this conversation.
     pub(super) fn of(file: RunFile, conversation: i64) -> Self {

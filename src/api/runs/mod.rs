@@ -22,7 +22,6 @@ use crate::model::{ResponseFormat, RunState};
 use crate::store::{Found, TaskRow};
 
 use body::{Asked, Unfit};
-pub use wire::TaskError;
 use wire::{HistoryItem, NewTask, StoredTask, TaskChanges, TaskResponse};
 
 /// The calls of this dialect.
@@ -170,14 +169,17 @@ async fn told(app: &App, number: i64) -> Result<Option<TaskResponse>, ApiError> 
     let Some(detail) = app.core.store.event(number).await? else { return Ok(None) };
     let (task, format) = app.core.store.task_of(number).await?.unzip();
     let event = detail.event;
-    let history = history(app, number).await?;
+    let history = history(app, number, &event.agent_id).await?;
     let mut response = TaskResponse { task_id: task, history, ..TaskResponse::of(number, event.status) };
     if event.status == RunState::Completed {
         let result = event.result.filter(|result| !result.is_null());
         let written = match (&result, event.id.parse()) {
-            (None, Ok(run)) if !event.gated => {
-                answer::written(&app.core, vec![answer::Of { run, attempt: event.attempt }]).await.pop()
-            }
+            (None, Ok(run)) if !event.gated => answer::written(
+                &app.core,
+                vec![answer::Of { run, agent: event.agent_id.clone(), attempt: event.attempt }],
+            )
+            .await
+            .pop(),
             _ => None,
         };
         response.result = wire::result(format.unwrap_or(ResponseFormat::Text), result, written);
@@ -186,12 +188,12 @@ async fn told(app: &App, number: i64) -> Result<Option<TaskResponse>, ApiError> 
 }
 
 /// The steps of a run; none where its program has put something else in their place.
-async fn history(app: &App, number: i64) -> Result<Option<Vec<HistoryItem>>, ApiError> {
+async fn history(app: &App, number: i64, agent: &str) -> Result<Option<Vec<HistoryItem>>, ApiError> {
     match app.core.steps(number).await {
         Ok(steps) => Ok(Some(steps.into_iter().map(Into::into).collect())),
         Err(StepsError::Store(e)) => Err(e.into()),
         Err(e @ StepsError::File { run, .. }) => {
-            tracing::warn!(run.id = %run, error = %e, "{e}");
+            tracing::warn!(run.id = %run, agent, error = %e, "{e}");
             Ok(None)
         }
     }

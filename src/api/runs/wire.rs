@@ -215,14 +215,6 @@ words!(Provider {
     Together => "together",
 });
 
-/// An error of this dialect: a sentence, or what does not fit, field by field.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct TaskError {
-    /// A sentence, or a list of objects with `loc`, `msg` and `type`.
-    #[schema(value_type = Value)]
-    pub detail: Value,
-}
-
 /// A run of a task in short.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct TaskRunItem {

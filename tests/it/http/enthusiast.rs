@@ -261,9 +261,13 @@ fn a_form_brings_files() {
     let torn =
         http.send("POST", path, &[FORM], b"--b\r\nContent-Disposition: form-data; name=\"input\"\r\n\r\n{}");
     assert!(torn.status == 400 && torn.json()["detail"].is_string(), "{}", torn.text());
-    let escape = wrong(&[key, ("files", Some(("../../x.pdf", "application/pdf")), "x")]);
-    assert!(escape["detail"].is_string() || escape["files"].is_array(), "{escape}");
     assert_eq!(http.get("/api/agentic-executions/").json()["count"], 1, "nothing was made of any of them");
+    let outside = [key, ("files", Some(("../../x.pdf", "application/pdf")), "x")];
+    let told = http.send("POST", path, &[FORM], &form(&outside)).json();
+    assert_eq!(told["files"][0]["filename"], "x.pdf", "where it lay is not its name");
+    let nameless =
+        http.send("POST", path, &[FORM], &form(&[key, ("files", Some(("..", "application/pdf")), "x")]));
+    assert_eq!(nameless.status, 400, "{}", nameless.text());
     daemon.settled();
 }
 
