@@ -67,7 +67,6 @@ static PAGE: LazyLock<Bytes> = LazyLock::new(|| page::page(&value()).into());
 /// Every route with its description. A dialect is merged here.
 pub(super) fn routes() -> OpenApiRouter<App> {
     let errors = ComponentsBuilder::new().schema_from::<ErrorEnvelope>().schema_from::<ErrorBody>();
-    let errors = errors.schema_from::<enthusiast::FormError>().schema_from::<runs::TaskError>();
     let components = webhooks::schemas(errors).build();
     let base: OpenApi = OpenApiBuilder::new().components(Some(components)).build();
     OpenApiRouter::with_openapi(base).merge(native()).merge(enthusiast::router()).merge(runs::router())
