@@ -3,6 +3,7 @@
 mod access;
 mod enthusiast;
 mod files;
+mod hostile;
 mod kaizen;
 mod native;
 mod runs;
