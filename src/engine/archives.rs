@@ -68,8 +68,8 @@ impl Core {
     /// # Errors
     /// Those of the file system, and of whoever is written to.
     pub fn write_archive(&self, run: RunId, session: &str, out: impl Write) -> io::Result<()> {
-        let dirs = RunDirs::new(self.state_dir(), run);
-        exec::write_archive(&roots(self.state_dir(), run, session), &dirs.root().join(ARCHIVE), out)
+        let own = [self.archive_of(run), part_of(&self.archive_of(run))];
+        exec::write_archive(&roots(self.state_dir(), run, session), &own, out)
     }
 
     /// Where the archive lies that was made of a run.
@@ -114,10 +114,15 @@ async fn make(core: &Arc<Core>, due: DueArchive) {
     }
 }
 
+/// An archive that is not whole.
+fn part_of(archive: &Path) -> PathBuf {
+    archive.with_extension("part")
+}
+
 /// Its length.
 fn write(core: &Core, run: RunId, session: &str) -> io::Result<u64> {
     let whole = core.archive_of(run);
-    let part = whole.with_extension("part");
+    let part = part_of(&whole);
     let written = exec::make_anew(&part).and_then(|file| {
         core.write_archive(run, session, Stopping { core, file: &file })?;
         file.sync_all()?;

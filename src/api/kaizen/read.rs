@@ -165,7 +165,11 @@ pub(super) async fn view(app: &App, detail: EventDetail) -> Result<Execution, Ap
         let response = match result {
             Some(Value::Object(fields)) => fields,
             Some(Value::Null) | None => {
-                let written = answer::written(&app.core, vec![Of { run: id, agent: execution.workflow.id.clone(), attempt }]).await;
+                let written = answer::written(
+                    &app.core,
+                    vec![Of { run: id, agent: execution.workflow.id.clone(), attempt }],
+                )
+                .await;
                 let text = written.into_iter().next().unwrap_or_default();
                 Map::from_iter([("response".to_owned(), Value::String(text))])
             }
