@@ -147,13 +147,13 @@ async fn archive(
     }
     let permit =
         PACKING.try_acquire().map_err(|_| ApiError::busy("as many archives are being read as may be"))?;
-    let (pieces, coming) = mpsc::channel(PIECES_MAX);
+    let (reader, coming) = mpsc::channel(PIECES_MAX);
     let core = std::sync::Arc::clone(&app.core);
     let runtime = tokio::runtime::Handle::current();
     // A reader that goes away ends it: the next piece finds nobody.
     drop(tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let mut out = Pieces { pieces, runtime, gathered: Vec::with_capacity(CHUNK_MAX) };
+        let mut out = Pieces { reader, runtime, gathered: Vec::with_capacity(CHUNK_MAX) };
         if let Err(e) = core.write_archive(id, &session, &mut out) {
             tracing::warn!(run.id = %id, agent, error = %e, "the archive of run {id} broke off: {e}");
             // The answer must not end as if it were whole.
@@ -170,14 +170,14 @@ async fn archive(
 
 /// Hands what is written on, in pieces.
 struct Pieces {
-    pieces: mpsc::Sender<io::Result<Bytes>>,
+    reader: mpsc::Sender<io::Result<Bytes>>,
     runtime: tokio::runtime::Handle,
     gathered: Vec<u8>,
 }
 
 impl Pieces {
     fn hand(&self, piece: io::Result<Bytes>) -> io::Result<()> {
-        let sent = self.runtime.block_on(tokio::time::timeout(READER_PATIENCE, self.pieces.send(piece)));
+        let sent = self.runtime.block_on(tokio::time::timeout(READER_PATIENCE, self.reader.send(piece)));
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),

@@ -116,13 +116,11 @@ impl Content {
     }
 
     fn text_of(&mut self, at: &str, item: &mut Map<String, Value>, field: &str) -> Option<String> {
-        match item.remove(field) {
-            Some(Value::String(text)) => Some(text),
-            _ => {
-                self.say(format!("{at}/{field}"), format!("a string `{field}` is wanted"));
-                None
-            }
+        if let Some(Value::String(text)) = item.remove(field) {
+            return Some(text);
         }
+        self.say(format!("{at}/{field}"), format!("a string `{field}` is wanted"));
+        None
     }
 
     fn skill(&mut self, app: &App, at: &str, id: Option<String>) {

@@ -39,7 +39,7 @@ pub async fn execute(
     let items = body.take("content", Ok).unwrap_or_default();
     let mut overrides = Overrides {
         result_schema: body.take("summarySchema", schema).flatten(),
-        model: body.take("kaizenVersion", tier),
+        model: body.take("kaizenVersion", |value| tier(&value)),
         archive: body.take("archiveSessionFiles", flag).unwrap_or(false),
         ..Overrides::default()
     };
@@ -87,7 +87,7 @@ fn schema(value: Value) -> Result<Option<Value>, String> {
 }
 
 /// The alias of a tier's model.
-fn tier(value: Value) -> Result<String, String> {
+fn tier(value: &Value) -> Result<String, String> {
     match value.as_str() {
         Some("Full") => Ok("full".to_owned()),
         Some("Lite") => Ok("lite".to_owned()),

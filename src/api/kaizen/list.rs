@@ -32,7 +32,7 @@ struct Wanted {
     responses((status = 200, description = "The executions", body = Listed))
 )]
 pub async fn list(State(app): State<App>, caller: Caller, mut body: Body) -> Result<Json<Listed>, ApiError> {
-    let status = body.take("status", status);
+    let status = body.take("status", |value| status(&value));
     let workflow = body.take("workflow", text);
     let search = body.take("search", texts).unwrap_or_default();
     let others = [body.take("loginId", Ok), body.take("batch", Ok), body.take("tagFilters", Ok)];
@@ -62,7 +62,7 @@ fn caller_filter(caller: &Caller) -> EventFilter {
 }
 
 /// A status; `None` where no execution of ours has it.
-fn status(value: serde_json::Value) -> Result<Option<Status>, String> {
+fn status(value: &serde_json::Value) -> Result<Option<Status>, String> {
     match value.as_str() {
         Some("Paused") => Ok(None),
         Some("Enqueued") => Ok(Some(Status::Enqueued)),

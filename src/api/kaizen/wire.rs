@@ -166,7 +166,8 @@ pub struct Download {
     /// Its length.
     pub size_bytes: u64,
     /// Where it is had, with the caller's token.
-    pub download_url: String,
+    #[serde(rename = "downloadUrl")]
+    pub url: String,
     /// Its place in the folders of the run.
     pub key: String,
 }
@@ -179,7 +180,7 @@ impl Download {
             name,
             mime_type: None,
             size_bytes: bytes,
-            download_url: crate::api::artefacts::url(run, path),
+            url: crate::api::artefacts::url(run, path),
             key: path.to_owned(),
         }
     }

@@ -86,7 +86,7 @@ fn an_execution_has_every_field_in_every_state() {
     );
     home.agent("shop", &script, "name: The Shop\n");
     home.agent("bad", "exit 3", "");
-    let (_daemon, http) = start(home, "max_running: 1\n");
+    let (daemon, http) = start(home, "max_running: 1\n");
     let first = execute(&http, &json!({"agentId": "shop", "content": [{"type": "json", "data": {"a": 1}}]}));
     let running = when(&http, &first["executionId"], "InProgress");
     let second = execute(&http, &json!({"agentId": "bad"}));
@@ -116,8 +116,8 @@ fn an_execution_has_every_field_in_every_state() {
     };
     let (one, two) = (first["executionId"].clone(), second["executionId"].clone());
     assert_eq!(listed(json!({})), [two.clone(), one.clone()]);
-    assert_eq!(listed(json!({"status": "InProgress"})), [one.clone()]);
-    assert_eq!(listed(json!({"status": "Enqueued", "unknown": [1]})), [two.clone()]);
+    assert_eq!(listed(json!({"status": "InProgress"})), std::slice::from_ref(&one));
+    assert_eq!(listed(json!({"status": "Enqueued", "unknown": [1]})), std::slice::from_ref(&two));
     for none in [
         json!({"status": "Paused"}),
         json!({"status": "Failed"}),
@@ -128,15 +128,18 @@ fn an_execution_has_every_field_in_every_state() {
     ] {
         assert_eq!(listed(none.clone()), Vec::<Value>::new(), "{none}");
     }
-    assert_eq!(listed(json!({"search": ["the sh", "nothing"], "tagFilters": []})), [one.clone()]);
-    assert_eq!(listed(json!({"workflow": "bad"})), [two.clone()]);
+    assert_eq!(
+        listed(json!({"search": ["the sh", "nothing"], "tagFilters": []})),
+        std::slice::from_ref(&one)
+    );
+    assert_eq!(listed(json!({"workflow": "bad"})), std::slice::from_ref(&two));
     let page = http.post("/executions/list", &json!({"limit": 1})).json();
     let next = http.post("/executions/list", &json!({"limit": 1, "nextToken": page["nextToken"]})).json();
     assert_eq!(
         (&page["executions"][0]["id"], &next["executions"][0]["id"], &next["nextToken"]),
         (&two, &one, &Value::Null)
     );
-    _daemon.home.open_gate();
+    daemon.home.open_gate();
     let done = when(&http, &one, "Completed");
     assert_eq!((&done["response"], &done["truncatedResponse"]), (&json!({"n": 1}), &json!("{\"n\":1}")));
     assert!(done["durationMs"].is_u64() && done["endTime"].is_string());
