@@ -33,6 +33,13 @@ fn when(http: &Http, id: &Value, status: &str) -> Value {
     })
 }
 
+/// The ids of a list.
+fn listed(http: &Http, body: &Value) -> Vec<Value> {
+    let answer = http.post("/executions/list", body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["executions"].as_array().unwrap().iter().map(|e| e["id"].clone()).collect()
+}
+
 fn stdout(daemon: &Binary, id: &Value) -> String {
     let file = daemon.home.run_file(id.as_str().unwrap(), "attempts/1/stdout.log");
     std::fs::read_to_string(file).unwrap()
@@ -108,12 +115,7 @@ fn an_execution_has_every_field_in_every_state() {
         (&waiting["startTime"], &waiting["attempts"], &waiting["isLastAttempt"]),
         (&Value::Null, &json!(0), &json!(false))
     );
-    let listed = |body: Value| {
-        let answer = http.post("/executions/list", &body);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let body = answer.json();
-        body["executions"].as_array().unwrap().iter().map(|e| e["id"].clone()).collect::<Vec<_>>()
-    };
+    let listed = |body: Value| listed(&http, &body);
     let (one, two) = (first["executionId"].clone(), second["executionId"].clone());
     assert_eq!(listed(json!({})), [two.clone(), one.clone()]);
     assert_eq!(listed(json!({"status": "InProgress"})), std::slice::from_ref(&one));
