@@ -1,6 +1,8 @@
 //! The HTTP API from outside of the process, by plain HTTP.
 
 mod access;
+mod enthusiast;
 mod files;
 mod hostile;
 mod native;
+mod runs;
