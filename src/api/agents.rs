@@ -2,18 +2,20 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::cursor::{Kind, limit, page};
 use super::extract::Params;
-use super::wire::{AgentView, Data};
-use super::{AGENTS_DEFAULT, Answer, ApiError, App, Caller, Listed, Page, ROWS_MAX, data};
+use super::wire::{AgentIndexView, AgentView, Data};
+use super::{AGENTS_DEFAULT, Answer, ApiError, App, Caller, Page, ROWS_MAX, data};
 use crate::engine::Entry;
 use crate::ids::AgentId;
-use crate::store::AgentSummary;
+use crate::store::{AgentGlance, AgentSummary};
 
 /// Future fires shown of each agent where none are asked for.
 const FIRES_DEFAULT: usize = 5;
+/// Most rows of the index in one answer.
+pub const INDEX_MAX: usize = 20_000;
 /// Most future fires shown of each agent.
 const FIRES_MAX: usize = 100;
 
@@ -21,8 +23,8 @@ const FIRES_MAX: usize = 100;
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Rows of a page; 100 where none are asked for.
-    #[param(minimum = 1, maximum = 200)]
+    /// Rows of a page; 100 where none are asked for. Of the index up to 20000, which is also its default.
+    #[param(minimum = 1, maximum = 20_000)]
     limit: Option<usize>,
     /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
@@ -31,6 +33,27 @@ pub struct ListQuery {
     /// Future fires shown of each agent; 5 where none are asked for.
     #[param(maximum = 100)]
     fires: Option<usize>,
+    /// `index`: short rows, for an overview of many agents.
+    #[param(inline)]
+    view: Option<View>,
+}
+
+/// How much of each agent is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum View {
+    /// Short rows.
+    Index,
+}
+
+/// A page of agents, in either view.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum AgentsPage {
+    /// Agents with their schedules and their last run.
+    Full(Page<AgentView>),
+    /// Short rows.
+    Index(Page<AgentIndexView>),
 }
 
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
@@ -50,30 +73,77 @@ pub struct OneQuery {
     tag = "agents",
     params(ListQuery),
     responses(
-        (status = 200, description = "The agents, by id", body = Page<AgentView>)
+        (status = 200, description = "The agents, by id", body = AgentsPage)
     )
 )]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
     Params(query): Params<ListQuery>,
-) -> Listed<AgentView> {
-    let limit = limit(query.limit, AGENTS_DEFAULT, ROWS_MAX)?;
-    let fires = fires(query.fires)?;
+) -> Result<Json<AgentsPage>, ApiError> {
     let after = query.next_token.map(|t| Kind::Agents.decode(&t)).transpose()?.unwrap_or_default();
     let wanted = query.q.unwrap_or_default().to_lowercase();
-    let rows = app
-        .core
-        .store
-        .agents()
-        .await?
-        .into_iter()
-        .filter(|a| a.id > after && caller.sees(&a.id))
-        .map(|a| with_entry(&app, a));
-    let rows = rows.filter(|(a, entry)| matches(a, entry.as_deref(), &wanted)).take(limit + 1).collect();
+    if query.view == Some(View::Index) {
+        if query.fires.is_some() {
+            return Err(ApiError::parameter("fires", "the index shows the next fire of each agent"));
+        }
+        let limit = limit(query.limit, INDEX_MAX, INDEX_MAX)?;
+        return Ok(Json(AgentsPage::Index(index(&app, &caller, after, &wanted, limit).await?)));
+    }
+    let limit = limit(query.limit, AGENTS_DEFAULT, ROWS_MAX)?;
+    let fires = fires(query.fires)?;
+    let rows = if wanted.is_empty() {
+        app.core.store.agents_page(after, limit + 1, caller.visible()).await?
+    } else {
+        let found = named(&app, &caller, after, &wanted, limit + 1).await?;
+        app.core.store.agents_of(found.into_iter().map(|a| a.number).collect()).await?
+    };
     let now_ms = app.core.clock.now_ms();
+    let rows: Vec<Row> = rows.into_iter().map(|a| with_entry(&app, a)).collect();
     let wire = |(a, e): Row| AgentView::of(a, e.as_deref(), now_ms, fires);
-    Ok(Json(page(rows, limit, |(a, _)| Kind::Agents.encode(&a.id), wire)))
+    Ok(Json(AgentsPage::Full(page(rows, limit, |(a, _)| Kind::Agents.encode(&a.id), wire))))
+}
+
+/// Short rows, from the first agent after `after`.
+async fn index(
+    app: &App,
+    caller: &Caller,
+    after: String,
+    wanted: &str,
+    limit: usize,
+) -> Result<Page<AgentIndexView>, ApiError> {
+    let rows = named(app, caller, after, wanted, limit + 1).await?;
+    let now_ms = app.core.clock.now_ms();
+    let wire = |a: AgentGlance| {
+        let entry = app.core.catalog.by_number(a.number);
+        AgentIndexView::of(a, entry.as_deref(), now_ms)
+    };
+    Ok(page(rows, limit, |a| Kind::Agents.encode(&a.id), wire))
+}
+
+/// The first agents after `after` whose id, name or description holds `wanted`.
+async fn named(
+    app: &App,
+    caller: &Caller,
+    mut after: String,
+    wanted: &str,
+    limit: usize,
+) -> Result<Vec<AgentGlance>, ApiError> {
+    let mut found = Vec::new();
+    loop {
+        let batch = if wanted.is_empty() { limit } else { INDEX_MAX };
+        let rows = app.core.store.agents_at_a_glance(after, batch, caller.visible()).await?;
+        let last = (rows.len() == batch).then(|| rows.last().map(|a| a.id.clone())).flatten();
+        let holds = |a: &AgentGlance| {
+            wanted.is_empty() || matches(&a.id, app.core.catalog.by_number(a.number).as_deref(), wanted)
+        };
+        let left = limit - found.len();
+        found.extend(rows.into_iter().filter(holds).take(left));
+        match last {
+            Some(id) if found.len() < limit => after = id,
+            _ => return Ok(found),
+        }
+    }
 }
 
 /// One agent.
@@ -117,10 +187,10 @@ fn with_entry(app: &App, summary: AgentSummary) -> Row {
     (summary, entry)
 }
 
-fn matches(summary: &AgentSummary, entry: Option<&Entry>, wanted: &str) -> bool {
+fn matches(id: &str, entry: Option<&Entry>, wanted: &str) -> bool {
     let holds = |text: &str| text.to_lowercase().contains(wanted);
     let of_file = |e: &Entry| holds(&e.agent.name) || e.agent.description.as_deref().is_some_and(holds);
-    holds(&summary.id) || entry.is_some_and(of_file)
+    holds(id) || entry.is_some_and(of_file)
 }
 
 fn fires(asked: Option<usize>) -> Result<usize, ApiError> {

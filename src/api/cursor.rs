@@ -37,6 +37,8 @@ pub enum Kind {
     Tokens,
     /// Steps of a run, by attempt and index.
     Steps,
+    /// Agents with problems, by id.
+    Problems,
 }
 
 impl Kind {
@@ -49,6 +51,7 @@ impl Kind {
             Self::Plan => "p1:",
             Self::Tokens => "t1:",
             Self::Steps => "h1:",
+            Self::Problems => "q1:",
         }
     }
 
@@ -175,7 +178,7 @@ mod tests {
 
         #[test]
         fn any_cursor_is_a_key_or_refused(text in ".{0,40}", a in any::<i64>(), b in any::<i64>()) {
-            for kind in [Kind::Events, Kind::Agents, Kind::Slots, Kind::Deliveries, Kind::Plan, Kind::Steps] {
+            for kind in [Kind::Events, Kind::Agents, Kind::Slots, Kind::Deliveries, Kind::Plan, Kind::Steps, Kind::Problems] {
                 let _ = (kind.decode(&text), kind.decode_number(&text), kind.decode_pair(&text));
                 prop_assert_eq!(kind.decode(&kind.encode(&text)).ok(), Some(text.clone()));
                 prop_assert_eq!(kind.decode_pair(&kind.encode(&format!("{a}:{b}"))).ok(), Some((a, b)));

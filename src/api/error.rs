@@ -323,6 +323,22 @@ impl ApiError {
         errors.into_iter().fold(error, |e, f| e.detail(json!({ "pointer": f.pointer, "message": f.message })))
     }
 
+    /// What the framework refused by itself, in its words.
+    #[must_use]
+    pub(super) fn of_status(status: StatusCode, text: &str) -> Self {
+        let code = match status {
+            StatusCode::NOT_FOUND => "not_found",
+            StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            StatusCode::REQUEST_TIMEOUT => "body_timeout",
+            StatusCode::PAYLOAD_TOO_LARGE => "body_too_large",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+            status if status.is_server_error() => "internal",
+            _ => "malformed",
+        };
+        let reason = status.canonical_reason().unwrap_or("the request was refused");
+        Self::new(status, code, if text.trim().is_empty() { reason } else { text.trim() })
+    }
+
     /// 500: something inside broke; the log says what.
     #[must_use]
     pub fn internal() -> Self {

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::cursor::{Kind, limit, page};
+use super::cursor::{Kind, limit};
 use super::extract::{Fields, Params};
 use super::wire::{CancelledView, Data, EventView, Nothing};
 use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, ROWS_MAX, data};
@@ -24,7 +24,7 @@ pub struct Query {
     /// Its state.
     #[param(inline, value_type = Option<RunState>)]
     status: Option<String>,
-    /// Only runs that started at this time or later.
+    /// Only runs that started after this time.
     #[param(format = DateTime)]
     started_after: Option<String>,
     /// Only runs that started before this time.
@@ -199,29 +199,18 @@ async fn listed(
     agent: Option<AgentId>,
 ) -> Result<Page<Event>, ApiError> {
     let limit = limit(query.limit, ROWS_DEFAULT, ROWS_MAX)?;
-    let filter = EventFilter { visible: caller.visible(), ..query.filter(agent, limit + 1)? };
-    let rows = match &query.request_id {
-        None => app.core.store.events(filter).await?,
-        Some(id) => of_request(app, id, &filter).await?,
-    };
-    Ok(page(rows, limit, |e| Kind::Events.encode(&e.number.to_string()), |e| e))
-}
-
-/// The one event of a request, if the other filters let it through.
-async fn of_request(app: &App, request: &str, filter: &EventFilter) -> Result<Vec<Event>, ApiError> {
-    let id: RunId =
-        request.parse().map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
-    let Found::One(number, _) = app.core.store.find_run(id.to_string(), filter.visible.clone()).await? else {
-        return Ok(Vec::new());
-    };
-    let before = number.saturating_add(1);
-    if filter.before.is_some_and(|b| b < before) {
-        return Ok(Vec::new());
+    let mut filter = EventFilter { visible: caller.visible(), ..query.filter(agent, limit)? };
+    if let Some(request) = &query.request_id {
+        let id: RunId =
+            request.parse().map_err(|_| ApiError::parameter("requestId", "it is not an id of a request"))?;
+        let Found::One(number, _) = app.core.store.find_run(id.to_string(), caller.visible()).await? else {
+            return Ok(Page { data: Vec::new(), next_token: None });
+        };
+        filter.number = Some(number);
     }
-    // The newest row that is not newer than the run and passes: the run itself, or not at all.
-    let only = EventFilter { before: Some(before), limit: 1, ..filter.clone() };
-    let rows = app.core.store.events(only).await?;
-    Ok(rows.into_iter().filter(|e| e.number == number).collect())
+    let found = app.core.store.events_page(filter).await?;
+    let next_token = found.next.map(|number| Kind::Events.encode(&number.to_string()));
+    Ok(Page { data: found.events, next_token })
 }
 
 impl Query {
@@ -244,6 +233,7 @@ impl Query {
                 .transpose()?,
             before: self.next_token.as_deref().map(|t| Kind::Events.decode_number(t)).transpose()?,
             limit,
+            ..EventFilter::default()
         })
     }
 }

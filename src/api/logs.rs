@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
-use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
@@ -20,6 +22,8 @@ use tokio::sync::watch;
 
 use super::extract::Params;
 use super::logfile::{LogFile, NOT_REGULAR};
+use super::loglines::{Lines, LogLine, Place, SEARCH_MAX, Wanted};
+use super::stream::KEEP_ALIVE;
 use super::{ApiError, App, Caller, events};
 use crate::engine::Core;
 use crate::exec::{AttemptDir, RunDirs};
@@ -42,14 +46,23 @@ pub struct Query {
     /// Which of the two.
     #[param(inline)]
     stream: Stream,
-    /// The attempt in which `offset` counts; by default the latest.
+    /// The attempt in which `offset` and `line` count; by default the latest.
     attempt: Option<u32>,
     /// First byte that is answered.
     offset: Option<u64>,
-    /// Most bytes that are answered.
+    /// Most bytes that are read.
     limit: Option<u64>,
     /// Only the last lines, this many.
     tail: Option<u64>,
+    /// First line that is answered, from 1.
+    #[param(minimum = 1)]
+    line: Option<u64>,
+    /// Lines that are looked at, this many.
+    #[param(minimum = 1)]
+    lines: Option<u64>,
+    /// Only lines that hold this text, in any case.
+    #[param(min_length = 1, max_length = 1000)]
+    q: Option<String>,
     /// Goes on until the run has ended.
     follow: bool,
 }
@@ -70,7 +83,10 @@ enum Stream {
     tag = "runs",
     params(Query),
     responses(
-        (status = 200, description = "The bytes as they were written", body = String, content_type = "text/plain", headers(
+        (status = 200, description = "The bytes as they were written; lines (LogLine) as JSON with `Accept: application/x-ndjson`, \
+            and as events `line` and `end` with `Accept: text/event-stream`", content(
+                (String = "text/plain"), (LogLine = "application/x-ndjson"), (LogLine = "text/event-stream")
+            ), headers(
                     ("x-log-attempt" = u32, description = "The attempt in which the answer begins"),
                     ("x-log-offset" = u64, description = "The byte of that attempt's log at which it begins"),
                 )),
@@ -82,10 +98,15 @@ pub async fn logs(
     State(app): State<App>,
     caller: Caller,
     Path(name): Path<String>,
-    Params(query): Params<Query>,
+    headers: HeaderMap,
+    Params(mut query): Params<Query>,
 ) -> Result<Response, ApiError> {
-    if query.offset.is_some() && query.tail.is_some() {
-        return Err(ApiError::parameter("tail", "it cannot be combined with offset"));
+    let form = Form::of(&headers);
+    let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
+    let place = last.filter(|id| form == Form::Events && !id.is_empty()).map(Place::read).transpose()?;
+    query.check()?;
+    if let Some(place) = place {
+        query = query.from(place);
     }
     let (number, id) = events::find(&app, &caller, &name).await?;
     let event = app.core.store.event(number).await?.map(|detail| detail.event);
@@ -104,13 +125,126 @@ pub async fn logs(
         ApiError::internal()
     })?;
     let (attempt, offset) = (reader.attempt.to_string(), reader.position.to_string());
+    let answer = form.answer(reader, query.wanted(place));
+    Ok(([(LOG_ATTEMPT, attempt), (LOG_OFFSET, offset)], answer).into_response())
+}
+
+impl Query {
+    fn check(&self) -> Result<(), ApiError> {
+        let counted = self.line.is_some() || self.lines.is_some();
+        if self.offset.is_some() && self.tail.is_some() {
+            return Err(ApiError::parameter("tail", "it cannot be combined with offset"));
+        }
+        if self.line.is_some() && (self.offset.is_some() || self.tail.is_some()) {
+            return Err(ApiError::parameter("line", "it cannot be combined with offset or tail"));
+        }
+        if counted && (self.line == Some(0) || self.lines == Some(0)) {
+            return Err(ApiError::parameter(
+                if self.line == Some(0) { "line" } else { "lines" },
+                "it counts from 1",
+            ));
+        }
+        match self.q.as_deref() {
+            Some("") => Err(ApiError::parameter("q", "there is nothing to search for")),
+            Some(q) if q.len() > SEARCH_MAX => {
+                Err(ApiError::parameter("q", &format!("it is longer than {SEARCH_MAX} bytes")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same from where a reader was cut off.
+    fn from(self, place: Place) -> Self {
+        let (attempt, offset) = (Some(place.attempt), Some(place.offset));
+        Self { attempt, offset, tail: None, ..self }
+    }
+
+    fn wanted(&self, place: Option<Place>) -> Option<Wanted> {
+        let plain = self.line.is_none() && self.lines.is_none() && self.q.is_none();
+        let number = place.and_then(|place| place.line);
+        let search = self.q.as_deref().unwrap_or_default().to_lowercase();
+        // Of the lines that were asked for some have been seen.
+        let seen = number.zip(self.line.or(Some(1))).map_or(0, |(next, first)| next.saturating_sub(first));
+        let lines = self.lines.map(|lines| lines.saturating_sub(seen));
+        (!plain || place.is_some()).then(|| Wanted { first: self.line.unwrap_or(1), lines, search, number })
+    }
+}
+
+/// In which form a log is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+    Events,
+}
+
+impl Form {
+    fn of(headers: &HeaderMap) -> Self {
+        let accepted = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+        let mut words = accepted
+            .flat_map(|accept| accept.split(','))
+            .map(|word| word.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        words
+            .find_map(|word| match word.as_str() {
+                "text/event-stream" => Some(Self::Events),
+                "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Some(Self::Json),
+                "text/plain" => Some(Self::Text),
+                _ => None,
+            })
+            .unwrap_or(Self::Text)
+    }
+
+    fn answer(self, reader: Reader, wanted: Option<Wanted>) -> Response {
+        let wanted = match (self, wanted) {
+            (Self::Text, None) => return bytes(reader),
+            (_, wanted) => wanted.unwrap_or_default(),
+        };
+        let lines = Lines::new(reader, wanted);
+        match self {
+            Self::Events => sent(lines),
+            Self::Json => cut(lines, "application/x-ndjson", LogLine::json),
+            Self::Text => cut(lines, TEXT, LogLine::text),
+        }
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn body(kind: &'static str, body: Body) -> Response {
+    ([(CONTENT_TYPE, kind), (X_CONTENT_TYPE_OPTIONS, "nosniff")], body).into_response()
+}
+
+/// The bytes as they are.
+fn bytes(reader: Reader) -> Response {
     let chunks = stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) });
-    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    Ok((headers, [(LOG_ATTEMPT, attempt), (LOG_OFFSET, offset)], Body::from_stream(chunks)).into_response())
+    body(TEXT, Body::from_stream(chunks))
+}
+
+/// Lines, each in a form.
+fn cut(lines: Lines, kind: &'static str, form: fn(&LogLine) -> Bytes) -> Response {
+    let lines = stream::unfold(lines, move |mut lines| async move {
+        let line = lines.next().await?;
+        Some((line.map(|line| form(&line)), lines))
+    });
+    body(kind, Body::from_stream(lines))
+}
+
+/// Lines as events, and one more where there will be no other.
+fn sent(lines: Lines) -> Response {
+    let events = stream::unfold(Some(lines), |lines| async move {
+        let mut lines = lines?;
+        match lines.next().await {
+            Some(Ok(line)) => Some((Ok::<_, io::Error>(line.event()), Some(lines))),
+            Some(Err(e)) => Some((Err(e), None)),
+            None if lines.is_whole() => Some((Ok(Sent::default().event("end").data("{}")), None)),
+            None => None,
+        }
+    });
+    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
 }
 
 /// A log on its way to a reader.
-struct Reader {
+pub(super) struct Reader {
     core: Arc<Core>,
     number: i64,
     dirs: RunDirs,
@@ -121,11 +255,12 @@ struct Reader {
     /// Whether nothing will be written any more, as far as was known before the last read.
     settled: bool,
     /// The attempt that is read; 0 before the first.
-    attempt: u32,
+    pub(super) attempt: u32,
     /// The run's attempt now.
     latest: u32,
     file: Option<LogFile>,
-    position: u64,
+    /// The byte of that attempt's log that is read next.
+    pub(super) position: u64,
     /// Bytes that may still be sent.
     left: u64,
     /// Re-checks since the last look at the rows.
@@ -213,8 +348,13 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether nothing will be written any more.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// The next bytes; `None` at the end.
-    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+    pub(super) async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
             if self.left == 0 {
                 return None;

@@ -26,6 +26,7 @@ mod extract;
 mod files;
 mod history;
 mod logfile;
+mod loglines;
 mod logs;
 mod metrics;
 mod observe;
@@ -33,10 +34,14 @@ mod openapi;
 mod pause;
 mod plan;
 mod reexec;
+mod rejections;
 mod reload;
 mod schedules;
 mod slots;
+mod stats;
 mod status;
+mod stream;
+mod strict;
 mod tokens;
 pub mod wire;
 
@@ -62,6 +67,7 @@ pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use files::{PIECE_DEADLINE, UPLOAD_DEADLINE, media_url};
 pub use logfile::CHUNK_MAX;
+pub use loglines::{LINE_MAX, LogLine, SEARCH_MAX};
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use openapi::text as openapi_text;
 pub use tokens::TokenView;
@@ -125,6 +131,9 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(execute::retry))
         .routes(routes!(history::history))
         .routes(routes!(logs::logs))
+        .routes(routes!(stream::stream))
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::problems))
         .routes(routes!(schedules::list))
         .routes(routes!(slots::list))
         .routes(routes!(tokens::list, tokens::create))
@@ -150,6 +159,8 @@ pub fn router(core: Arc<Core>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(RequestBodyTimeoutLayer::new(BODY_STALL))
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(strict::parameters))
+        .layer(middleware::from_fn(rejections::shape))
         .layer(middleware::from_fn(caller::authorize))
         .layer(access::cross_site())
         .layer(middleware::from_fn_with_state(gate, access::admit))

@@ -8,6 +8,7 @@ mod backfill;
 mod duration;
 mod files;
 mod messages;
+mod overview;
 mod plan;
 mod requests;
 mod schedules;
@@ -31,6 +32,7 @@ pub use files::FileView;
 pub use messages::{
     BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunLinks, RunMessage,
 };
+pub use overview::{AgentIndexView, ChangeView, Figures, ProblemView, StatsDay, StatsNow, StatsView};
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use requests::{
     BackfillRequestBody, EnableRequest, ExecuteRequest, Nothing, PauseRequest, ResumeRequest, TestRequest,

@@ -129,6 +129,7 @@ impl Retention {
                 report.runs += remove_runs(&core.store, &beyond).await?;
             }
             report.rows += core.store.remove_slots(agent, oldest_ms, slots).await?;
+            report.rows += core.store.remove_tallies(Some(agent), now_ms).await?;
         }
         Ok(())
     }
@@ -170,6 +171,7 @@ impl Retention {
                 break;
             }
         }
+        report.rows += store.remove_tallies(None, now_ms).await?;
         for _ in 0..ROUNDS {
             self.transition = store.remove_transitions(self.transition).await?;
             if self.transition == 0 {

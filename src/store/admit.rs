@@ -414,7 +414,7 @@ fn admit_slot(
     let sql = "INSERT INTO slots (schedule, nominal, until, count, outcome, run, decided_at)
                VALUES (?1, ?2, ?2, 1, 'run', ?3, ?4)";
     db.prepare_cached(sql)?.execute(params![schedule, nominal_ms, run, now_ms])?;
-    super::tally::slots(None, 1);
+    super::tally::slots(None, 1, now_ms);
     if active.is_some() {
         clear(db, &slot.run, run, now_ms, way)?;
     }
@@ -448,7 +448,7 @@ fn insert_not_run(
         evidence,
         now_ms
     ])?;
-    super::tally::slots(Some(reason), stretch.count);
+    super::tally::slots(Some(reason), stretch.count, now_ms);
     Ok(())
 }
 

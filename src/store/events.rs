@@ -1,38 +1,13 @@
-//! Reading runs as events. Lists carry no bodies and page by key: a page costs the same at the top
-//! and at a million rows below it.
+//! Reading runs as events: one in full, or its row of a list, which carries no bodies.
 
-use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde_json::Value;
 
 use super::attempts::{self, RunAttempt};
 use super::{DeliveryFilter, DeliveryRow, Error, Store, json, run_id, uploads, word};
 use crate::ids::{AgentGlob, AgentId, RunId};
-use crate::model::{Event, Overrides, RunState, Trigger};
+use crate::model::{Event, Overrides};
 use crate::time::rfc3339_ms;
-
-/// Which events to list.
-#[derive(Debug, Clone, Default)]
-pub struct EventFilter {
-    /// Only those of this agent.
-    pub agent: Option<AgentId>,
-    /// Only those of agents that the asker may see; `None`: all.
-    pub visible: Option<AgentGlob>,
-    /// Only those in this state.
-    pub status: Option<RunState>,
-    /// Only those with this trigger.
-    pub trigger: Option<Trigger>,
-    /// Only those that failed with this code.
-    pub failure_code: Option<String>,
-    /// Only those started after this, Unix ms.
-    pub started_after_ms: Option<i64>,
-    /// Only those started before this, Unix ms.
-    pub started_before_ms: Option<i64>,
-    /// Only rows with a smaller number: the place where the page before ended.
-    pub before: Option<i64>,
-    /// At most so many.
-    pub limit: usize,
-}
 
 /// What a name of a run means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,26 +43,8 @@ pub struct EventDetail {
     pub log_error: Option<String>,
 }
 
-/// An agent with its last run.
-#[derive(Debug, Clone)]
-pub struct AgentSummary {
-    /// Its stable integer.
-    pub number: i64,
-    /// Its id.
-    pub id: String,
-    /// `ACTIVE`, `PAUSED` or `INVALID`.
-    pub status: &'static str,
-    /// Since when, by whom and why it is paused.
-    pub pause: Option<super::Pause>,
-    /// When it was first seen, Unix ms.
-    pub created_at_ms: i64,
-    /// When its record last changed, Unix ms.
-    pub updated_at_ms: i64,
-    /// Its newest run.
-    pub last_run: Option<Event>,
-}
-
-const COLUMNS: &str = "r.number, r.id, a.id AS agent_id, r.user, r.state, r.started_at, r.completed_at, r.explanation,
+/// The columns of a row of a list, of `runs r` and `agents a`.
+pub(super) const COLUMNS: &str = "r.number, r.id, a.id AS agent_id, r.user, r.state, r.started_at, r.completed_at, r.explanation,
     r.final_model, r.created_at, r.updated_at, r.session,
     coalesce((SELECT s.conversation FROM sessions s WHERE s.id = r.session), r.number) AS conversation, iif(r.backfill = 1, 'backfill', r.trigger) AS trigger,
     r.nominal, r.lateness_ms, r.attempt, r.failure_code,
@@ -96,12 +53,6 @@ const COLUMNS: &str = "r.number, r.id, a.id AS agent_id, r.user, r.state, r.star
     (SELECT lower(hex(d.sha256)) FROM definitions d WHERE d.number = r.definition) AS sha256";
 
 impl Store {
-    /// Events, newest first. The page is full exactly if there may be more: the next page begins
-    /// before the number of its last row.
-    pub async fn events(&self, filter: EventFilter) -> Result<Vec<Event>, Error> {
-        self.readers.read(move |db| list(db, &filter)).await
-    }
-
     /// The run that `name` means: an id, a unique prefix of one (at least 4 digits), `@last`, or `AGENT@last`.
     /// What the asker may not see does not exist.
     pub async fn find_run(&self, name: String, visible: Option<AgentGlob>) -> Result<Found, Error> {
@@ -117,14 +68,13 @@ impl Store {
         Ok(Some(detail))
     }
 
-    /// Every agent that has a file, by id, each with its newest run.
-    pub async fn agents(&self) -> Result<Vec<AgentSummary>, Error> {
-        self.readers.read(|db| agents(db, None)).await
-    }
-
-    /// One agent that has a file.
-    pub async fn agent(&self, id: AgentId) -> Result<Option<AgentSummary>, Error> {
-        self.readers.read(move |db| Ok(agents(db, Some(&id))?.pop())).await
+    /// The number of an agent, whether it has a file or had one.
+    pub async fn agent_number(&self, id: AgentId) -> Result<Option<i64>, Error> {
+        let sql = "SELECT number FROM agents WHERE id = ?1";
+        let read = move |db: &Connection| {
+            Ok(db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?)
+        };
+        self.readers.read(read).await
     }
 
     /// Runs that wait, runs that run, deliveries that wait, dead letters.
@@ -145,7 +95,8 @@ impl Store {
     }
 }
 
-fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
+/// The event of a row with [`COLUMNS`].
+pub(super) fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
     let time = |column: &str| -> Result<Option<String>, rusqlite::Error> {
         Ok(row.get::<_, Option<i64>>(column)?.map(rfc3339_ms))
     };
@@ -191,60 +142,6 @@ fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         input: None,
         result: None,
     })
-}
-
-fn list(db: &Connection, filter: &EventFilter) -> Result<Vec<Event>, Error> {
-    let Some(agent) = super::narrowed(filter.agent.clone(), filter.visible.as_ref()) else {
-        return Ok(Vec::new());
-    };
-    // The index is named: with every filter optional the planner cannot know which one narrows most.
-    let index = match (&agent, filter.status) {
-        (Some(_), _) => "INDEXED BY runs_of_agent",
-        (None, Some(status)) if status.is_terminal() => "INDEXED BY runs_ended",
-        _ => "",
-    };
-    let mut conditions = Vec::new();
-    let mut values: Vec<Sql> = Vec::new();
-    let mut when = |condition: &str, value: Option<Sql>| {
-        if let Some(value) = value {
-            values.push(value);
-            conditions.push(condition.replace('?', &format!("?{}", values.len())));
-        }
-    };
-    let glob = filter.visible.as_ref().filter(|_| agent.is_none());
-    let agent = match &agent {
-        Some(id) => {
-            let sql = "SELECT number FROM agents WHERE id = ?1";
-            let number = db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
-            let Some(number) = number else {
-                return Ok(Vec::new());
-            };
-            Some(Sql::Integer(number))
-        }
-        None => None,
-    };
-    when("r.agent = ?", agent);
-    when("a.id GLOB ?", glob.map(|g| Sql::Text(g.as_str().to_owned())));
-    when("r.state = ?", filter.status.map(|s| Sql::Text(s.as_str().to_owned())));
-    let stored = filter.trigger.filter(|t| *t != Trigger::Backfill);
-    when("r.backfill = 0 AND r.trigger = ?", stored.map(|t| Sql::Text(t.as_str().to_owned())));
-    when("r.backfill = ?", filter.trigger.filter(|t| *t == Trigger::Backfill).map(|_| Sql::Integer(1)));
-    when("r.failure_code = ?", filter.failure_code.clone().map(Sql::Text));
-    when("r.started_at > ?", filter.started_after_ms.map(Sql::Integer));
-    when("r.started_at < ?", filter.started_before_ms.map(Sql::Integer));
-    when("r.number < ?", filter.before.map(Sql::Integer));
-    if let Some(status) = filter.status {
-        conditions.push(format!("r.completed_at IS {}NULL", if status.is_terminal() { "NOT " } else { "" }));
-    }
-    let condition = if conditions.is_empty() { "1".to_owned() } else { conditions.join(" AND ") };
-    let sql = format!(
-        "SELECT {COLUMNS} FROM runs r {index} JOIN agents a ON a.number = r.agent
-         WHERE {condition} ORDER BY r.number DESC LIMIT {}",
-        filter.limit
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let rows = statement.query_map(rusqlite::params_from_iter(values), event)?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
@@ -326,43 +223,4 @@ fn pad(digits: &str, fill: char) -> Vec<u8> {
     let full: Vec<char> = digits.chars().chain(std::iter::repeat(fill)).take(32).collect();
     let nibble = |c: char| c.to_digit(16).and_then(|d| u8::try_from(d).ok()).unwrap_or(0);
     full.chunks(2).map(|pair| nibble(pair[0]) << 4 | nibble(pair[1])).collect()
-}
-
-fn agents(db: &Connection, only: Option<&AgentId>) -> Result<Vec<AgentSummary>, Error> {
-    let sql = "SELECT paused_at, paused_by, pause_reason, number, id, status, created_at, updated_at,
-                      (SELECT max(r.number) FROM runs r WHERE r.agent = agents.number) AS last_run
-               FROM agents WHERE status <> 'REMOVED' AND (?1 IS NULL OR id = ?1) ORDER BY id";
-    let mut statement = db.prepare_cached(sql)?;
-    let found = statement
-        .query_map([only.map(AgentId::as_str)], |row| {
-            let invalid = row.get_ref(5)?.as_str()? == "INVALID";
-            let pause = super::pause::pause(row)?;
-            let summary = AgentSummary {
-                number: row.get(3)?,
-                id: row.get(4)?,
-                status: if invalid {
-                    "INVALID"
-                } else if pause.is_some() {
-                    "PAUSED"
-                } else {
-                    "ACTIVE"
-                },
-                pause,
-                created_at_ms: row.get(6)?,
-                updated_at_ms: row.get(7)?,
-                last_run: None,
-            };
-            Ok((summary, row.get::<_, Option<i64>>(8)?))
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    let sql = format!("SELECT {COLUMNS} FROM runs r JOIN agents a ON a.number = r.agent WHERE r.number = ?1");
-    let mut last = db.prepare_cached(&sql)?;
-    let mut summaries = Vec::with_capacity(found.len());
-    for (mut summary, run) in found {
-        if let Some(run) = run {
-            summary.last_run = last.query_row([run], event).optional()?;
-        }
-        summaries.push(summary);
-    }
-    Ok(summaries)
 }

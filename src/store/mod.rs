@@ -14,6 +14,7 @@
 
 mod activity;
 mod admit;
+mod agents;
 mod attempts;
 mod backfill;
 mod backup;
@@ -30,6 +31,7 @@ mod files;
 mod habits;
 mod idempotency;
 mod ledger;
+mod listing;
 mod migrate;
 mod notices;
 mod outbox;
@@ -44,6 +46,7 @@ mod sessions;
 mod settle;
 mod tally;
 mod tokens;
+mod transitions;
 mod uploads;
 mod writer;
 
@@ -62,6 +65,7 @@ use crate::ids::{AgentGlob, AgentId};
 
 pub use activity::Activity;
 pub use admit::{Admission, Admissions, Admitted, Choice, Manual, ManualRefusal, ManualRun, NewRun, SlotRun};
+pub use agents::{AgentGlance, AgentSummary, RECENT_MAX, TroubledAgent};
 pub use attempts::{Retried, Retry, RunAttempt, Spent};
 pub use backfill::{BACKFILL_MAX, Backfilled, Earlier, PastRows, PastRun};
 pub use backup::{backup, check_backup, restore, settle as settle_backup};
@@ -72,10 +76,11 @@ pub use definitions::{AgentRow, AgentSync, ScheduleRow, Synced};
 pub use due::{AGENT_COMMAND, DAEMON_COMMAND, Due, DueDelivery, Places, UnderWay, is_command};
 pub use endpoints::{AlertingRows, Change, EndpointRow};
 pub use error::Error;
-pub use events::{AgentSummary, EventDetail, EventFilter, Found};
+pub use events::{EventDetail, Found};
 pub use habits::Habit;
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
+pub use listing::{EventFilter, EventsPage, LOOKED_AT_MAX};
 pub use notices::Across;
 pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;
@@ -86,7 +91,9 @@ pub use reader::READERS;
 pub use retention::{EndedRun, Garbage, LOOK_BATCH, LogRow, REMOVE_BATCH};
 pub use run::{Cancelled, Finish, Wanted};
 pub use settle::Unsettled;
+pub use tally::{AGENT_DAYS_MAX, DAYS_MAX, Tallied, Tally, TallyRow, day_of};
 pub use tokens::{NotAdded, TokenRow};
+pub use transitions::Transition;
 pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
 pub use writer::{Counts, QUEUE_JOBS};
 

@@ -108,6 +108,7 @@ impl Store {
                                ON CONFLICT (run) DO UPDATE SET skills = excluded.skills";
                     db.prepare_cached(sql)?.execute(params![number, to_json("run_details", &skills)?])?;
                 }
+                super::listing::note_start(db, number, now_ms)?;
                 transition(db, number, RunState::Running, epoch.0, now_ms)?;
                 Ok(Wanted::Yes)
             })
@@ -249,7 +250,7 @@ fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
     let (agent, started): (i64, Option<i64>) =
         db.prepare_cached(sql)?.query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
     note_end(db, *number, agent, outcome, *at_ms)?;
-    super::tally::ended(outcome.state(), started.map(|at| at_ms.saturating_sub(at)));
+    super::tally::ended(agent, outcome, started.map(|at| at_ms.saturating_sub(at)), *at_ms);
     if outcome.result.is_some() || outcome.usage.is_some() || outcome.log_error.is_some() {
         let result = outcome.result.as_ref().map(|r| to_json("run_details", r)).transpose()?;
         let usage = outcome.usage.as_ref().map(|u| to_json("run_details", u)).transpose()?;
@@ -269,9 +270,11 @@ fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
 fn note_end(db: &Connection, run: i64, agent: i64, outcome: &Outcome, at_ms: i64) -> Result<(), Error> {
     let success = outcome.failure.is_none() && !outcome.gated;
     let sql = "UPDATE agents SET last_ended_at = ?2, last_success = iif(?3, ?1, last_success),
-                      last_success_at = iif(?3, ?2, last_success_at), failures = iif(?3, 0, failures)
+                      last_success_at = iif(?3, ?2, last_success_at), failures = iif(?3, 0, failures),
+                      recent = substr(?5 || recent, 1, ?6)
                WHERE number = ?4";
-    db.prepare_cached(sql)?.execute(params![run, at_ms, success, agent])?;
+    let (letter, most) = (super::tally::letter(outcome), super::RECENT_MAX.cast_signed());
+    db.prepare_cached(sql)?.execute(params![run, at_ms, success, agent, letter, most])?;
     Ok(())
 }
 

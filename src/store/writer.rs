@@ -294,7 +294,7 @@ fn one_by_one(
 
 fn commit(db: &Connection, commit_time: &Histogram) -> Option<Error> {
     let committing = Instant::now();
-    let committed = execute(db, "COMMIT");
+    let committed = tally::write(db).and_then(|()| execute(db, "COMMIT"));
     commit_time.record(committing.elapsed());
     if committed.is_err() && !db.is_autocommit() {
         // The failed COMMIT left the transaction open; nothing of it may come later.

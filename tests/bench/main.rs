@@ -8,6 +8,7 @@
 
 mod bare;
 mod fire;
+mod history;
 mod lifecycle;
 mod real;
 mod stand;
@@ -65,8 +66,13 @@ pub fn quantile(values: &mut [f64], q: f64) -> f64 {
 #[expect(clippy::print_stdout, reason = "a bench prints its figures")]
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let benches: [(&str, fn()); 4] =
-        [("fire", fire::run), ("trigger", trigger::run), ("lifecycle", lifecycle::run), ("real", real::run)];
+    let benches: [(&str, fn()); 5] = [
+        ("fire", fire::run),
+        ("trigger", trigger::run),
+        ("lifecycle", lifecycle::run),
+        ("real", real::run),
+        ("history", history::run),
+    ];
     println!("{:44} {:>8} {:>12} {:>12} unit", "name", "ratio", "value", "limit/peer");
     for (name, bench) in benches {
         if wanted.is_empty() || wanted.iter().any(|w| w == name) {

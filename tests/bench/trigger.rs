@@ -101,7 +101,8 @@ async fn ours(dir: &Path) -> (f64, f64) {
     (one, rate)
 }
 
-async fn listen(dir: &Path, core: &Arc<Core>) -> std::path::PathBuf {
+/// Serves the API of an engine on a socket below `dir`.
+pub async fn listen(dir: &Path, core: &Arc<Core>) -> std::path::PathBuf {
     let socket = dir.join("matins.sock");
     let listener = matins::daemon::listen::bind_unix(&socket).await.expect("a socket");
     let serving = matins::daemon::listen::serve_unix(

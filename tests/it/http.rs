@@ -2,4 +2,5 @@
 
 mod access;
 mod files;
+mod native;
 mod openapi;

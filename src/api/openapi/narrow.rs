@@ -26,6 +26,12 @@ const TIMES: &[&str] =
 
 /// Narrows the parameters and the body of an operation.
 pub(super) fn operation(path: &str, operation: &mut Value) {
+    if path.starts_with("/v1/agents/{id}/")
+        && let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut)
+    {
+        // The path names the agent already.
+        parameters.retain(|parameter| parameter["name"] != "agentId");
+    }
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         present(&mut parameter["schema"]);
         unsigned(&mut parameter["schema"]);

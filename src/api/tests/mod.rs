@@ -2,9 +2,12 @@
 //! PENDING, and what a launcher would write is written by the test.
 
 mod history;
+mod lists;
+mod loglines;
 mod logs;
 mod metrics;
 mod runs;
+mod stream;
 
 use std::sync::Arc;
 
@@ -22,7 +25,7 @@ use crate::exec::RunDirs;
 use crate::ids::{RunId, SeededEntropy};
 use crate::model::{NotRun, Outcome};
 use crate::proc::Identity;
-use crate::store::{Admission, Choice, Claimed, Finish, Store};
+use crate::store::{Admission, Choice, Claimed, Finish, Store, Verdict};
 use crate::task::{Stop, Tasks};
 use crate::time::{TestClock, from_ms};
 
@@ -148,13 +151,18 @@ impl Stand {
     }
 
     async fn finish(&self, claimed: &Claimed) {
+        self.finish_as(claimed, Outcome::default()).await;
+    }
+
+    async fn finish_as(&self, claimed: &Claimed, outcome: Outcome) {
+        let verdict = if outcome.failure.is_some() { Verdict::Failure } else { Verdict::Success };
         let finish = Finish {
             number: claimed.number,
             id: claimed.id,
             epoch: claimed.epoch,
-            outcome: Outcome::default(),
+            outcome,
             deliveries: Vec::new(),
-            breaker: crate::store::BreakerStep::default(),
+            breaker: crate::store::BreakerStep { verdict, ..Default::default() },
             changed: None,
             compared: crate::store::Compared::Nothing,
             at_ms: NOW,

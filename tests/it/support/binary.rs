@@ -72,7 +72,9 @@ impl Binary {
     /// Itself and where it answers HTTP over TCP, with an administrator's token there. Its settings are to
     /// say so: [`Home::settings_with_http`].
     pub fn with_http(self) -> (Self, Http) {
-        let url = self.get("/v1/status")["data"]["http"].as_str().expect("it answers over TCP").to_owned();
+        let url = eventually_sync("it answers over TCP", || {
+            self.get("/v1/status")["data"]["http"].as_str().map(ToOwned::to_owned)
+        });
         let address = url.split("://").nth(1).and_then(|a| a.parse().ok()).expect("an address");
         let token = self.token(&serde_json::json!({ "name": "admin", "scope": "admin" }));
         (self, Http { address, token })
