@@ -76,7 +76,8 @@ pub(super) fn finish(mut document: Value) -> Value {
         // What a body of ours has and nobody knows is refused.
         document["components"]["schemas"][&name]["additionalProperties"] = json!(false);
     }
-    narrow::defaults(&mut document["components"]["schemas"]);
+    narrow::plain(&mut document["components"]["schemas"]);
+    narrow::plain(&mut document["paths"]);
     document["webhooks"] = webhooks::webhooks(&examples["webhooks"]);
     always_there(&mut document["components"]["schemas"], answered);
     document

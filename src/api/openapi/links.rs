@@ -53,6 +53,12 @@ const LINKS: &[Link] = &[
     link("get_plan", "200", "get_plan", "nextToken", NEXT),
 ];
 
+/// Where each link begins and ends.
+#[cfg(test)]
+pub(super) fn ends() -> impl Iterator<Item = (&'static str, &'static str)> {
+    LINKS.iter().map(|link| (link.from, link.to))
+}
+
 /// Adds the links that begin at an operation.
 pub(super) fn add(operation: &mut Value) {
     let own = operation["operationId"].as_str().unwrap_or_default().to_owned();

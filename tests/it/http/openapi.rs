@@ -22,6 +22,7 @@ fn fixture(path: &str) -> PathBuf {
 }
 
 /// Runs a program to its end and prints what it said.
+#[expect(clippy::print_stdout, reason = "what it found is for whoever reads the test's output")]
 fn finished(command: &mut Command) -> bool {
     let done = command.output().unwrap_or_else(|e| {
         panic!("{}: {e}; scripts/test installs what it needs", command.get_program().display())
