@@ -2,8 +2,10 @@
 //!
 //! It is compared with what the daemon has in force; where none answers, with the configured folder.
 //! Schedules of one timing are the same schedule; what is left of an agent's on both sides is paired
-//! in the order of the files and told as changed. Totals are exact but for slots behind a thousand excluded stretches; the fires of a pair are compared
-//! one by one up to a bound, and where it was met that is said.
+//! in the order of the files and told as changed. The fires of a pair are compared one by one up to a bound, and
+//! where it was met that is said. Totals are exact, but for more changes between excluded and not than a bound of
+//! their own; then they are the most that there can be. `max_runs` counts from the beginning of the range: the
+//! runs that a schedule has had so far are not known here.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,14 +21,16 @@ use crate::api::wire::SchedulesView;
 use crate::config::{self, Env};
 use crate::ids::AgentId;
 use crate::model::{Agent, Schedule};
-use crate::plan::{Calendar, Comparison, Only, compare, noted, total};
+use crate::plan::{Calendar, Comparison, Limited, Only, Total, compare, noted, total};
 use crate::time::{Clock as _, SystemClock, rfc3339_ms};
 
 /// How far a comparison reaches where its end is not given: a year, ms.
 const REACH_MS: i64 = 365 * 86_400_000;
 /// Steps that all pairs of one comparison may take together.
 const STEPS_MAX: usize = 1_000_000;
-/// Fewest steps of one pair.
+/// Steps over exclusions that all totals of one comparison may take together; each is dearer than one above.
+const EXCLUDED_MAX: usize = 200_000;
+/// Fewest steps of one pair, and of one total.
 const STEPS_MIN: usize = 20;
 /// Notes on changes of the clock of one schedule.
 const NOTES: usize = 4;
@@ -120,6 +124,8 @@ struct Side {
     by_event: bool,
     /// All its fires in the range.
     fires: u64,
+    /// Whether `fires` is the most that there can be: there are too many exclusions to take all away.
+    at_most: bool,
     /// Fires that a change of the clock touches.
     notes: Vec<Note>,
 }
@@ -230,6 +236,15 @@ async fn base(global: &Global, env: &Env) -> Result<(String, Set), Failure> {
 /// Two schedules that stand for each other, or one that stands alone.
 type Pair<'a> = (Option<&'a Schedule>, Option<&'a Schedule>);
 
+/// What one schedule may cost.
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    /// Of the fires of a pair.
+    pair: usize,
+    /// Over the exclusions of one side.
+    excluded: usize,
+}
+
 /// What changes, by agent, in a range `(after, until]`, with about so many steps; and how many
 /// schedules fire as before.
 fn differ(old: &Set, new: &Set, range: (i64, i64), steps: usize) -> (Vec<AgentChange>, usize) {
@@ -252,7 +267,11 @@ fn differ(old: &Set, new: &Set, range: (i64, i64), steps: usize) -> (Vec<AgentCh
         }
     }
     let both = changed.iter().flat_map(|(_, _, pairs)| pairs).filter(|(a, b)| a.is_some() && b.is_some());
-    let steps = (steps / both.count().max(1)).max(STEPS_MIN);
+    let totals = changed.iter().flat_map(|(_, _, pairs)| pairs).count() * 2;
+    let steps = Steps {
+        pair: (steps / both.count().max(1)).max(STEPS_MIN),
+        excluded: (EXCLUDED_MAX / totals.max(1)).max(STEPS_MIN),
+    };
     let agents = changed.into_iter().map(|(id, change, pairs)| AgentChange {
         agent_id: id.clone(),
         change,
@@ -292,15 +311,21 @@ fn pairs<'a>(old: &'a [Schedule], new: &'a [Schedule]) -> (Vec<Pair<'a>>, usize)
     (found, unchanged)
 }
 
-fn one((old, new): Pair<'_>, (after_ms, until_ms): (i64, i64), steps: usize) -> ScheduleChange {
+fn limited<'a>(schedule: Option<&Schedule>, calendar: Option<&'a Calendar>) -> Option<Limited<'a>> {
+    let most = schedule.and_then(|s| s.bounds.max_runs);
+    calendar.map(|calendar| Limited { calendar, most })
+}
+
+fn one((old, new): Pair<'_>, (after_ms, until_ms): (i64, i64), steps: Steps) -> ScheduleChange {
     // What was read from a file or stored has been compiled before.
     let calendar = |schedule: Option<&Schedule>| schedule.and_then(|s| Calendar::of(s).ok());
     let (a, b) = (calendar(old), calendar(new));
-    let all = |calendar: &Option<Calendar>| {
-        calendar.as_ref().map(|c| total(c, after_ms, until_ms)).unwrap_or_default()
+    let (limited_old, limited_new) = (limited(old, a.as_ref()), limited(new, b.as_ref()));
+    let all = |of: Option<Limited<'_>>| {
+        of.map(|of| total(of, after_ms, until_ms, steps.excluded)).unwrap_or_default()
     };
-    let (of_old, of_new) = (all(&a), all(&b));
-    let side = |schedule: Option<&Schedule>, calendar: &Option<Calendar>, fires: u64| {
+    let (of_old, of_new) = (all(limited_old), all(limited_new));
+    let side = |schedule: Option<&Schedule>, calendar: &Option<Calendar>, all: &Total| {
         let (schedule, calendar) = (schedule?, calendar.as_ref()?);
         let timezone = schedule.timing.timezone();
         let notes = noted(calendar, timezone, after_ms, until_ms, NOTES);
@@ -311,15 +336,16 @@ fn one((old, new): Pair<'_>, (after_ms, until_ms): (i64, i64), steps: usize) -> 
             timing: schedule.timing.describe(),
             timezone: timezone.to_owned(),
             by_event: calendar.event().is_some(),
-            fires,
+            fires: all.fires.count,
+            at_most: all.at_most,
             notes: notes.into_iter().map(note).collect(),
         })
     };
-    let (old, new) = (side(old, &a, of_old.count), side(new, &b, of_new.count));
-    let (change, found) = match (&a, &b) {
-        (Some(a), Some(b)) => (Change::Changed, compare(a, b, after_ms, until_ms, steps)),
-        (None, _) => (Change::Added, Comparison { added: of_new, ..Comparison::default() }),
-        (_, None) => (Change::Removed, Comparison { removed: of_old, ..Comparison::default() }),
+    let (old, new) = (side(old, &a, &of_old), side(new, &b, &of_new));
+    let (change, found) = match (limited_old, limited_new) {
+        (Some(a), Some(b)) => (Change::Changed, compare(a, b, after_ms, until_ms, steps.pair)),
+        (None, _) => (Change::Added, Comparison { added: of_new.fires, ..Comparison::default() }),
+        (_, None) => (Change::Removed, Comparison { removed: of_old.fires, ..Comparison::default() }),
     };
     ScheduleChange {
         change,
@@ -380,9 +406,16 @@ fn row(agent: &AgentChange, schedule: &ScheduleChange) -> Vec<Cell> {
 fn note(schedule: &ScheduleChange, zone: &str) -> String {
     let mut parts = Vec::new();
     if let Some(to) = &schedule.compared_to {
-        let fires = |side: &Option<Side>| side.as_ref().map_or(0, |side| side.fires);
+        let fires = |side: &Option<Side>| match side {
+            Some(Side { fires, at_most: true, .. }) => format!("at most {fires}"),
+            side => side.as_ref().map_or(0, |side| side.fires).to_string(),
+        };
         let (old, new) = (fires(&schedule.old), fires(&schedule.new));
         parts.push(format!("compared up to {to}; {old} fires in all, then {new}"));
+    } else if [&schedule.old, &schedule.new].into_iter().flatten().any(|side| side.at_most)
+        && schedule.change != Change::Changed
+    {
+        parts.push("at most: it has too many exclusions to take all away".to_owned());
     }
     let notes = schedule.new.iter().flat_map(|side| &side.notes);
     parts.extend(notes.filter_map(|note| {
@@ -396,7 +429,7 @@ fn note(schedule: &ScheduleChange, zone: &str) -> String {
 mod tests {
     use super::*;
     use crate::ids::ScheduleId;
-    use crate::model::{Cron, Dst, DstGap, Timing};
+    use crate::model::{Cron, Dst, DstGap, Exclude, Timing};
 
     fn schedule(text: &str) -> Schedule {
         let timing = Timing::Cron { cron: Cron::parse(text).unwrap(), timezone: "Europe/Berlin".to_owned() };
@@ -461,5 +494,29 @@ mod tests {
             let fires = |side: &Option<Side>| side.as_ref().unwrap().fires;
             assert_eq!((fires(&schedule.old), fires(&schedule.new)), (525_600, 262_800));
         }
+    }
+
+    #[test]
+    fn totals_of_many_exclusions_are_the_most_that_there_can_be() {
+        let zone = "Europe/Berlin".to_owned();
+        let not = Exclude::Cron { cron: Cron::parse("0-9 * * * *").unwrap(), timezone: zone };
+        let excluded = |text: &str| Schedule { exclude: vec![not.clone()], ..schedule(text) };
+        let all = |text: &str| -> Set { (0..100).map(|n| (format!("a{n}"), vec![excluded(text)])).collect() };
+        let (agents, _) = differ(&all("* * * * *"), &all("*/2 * * * *"), YEAR, 10_000);
+        let side = agents[0].schedules[0].old.as_ref().unwrap();
+        assert!(side.at_most && side.fires > 438_000, "{side:?}");
+        let told = note(&agents[0].schedules[0], "UTC");
+        assert!(told.contains("at most"), "{told}");
+    }
+
+    #[test]
+    fn runs_beyond_max_runs_are_no_fires() {
+        let mut few = schedule("0 9 * * *");
+        few.bounds.max_runs = Some(3);
+        let (agents, _) =
+            differ(&set(&[("a", vec![few])]), &set(&[("a", vec![schedule("0 9 * * *")])]), YEAR, 10_000);
+        let only = &agents[0].schedules[0];
+        assert_eq!((only.removed.count, only.added.count), (0, 362));
+        assert_eq!(only.old.as_ref().unwrap().fires, 3);
     }
 }

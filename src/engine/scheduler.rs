@@ -5,6 +5,7 @@
 //! tick, a suspended machine and a restart are the same case as a slot in time. It compares wall
 //! clock only and never fires early. It waits for commits, never for a run.
 
+mod clock;
 mod events;
 
 use std::cmp::Reverse;
@@ -24,11 +25,6 @@ use crate::time::from_ms;
 /// Passes of one write job: small enough that the first commit comes soon and the next passes are
 /// computed while it is under way, large enough to share its cost.
 const BATCH: usize = 256;
-/// A clock that goes back by less is only waited out.
-const REWIND_MIN: i64 = 3 * 3_600_000;
-/// A clock that goes by this much more than it should is counted as stepped.
-const STEP_MIN: i64 = 60_000;
-
 /// One schedule in the heap.
 struct Planned {
     agent: Arc<Entry>,
@@ -93,6 +89,8 @@ pub struct Scheduler {
     started_ms: i64,
     generation: u64,
     last_ms: i64,
+    /// What the clock said when it was last looked at; `None`: nobody has looked.
+    seen_ms: Option<i64>,
     checked_ms: i64,
 }
 
@@ -135,6 +133,7 @@ impl Scheduler {
             started_ms: last_ms,
             generation: 0,
             last_ms,
+            seen_ms: None,
             checked_ms: last_ms,
         }
     }
@@ -175,7 +174,8 @@ impl Scheduler {
                 self.plan(self.planned.len() - 1, before, first_load);
             }
         }
-        // The clock may have gone back while nothing ran: the watermarks know the time it was.
+        // The clock may have gone back while nothing ran, or while a schedule that is back was out of force:
+        // the watermarks know the time it was.
         let newest = self.planned.iter().map(|p| p.watermark_ms).max();
         self.last_ms = self.last_ms.max(newest.unwrap_or(i64::MIN));
     }
@@ -249,66 +249,6 @@ impl Scheduler {
         }
         due.sort_unstable();
         due
-    }
-
-    /// A clock that was set back by much would keep every schedule silent until it has caught up
-    /// again. The slots up to now stay decided, the watermarks move back to now.
-    async fn watch_clock(&mut self, now_ms: i64) -> Result<(), store::Error> {
-        let (last, back) = (self.last_ms, self.last_ms - now_ms);
-        let stepped = back > 0 || -back > STEP_MIN + crate::time::millis(crate::time::WAKE_CAP);
-        if stepped {
-            self.core.metrics.clock_steps.fetch_add(1, Ordering::Relaxed);
-        }
-        let ahead = back > 0 && self.planned.iter().any(|p| p.watermark_ms - now_ms > REWIND_MIN);
-        if back <= REWIND_MIN && !ahead {
-            self.last_ms = now_ms;
-            return Ok(());
-        }
-        let was = self.planned.iter().map(|p| p.watermark_ms).max().unwrap_or(last).max(last);
-        let text = format!("the clock went back from {} to {}", from_ms(was), from_ms(now_ms));
-        // Until it is written the step is as new as before: the next turn tries again.
-        let cut = self.cut(now_ms).await?;
-        self.core.store.rewind_watermarks(now_ms, cut, text.clone()).await?;
-        tracing::warn!("{text}; schedules go on from now");
-        self.last_ms = now_ms;
-        self.heap.clear();
-        self.waiting.clear();
-        for index in 0..self.planned.len() {
-            let planned = &mut self.planned[index];
-            planned.watermark_ms = planned.watermark_ms.min(now_ms);
-            match planned.schedule.calendar.event() {
-                None => planned.next_ms = planned.calendar_instant(),
-                Some(Event::RunEnd(_)) if !planned.ended => {
-                    self.wait(index);
-                    continue;
-                }
-                // A start that is not in the books is due now, as one after the last slot is.
-                Some(Event::Startup) if planned.next_ms.is_some() => {
-                    planned.next_ms = planned.schedule.calendar.bounded(now_ms.max(planned.watermark_ms + 1));
-                }
-                Some(_) => {}
-            }
-            self.push(index);
-        }
-        self.core.wake.dispatcher.notify_one();
-        self.core.wake.deliverer.notify_one();
-        Ok(())
-    }
-
-    /// The rows of the ledger that reach beyond `now_ms`, as they are up to now.
-    async fn cut(&self, now_ms: i64) -> Result<Vec<store::Across>, store::Error> {
-        let mut rows = self.core.store.across(now_ms).await?;
-        let calendars: HashMap<i64, &Planned> = self.planned.iter().map(|p| (p.schedule.number, p)).collect();
-        rows.retain_mut(|row| {
-            let planned = calendars.get(&row.schedule);
-            let left = planned.and_then(|p| p.schedule.calendar.count(row.nominal_ms - 1, now_ms));
-            if let Some(left) = left {
-                row.until_ms = left.last_ms;
-                row.count = i64::try_from(left.count).unwrap_or(i64::MAX);
-            }
-            left.is_some()
-        });
-        Ok(rows)
     }
 
     async fn admit(&mut self, due: &[usize], now_ms: i64) -> Result<(), store::Error> {

@@ -19,7 +19,7 @@ mod due;
 mod forecast;
 
 pub use calendar::{Calendar, Event, Stretch, fires, next_fire};
-pub use compare::{Comparison, EXAMPLES, Only, compare, noted, total};
+pub use compare::{Comparison, EXAMPLES, Limited, Only, Total, compare, noted, total};
 pub use delay::start_delay_ms;
 pub use due::{Decision, Due, Policy, ROWS_MAX, WINDOW_MAX, due, due_from, event_due, replay};
 pub use forecast::{Coming, coming};

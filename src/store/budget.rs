@@ -3,9 +3,10 @@
 //! They are counted from the rows, in the transaction that admits the next one, so no counter can
 //! drift from what happened. A run counts from its admission, whatever becomes of it. With a budget
 //! of N the question is how old the N-th newest run is: a walk of at most N steps along an index.
-//! Runs that lie further ahead than a day were made by a clock that was set back since and do not count.
+//! Runs that lie further ahead than a day were made by a clock that was set back since and do not count; of
+//! the others a run is at least as old as each that came after it, whatever the clock said.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::Error;
 
@@ -71,7 +72,8 @@ impl Freed {
 }
 
 /// `Some` where a budget of `runs` is used up: when one is free again. `nth` tells when the run of
-/// this rank, the newest being 1, was admitted; with an instant, of those up to then.
+/// this rank, the newest being 1, was admitted; with an instant, the earliest admission from that rank on,
+/// of those up to then.
 fn full(
     runs: u64,
     now_ms: i64,
@@ -89,28 +91,30 @@ fn full(
 }
 
 fn nth_of_agent(db: &Connection, agent: i64, nth: u64, latest_ms: Option<i64>) -> Result<Option<i64>, Error> {
-    let sql = if latest_ms.is_some() {
-        "SELECT created_at FROM runs INDEXED BY runs_of_agent WHERE agent = ?1 AND created_at <= ?3
-         ORDER BY number DESC LIMIT 1 OFFSET ?2"
-    } else {
-        "SELECT created_at FROM runs INDEXED BY runs_of_agent WHERE agent = ?1 AND ?3 IS NULL
-         ORDER BY number DESC LIMIT 1 OFFSET ?2"
+    let rank = i64::try_from(nth).unwrap_or(i64::MAX);
+    let Some(latest_ms) = latest_ms else {
+        let sql = "SELECT created_at FROM runs INDEXED BY runs_of_agent WHERE agent = ?1
+                   ORDER BY number DESC LIMIT 1 OFFSET ?2 - 1";
+        return Ok(db.prepare_cached(sql)?.query_row([agent, rank], |row| row.get(0)).optional()?);
     };
-    let skipped = i64::try_from(nth - 1).unwrap_or(i64::MAX);
-    let values = params![agent, skipped, latest_ms];
-    Ok(db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?)
+    let sql = "SELECT iif(count(*) = ?2, min(created_at), NULL) FROM
+                 (SELECT created_at FROM runs INDEXED BY runs_of_agent WHERE agent = ?1 AND created_at <= ?3
+                  ORDER BY number DESC LIMIT ?2)";
+    Ok(db.prepare_cached(sql)?.query_row([agent, rank, latest_ms], |row| row.get(0))?)
 }
 
 /// Numbers are given one after the other: without gaps the N-th newest run is found by its number.
 /// Where it is old enough, the one behind gaps is older still.
 fn nth_of_all(db: &Connection, nth: u64, now_ms: i64, latest_ms: Option<i64>) -> Result<Option<i64>, Error> {
-    let skipped = i64::try_from(nth - 1).unwrap_or(i64::MAX);
-    let sql = "SELECT created_at FROM runs WHERE number <= (SELECT max(number) FROM runs) - ?1 ORDER BY number DESC LIMIT 1";
-    let near: Option<i64> = db.prepare_cached(sql)?.query_row([skipped], |row| row.get(0)).optional()?;
+    let rank = i64::try_from(nth).unwrap_or(i64::MAX);
+    let sql = "SELECT created_at FROM runs WHERE number <= (SELECT max(number) FROM runs) - ?1 + 1
+               ORDER BY number DESC LIMIT 1";
+    let near: Option<i64> = db.prepare_cached(sql)?.query_row([rank], |row| row.get(0)).optional()?;
     if near.is_none_or(|at| at.saturating_add(DAY_MS) <= now_ms) {
         return Ok(near);
     }
-    let sql = "SELECT created_at FROM runs WHERE created_at <= ?2 ORDER BY number DESC LIMIT 1 OFFSET ?1";
-    let values = params![skipped, latest_ms.unwrap_or(i64::MAX)];
-    Ok(db.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?)
+    let sql = "SELECT iif(count(*) = ?1, min(created_at), NULL) FROM
+                 (SELECT created_at FROM runs WHERE created_at <= ?2 ORDER BY number DESC LIMIT ?1)";
+    let values = [rank, latest_ms.unwrap_or(i64::MAX)];
+    Ok(db.prepare_cached(sql)?.query_row(values, |row| row.get(0))?)
 }

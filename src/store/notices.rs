@@ -17,15 +17,16 @@ impl Store {
             .await
     }
 
-    /// Rows of the ledger that stand for slots before and after `at_ms`, of schedules that are in force.
-    pub async fn across(&self, at_ms: i64) -> Result<Vec<Across>, Error> {
+    /// Rows of the ledger that stand for slots before and after `at_ms`, of schedules that are in force and
+    /// whose watermark lies beyond `beyond_ms`.
+    pub async fn across(&self, at_ms: i64, beyond_ms: i64) -> Result<Vec<Across>, Error> {
         self.readers
             .read(move |db| {
                 let sql = "SELECT s.schedule, s.nominal FROM schedules c, slots s
-                           WHERE c.active = 1 AND s.schedule = c.number AND s.until > ?1
+                           WHERE c.active = 1 AND c.watermark > ?2 AND s.schedule = c.number AND s.until > ?1
                              AND s.nominal = (SELECT max(nominal) FROM slots WHERE schedule = c.number AND nominal <= ?1)";
                 let mut statement = db.prepare(sql)?;
-                let rows = statement.query_map([at_ms], |row| {
+                let rows = statement.query_map([at_ms, beyond_ms], |row| {
                     Ok(Across { schedule: row.get(0)?, nominal_ms: row.get(1)?, until_ms: 0, count: 0 })
                 })?;
                 Ok(rows.collect::<Result<_, _>>()?)
@@ -34,31 +35,35 @@ impl Store {
     }
 
     /// The clock was set back by much: slots up to `now_ms` stay decided, what a wrong clock has decided
-    /// of the time to come is decided anew, later watermarks move back, and a notice says so. `cut` are
-    /// the rows of [`Store::across`] as they are up to now. Returns how many watermarks moved.
+    /// of the time to come is decided anew, watermarks beyond `beyond_ms` move back, and a notice says so.
+    /// `cut` are the rows of [`Store::across`] as they are up to now. A row that is not cut stays, and no
+    /// watermark moves to before its end: none of its slots may be decided twice.
     pub async fn rewind_watermarks(
         &self,
         now_ms: i64,
+        beyond_ms: i64,
         cut: Vec<Across>,
         text: String,
-    ) -> Result<usize, Error> {
+    ) -> Result<(), Error> {
         self.writer
             .write(move |db| {
                 for sql in BEGUN_AHEAD {
                     db.prepare_cached(sql)?.execute([now_ms])?;
                 }
                 let sql = "DELETE FROM slots WHERE nominal > ?1
-                             AND schedule IN (SELECT number FROM schedules WHERE watermark > ?1)";
-                db.prepare_cached(sql)?.execute([now_ms])?;
+                             AND schedule IN (SELECT number FROM schedules WHERE watermark > ?2)";
+                db.prepare_cached(sql)?.execute([now_ms, beyond_ms])?;
                 let sql = "UPDATE slots SET until = ?3, count = ?4 WHERE schedule = ?1 AND nominal = ?2 AND until > ?5";
                 for Across { schedule, nominal_ms, until_ms, count } in &cut {
                     db.prepare_cached(sql)?.execute(params![schedule, nominal_ms, until_ms, count, now_ms])?;
                 }
-                let sql = "UPDATE schedules SET watermark = ?1 WHERE watermark > ?1";
-                let moved = db.prepare_cached(sql)?.execute([now_ms])?;
+                let sql = "UPDATE schedules SET watermark =
+                             max(?1, coalesce((SELECT until FROM slots WHERE schedule = number ORDER BY nominal DESC LIMIT 1), ?1))
+                           WHERE watermark > ?2";
+                db.prepare_cached(sql)?.execute([now_ms, beyond_ms])?;
                 let sql = "INSERT INTO notices (at, kind, text) VALUES (?1, 'clock_rewound', ?2)";
                 db.prepare_cached(sql)?.execute(params![now_ms, text])?;
-                Ok(moved)
+                Ok(())
             })
             .await
     }

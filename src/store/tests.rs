@@ -546,11 +546,42 @@ async fn a_clock_set_back_by_much_takes_the_slots_to_come_with_it() {
             Admitted::Done(Some(_))
         ));
     }
-    assert_eq!(f.store.rewind_watermarks(6_000, Vec::new(), "back".to_owned()).await.unwrap(), 1);
+    f.store.rewind_watermarks(6_000, 6_000, Vec::new(), "back".to_owned()).await.unwrap();
     assert_eq!(f.slots().await, [(5_000, 5_000, 1, None)]);
     assert_eq!(f.store.watermark(schedule).await.unwrap(), Some(6_000));
     let again = f.admit(f.pass(6_000, 7_000, Overlap::Allow)).await;
     assert!(matches!(again, Admitted::Done(Some(_))), "it comes due by the right clock: {again:?}");
+}
+
+/// Nobody can cut the row of a schedule that is out of force: it stays, and no slot of it is decided again.
+#[tokio::test]
+async fn a_watermark_stays_behind_a_row_that_cannot_be_cut() {
+    let f = fixture().await;
+    let (schedule, lost) = (f.agent.schedules[0].number, Some(NotRun::MissedWindow));
+    let stretch = Choice::NotRun {
+        nominal_ms: 2_000,
+        until_ms: 9_000,
+        count: 8,
+        reason: NotRun::MissedWindow,
+        into_own_run: false,
+        into_pass: None,
+    };
+    let pass = f.pass(1_000, 9_000, Overlap::Allow);
+    assert_eq!(f.admit(Admission { choices: vec![stretch], ..pass }).await, Admitted::Done(None));
+    sync(&f.store, &["t-0"], 5_000).await;
+    let rewind = |cut| f.store.rewind_watermarks(5_000, 5_000, cut, "back".to_owned());
+    assert_eq!(f.store.across(5_000, 5_000).await.unwrap(), [], "it is out of force");
+    rewind(Vec::new()).await.unwrap();
+    assert_eq!(f.slots().await, [(2_000, 9_000, 8, lost)]);
+    let back = sync(&f.store, &["s-0"], 5_000).await;
+    assert_eq!(back.schedules[0].watermark_ms, 9_000, "it begins behind what is decided");
+    // In force it can be cut, and goes on from now.
+    assert_eq!(f.store.across(5_000, 9_000).await.unwrap(), [], "what is not that far ahead stays");
+    let mut rows = f.store.across(5_000, 5_000).await.unwrap();
+    (rows[0].until_ms, rows[0].count) = (5_000, 4);
+    rewind(rows).await.unwrap();
+    assert_eq!(f.slots().await, [(2_000, 5_000, 4, lost)]);
+    assert_eq!(f.store.watermark(schedule).await.unwrap(), Some(5_000));
 }
 
 /// Of an agent that only fails there is always something to look at.

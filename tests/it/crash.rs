@@ -6,6 +6,7 @@
 //! spread evenly over all boundaries.
 
 mod chain;
+mod launchers;
 mod points;
 
 use std::collections::{BTreeMap, BTreeSet};

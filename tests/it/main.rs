@@ -28,6 +28,7 @@ mod mistakes;
 mod newcomer;
 mod notify;
 mod overlap;
+mod release;
 mod reload;
 mod retention;
 mod runs;

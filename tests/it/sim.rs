@@ -22,6 +22,7 @@ mod scenario;
 mod step;
 mod world;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +35,11 @@ use step::Step;
 
 /// Steps of one seed where nothing is said.
 const STEPS: usize = 40;
+/// How long the daemon may take to come to rest where the model says, real time: a machine under load takes its
+/// time, and only a failure costs all of it.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The same while a failure is made shorter, where each try costs it.
+const HASTE: Duration = Duration::from_secs(4);
 /// Time for making a failing list of steps shorter.
 const SHRINK: Duration = Duration::from_secs(60);
 
@@ -52,13 +58,21 @@ fn generate(seed: u64) -> (Scenario, Vec<Step>) {
     (scenario, steps)
 }
 
-/// What went wrong, and before which step, if it did.
-fn simulate(
-    seed: u64,
-    scenario: &Scenario,
-    steps: &[Step],
-) -> Result<(Counts, Vec<String>), (usize, String)> {
-    let mut sim = Sim::start(seed, scenario).map_err(|why| (0, why))?;
+/// What was checked and the trace, or before which step it went wrong and how.
+type Simulated = Result<(Counts, Vec<String>), (usize, String)>;
+
+/// Carries the steps out; a panic is a failure of its seed.
+fn simulate(seed: u64, scenario: &Scenario, steps: &[Step], patience: Duration) -> Simulated {
+    let work = AssertUnwindSafe(|| carry_out(seed, scenario, steps, patience));
+    std::panic::catch_unwind(work).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        Err((steps.len(), format!("a panic: {said}")))
+    })
+}
+
+fn carry_out(seed: u64, scenario: &Scenario, steps: &[Step], patience: Duration) -> Simulated {
+    let mut sim = Sim::start(seed, scenario, patience).map_err(|why| (0, why))?;
     for (n, step) in steps.iter().enumerate() {
         sim.step(step).map_err(|why| (n, why))?;
     }
@@ -78,7 +92,7 @@ fn shrink(seed: u64, scenario: &Scenario, steps: &[Step]) -> Vec<Step> {
             }
             let mut fewer = left.clone();
             fewer.drain(from..(from + part).min(fewer.len()));
-            if simulate(seed, scenario, &fewer).is_err() {
+            if simulate(seed, scenario, &fewer, HASTE).is_err() {
                 left = fewer;
             } else {
                 from += part;
@@ -92,7 +106,7 @@ fn shrink(seed: u64, scenario: &Scenario, steps: &[Step]) -> Vec<Step> {
 /// The failure of a seed as people read it.
 fn explain(seed: u64, scenario: &Scenario, steps: &[Step], at: usize, why: &str) -> String {
     let needed = shrink(seed, scenario, &steps[..(at + 1).min(steps.len())]);
-    let again = simulate(seed, scenario, &needed)
+    let again = simulate(seed, scenario, &needed, PATIENCE)
         .err()
         .map_or("no failure in the last replay".to_owned(), |(_, why)| why);
     let list = |steps: &[Step]| steps.iter().map(|s| format!("  {s:?}")).collect::<Vec<_>>().join("\n");
@@ -129,7 +143,7 @@ fn try_seeds(seeds: u64) -> (Vec<String>, Counts) {
             return;
         }
         let (scenario, steps) = generate(seed);
-        match simulate(seed, &scenario, &steps) {
+        match simulate(seed, &scenario, &steps, PATIENCE) {
             Ok((counts, _)) => {
                 let mut all = all.lock().unwrap();
                 all.steps += counts.steps;
@@ -155,7 +169,7 @@ fn try_seeds(seeds: u64) -> (Vec<String>, Counts) {
 fn seeds() {
     if let Some(seed) = number("MATINS_SIM_SEED") {
         let (scenario, steps) = generate(seed);
-        match simulate(seed, &scenario, &steps) {
+        match simulate(seed, &scenario, &steps, PATIENCE) {
             Ok((_, trace)) => eprintln!("{}\nseed {seed} holds", trace.join("\n")),
             Err((at, why)) => panic!("{}", explain(seed, &scenario, &steps, at, &why)),
         }
@@ -184,7 +198,7 @@ fn a_seed_gives_the_same_trace_twice() {
                 (*point, *during) = (Point::Now, step::During::Advance(0));
             }
         }
-        let twice = [(); 2].map(|()| simulate(seed, &scenario, &steps));
+        let twice = [(); 2].map(|()| simulate(seed, &scenario, &steps, PATIENCE));
         let [Ok((_, first)), Ok((_, second))] = twice else {
             let why = twice.into_iter().find_map(Result::err).unwrap();
             panic!("{}", explain(seed, &scenario, &steps, why.0, &why.1));

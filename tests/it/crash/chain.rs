@@ -13,7 +13,7 @@ use crate::support::wait::within;
 use crate::support::witness::{Witness, this_second};
 
 /// How long a daemon may take to be ready, and to stop.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(60);
 /// How long it goes on when everything was asked for: the schedule fires in it.
 const GOES_ON: Duration = Duration::from_millis(1100);
 /// How long the run that is to be cancelled may take to begin.
@@ -49,30 +49,35 @@ impl Chain {
     }
 
     /// A life that nothing disturbs; everything that it called.
+    /// It goes on until a receiver has heard of an end of each kind, so that it crosses every boundary however slow
+    /// the machine is.
     pub fn record(&mut self) -> String {
         let names: &'static str = everything().leak();
-        assert!(!self.live(Calls { names, file: None }, ""), "nothing kills it");
+        let heard = self.seen.heard();
+        let whole = |seen: &Witness| seen.heard() > heard + 3;
+        assert!(!self.live(Calls { names, file: None }, "", whole), "nothing kills it");
         std::fs::read_to_string(self.trace()).unwrap()
     }
 
     /// A life that is killed at `point`, where it comes there.
     pub fn die_at(&mut self, point: Point) -> End {
         let fault = format!("signal=SIGKILL:when={}", point.when);
-        if self.live(point.boundary().calls, &fault) {
+        if self.live(point.boundary().calls, &fault, |_| true) {
             let trace = std::fs::read_to_string(self.trace()).unwrap_or_default();
             return End::Killed(cut(point, &trace));
         }
         End::Stopped
     }
 
-    /// One life; whether it was killed.
-    fn live(&mut self, calls: Calls, fault: &str) -> bool {
+    /// One life, which goes on until it is `whole`; whether it was killed.
+    fn live(&mut self, calls: Calls, fault: &str, whole: impl Fn(&Witness) -> bool) -> bool {
         self.lives += 1;
         let daemon = &mut self.seen.daemon;
         let trace = daemon.home.path().join(format!("trace-{}", self.lives));
         daemon.prefix = strace::under(&daemon.home, calls, fault, &trace);
         daemon.spawn();
         self.steps();
+        within(READY, || whole(&self.seen).then_some(()));
         let daemon = &mut self.seen.daemon;
         if daemon.ended().is_none() {
             daemon.try_signal(15);

@@ -20,8 +20,6 @@ use super::scenario::{ENDPOINTS, Scenario};
 use super::step::{During, Step};
 use super::world::World;
 
-/// How long the daemon may take to come to rest where the model says, real time.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Instants that lie further ahead are not gone to.
 const FAR_MS: i64 = 400 * 86_400_000;
 
@@ -35,6 +33,8 @@ pub struct Sim {
     db: Connection,
     dump: Dump,
     keys: BTreeMap<(String, u8), Used>,
+    /// How long the daemon may take to come to rest.
+    patience: Duration,
     /// One line for each moment at which world and model were compared.
     pub trace: Vec<String>,
 }
@@ -61,13 +61,14 @@ pub struct Counts {
 
 impl Sim {
     /// A daemon that has started on `scenario`.
-    pub fn start(seed: u64, scenario: &Scenario) -> Result<Self, String> {
+    pub fn start(seed: u64, scenario: &Scenario, patience: Duration) -> Result<Self, String> {
         let mut world = World::new(seed, scenario);
         world.write(scenario);
         world.start();
         let db = dump::open(&world.database());
         let (model, trace) = (Model::new(scenario), Vec::new());
-        let mut sim = Self { world, model, db, dump: Dump::default(), keys: BTreeMap::new(), trace };
+        let mut sim =
+            Self { world, model, db, dump: Dump::default(), keys: BTreeMap::new(), patience, trace };
         sim.settle(&Beside::Nothing)?;
         Ok(sim)
     }
@@ -330,7 +331,7 @@ impl Sim {
                     self.trace.push(line(&self.model, &self.dump, self.world.now()));
                     return Ok(());
                 }
-                Err(why) if begun.elapsed() > PATIENCE || !self.world.is_up() => return Err(why),
+                Err(why) if begun.elapsed() > self.patience || !self.world.is_up() => return Err(why),
                 Err(_) => super::super::support::wait::pace(Duration::from_millis(1)),
             }
         }

@@ -72,6 +72,8 @@ pub struct Model {
     /// Runs whose end a newer one asked for: cancelled, superseded.
     pub cleared: BTreeMap<i64, &'static str>,
     pub last: i64,
+    /// What the clock said last; `None`: the daemon has not looked since its start.
+    pub seen: Option<i64>,
     /// How often a run was found to wait beyond its deadline.
     pub overdue: BTreeMap<i64, u32>,
     /// Whether the clock has ever been set back.
@@ -109,6 +111,7 @@ impl Model {
             asked: BTreeSet::new(),
             cleared: BTreeMap::new(),
             last: now,
+            seen: None,
             overdue: BTreeMap::new(),
             set_back: false,
             rewound: false,
@@ -169,6 +172,7 @@ impl Model {
                 }
             }
         }
+        self.look_ahead();
     }
 
     /// The daemon has started.
@@ -176,11 +180,19 @@ impl Model {
         for book in &mut self.books {
             book.valid = !broken.contains(&book.agent.id);
             for entry in book.entries.iter_mut().filter(|e| e.schedule.timing == Timing::Startup) {
-                entry.startup = entry.active.then(|| now.max(entry.watermark + 1));
+                // One that has had all its runs hears of no start, also where its bound is lifted later.
+                let over = entry.schedule.max_runs.is_some_and(|most| entry.runs >= most);
+                entry.startup = (entry.active && !over).then(|| now.max(entry.watermark + 1));
             }
         }
+        (self.last, self.seen) = (now, None);
+        self.look_ahead();
+    }
+
+    /// The watermarks know the time that it was.
+    fn look_ahead(&mut self) {
         let newest = self.entries().map(|e| e.watermark).max();
-        self.last = newest.unwrap_or(now).max(now);
+        self.last = newest.unwrap_or(self.last).max(self.last);
     }
 
     fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -200,14 +212,17 @@ impl Model {
     }
 
     /// A clock that went back by much: everything goes on from now, and what a wrong clock has decided of
-    /// the time to come is decided anew when it comes.
-    pub fn watch_clock(&mut self, now: i64) {
-        let back = self.last - now;
-        self.last = now;
+    /// the time to come is decided anew when it comes. Of a schedule that is out of force a row that began
+    /// before stays whole. Where only a schedule that came back is far ahead, small steps stay as they are.
+    pub fn watch_clock(&mut self, now: i64, dump: &Dump) {
+        let (back, seen) = (self.last - now, self.seen);
+        (self.last, self.seen) = (now, Some(now));
         let ahead = self.entries().any(|e| e.watermark - now > 3 * HOUR_MS);
         if back <= 0 || (back <= 3 * HOUR_MS && !ahead) {
             return;
         }
+        let by_clock = seen.is_none_or(|seen| seen - now > 3 * HOUR_MS);
+        let beyond = if by_clock { now } else { now + 3 * HOUR_MS };
         self.rewound = true;
         for book in &mut self.books {
             // The wait of a breaker keeps its length.
@@ -216,21 +231,26 @@ impl Model {
                 book.probe_at.map(|at| ended.filter(|_| at > now).map_or(at, |ended| at - ended + now));
             book.last_ended = book.last_ended.map(|at| at.min(now));
             book.paused_at = book.paused_at.min(now);
-        }
-        for entry in self.books.iter_mut().flat_map(|b| &mut b.entries) {
-            entry.watermark = entry.watermark.min(now);
-            entry.startup = entry.startup.map(|_| now.max(entry.watermark + 1));
-        }
-        let made = |(outcome, _): Row| if let Outcome::Run(run) = outcome { Some(run) } else { None };
-        for rows in self.ledger.values_mut() {
-            let ahead = rows.split_off(&(now + 1));
-            self.early.extend(ahead.into_values().filter_map(made));
+            let numbers = Self::numbers(dump, &book.agent.id);
+            for (entry, number) in book.entries.iter_mut().zip(numbers) {
+                if entry.watermark > beyond {
+                    let stays = dump.slots.range(..=(number, now)).next_back();
+                    let stays = stays.filter(|((schedule, _), _)| *schedule == number && !entry.active);
+                    let until = stays.map_or(now, |(_, row)| row.until.max(now));
+                    entry.watermark = until;
+                    let ahead = self.ledger.entry(number).or_default().split_off(&(until + 1));
+                    let made =
+                        |(outcome, _): Row| if let Outcome::Run(run) = outcome { Some(run) } else { None };
+                    self.early.extend(ahead.into_values().filter_map(made));
+                }
+                entry.startup = entry.startup.map(|_| now.max(entry.watermark + 1));
+            }
         }
     }
 
     /// Decides everything that is due at `now`.
     pub fn admit(&mut self, now: i64, dump: &Dump) -> Checked {
-        self.watch_clock(now);
+        self.watch_clock(now, dump);
         for index in 0..self.books.len() {
             self.admit_agent(index, now, dump)?;
         }
@@ -338,12 +358,18 @@ impl Model {
     /// Whether a budget leaves no run.
     fn used_up(&self, agent: &Agent, now: i64, dump: &Dump) -> bool {
         let number = dump.agents[&agent.id].number;
-        let all = || self.open.values().chain(self.ended.values());
-        let recent = |r: &&Run| r.created > now - DAY_MS && r.created <= now + DAY_MS;
-        let own = agent
-            .runs_per_day
-            .is_some_and(|n| all().filter(recent).filter(|r| r.agent == number).count() >= n);
-        own || self.scenario.runs_per_day.is_some_and(|n| all().filter(recent).count() >= n)
+        // A run is at least as old as those that came after it, whatever the clock said.
+        let recent = |own: bool| {
+            let all = self.open.values().chain(self.ended.values());
+            let mut made: Vec<(i64, i64)> = all
+                .filter(|r| (!own || r.agent == number) && r.created <= now + DAY_MS)
+                .map(|r| (r.number, r.created))
+                .collect();
+            made.sort_unstable();
+            made.iter().rev().take_while(|(_, created)| *created > now - DAY_MS).count()
+        };
+        let own = agent.runs_per_day.is_some_and(|n| recent(true) >= n);
+        own || self.scenario.runs_per_day.is_some_and(|n| recent(false) >= n)
     }
 
     fn admit_slot(

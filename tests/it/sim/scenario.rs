@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use jiff::civil::Date;
 
+use super::calendar::Calendar;
 use super::rng::Rng;
 
 /// A field of a cron pattern: its text, the values it names, and whether it is `*` or a step.
@@ -213,6 +214,21 @@ fn exclusions(r: &mut Rng, start_ms: i64) -> Vec<Exclude> {
     found
 }
 
+/// Bounds with nothing between them are a mistake that a file must not have.
+fn with_instants(schedule: Schedule) -> Schedule {
+    let dst = Dst { gap_skip: false, overlap: "first" };
+    let some = |start: Option<i64>, end: Option<i64>| {
+        let calendar = Calendar::new(&schedule.timing, dst, start, end);
+        let begin = start.unwrap_or(0);
+        !calendar.is_calendar() || calendar.next(begin - 1).is_some()
+    };
+    match (schedule.start, schedule.end) {
+        (start, end) if some(start, end) => schedule,
+        (start, _) if some(start, None) => Schedule { end: None, ..schedule },
+        _ => Schedule { start: None, end: None, ..schedule },
+    }
+}
+
 fn schedule(r: &mut Rng, start_ms: i64, coarse: bool) -> Schedule {
     let timing = timing(r, start_ms, coarse);
     let calendar = !matches!(timing, Timing::After(_) | Timing::Startup);
@@ -223,7 +239,7 @@ fn schedule(r: &mut Rng, start_ms: i64, coarse: bool) -> Schedule {
         r.pick(&["queue_one", "queue", "cancel_previous", "replace", "allow"])
     };
     let instant = |r: &mut Rng, hours: &[i64]| start_ms + r.pick(hours) * 3_600_000;
-    Schedule {
+    with_instants(Schedule {
         max_concurrent: if matches!(overlap, "queue" | "allow") { r.maybe(40, &[1, 2]) } else { None },
         overlap,
         catch_up: if calendar { r.pick(&["latest", "latest", "all", "none"]) } else { "latest" },
@@ -243,7 +259,7 @@ fn schedule(r: &mut Rng, start_ms: i64, coarse: bool) -> Schedule {
         spread_s: r.maybe(5, &[600]),
         prompt: r.maybe(20, &["one", "two"]),
         timing,
-    }
+    })
 }
 
 fn agent(r: &mut Rng, n: usize, start_ms: i64, coarse: bool) -> Agent {
@@ -309,7 +325,8 @@ impl Scenario {
                     let other = schedule(r, now_ms, self.coarse);
                     let calendar = |t: &Timing| !matches!(t, Timing::After(_) | Timing::Startup);
                     if calendar(&timing) == calendar(&other.timing) {
-                        self.agents[index].schedules[at] = Schedule { timing, max_runs, ..other };
+                        let changed = Schedule { timing, max_runs, ..other };
+                        self.agents[index].schedules[at] = with_instants(changed);
                     }
                 }
                 2 => self.agents[index].schedules.reverse(),

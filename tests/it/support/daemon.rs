@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use matins::config::{self, Env};
 use matins::daemon::Daemon;
-use matins::engine::{Core, Launcher, Parts, Refused, TriggerRequest, Triggered};
+use matins::engine::{Core, Executor, Launcher, Parts, Refused, TriggerRequest, Triggered};
 use matins::ids::{RunId, SystemEntropy};
 use matins::model::{Agent, Event, Overlap, Overrides, RunState, TokenScope};
 use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
@@ -30,6 +30,8 @@ pub struct TestDaemon {
     up: Option<Up>,
     /// What is changed of every agent that is loaded.
     tweak: fn(&mut Agent),
+    /// What carries attempts out in the place of the launcher.
+    executor: Option<Arc<dyn Executor>>,
     /// What the end of the test may find.
     pub allow_leftovers: bool,
 }
@@ -49,16 +51,28 @@ impl TestDaemon {
 
     /// As [`Self::start`], with agents that are changed when they have been read.
     pub fn start_with(home: Home, tweak: fn(&mut Agent)) -> Self {
-        let clock = TestClock::new(from_ms(START_MS));
-        let mut daemon = Self { home, clock, up: None, tweak, allow_leftovers: false };
+        let mut daemon = Self::unopened(home);
+        daemon.tweak = tweak;
         daemon.restart();
         daemon
     }
 
+    /// As [`Self::start`], with something else in the launcher's place.
+    pub fn start_over(home: Home, executor: Arc<dyn Executor>) -> Self {
+        let mut daemon = Self::unopened(home);
+        daemon.executor = Some(executor);
+        daemon.restart();
+        daemon
+    }
+
+    fn unopened(home: Home) -> Self {
+        let clock = TestClock::new(from_ms(START_MS));
+        Self { home, clock, up: None, tweak: |_| {}, executor: None, allow_leftovers: false }
+    }
+
     /// A daemon whose loops do not run, as if each of them hung.
     pub fn without_loops(home: Home) -> Self {
-        let clock = TestClock::new(from_ms(START_MS));
-        let mut daemon = Self { home, clock, up: None, tweak: |_| {}, allow_leftovers: false };
+        let mut daemon = Self::unopened(home);
         daemon.open();
         daemon
     }
@@ -82,6 +96,7 @@ impl TestDaemon {
         let launcher =
             Launcher { exe: env!("CARGO_BIN_EXE_matins").into(), state_dir: settings.state_dir.clone() };
         let state_dir = settings.state_dir.clone();
+        let executor = self.executor.clone().unwrap_or_else(|| Arc::new(launcher));
         let clock = Arc::new(self.clock.clone());
         let daemon = runtime.block_on(async {
             let tasks = Tasks::new(Stop::new());
@@ -91,7 +106,7 @@ impl TestDaemon {
                 entropy: Arc::new(SystemEntropy),
                 settings,
                 env,
-                executor: Arc::new(launcher),
+                executor,
                 tasks,
             };
             Daemon::open(&state_dir, parts, &loaded).await.unwrap()

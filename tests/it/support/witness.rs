@@ -15,7 +15,7 @@ use super::{Binary, Home, TestReceiver, eventually_sync};
 use crate::blackbox::{assert_integrity, launchers_of, programs_of};
 
 /// How long processes of ended runs may still be seen.
-const GONE: Duration = Duration::from_secs(5);
+const GONE: Duration = Duration::from_secs(30);
 const SETTINGS: &str = "max_running: 8
 watch: false
 drain_timeout: 1s
@@ -142,6 +142,11 @@ impl Witness {
             }
             events.iter().all(ended).then_some(events)
         })
+    }
+
+    /// How often its receiver was called.
+    pub fn heard(&self) -> usize {
+        self.receiver.received().len()
     }
 
     fn told(&self) -> Vec<(String, String)> {
