@@ -252,6 +252,7 @@ const OF_RUNS: &[&str] = &[
     "/cancel",
     "/retry",
     "/agentic-executions/",
+    "/agentic-executions",
     "/api/runs",
     "/runs",
     "/v1/files",

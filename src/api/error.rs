@@ -4,9 +4,9 @@
 //! for programs and never changes its meaning; the message is a sentence for people; the details name
 //! what it is about. What the caller cannot act on is logged here and answered without its cause.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -267,6 +267,12 @@ impl ApiError {
         ids.into_iter().fold(error, |e, id| e.detail(json!({ "eventId": id })))
     }
 
+    /// 404: no task of this number.
+    #[must_use]
+    pub fn no_task(id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_task", format!("task {id:?} does not exist"))
+    }
+
     /// 409: the run has ended already.
     #[must_use]
     pub fn ended(id: RunId, state: crate::model::RunState) -> Self {
@@ -346,6 +352,21 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
+    /// The word for programs.
+    pub(super) fn code(&self) -> &str {
+        &self.body.code
+    }
+
+    /// The sentence for people.
+    pub(super) fn message(&self) -> &str {
+        &self.body.message
+    }
+
+    /// What it is about.
+    pub(super) fn details(&self) -> &[Value] {
+        &self.body.details
+    }
+
     /// The status that is answered.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -363,7 +384,9 @@ fn said(error: &FieldError) -> String {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut answer = (self.status, Json(ErrorEnvelope { error: self.body })).into_response();
+        // A dialect tells it again, in its own shape.
+        let told = Extension(self.clone());
+        let mut answer = (self.status, told, Json(ErrorEnvelope { error: self.body })).into_response();
         if let Some(seconds) = self.retry_after_s {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

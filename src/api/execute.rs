@@ -131,7 +131,7 @@ fn check_model(app: &App, agent: &AgentId, overrides: &Overrides) -> Result<(), 
 }
 
 /// The caller's own name for this request.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key =
         key.to_str().map_err(|_| ApiError::malformed("the header Idempotency-Key is not plain text"))?;

@@ -60,18 +60,18 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let headers = request.headers().clone();
-        let read = tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state));
-        let bytes = match read.await {
-            Err(_) => return Err(ApiError::slow_body(BODY_DEADLINE.as_secs())),
-            Ok(Err(e)) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                return Err(ApiError::too_large(BODY_MAX));
-            }
-            Ok(Err(e)) => {
-                return Err(ApiError::malformed(format!("the body cannot be read: {}", innermost(&e))));
-            }
-            Ok(Ok(bytes)) => bytes,
-        };
+        let bytes = whole(request, state).await?;
         Self::of(&bytes, &headers)
+    }
+}
+
+/// The body of a request as a whole, in time and within its bound.
+pub(super) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    match tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state)).await {
+        Err(_) => Err(ApiError::slow_body(BODY_DEADLINE.as_secs())),
+        Ok(Err(e)) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(ApiError::too_large(BODY_MAX)),
+        Ok(Err(e)) => Err(ApiError::malformed(format!("the body cannot be read: {}", innermost(&e)))),
+        Ok(Ok(bytes)) => Ok(bytes),
     }
 }
 
@@ -160,7 +160,7 @@ fn pointer(name: &str) -> String {
 }
 
 /// Refuses a body that says it is not JSON; one that says nothing is taken for JSON.
-fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+pub(super) fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(said) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let said = String::from_utf8_lossy(said.as_bytes()).into_owned();
     let essence = said.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

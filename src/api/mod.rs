@@ -13,12 +13,15 @@
 mod access;
 mod agents;
 mod alerting;
+mod answer;
 mod backfill;
 mod backup;
 mod caller;
 mod cursor;
 mod deliveries;
+mod dialect;
 mod doctor;
+mod enthusiast;
 mod error;
 mod events;
 mod execute;
@@ -36,6 +39,7 @@ mod plan;
 mod reexec;
 mod rejections;
 mod reload;
+mod runs;
 mod schedules;
 mod slots;
 mod stats;
@@ -165,6 +169,7 @@ pub fn router(core: Arc<Core>) -> Router {
         .layer(access::cross_site())
         .layer(middleware::from_fn_with_state(gate, access::admit))
         .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(middleware::from_fn(dialect::shape))
         .layer(middleware::from_fn_with_state(entropy, observe::observe))
         .with_state(app)
 }

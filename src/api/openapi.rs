@@ -43,7 +43,7 @@ use serde_json::Value;
 use utoipa::openapi::{ComponentsBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{App, ErrorBody, ErrorEnvelope, native};
+use super::{App, ErrorBody, ErrorEnvelope, enthusiast, native, runs};
 
 /// The tags with what they are about: the dialects, and the parts of our own.
 const TAGS: &[(&str, &str)] = &[
@@ -69,7 +69,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     let errors = ComponentsBuilder::new().schema_from::<ErrorEnvelope>().schema_from::<ErrorBody>();
     let components = webhooks::schemas(errors).build();
     let base: OpenApi = OpenApiBuilder::new().components(Some(components)).build();
-    OpenApiRouter::with_openapi(base).merge(native())
+    OpenApiRouter::with_openapi(base).merge(native()).merge(enthusiast::router()).merge(runs::router())
 }
 
 /// The document as text, indented, with a newline at its end.

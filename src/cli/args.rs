@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::daemon::logging::Format;
-use crate::ids::AgentId;
-use crate::model::{DeliveryState, Overlap, RunState};
+use crate::ids::{AgentGlob, AgentId};
+use crate::model::{DeliveryState, Overlap, RunState, TokenScope};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -260,6 +260,12 @@ pub enum Command {
         #[arg(long, value_name = "URL", conflicts_with_all = ["state", "redeliver"])]
         enable: Option<String>,
     },
+    /// Make, list and revoke the tokens by which callers over HTTP are known
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Write the manual's pages
     #[command(name = "__manual", hide = true)]
     Manual {
@@ -283,6 +289,36 @@ pub enum Command {
         /// What to try.
         #[command(subcommand)]
         command: NotifyCommand,
+    },
+}
+
+/// A subcommand of `token`.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once
+    Create {
+        /// What people call it
+        name: String,
+        /// Whose runs are those that it triggers; by default NAME
+        #[arg(long, value_name = "USER")]
+        user: Option<String>,
+        /// What its holder may do: read; trigger, that is start and stop runs too; admin, that is everything
+        #[arg(long, value_name = "SCOPE", default_value = "trigger", value_parser = token_scope)]
+        scope: TokenScope,
+        /// The agents that exist for its holder, such as shop-*; by default all
+        #[arg(long, value_name = "GLOB")]
+        agent: Option<AgentGlob>,
+        /// Until when it is good: a duration such as 30d, or a time; by default until it is revoked
+        #[arg(long, value_name = "DURATION|TIME")]
+        expires: Option<String>,
+    },
+    /// List the tokens, without their texts
+    List,
+    /// Take a token back; it is refused from now on
+    Revoke {
+        /// Its name or its id
+        #[arg(value_name = "NAME|ID")]
+        token: String,
     },
 }
 
@@ -462,6 +498,10 @@ fn status(text: &str) -> Result<RunState, String> {
 
 fn delivery_state(text: &str) -> Result<DeliveryState, String> {
     word(text, DeliveryState::ALL, true)
+}
+
+fn token_scope(text: &str) -> Result<TokenScope, String> {
+    word(text, TokenScope::ALL, false)
 }
 
 fn log_format(text: &str) -> Result<Format, String> {

@@ -92,6 +92,15 @@ impl Client {
         self.read(self.send(request).await?).await
     }
 
+    /// DELETE of a path, given as its segments.
+    ///
+    /// # Errors
+    /// What the daemon says is wrong.
+    pub async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
+        let request = self.request(Method::DELETE, path, &[])?.timeout(ANSWER_TIMEOUT);
+        self.read(self.send(request).await?).await
+    }
+
     /// GET of something that is read as it comes.
     ///
     /// # Errors
@@ -191,6 +200,7 @@ fn translate(error: &ErrorBody) -> Failure {
         "draining" | "unavailable" => (TRY_AGAIN, Some("`matins status` shows when it is back")),
         "unknown_event" => (FAILED, Some("`matins events` lists the runs")),
         "no_run_yet" => (FAILED, Some("`matins run AGENT` runs one now, `matins next` shows what is due")),
+        "unknown_token" => (FAILED, Some("`matins token list` lists them")),
         "unknown_delivery" => (FAILED, Some("`matins deliveries` lists them")),
         "invalid_agent" => (FAILED, Some("`matins check` shows what is wrong with its file")),
         "invalid_configuration" => (

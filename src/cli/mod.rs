@@ -35,6 +35,7 @@ mod show;
 mod status;
 mod successor;
 mod sweep;
+mod token;
 
 use std::process::ExitCode;
 
@@ -174,6 +175,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Deliveries { enable: Some(url), .. } => notify::enable(session, &url).await,
         Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
         Command::Notify { command: NotifyCommand::Test { target } } => notify::test(session, target).await,
+        Command::Token { command } => token::token(session, command).await,
     }
 }
 

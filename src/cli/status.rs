@@ -43,6 +43,7 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
         ("up", Cell::text(up)),
         ("settings", Cell::text(&s.settings_file)),
         ("state", Cell::text(&s.state_dir)),
+        ("http", s.http.as_ref().map_or_else(|| Cell::text("not answered"), Cell::text)),
         ("agents", Cell::text(agents)),
         ("runs", Cell::text(runs)),
         (

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::Tls;
 
 /// Time between two looks at the files.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]

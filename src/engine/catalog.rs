@@ -274,7 +274,7 @@ pub struct Update {
     pub(super) changes: Changes,
 }
 
-fn snapshot(agent: &Agent) -> Result<(String, [u8; 32]), store::Error> {
+pub(super) fn snapshot(agent: &Agent) -> Result<(String, [u8; 32]), store::Error> {
     agent.snapshot().map_err(|e| store::inconsistent("definitions", 0, e.to_string()))
 }
 

@@ -11,12 +11,14 @@ mod alarm;
 mod alerting;
 pub mod backfill;
 mod breaker;
+pub mod builtin;
 pub mod catalog;
 mod concurrency;
 mod deliverer;
 mod diff;
 mod dispatcher;
 pub mod doctor;
+mod ends;
 mod executor;
 mod feed;
 pub mod files;
@@ -40,6 +42,7 @@ mod settle;
 mod steps;
 pub mod submit;
 mod task_input;
+mod tasks;
 mod terms;
 pub mod tokens;
 mod waiting;
@@ -77,6 +80,7 @@ pub use settle::Settled;
 pub use steps::{STEPS_BYTES_MAX, STEPS_MAX, StepsError, StepsPage};
 pub use submit::{Refused, TriggerRequest, Triggered};
 pub use task_input::Job;
+pub use tasks::{TaskAsk, TaskRun};
 pub use tokens::{Grant, NewToken, TokenError, Tokens};
 pub use waiting::{WaitKind, WaitingFor};
 
@@ -116,6 +120,8 @@ pub struct Core {
     /// Hints that rows changed.
     pub wake: Wake,
     live: Mutex<HashMap<i64, Live>>,
+    builtin: builtin::Builtin,
+    ends: ends::Ends,
     feed: watch::Sender<u64>,
     /// Raised when no run is left and the deliverer may leave.
     drained: CancellationToken,
@@ -190,6 +196,8 @@ impl Core {
             tasks: parts.tasks,
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),
+            builtin: builtin::Builtin::default(),
+            ends: ends::Ends::default(),
             feed,
             drained: CancellationToken::new(),
             left: CancellationToken::new(),

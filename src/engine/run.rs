@@ -500,6 +500,7 @@ async fn finish(core: &Core, number: i64, id: RunId, epoch: Epoch, outcome: Outc
         );
     }
     core.changed();
+    core.ends.tell(number);
     core.tell_followers(&known.agent);
     if !finish.deliveries.is_empty() || !finish.breaker.deliveries.is_empty() {
         core.wake.deliverer.notify_one();

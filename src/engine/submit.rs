@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::builtin::DEFAULT_AGENT;
 use super::catalog::{Entry, ScheduleEntry};
 use super::concurrency::{self, Facts};
 use super::{Core, Ending, run};
@@ -313,15 +314,26 @@ impl Core {
         request: TriggerRequest,
         key: Option<String>,
     ) -> Result<Triggered, Refused> {
+        let agent = request.agent.clone();
+        let entry = self.catalog.get(&agent).ok_or_else(|| self.unknown(&agent))?;
+        let (manual, now_ms) = self.manual(&entry, request, key)?;
+        self.admit(manual, &agent, now_ms).await
+    }
+
+    /// What a request asks of the store, and when that was.
+    pub(super) fn manual(
+        &self,
+        entry: &Entry,
+        request: TriggerRequest,
+        key: Option<String>,
+    ) -> Result<(Manual, i64), Refused> {
         if self.tasks.stop().is_soft() {
             return Err(Refused::Draining);
         }
-        let agent = &request.agent;
-        let entry = self.catalog.get(agent).ok_or_else(|| self.unknown(agent))?;
         if !entry.valid {
-            return Err(Refused::InvalidAgent(agent.clone()));
+            return Err(Refused::InvalidAgent(entry.agent.id.clone()));
         }
-        self.check_overrides(&entry, &request.overrides)?;
+        self.check_overrides(entry, &request.overrides)?;
         let now_ms = self.clock.now_ms();
         let asked = Asked {
             trigger: Trigger::Manual,
@@ -336,8 +348,7 @@ impl Core {
             max_concurrent: entry.agent.max_concurrent,
             ..self.new_run(&entry.agent, of, overlap, &asked, now_ms)
         };
-        let manual = Manual { run, user: request.user, overrides: request.overrides, key };
-        self.admit(manual, agent, now_ms).await
+        Ok((Manual { run, user: request.user, overrides: request.overrides, key }, now_ms))
     }
 
     /// Why there is no agent of this id.
@@ -366,7 +377,11 @@ impl Core {
         }
         let unknown = || Refused::UnknownAgent(event.agent_id.clone());
         let id: AgentId = event.agent_id.parse().map_err(|_| unknown())?;
-        let entry = self.catalog.get(&id).ok_or_else(unknown)?;
+        let entry = match self.catalog.get(&id) {
+            Some(entry) => entry,
+            None if id.as_str() == DEFAULT_AGENT => self.default_agent().await?,
+            None => return Err(unknown()),
+        };
         let definition = self.catalog.definition(&self.store, entry.number, detail.definition).await?;
         let now_ms = self.clock.now_ms();
         let slot = super::terms::slot(self, &definition, number).await?;
@@ -388,7 +403,18 @@ impl Core {
         agent: &AgentId,
         now_ms: i64,
     ) -> Result<Triggered, Refused> {
-        match self.store.admit_manual(manual, now_ms).await? {
+        let admitted = self.store.admit_manual(manual, now_ms).await?;
+        self.admitted(admitted, agent, now_ms)
+    }
+
+    /// Carries on from what the store has made of a request.
+    pub(super) fn admitted(
+        self: &Arc<Self>,
+        admitted: Result<store::ManualRun, ManualRefusal>,
+        agent: &AgentId,
+        now_ms: i64,
+    ) -> Result<Triggered, Refused> {
+        match admitted {
             Ok(admitted) => {
                 self.clear_the_way(admitted.way);
                 self.wake.dispatcher.notify_one();

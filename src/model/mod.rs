@@ -15,6 +15,7 @@ mod run;
 mod schedule;
 mod slot;
 mod step;
+mod task;
 
 pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{ClockNote, Cron, CronError, CronPool};
@@ -33,6 +34,7 @@ pub use schedule::{
 };
 pub use slot::NotRun;
 pub use step::{Step, StepAction};
+pub use task::{ResponseFormat, TaskRequest};
 
 /// Implements `as_str`, `Display` and `FromStr` for an enum of words, from one list, so that the
 /// spelling in rows, in the API and in files cannot drift apart.

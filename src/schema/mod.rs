@@ -8,11 +8,15 @@
 //! What does not fit is told as at most [`MAX_VIOLATIONS`] short sentences, each with the place in
 //! the value: the whole value is never printed, it may be megabytes.
 
+mod defaults;
+
 use std::fmt;
 
 use jsonschema::ReferencingError;
 use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
+
+pub use defaults::{fill, strict};
 
 /// Most violations that one validation reports.
 pub const MAX_VIOLATIONS: usize = 10;
@@ -39,6 +43,17 @@ pub enum Error {
     /// It is nested deeper than [`MAX_DEPTH`].
     #[error("it is nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+}
+
+/// What a violation is, where programs tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A property is missing; the place is its own.
+    Missing,
+    /// A property is unknown; the place is its own.
+    Unknown,
+    /// Anything else.
+    Other,
 }
 
 /// One place where a value does not fit.
@@ -116,6 +131,40 @@ impl Schema {
             .collect();
         if violations.is_empty() { Ok(()) } else { Err(violations) }
     }
+
+    /// As [`Self::validate`], property by property: what is missing or unknown is named itself, not the object that
+    /// it should or should not be in.
+    ///
+    /// # Errors
+    /// The first [`MAX_VIOLATIONS`] places that do not fit.
+    pub fn validate_properties(&self, value: &Value) -> Result<(), Vec<(Fault, Violation)>> {
+        if deeper_than(value, MAX_DEPTH) {
+            let message = format!("it is nested deeper than {MAX_DEPTH} levels");
+            return Err(vec![(Fault::Other, Violation { pointer: String::new(), message })]);
+        }
+        let faults: Vec<_> =
+            self.0.iter_errors(value).flat_map(|e| faults(&e)).take(MAX_VIOLATIONS).collect();
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+}
+
+/// An error as one violation for each property that it is about.
+fn faults(e: &jsonschema::ValidationError<'_>) -> Vec<(Fault, Violation)> {
+    let (place, message) = (e.instance_path().to_string(), shorten(&e.to_string()));
+    let of = |fault: Fault, name: &str| {
+        let pointer = format!("{place}/{}", name.replace('~', "~0").replace('/', "~1"));
+        (fault, Violation { pointer, message: message.clone() })
+    };
+    match e.kind() {
+        ValidationErrorKind::Required { property } => {
+            vec![of(Fault::Missing, property.as_str().unwrap_or_default())]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            unexpected.iter().map(|name| of(Fault::Unknown, name)).collect()
+        }
+        _ => vec![(Fault::Other, Violation { pointer: place, message })],
+    }
 }
 
 fn shorten(message: &str) -> String {
@@ -166,6 +215,27 @@ mod tests {
             [r#"/prices/0: "x" is not of type "number""#]
         );
         assert_eq!(violations(&schema, &json!({})), [r#""prices" is a required property"#]);
+    }
+
+    #[test]
+    fn a_property_that_is_missing_or_unknown_is_named_itself() {
+        let schema = json!({"properties": {"a": {"properties": {"b": {}}, "required": ["b"],
+                            "additionalProperties": false}, "n": {"type": "integer"}}});
+        let faults = Schema::compile(&schema)
+            .unwrap()
+            .validate_properties(&json!({"a": {"x/y": 1, "z": 2}, "n": "1"}));
+        let mut told: Vec<_> = faults.unwrap_err().into_iter().map(|(f, v)| (v.pointer, f)).collect();
+        told.sort_by(|a, b| a.0.cmp(&b.0));
+        let told: Vec<_> = told.iter().map(|(p, f)| (p.as_str(), *f)).collect();
+        assert_eq!(
+            told,
+            [
+                ("/a/b", Fault::Missing),
+                ("/a/x~1y", Fault::Unknown),
+                ("/a/z", Fault::Unknown),
+                ("/n", Fault::Other)
+            ]
+        );
     }
 
     #[test]

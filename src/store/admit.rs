@@ -507,7 +507,7 @@ fn class(priority: Priority, trigger: Trigger) -> i64 {
     }
 }
 
-fn admit_manual(
+pub(super) fn admit_manual(
     db: &Connection,
     manual: &Manual,
     now_ms: i64,

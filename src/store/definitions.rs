@@ -70,6 +70,28 @@ impl Store {
         self.writer.write(move |db| sync(db, &agents, &kept, now_ms)).await
     }
 
+    /// Keeps a definition of an agent that has no file: its number and the definition's. Lists leave it out, as
+    /// every agent without a file.
+    pub async fn keep_unlisted(
+        &self,
+        id: AgentId,
+        body: String,
+        sha256: [u8; 32],
+        now_ms: i64,
+    ) -> Result<(i64, i64), Error> {
+        self.writer
+            .write(move |db| {
+                let definition = keep_definition(db, &body, &sha256, now_ms)?;
+                let sql = "INSERT INTO agents (id, status, definition, created_at, updated_at)
+                           VALUES (?1, 'REMOVED', ?2, ?3, ?3) ON CONFLICT (id) DO NOTHING";
+                db.prepare_cached(sql)?.execute(params![id.as_str(), definition, now_ms])?;
+                let sql = "SELECT number FROM agents WHERE id = ?1";
+                let number = db.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0))?;
+                Ok((number, definition))
+            })
+            .await
+    }
+
     /// The watermark of an active schedule, Unix ms.
     pub async fn watermark(&self, schedule: i64) -> Result<Option<i64>, Error> {
         self.readers

@@ -441,6 +441,7 @@ fn remove_run(db: &Connection, number: i64) -> Result<bool, Error> {
     for delivery in numbers(db, sql, [number])? {
         remove_delivery(db, delivery)?;
     }
+    super::tasks::forget_run(db, number)?;
     for sql in [
         "DELETE FROM run_details WHERE run = ?1",
         "DELETE FROM attempts WHERE run = ?1",

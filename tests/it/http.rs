@@ -1,6 +1,9 @@
 //! The HTTP API from outside of the process, by plain HTTP.
 
 mod access;
+mod enthusiast;
 mod files;
+mod hostile;
 mod native;
 mod openapi;
+mod runs;

@@ -140,18 +140,19 @@ fn component(schema: &str, word: &str) -> String {
 /// `{"detail": ".."}`, or what is wrong by field.
 fn execution_error() -> Value {
     let text = json!({ "type": "string" });
+    let inside = json!({ "type": "object", "additionalProperties": text });
     json!({
         "type": "object",
         "description": "A sentence in `detail`, or what is wrong with each field.",
         "minProperties": 1,
-        "additionalProperties": { "anyOf": [text, { "type": "array", "items": text }] },
+        "additionalProperties": { "anyOf": [text, { "type": "array", "items": text }, inside] },
     })
 }
 
 /// `{"detail": ..}`: a sentence, or a list of what is wrong.
 fn task_error() -> Value {
     let text = json!({ "type": "string" });
-    let place = json!({ "type": "array", "items": text });
+    let place = json!({ "type": "array", "items": { "type": ["string", "integer"] } });
     let wrong = json!({
         "type": "object",
         "required": ["loc", "msg", "type"],

@@ -1,6 +1,7 @@
 //! The router in process, over a real store and a core whose loops do not run: what is admitted stays
 //! PENDING, and what a launcher would write is written by the test.
 
+mod enthusiast;
 mod history;
 mod lists;
 mod loglines;
@@ -8,6 +9,7 @@ mod logs;
 mod metrics;
 mod runs;
 mod stream;
+mod tasks;
 
 use std::sync::Arc;
 

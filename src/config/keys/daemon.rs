@@ -244,7 +244,7 @@ pub static SETTINGS: Shape = Shape {
             "wait_ceiling",
             Kind::Duration,
             "5m",
-            "Longest time that a request which waits for a run's end is held; then it is answered as it stands (this version reads and checks it only)",
+            "Longest time that a request which waits for a run's end is held; then it is answered as it stands",
             "1m",
         ),
         or(

@@ -1,9 +1,12 @@
 //! Who comes in over TCP, and what they may do.
 
+use std::process::Command;
+use std::time::Duration;
+
 use matins::model::TokenScope;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Binary, Home, Http, TestDaemon};
+use crate::support::{Answer, Binary, Home, Http, TestDaemon, eventually_sync};
 
 /// A daemon with two agents that answers on a free port, and an administrator there.
 fn daemon() -> (Binary, Http) {
@@ -93,4 +96,300 @@ fn for_the_holder_of_a_token_only_its_agents_exist() {
     // What is about all agents is not for it.
     assert_eq!(shop.get("/metrics").status, 403);
     assert_eq!(http.get("/metrics").status, 200);
+}
+
+#[test]
+fn a_scope_is_what_its_holder_may_do() {
+    let (daemon, http) = daemon();
+    let of = |scope: &str| http.with(&token(&http, &json!({"name": scope, "scope": scope})));
+    let (read, trigger) = (of("read"), of("trigger"));
+    let asked = [
+        ("GET", "/v1/agents", [200, 200, 200]),
+        ("POST", "/v1/agents/lab/execute", [403, 202, 202]),
+        ("POST", "/v1/agents/lab/pause", [403, 403, 200]),
+        ("GET", "/v1/tokens", [403, 403, 200]),
+        ("GET", "/v1/backup", [403, 403, 200]),
+    ];
+    for (method, path, statuses) in asked {
+        for (who, status) in [&read, &trigger, &http].into_iter().zip(statuses) {
+            let answer = who.send(method, path, &[], b"");
+            assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        }
+    }
+    let said = trigger.post("/v1/agents/lab/pause", &json!({})).json()["error"]["message"].to_string();
+    assert!(said.contains("scope `admin`"), "{said}");
+    daemon.settled();
+}
+
+#[test]
+fn tokens_are_made_listed_and_taken_back_by_the_command_line() {
+    let (daemon, http) = daemon();
+    let run = |args: &[&str]| {
+        let done = daemon.cli(args);
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let args = [
+        "token",
+        "create",
+        "ci",
+        "--user",
+        "ann",
+        "--scope",
+        "read",
+        "--agent",
+        "shop-*",
+        "--expires",
+        "30d",
+        "--json",
+    ];
+    let made: Value = serde_json::from_str(&run(&args)).unwrap();
+    let text = made["token"].as_str().unwrap();
+    assert!(text.starts_with(&format!("mtn_{}_", made["id"].as_str().unwrap())), "{made}");
+    assert_eq!((&made["name"], &made["user"], &made["scope"]), (&json!("ci"), &json!("ann"), &json!("read")));
+    let ci = http.with(text);
+    assert_eq!(ci.get("/v1/agents").json()["data"].as_array().unwrap().len(), 1);
+    let listed = run(&["token", "list"]);
+    let line = listed.lines().find(|line| line.starts_with("ci\t")).unwrap();
+    assert!(line.contains("shop-*") && line.contains("ann") && !listed.contains(text), "{listed}");
+    let used: Value = serde_json::from_str(&run(&["token", "list", "--json"])).unwrap();
+    let used = used.as_array().unwrap().iter().find(|t| t["name"] == "ci").unwrap().clone();
+    assert!(used["lastUsedAt"].is_string() && used["expiresAt"].is_string(), "{used}");
+    assert_eq!(run(&["token", "revoke", "ci"]), "ci\n");
+    assert_eq!(ci.get("/v1/agents").status, 401, "at once");
+    assert_eq!(daemon.cli(&["token", "revoke", "ci"]).status.code(), Some(1));
+    assert_eq!(daemon.cli(&["token", "create", "x", "--agent", "[a]"]).status.code(), Some(2));
+    assert!(run(&["token", "create", "plain"]).starts_with("mtn_"));
+    assert_eq!(daemon.cli(&["token", "create", "plain"]).status.code(), Some(1), "the name is in use");
+    // Neither the database nor the log has a text.
+    assert!(!daemon.log().contains(text));
+    let secret = text.rsplit('_').next().unwrap().as_bytes();
+    for file in ["matins.db", "matins.db-wal"] {
+        let bytes = std::fs::read(daemon.home.state().join(file)).unwrap_or_default();
+        assert!(!bytes.windows(secret.len()).any(|w| w == secret), "{file}");
+    }
+}
+
+#[test]
+fn a_token_ends_when_it_says_and_outlives_the_daemon() {
+    let home = Home::new();
+    home.agent("a", "true", "");
+    let mut daemon = TestDaemon::start(home);
+    let http = daemon.serve();
+    let short = http.with(&token(&http, &json!({"name": "short", "expires": "1h"})));
+    assert_eq!(short.get("/v1/agents").status, 200);
+    daemon.advance(Duration::from_mins(59));
+    assert_eq!(short.get("/v1/agents").status, 200);
+    daemon.advance(Duration::from_mins(1));
+    assert_eq!(short.get("/v1/agents").status, 401);
+    for bad in [json!("0s"), json!("2020-01-01T00:00:00Z"), json!("soon"), json!("200000d"), json!(true)] {
+        let refused = http.post("/v1/tokens", &json!({"name": "x", "expires": bad}));
+        assert_eq!(refused.status, 422, "{bad}: {}", refused.text());
+    }
+    for bad in [
+        json!({}),
+        json!({"name": ""}),
+        json!({"name": "a\nb"}),
+        json!({"name": "x", "scope": "root"}),
+        json!({"name": "x", "agents": "%"}),
+    ] {
+        assert_eq!(http.post("/v1/tokens", &bad).status, 422, "{bad}");
+    }
+    daemon.restart();
+    let again = daemon.serve_again();
+    assert_eq!(again.with(&http.token).get("/v1/agents").status, 200, "its token is known still");
+    let listed = again.with(&http.token).get("/v1/tokens").json();
+    let short = listed["data"].as_array().unwrap().iter().find(|t| t["name"] == "short").unwrap().clone();
+    assert_eq!(short["lastUsedAt"], "2026-03-02T09:59:00.000Z", "it was written before the end");
+}
+
+#[test]
+fn a_listener_outlives_a_replacement_of_the_program() {
+    let (daemon, http) = daemon();
+    let answers = || http.get("/v1/status").json()["data"]["http"].clone();
+    let before = answers();
+    assert!(daemon.cli(&["reexec"]).status.success(), "{}", daemon.log());
+    assert_eq!(answers(), before, "the same port, and nobody was refused");
+    assert!(daemon.log().contains("replacing this program"), "{}", daemon.log());
+}
+
+#[test]
+fn a_port_that_is_taken_and_asked_for_keeps_the_daemon_from_starting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let home = Home::new();
+    home.write("matins.yaml", &format!("state_dir: var\nlisten: {{ http: '{address}' }}\n"));
+    let mut daemon = Binary::unstarted(home);
+    daemon.spawn();
+    assert_eq!(daemon.exited(), Some(1));
+    let log = daemon.log();
+    for part in
+        [&address.to_string(), "listen.http", "matins.yaml:2", "another process has this port", "or to null"]
+    {
+        assert!(log.contains(part), "{part:?} is not in: {log}");
+    }
+}
+
+#[test]
+fn what_can_be_reached_from_elsewhere_waits_for_a_token() {
+    let home = Home::new();
+    home.settings_with_http("");
+    let path = home.path().join("matins.yaml");
+    let text = std::fs::read_to_string(&path).unwrap().replace("127.0.0.1:0", "0.0.0.0:0");
+    std::fs::write(path, text).unwrap();
+    let daemon = Binary::start(home);
+    assert_eq!(daemon.get("/v1/status")["data"]["http"], Value::Null);
+    assert!(daemon.log().contains("matins token create"), "{}", daemon.log());
+    let text = daemon.token(&json!({"name": "first"}));
+    let url = eventually_sync("it is bound", || {
+        daemon.get("/v1/status")["data"]["http"].as_str().map(str::to_owned)
+    });
+    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
+    let http = Http { address: ([127, 0, 0, 1], port).into(), token: text };
+    assert_eq!(http.get("/v1/agents").status, 200);
+    assert!(daemon.log().contains("not encrypted"), "{}", daemon.log());
+}
+
+/// A certificate for localhost, valid for so many days, in the home.
+fn certificate(home: &Home, days: u32) {
+    let days = days.to_string();
+    let made = Command::new("openssl")
+        .current_dir(home.path())
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=localhost",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-days",
+            &days,
+        ])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[test]
+fn tls_is_spoken_and_a_renewed_certificate_is_taken_up() {
+    let home = Home::new();
+    certificate(&home, 1);
+    home.settings_with_http("");
+    let path = home.path().join("matins.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let tls = "http: 127.0.0.1:0, tls: { cert: cert.pem, key: key.pem }";
+    std::fs::write(path, text.replace("http: 127.0.0.1:0", tls)).unwrap();
+    let (daemon, http) = Binary::start(home).with_http();
+    let url = format!("https://localhost:{}/v1/agents", http.address.port());
+    let asked = || {
+        let header = format!("X-Api-Key: {}", http.token);
+        let mut curl = Command::new("curl");
+        curl.current_dir(daemon.home.path()).args(["-sS", "--cacert", "cert.pem", "-H", &header, &url]);
+        curl.output().unwrap()
+    };
+    let answer = asked();
+    let body: Value = serde_json::from_slice(&answer.stdout).unwrap_or_default();
+    assert!(body["data"].is_array(), "{}", String::from_utf8_lossy(&answer.stderr));
+    assert!(http.try_send("GET", "/healthz", &[], b"").is_none(), "without TLS nothing is said");
+    // curl trusts only the file that is there now.
+    certificate(&daemon.home, 2);
+    eventually_sync("the new one is shown", || asked().status.success().then_some(()));
+    // One that is broken changes nothing.
+    let good = std::fs::read(daemon.home.path().join("cert.pem")).unwrap();
+    daemon.home.write("cert.pem", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n");
+    eventually_sync("it was looked at", || {
+        drop(http.connect());
+        daemon.log().contains("stays as it was").then_some(())
+    });
+    std::fs::write(daemon.home.path().join("cert.pem"), good).unwrap();
+    assert!(asked().status.success(), "{}", daemon.log());
+}
+
+#[test]
+fn a_request_is_a_line_in_the_log_without_its_token() {
+    let (daemon, http) = daemon();
+    let answer = http.send("GET", "/v1/agents?limit=3", &[("X-Request-Id", "req-7")], b"");
+    assert_eq!(answer.header("x-request-id"), Some("req-7"));
+    http.with("").get("/v1/agents/lab");
+    let log = daemon.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("GET /v1/agents")).collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(
+        lines[0].contains("req-7") && lines[0].contains("admin") && lines[0].contains("200"),
+        "{}",
+        lines[0]
+    );
+    assert!(lines[1].contains("/v1/agents/{id}") && lines[1].contains("401"), "{}", lines[1]);
+    assert!(!log.contains(&http.token) && !log.contains("limit=3"), "{log}");
+}
+
+/// No call of any dialect shows the holder of a token an agent that is not for it. New calls are found by
+/// themselves, in the description of the API.
+#[test]
+fn no_call_shows_an_agent_that_is_hidden() {
+    let home = Home::new();
+    home.agent("shop-a", "echo a", "");
+    home.agent("lab", "echo lab", "schedules: [ { every: 1h } ]\n");
+    let daemon = TestDaemon::start(home);
+    let http = daemon.serve();
+    let shop = http.with(&daemon.token("shop", TokenScope::Trigger, Some("shop-*")));
+    let hidden = daemon.trigger("lab");
+    daemon.settle();
+    let number = daemon.detail(hidden).event.number.to_string();
+    let agent_number = http.get("/v1/agents/lab").json()["data"]["number"].to_string();
+    let document = http.get("/openapi.json").json();
+    let mut asked = 0;
+    for (path, calls) in document["paths"].as_object().unwrap() {
+        // A stream has no end, and tokens are for administrators.
+        if path.contains("/stream") || path.starts_with("/v1/tokens") || path == "/openapi.json" {
+            continue;
+        }
+        for method in ["get", "post"].into_iter().filter(|m| calls.get(m).is_some()) {
+            for name in ["lab", &hidden.to_string(), &number, &agent_number, "lab@last"] {
+                let mut parts = path.split('{');
+                let mut filled = parts.next().unwrap().to_owned();
+                for part in parts {
+                    filled += name;
+                    filled += part.split_once('}').unwrap().1;
+                }
+                let named = filled != *path;
+                if !named && (method == "post" || name != "lab") {
+                    continue;
+                }
+                let typed = [("Content-Type", "application/json")];
+                let answer = shop.send(
+                    &method.to_uppercase(),
+                    &filled,
+                    &typed,
+                    if method == "post" { b"{}" } else { b"" },
+                );
+                asked += 1;
+                let shown = answer.text();
+                if named {
+                    assert!(
+                        (400..500).contains(&answer.status),
+                        "{method} {filled}: {} {shown}",
+                        answer.status
+                    );
+                }
+                assert!(
+                    !shown.contains(&format!("\"{hidden}\"")) || answer.status >= 400,
+                    "{method} {filled}: {shown}"
+                );
+                assert!(!shown.contains("\"lab\"") || answer.status >= 400, "{method} {filled}: {shown}");
+            }
+        }
+    }
+    assert!(asked > 50, "{asked} calls");
 }

@@ -144,10 +144,16 @@ impl TestDaemon {
 
     /// Answers HTTP over TCP from now on, to an administrator's token.
     pub fn serve(&self) -> Http {
+        let token = self.token("admin", TokenScope::Admin, None);
+        Http { token, ..self.serve_again() }
+    }
+
+    /// As [`Self::serve`], to the tokens that there are.
+    pub fn serve_again(&self) -> Http {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         self.block_on(async { matins::daemon::tcp::serve(self.core(), listener) }).unwrap();
-        Http { address, token: self.token("admin", TokenScope::Admin, None) }
+        Http { address, token: String::new() }
     }
 
     /// A token for a user of its own name.
