@@ -66,7 +66,7 @@ pub(super) fn finish(mut document: Value) -> Value {
             illustrate(operation, &examples);
             if path.starts_with("/v1") {
                 named(operation.get("responses").unwrap_or(&Value::Null), &mut answered);
-                if let Some(body) = operation.pointer("/requestBody/content/application~1json/schema") {
+                for (_, body) in operation.get_mut("requestBody").into_iter().flat_map(|b| inner(b, "content")) {
                     named(body, &mut asked);
                 }
             }
