@@ -23,8 +23,8 @@ const FIRES_MAX: usize = 100;
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Rows of a page; 100 where none are asked for. Of the index up to 20000, which is also its default.
-    #[param(minimum = 1, maximum = 20_000)]
+    /// Rows of a page; where none are asked for 100, of the index 20000.
+    #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
     /// Cursor of the page before: its `nextToken`.
     next_token: Option<String>,
@@ -87,7 +87,7 @@ pub async fn list(
         if query.fires.is_some() {
             return Err(ApiError::parameter("fires", "the index shows the next fire of each agent"));
         }
-        let limit = limit(query.limit, INDEX_MAX, INDEX_MAX)?;
+        let limit = limit(query.limit, INDEX_MAX, ROWS_MAX)?;
         return Ok(Json(AgentsPage::Index(index(&app, &caller, after, &wanted, limit).await?)));
     }
     let limit = limit(query.limit, AGENTS_DEFAULT, ROWS_MAX)?;

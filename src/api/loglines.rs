@@ -15,7 +15,7 @@ use super::logs::Reader;
 
 /// Longest line that is handed out in one piece, bytes.
 pub const LINE_MAX: usize = 64 << 10;
-/// Longest text that is searched for, bytes.
+/// Longest text that is searched for, characters.
 pub const SEARCH_MAX: usize = 1_000;
 
 /// One line of a log.

@@ -35,8 +35,12 @@ pub const TOPICS_MAX: usize = 100;
 #[into_params(parameter_in = Query)]
 pub struct Query {
     /// `runs` (the default), `agent:ID`, `event:ID`, with commas between, at most 100.
+    #[param(
+        pattern = "^(runs|agent:[a-z0-9][a-z0-9-]{0,62}|event:[0-9a-f]{32})(,(runs|agent:[a-z0-9][a-z0-9-]{0,62}|event:[0-9a-f]{32})){0,99}$"
+    )]
     topics: Option<String>,
     /// As the header `Last-Event-ID`, for readers that cannot set it.
+    #[param(pattern = "^[0-9]{1,18}$")]
     last_event_id: Option<String>,
 }
 
@@ -46,7 +50,7 @@ pub struct Query {
     path = "/v1/stream",
     operation_id = "stream_changes",
     tag = "runs",
-    params(Query, ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that was seen; the stream goes on after it")),
+    params(Query, ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,18}$", description = "Id of the last event that was seen; the stream goes on after it")),
     responses(
         (status = 200, description = "Server-Sent Events without end: `ready`, then `run.pending`, `run.running`, \
             `run.completed` and `run.failed`, whose data are a ChangeView", body = ChangeView, content_type = "text/event-stream"),
