@@ -4,5 +4,6 @@ mod access;
 mod enthusiast;
 mod files;
 mod hostile;
+mod kaizen;
 mod native;
 mod runs;
