@@ -246,6 +246,27 @@ impl ApiError {
             .detail(json!({ "eventId": id.to_string() }))
     }
 
+    /// 404: no session of this name, or none that the caller may see.
+    #[must_use]
+    pub fn no_session(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_session", format!("session {name:?} does not exist"))
+    }
+
+    /// 503: as much of this goes on as may; it can be asked for again soon.
+    #[must_use]
+    pub fn busy(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry()
+    }
+
+    /// The same error of a dialect that knows no 422.
+    #[must_use]
+    pub fn as_bad_request(mut self) -> Self {
+        if self.status == StatusCode::UNPROCESSABLE_ENTITY {
+            self.status = StatusCode::BAD_REQUEST;
+        }
+        self
+    }
+
     /// 404: no delivery of this id.
     #[must_use]
     pub fn no_delivery(id: &str) -> Self {

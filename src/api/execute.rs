@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::events::find;
 use super::extract::{Fields, duration_ms, text, texts, word};
 use super::wire::{Data, ExecuteRequest, Executed, Nothing};
-use super::{ApiError, App, Caller, FieldError, data};
+use super::{ApiError, App, Caller, FieldError, content, data};
 use crate::engine::{Entry, TriggerRequest, Triggered};
 use crate::ids::AgentId;
 use crate::model::{Executor, Overlap, Overrides};
@@ -35,7 +35,9 @@ pub async fn execute(
     body: Fields,
 ) -> Result<(StatusCode, Json<Data<Executed>>), ApiError> {
     let agent: AgentId = caller.agent(&id)?;
-    let (overrides, overlap) = read(body)?;
+    let (mut overrides, overlap, items) = read(body)?;
+    let content = content::read(&app, &caller, items).await?;
+    content.onto(&mut overrides, app.core.catalog.get(&agent).as_deref())?;
     check_model(&app, &agent, &overrides)?;
     let user = Some(caller.who());
     let key = idempotency_key(&headers)?;
@@ -85,7 +87,7 @@ fn executed(run: &Triggered, agent_id: String) -> Executed {
     }
 }
 
-fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
+fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>, Value), ApiError> {
     let overrides = Overrides {
         prompt: body.take("prompt", text),
         input: body.take("input", object),
@@ -99,8 +101,9 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>), ApiError> {
         ..Overrides::default()
     };
     let overlap = body.take("overlap", |v| word(v, Overlap::ALL));
+    let items = body.take("content", Ok).unwrap_or_default();
     body.finish()?;
-    Ok((overrides, overlap))
+    Ok((overrides, overlap, items))
 }
 
 fn object(value: Value) -> Result<Value, String> {

@@ -138,6 +138,14 @@ impl Fields {
         }
     }
 
+    /// Ends the reading where what is unknown is passed over.
+    ///
+    /// # Errors
+    /// 422 with everything that does not fit.
+    pub fn finish_known(self) -> Result<(), ApiError> {
+        if self.errors.is_empty() { Ok(()) } else { Err(ApiError::fields(self.errors)) }
+    }
+
     /// Ends the reading: what was not taken is unknown.
     ///
     /// # Errors

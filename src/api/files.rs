@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::header::{
@@ -18,7 +19,6 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -77,11 +77,11 @@ struct UploadForm {
 )]
 async fn upload(
     State(app): State<App>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     request: Request,
 ) -> Result<(StatusCode, Json<Data<FileView>>), ApiError> {
     let taken = tokio::time::timeout(UPLOAD_DEADLINE, async {
-        let user = Some(caller.name.to_string());
+        let user = Some(caller.who());
         let incoming = if is_form(request.headers()) {
             of_form(&app, user, request).await?
         } else {
@@ -178,11 +178,7 @@ pub(super) fn may_use(caller: &Caller, file: &FileRow) -> bool {
     tag = "files",
     responses((status = 200, description = "The file", body = Data<FileView>))
 )]
-async fn describe(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-) -> Answer<FileView> {
+async fn describe(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer<FileView> {
     let file = app.core.store.file(id.clone()).await?.filter(|file| may_use(&caller, file));
     Ok(data(file.ok_or_else(|| ApiError::no_file(&id))?.into()))
 }
@@ -216,7 +212,7 @@ pub fn media_url(conversation: i64, name: &str) -> String {
 }
 
 /// A name as it is written into a path or a header.
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     name.bytes().fold(String::with_capacity(name.len()), |mut text, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             text.push(char::from(byte));

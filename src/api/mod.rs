@@ -14,9 +14,11 @@ mod access;
 mod agents;
 mod alerting;
 mod answer;
+mod artefacts;
 mod backfill;
 mod backup;
 mod caller;
+mod content;
 mod cursor;
 mod deliveries;
 mod dialect;
@@ -28,6 +30,7 @@ mod execute;
 mod extract;
 mod files;
 mod history;
+mod kaizen;
 mod logfile;
 mod loglines;
 mod logs;
@@ -41,6 +44,7 @@ mod rejections;
 mod reload;
 mod runs;
 mod schedules;
+mod skills;
 mod slots;
 mod stats;
 mod status;
@@ -66,6 +70,7 @@ use crate::engine::Core;
 pub use access::{FAILED_MAX, FAILED_WINDOW_MS, Peer};
 pub use alerting::{AlertingView, EndpointView, PingFailureView};
 pub use caller::{Because, Caller, Callers, Scope, Users};
+pub use content::{ContentItem, ITEMS_MAX};
 pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
@@ -149,6 +154,10 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(deliveries::enable))
         .routes(routes!(deliveries::test))
         .merge(files::router())
+        .merge(artefacts::router())
+        .routes(routes!(skills::list))
+        .routes(routes!(skills::session))
+        .merge(kaizen::router())
 }
 
 /// Every route over the engine.

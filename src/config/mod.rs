@@ -56,7 +56,7 @@ pub use settings::{
     Files, Housekeeping, Keep, Listen, MAX_SOCKET_PATH, Price, Provider, Retention, Settings, Tls,
     ValueSource, load_settings,
 };
-pub use skills::{SKILL_FILE, list_skills};
+pub use skills::{SKILL_FILE, SkillHead, describe_skills, list_skills};
 pub use source::{MAX_FILE_BYTES, Origin, Source, Span, Spanned};
 pub use suggest::nearest;
 pub use timing::MIN_PERIOD;

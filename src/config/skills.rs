@@ -43,6 +43,47 @@ pub fn list_skills(dir: &Path) -> std::io::Result<Vec<Skill>> {
     Ok(skills)
 }
 
+/// What a skill says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SkillHead {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+}
+
+/// Bytes of a skill's file in which its head has to lie.
+const HEAD_MAX: u64 = 64 << 10;
+
+/// Every skill of a directory with what it says of itself, by id.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn describe_skills(dir: &Path) -> std::io::Result<Vec<SkillHead>> {
+    Ok(list_skills(dir)?.into_iter().map(describe).collect())
+}
+
+fn describe(skill: Skill) -> SkillHead {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    if let Ok(file) = std::fs::File::open(skill.dir.join(SKILL_FILE)) {
+        // What cannot be read says nothing.
+        let _ = file.take(HEAD_MAX).read_to_end(&mut bytes);
+    }
+    let (name, description) = head(&String::from_utf8_lossy(&bytes));
+    SkillHead { id: skill.id, name, description }
+}
+
+/// `name` and `description` of the YAML between the first two lines of dashes.
+fn head(text: &str) -> (Option<String>, Option<String>) {
+    let body = text.strip_prefix("---").and_then(|rest| rest.split_once("\n---"));
+    let tree = body.and_then(|(yaml, _)| serde_yaml::from_str::<serde_yaml::Value>(yaml).ok());
+    let field = |name: &str| Some(tree.as_ref()?.get(name)?.as_str()?.trim().to_owned());
+    (field("name"), field("description"))
+}
+
 /// The skill of an id.
 pub(super) fn find(dir: &Path, id: &str) -> Result<Skill, SkillError> {
     if id.is_empty() || id.starts_with('.') || id.contains(['/', '\\', '\0']) {
@@ -72,6 +113,18 @@ pub(super) fn escapes(dir: &Path, path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_skill_says_what_it_is_for() {
+        let said = |name: &str, description: &str| (Some(name.to_owned()), Some(description.to_owned()));
+        assert_eq!(
+            head("---\nname: shop\ndescription: >\n  how to\n  shop\n---\n# x\n"),
+            said("shop", "how to shop")
+        );
+        for odd in ["", "# no head", "---\nname: [a]\n", "---\n: :\n---\n", "---\n- a\n---\n"] {
+            assert_eq!(head(odd), (None, None), "{odd:?}");
+        }
+    }
 
     #[test]
     fn a_skill_is_a_folder_with_its_file() {

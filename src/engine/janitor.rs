@@ -1,5 +1,5 @@
 //! The janitor: ends runs that waited beyond their start deadline, and those that somebody else had
-//! to end and did not.
+//! to end and did not; and has archives made of those that asked for one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,7 @@ impl Tick for Janitor {
 
     async fn tick(&mut self) -> Result<Next, store::Error> {
         self.end_unfinished().await?;
+        self.core.make_archives().await?;
         let core = &self.core;
         let Some(deadline_ms) = core.store.next_deadline().await? else {
             return Ok(Next::At(core.clock.now() + SWEEP));

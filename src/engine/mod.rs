@@ -9,6 +9,7 @@
 
 mod alarm;
 mod alerting;
+pub mod archives;
 pub mod backfill;
 mod breaker;
 pub mod builtin;
@@ -120,6 +121,7 @@ pub struct Core {
     /// Hints that rows changed.
     pub wake: Wake,
     live: Mutex<HashMap<i64, Live>>,
+    archiving: archives::Archiving,
     builtin: builtin::Builtin,
     ends: ends::Ends,
     feed: watch::Sender<u64>,
@@ -196,6 +198,7 @@ impl Core {
             tasks: parts.tasks,
             wake: Wake::default(),
             live: Mutex::new(HashMap::new()),
+            archiving: archives::Archiving::default(),
             builtin: builtin::Builtin::default(),
             ends: ends::Ends::default(),
             feed,

@@ -316,8 +316,21 @@ impl Core {
     ) -> Result<Triggered, Refused> {
         let agent = request.agent.clone();
         let entry = self.catalog.get(&agent).ok_or_else(|| self.unknown(&agent))?;
-        let (manual, now_ms) = self.manual(&entry, request, key)?;
-        self.admit(manual, &agent, now_ms).await
+        self.trigger_of(&entry, request, key).await
+    }
+
+    /// As [`Core::trigger_once`], of an agent that was found already: it may be one without a file.
+    ///
+    /// # Errors
+    /// [`Refused`] says why there is no run.
+    pub async fn trigger_of(
+        self: &Arc<Self>,
+        entry: &Entry,
+        request: TriggerRequest,
+        key: Option<String>,
+    ) -> Result<Triggered, Refused> {
+        let (manual, now_ms) = self.manual(entry, request, key)?;
+        self.admit(manual, &entry.agent.id, now_ms).await
     }
 
     /// What a request asks of the store, and when that was.
@@ -534,6 +547,12 @@ impl Core {
         let own = schema.and(Some(&entry.agent.input));
         let schema = schema.or(entry.agent.input_schema.as_ref());
         check_input(schema, overrides.input.as_ref().or(own), &field)
+    }
+
+    /// Whether there is a skill of this id.
+    #[must_use]
+    pub fn has_skill(&self, id: &str) -> bool {
+        self.skill(id).is_some()
     }
 
     /// The folder of a skill by id, where there is one.

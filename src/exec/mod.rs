@@ -11,6 +11,7 @@
 //! Why a process of its own and not the daemon: only the parent gets exit codes, only a sub-reaper keeps
 //! orphans, and only a single-threaded one may wait for any child without robbing tokio.
 
+mod artefacts;
 mod confine;
 mod held;
 pub mod launcher;
@@ -31,6 +32,7 @@ mod wire;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use artefacts::{ARTEFACTS_MAX, Artefact, Root, list_artefacts, open_artefact, write_archive};
 pub use confine::{Confine, Surroundings, sandbox};
 pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
 pub use layout::{AttemptDir, RunDirs};
@@ -46,6 +48,14 @@ pub use spec::{DEFAULT_PATH, HookSpec, SPEC_VERSION, Spec, World, environment};
 pub use wire::{RELEASE_MAX, RELEASE_VERSION, Release};
 
 use crate::proc;
+
+/// Makes a file anew for the daemon alone; what lay under its name is removed.
+///
+/// # Errors
+/// Those of the file system.
+pub fn make_anew(path: &Path) -> io::Result<std::fs::File> {
+    layout::create_anew(path, 0o600)
+}
 
 /// What can go wrong with an attempt on our side; what goes wrong with the program is its outcome.
 #[derive(Debug, thiserror::Error)]

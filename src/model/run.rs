@@ -114,6 +114,9 @@ pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     pub files: Option<Vec<FileId>>,
+    /// Whether an archive of the run and its session is made when it has ended.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub archive: bool,
 }
 
 impl Overrides {

@@ -13,8 +13,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::idempotency::{self, Used};
 use super::overlap::{Scope, clear};
 use super::{
-    Budgets, Error, IdempotencyKey, LostSlots, Store, TellLost, UsedUp, Way, breaker, budget, outbox,
-    sessions, to_json, uploads,
+    Budgets, Error, IdempotencyKey, LostSlots, Store, TellLost, UsedUp, Way, archives, breaker, budget,
+    outbox, sessions, to_json, uploads,
 };
 use crate::ids::{FileId, RunId};
 use crate::model::{NotRun, Overlap, Overrides, Priority, Trigger, Window};
@@ -571,6 +571,9 @@ fn admit_new(
         sessions::touch(db, number, session, now_ms)?;
     }
     uploads::attach(db, number, files)?;
+    if manual.overrides.archive {
+        archives::want(db, number)?;
+    }
     if !manual.overrides.is_empty() {
         let body = to_json("run_details", &manual.overrides)?;
         let sql = "INSERT INTO run_details (run, overrides) VALUES (?1, ?2)";

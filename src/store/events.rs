@@ -144,6 +144,22 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
     })
 }
 
+/// The newest events of which `condition` holds, with its one value.
+pub(super) fn newest(
+    db: &Connection,
+    condition: &str,
+    value: &dyn rusqlite::ToSql,
+    limit: usize,
+) -> Result<Vec<Event>, Error> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM runs r JOIN agents a ON a.number = r.agent
+         WHERE {condition} ORDER BY r.number DESC LIMIT {limit}"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    let rows = statement.query_map([value], event)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 fn detail(db: &Connection, number: i64) -> Result<Option<EventDetail>, Error> {
     let sql = format!(
         "SELECT {COLUMNS}, r.definition, r.cancel_by, x.overrides, x.skills, x.usage, x.result, x.log_error,

@@ -446,6 +446,7 @@ fn remove_run(db: &Connection, number: i64) -> Result<bool, Error> {
         "DELETE FROM run_details WHERE run = ?1",
         "DELETE FROM attempts WHERE run = ?1",
         "DELETE FROM logs WHERE run = ?1",
+        "DELETE FROM archives WHERE run = ?1",
         "DELETE FROM runs WHERE number = ?1",
     ] {
         db.prepare_cached(sql)?.execute([number])?;

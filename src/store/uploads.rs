@@ -193,7 +193,7 @@ fn medium(db: &Connection, conversation: &str, name: &str) -> Result<Option<Medi
 }
 
 /// The shared session, or the run that is alone in its own.
-fn conversation_of(db: &Connection, name: &str) -> Result<(Option<String>, Option<i64>), Error> {
+pub(super) fn conversation_of(db: &Connection, name: &str) -> Result<(Option<String>, Option<i64>), Error> {
     if let Some(number) = number(name) {
         let sql = "SELECT id FROM sessions WHERE conversation = ?1";
         let session = db.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;

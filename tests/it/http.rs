@@ -4,6 +4,7 @@ mod access;
 mod enthusiast;
 mod files;
 mod hostile;
+mod kaizen;
 mod native;
 mod openapi;
 mod runs;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::FileRow;
+use crate::model::Event;
+use crate::store::{FileRow, SessionRow};
 use crate::time::rfc3339_ms;
 
 /// An uploaded file.
@@ -38,6 +39,71 @@ impl From<FileRow> for FileView {
             sha256: row.sha256,
             user_id: row.user,
             created_at: rfc3339_ms(row.created_ms),
+        }
+    }
+}
+
+/// A file that a run was given or has made, or one of its session's workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtefactView {
+    /// Its place: `files/..` of the run, `workspace/..` of its session.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// When it last changed.
+    pub modified_at: String,
+    /// Whether it is one that the run was given.
+    pub given: bool,
+    /// Where its content is had.
+    pub url: String,
+}
+
+/// A skill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SkillView {
+    /// Its id: the name of its folder.
+    pub id: String,
+    /// Its name, where its `SKILL.md` says one.
+    pub name: Option<String>,
+    /// What it is for, where its `SKILL.md` says so.
+    pub description: Option<String>,
+    /// The agents that seed it.
+    pub agents: Vec<String>,
+}
+
+/// A session: a workspace, and the runs in it.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionView {
+    /// Its name; of a run's own, the run's id.
+    pub id: String,
+    /// Its stable integer.
+    pub conversation: i64,
+    /// Whether runs share it by its name.
+    pub shared: bool,
+    /// When it began.
+    pub created_at: String,
+    /// When a run last came into it.
+    pub used_at: String,
+    /// Its workspace on the daemon's machine.
+    pub workspace: String,
+    /// Its newest runs, newest first; at most 50.
+    pub events: Vec<Event>,
+}
+
+impl SessionView {
+    /// The view of a session whose workspace lies here.
+    #[must_use]
+    pub fn of(row: SessionRow, workspace: String) -> Self {
+        Self {
+            id: row.id,
+            conversation: row.conversation,
+            shared: row.shared,
+            created_at: rfc3339_ms(row.created_ms),
+            used_at: rfc3339_ms(row.used_ms),
+            workspace,
+            events: row.events,
         }
     }
 }

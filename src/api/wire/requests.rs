@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Duration;
+use crate::api::ContentItem;
 use crate::model::Overlap;
 
 /// A body that takes no field.
@@ -19,6 +20,8 @@ pub struct Nothing {}
 pub struct ExecuteRequest {
     /// Replaces the agent's prompt.
     pub prompt: Option<String>,
+    /// What else the run is given; `text` is `prompt` in pieces, `json` is `input`.
+    pub content: Option<Vec<ContentItem>>,
     /// Replaces the agent's input.
     #[schema(value_type = Option<Object>)]
     pub input: Option<Value>,

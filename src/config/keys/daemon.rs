@@ -258,7 +258,7 @@ pub static SETTINGS: Shape = Shape {
             "kaizen_version",
             Kind::Name,
             "full",
-            "The alias of the model for callers that name no tier (this version reads and checks it only)",
+            "The alias of the model for executions that name no tier, of agents that name no model",
             "lite",
         ),
         or(
