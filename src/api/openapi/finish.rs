@@ -66,7 +66,9 @@ pub(super) fn finish(mut document: Value) -> Value {
             illustrate(operation, &examples);
             if path.starts_with("/v1") {
                 named(operation.get("responses").unwrap_or(&Value::Null), &mut answered);
-                for (_, body) in operation.get_mut("requestBody").into_iter().flat_map(|b| inner(b, "content")) {
+                for (_, body) in
+                    operation.get_mut("requestBody").into_iter().flat_map(|b| inner(b, "content"))
+                {
                     named(body, &mut asked);
                 }
             }
