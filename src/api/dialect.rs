@@ -6,10 +6,10 @@
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::{Value, json};
 
 use super::ApiError;
@@ -60,6 +60,16 @@ pub(super) async fn shape(request: Request, next: Next) -> Response {
         }
     }
     told
+}
+
+/// Where a path of the dialect of agentic executions leads that lacks its last slash: the original redirects too.
+pub(super) fn with_slash(uri: &Uri) -> Option<Redirect> {
+    let path = uri.path();
+    if Shape::of(path) != Some(Shape::Enthusiast) || path.ends_with('/') {
+        return None;
+    }
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    Some(Redirect::permanent(&format!("{path}/{query}")))
 }
 
 /// The fields of an error: JSON pointer and sentence.

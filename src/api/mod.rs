@@ -59,6 +59,7 @@ mod tests;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request};
+use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
@@ -183,8 +184,11 @@ pub fn router(core: Arc<Core>) -> Router {
         .with_state(app)
 }
 
-async fn no_route(request: Request) -> ApiError {
-    ApiError::no_route(request.method().as_str(), request.uri().path())
+async fn no_route(request: Request) -> Response {
+    if let Some(elsewhere) = dialect::with_slash(request.uri()) {
+        return elsewhere.into_response();
+    }
+    ApiError::no_route(request.method().as_str(), request.uri().path()).into_response()
 }
 
 async fn no_method(request: Request) -> ApiError {

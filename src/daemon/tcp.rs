@@ -81,10 +81,8 @@ pub fn start(core: &Arc<Core>, inherited: &mut Inherited) -> anyhow::Result<Held
                     why(&e)
                 )
             }
-            Err(e) => {
-                tracing::warn!("cannot listen on {address} ({KEY}, the default): {}", why(&e));
-                None
-            }
+            // Said where it is tried again.
+            Err(_) => None,
         },
     };
     if let Some(listener) = &bound {
@@ -187,7 +185,10 @@ async fn later(core: &Core, address: SocketAddr, tls: bool, held: &HeldTcp) -> T
             Err(e) => {
                 let said = why(&e);
                 if told.as_ref() != Some(&said) {
-                    tracing::warn!("HTTP waits for {address} ({KEY}): {said}");
+                    let source = core.settings().source(KEY);
+                    tracing::warn!(
+                        "HTTP is not answered yet, cannot listen on {address} ({KEY}, {source}): {said}"
+                    );
                 }
                 told = Some(said);
             }

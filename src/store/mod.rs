@@ -56,6 +56,8 @@ mod writer;
 #[cfg(test)]
 mod claim_tests;
 #[cfg(test)]
+mod execution_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

@@ -419,6 +419,36 @@ async fn pages_follow_each_other_without_gap() {
 }
 
 #[tokio::test]
+async fn figures_are_kept_for_so_many_days_and_those_of_all_for_longer() {
+    let f = fixture().await;
+    let claimed = f.running(Overlap::Queue).await;
+    let Finished::Done { .. } = f.finish(&claimed, Outcome::default()).await.unwrap() else { panic!() };
+    let agent = Some(f.agent.number);
+    let counts = async |agent| {
+        let rows = f.store.tallies(agent, 0).await.unwrap();
+        rows.iter().map(|row| (row.of.clone(), row.tally.count)).collect::<Vec<_>>()
+    };
+    let one = [(Tallied::Runs("completed".to_owned()), 1)];
+    assert_eq!(counts(agent).await, one);
+    let after = |days: i64| (days + 1) * DAY_MS;
+    assert_eq!(f.store.remove_tallies(agent, after(AGENT_DAYS_MAX - 1)).await.unwrap(), 0);
+    assert_eq!(f.store.remove_tallies(agent, after(AGENT_DAYS_MAX)).await.unwrap(), 1);
+    assert_eq!((counts(agent).await, counts(None).await), (vec![], one.to_vec()));
+    assert_eq!(f.store.remove_tallies(None, after(AGENT_DAYS_MAX)).await.unwrap(), 0);
+    assert_eq!(f.store.remove_tallies(None, after(DAYS_MAX)).await.unwrap(), 1);
+    assert!(counts(None).await.is_empty());
+}
+
+#[tokio::test]
+async fn figures_of_a_job_that_fails_are_taken_back() {
+    let f = fixture().await;
+    let claimed = f.running(Overlap::Queue).await;
+    assert!(matches!(f.finish(&claimed, Outcome::default()).await.unwrap(), Finished::Done { .. }));
+    assert!(f.finish(&claimed, Outcome::default()).await.is_err(), "it has ended already");
+    assert_eq!(f.store.tallies(None, 0).await.unwrap()[0].tally.count, 1);
+}
+
+#[tokio::test]
 async fn a_job_that_fails_takes_nothing_with_it() {
     let f = fixture().await;
     let mut wrong = f.pass(5_000, 6_000, Overlap::Allow);

@@ -17,7 +17,6 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -29,20 +28,11 @@ use crate::store::ExecutionRow;
 
 use wire::{Definition, ExecutionFile, ExecutionView};
 
-/// The calls of this dialect. Each is there without its last slash too.
+/// The calls of this dialect.
 pub(super) fn router() -> OpenApiRouter<App> {
     // A form may be as long as its files: what is not a file is bounded where it is read.
-    let start = OpenApiRouter::new()
-        .routes(routes!(start::start))
-        .route("/api/agents/{agent_id}/agentic-executions", post(start::start))
-        .layer(DefaultBodyLimit::disable());
-    start
-        .routes(routes!(definitions))
-        .routes(routes!(list::list))
-        .routes(routes!(execution))
-        .route("/api/agents/{agent_id}/agentic-execution-definitions", get(definitions))
-        .route("/api/agentic-executions", get(list::list))
-        .route("/api/agentic-executions/{id}", get(execution))
+    let start = OpenApiRouter::new().routes(routes!(start::start)).layer(DefaultBodyLimit::disable());
+    start.routes(routes!(definitions)).routes(routes!(list::list)).routes(routes!(execution))
 }
 
 /// A request that is not carried out: in words of this dialect alone, or as everywhere.

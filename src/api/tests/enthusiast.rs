@@ -118,10 +118,24 @@ async fn an_execution_is_answered_as_it_was_admitted() {
     assert_eq!(run[0].user_id.as_deref(), Some("ann"));
     for name in [run[0].number.to_string(), run[0].id.clone()] {
         assert_eq!(stand.read(&format!("/api/agentic-executions/{name}/")).await, (200, wanted.clone()));
-        assert_eq!(stand.read(&format!("/api/agentic-executions/{name}")).await, (200, wanted.clone()));
     }
     let detail = stand.core.store.event(run[0].number).await.unwrap().unwrap();
     assert_eq!(detail.overrides.input, Some(wanted["input"].clone()), "stored with its defaults");
+}
+
+#[tokio::test]
+async fn a_path_without_its_last_slash_leads_to_the_one_with_it() {
+    let stand = Stand::shop().await;
+    for (method, path, to) in [
+        ("GET", "/api/agentic-executions?status=failed", "/api/agentic-executions/?status=failed"),
+        ("POST", "/api/agents/shop/agentic-executions", "/api/agents/shop/agentic-executions/"),
+    ] {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let (status, headers, _) = stand.send(request).await;
+        assert_eq!((status.as_u16(), headers["location"].to_str().unwrap()), (308, to));
+    }
+    let other = Request::get("/api/runs/1/nothing").body(Body::empty()).unwrap();
+    assert_eq!(stand.send(other).await.0.as_u16(), 404);
 }
 
 #[tokio::test]

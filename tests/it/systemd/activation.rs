@@ -1,13 +1,14 @@
 //! Sockets that systemd holds, and the daemon's log as systemd wants it.
 
 use std::io::Read as _;
-use std::os::fd::AsRawFd as _;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Binary, Home, eventually_sync};
+use crate::support::{Binary, Home, Http, eventually_sync};
 
 /// Starts the daemon as systemd does for `matins.socket`: the socket is descriptor 3.
 fn activated(daemon: &Binary, listener: &UnixListener) -> Child {
@@ -19,8 +20,41 @@ fn activated(daemon: &Binary, listener: &UnixListener) -> Child {
     shell.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "control").env_remove("MATINS_SOCKET");
     let socket = listener.try_clone().unwrap();
     let log = std::fs::OpenOptions::new().create(true).append(true).open(daemon.log_file()).unwrap();
-    let socket = Stdio::from(std::os::fd::OwnedFd::from(socket));
+    let socket = Stdio::from(OwnedFd::from(socket));
     shell.stdin(socket).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+/// As [`activated`], with the HTTP port as descriptor 4.
+fn activated_with_http(daemon: &Binary, unix: &UnixListener, tcp: &TcpListener) -> Child {
+    let script = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$@\"";
+    let serve = daemon.command(&["serve"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(serve.get_program()).args(serve.get_args());
+    shell.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "control:control").env_remove("MATINS_SOCKET");
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(daemon.log_file()).unwrap();
+    let (unix, tcp) = (OwnedFd::from(unix.try_clone().unwrap()), OwnedFd::from(tcp.try_clone().unwrap()));
+    shell.stdin(Stdio::from(unix)).stdout(Stdio::from(tcp)).stderr(log).spawn().unwrap()
+}
+
+#[test]
+fn a_port_that_systemd_holds_is_answered_at_and_kept_over_a_replacement() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let home = Home::new();
+    let text = format!("state_dir: var\nlisten: {{ socket: var/matins.sock, http: '{address}' }}\n");
+    home.write("matins.yaml", &text);
+    let daemon = Binary::unstarted(home);
+    std::fs::create_dir_all(daemon.home.state()).unwrap();
+    let unix = UnixListener::bind(daemon.home.socket()).unwrap();
+    let child = activated_with_http(&daemon, &unix, &tcp);
+    let http = Http { address, token: String::new() };
+    // It waits in the queue of a port at which nobody answers yet.
+    assert_eq!(http.get("/healthz").status, 200, "{}", daemon.log());
+    let replaced = daemon.cli(&["reexec"]);
+    assert!(replaced.status.success(), "{}", String::from_utf8_lossy(&replaced.stderr));
+    assert_eq!(http.get("/healthz").status, 200, "{}", daemon.log());
+    end(child);
+    assert!(!daemon.log().contains("left alone"), "{}", daemon.log());
 }
 
 fn end(mut child: Child) {
