@@ -19,7 +19,7 @@ use crate::model::{Executor, Overlap, Overrides};
     path = "/v1/agents/{id}/execute",
     operation_id = "execute_agent",
     tag = "runs",
-    params(("Idempotency-Key" = Option<String>, Header, description = "The caller's own name for this request: a repetition within a day starts nothing", max_length = 255)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "The caller's own name for this request: a repetition within a day starts nothing", max_length = 255, pattern = "^[!-~]([ -~]*[!-~])?$")),
     request_body = Option<ExecuteRequest>,
     responses(
         (status = 202, description = "The run is admitted: its row is on disk", body = Data<Executed>),

@@ -49,6 +49,7 @@ pub(super) fn router() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 struct Named {
     /// The file's name; wanted where the body is no form, whose part has one.
+    #[param(min_length = 1, pattern = r"^[^/\\\x00-\x1f\x7f-\x9f]+$")]
     name: Option<String>,
 }
 

@@ -26,7 +26,7 @@ pub struct PlanQuery {
     #[param(format = DateTime)]
     to: Option<String>,
     /// Rows of a page; 50 where none are asked for.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
     /// Whether to foresee when each run starts; true by default.
     forecast: Option<bool>,

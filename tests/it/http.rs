@@ -6,4 +6,5 @@ mod files;
 mod hostile;
 mod kaizen;
 mod native;
+mod openapi;
 mod runs;

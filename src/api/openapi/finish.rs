@@ -12,8 +12,12 @@ const EXAMPLES: &str = include_str!("examples.json");
 
 /// Fields that answers of /v1 may leave out, by schema; all others are there, null where nothing is known. Without
 /// names: any of that schema.
-const SPARSE: &[(&str, &[&str])] =
-    &[("Event", &["skills", "input", "result"]), ("Overrides", &[]), ("RunMessage", &[]), ("Mistake", &[])];
+const SPARSE: &[(&str, &[&str])] = &[
+    ("Event", &["skills", "input", "result", "files"]),
+    ("Overrides", &[]),
+    ("RunMessage", &[]),
+    ("Mistake", &[]),
+];
 
 /// Calls whose paths begin like this answer errors of this schema; the first that fits counts.
 const ERRORS: &[(&str, &str)] = &[
@@ -53,6 +57,8 @@ pub(super) fn finish(mut document: Value) -> Value {
     // The file is part of the program, and a test reads it.
     let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     let mut answered = BTreeSet::new();
+    let mut asked = BTreeSet::new();
+    rest_of_a_path(&mut document["paths"]);
     for (path, item) in inner(&mut document, "paths") {
         for (_, operation) in entries(item) {
             narrow::operation(path, operation);
@@ -60,14 +66,34 @@ pub(super) fn finish(mut document: Value) -> Value {
             links::add(operation);
             illustrate(operation, &examples);
             if path.starts_with("/v1") {
-                named(&operation["responses"], &mut answered);
+                named(operation.get("responses").unwrap_or(&Value::Null), &mut answered);
+                for (_, body) in
+                    operation.get_mut("requestBody").into_iter().flat_map(|b| inner(b, "content"))
+                {
+                    named(body, &mut asked);
+                }
             }
         }
     }
-    narrow::defaults(&mut document["components"]["schemas"]);
+    for name in asked {
+        // What a body of ours has and nobody knows is refused.
+        document["components"]["schemas"][&name]["additionalProperties"] = json!(false);
+    }
+    narrow::plain(&mut document["components"]["schemas"]);
+    narrow::plain(&mut document["paths"]);
     document["webhooks"] = webhooks::webhooks(&examples["webhooks"]);
     always_there(&mut document["components"]["schemas"], answered);
     document
+}
+
+/// The router's `{*path}`, the rest of a path, is a parameter as the others.
+fn rest_of_a_path(paths: &mut Value) {
+    let Some(all) = paths.as_object_mut() else { return };
+    for path in all.keys().filter(|path| path.contains("{*")).cloned().collect::<Vec<_>>() {
+        if let Some(item) = all.remove(&path) {
+            all.insert(path.replace("{*", "{"), item);
+        }
+    }
 }
 
 fn info() -> Value {

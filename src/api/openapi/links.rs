@@ -8,6 +8,7 @@ struct Link {
     from: &'static str,
     status: &'static str,
     to: &'static str,
+    /// Its name; of a field of the body with `=` before it.
     parameter: &'static str,
     value: &'static str,
 }
@@ -51,13 +52,33 @@ const LINKS: &[Link] = &[
     link("list_slots", "200", "list_slots", "nextToken", NEXT),
     link("list_schedules", "200", "list_schedules", "nextToken", NEXT),
     link("get_plan", "200", "get_plan", "nextToken", NEXT),
+    link("execute_agent", "202", "get_history", "id", RUN),
+    link("upload_file", "201", "get_file", "id", "$response.body#/data/id"),
+    link("create_token", "201", "revoke_token", "id", "$response.body#/data/id"),
+    link("start_agentic_execution", "202", "get_agentic_execution", "id", "$response.body#/id"),
+    link("list_agentic_executions", "200", "get_agentic_execution", "id", "$response.body#/results/0/id"),
+    link("kaizen_execute_agent", "200", "kaizen_get_execution", "=id", "$response.body#/executionId"),
+    link("kaizen_execute_agent", "200", "kaizen_get_execution_events", "=id", "$response.body#/executionId"),
+    link("kaizen_execute_agent", "200", "kaizen_retry_execution", "=id", "$response.body#/executionId"),
+    link("run_task", "200", "get_task_run", "id", "$response.body#/task_run_id"),
+    link("run_task", "200", "get_task", "id", "$response.body#/task_id"),
+    link("run_task", "200", "run_task_again", "id", "$response.body#/task_id"),
 ];
+
+/// Where each link begins and ends.
+#[cfg(test)]
+pub(super) fn ends() -> impl Iterator<Item = (&'static str, &'static str)> {
+    LINKS.iter().map(|link| (link.from, link.to))
+}
 
 /// Adds the links that begin at an operation.
 pub(super) fn add(operation: &mut Value) {
     let own = operation["operationId"].as_str().unwrap_or_default().to_owned();
     for Link { status, to, parameter, value, .. } in LINKS.iter().filter(|link| link.from == own) {
         let links = &mut operation["responses"][*status]["links"];
-        links[*to] = json!({ "operationId": to, "parameters": { *parameter: value } });
+        links[*to] = match parameter.strip_prefix('=') {
+            Some(field) => json!({ "operationId": to, "requestBody": { field: value } }),
+            None => json!({ "operationId": to, "parameters": { *parameter: value } }),
+        };
     }
 }

@@ -8,7 +8,7 @@ use super::finish::inner;
 /// The form of an agent's id.
 const AGENT: &str = "^[a-z0-9][a-z0-9-]{0,62}$";
 /// The form of a name of an event.
-const EVENT: &str = "^([0-9a-f-]{4,36}|@last|[a-z0-9][a-z0-9-]{0,62}@last)$";
+const EVENT: &str = "^([0-9a-f]{4}[0-9a-f-]{0,32}|@last|[a-z0-9][a-z0-9-]{0,62}@last)$";
 /// What is said of the parameters of paths that begin like this: their form, an example, and what they are.
 const NAMES: &[(&str, &str, &str, &str)] = &[
     ("/v1/agents/", AGENT, "price-watch", "Id of the agent."),
@@ -26,6 +26,12 @@ const TIMES: &[&str] =
 
 /// Narrows the parameters and the body of an operation.
 pub(super) fn operation(path: &str, operation: &mut Value) {
+    if path.starts_with("/v1/agents/{id}/")
+        && let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut)
+    {
+        // The path names the agent already.
+        parameters.retain(|parameter| parameter["name"] != "agentId");
+    }
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         present(&mut parameter["schema"]);
         unsigned(&mut parameter["schema"]);
@@ -42,6 +48,10 @@ pub(super) fn operation(path: &str, operation: &mut Value) {
         if name == "agentId" && parameter["schema"]["type"] == "string" {
             parameter["schema"]["pattern"] = json!(AGENT);
         }
+    }
+    if operation["operationId"] == "upload_file" {
+        // Without a body it is an empty file.
+        operation["requestBody"]["required"] = json!(false);
     }
     for (_, content) in operation.get_mut("requestBody").into_iter().flat_map(|body| inner(body, "content")) {
         optional(&mut content["schema"]);
@@ -88,16 +98,20 @@ fn optional(schema: &mut Value) {
     }
 }
 
-/// Takes away defaults of null, which say nothing.
-pub(super) fn defaults(value: &mut Value) {
+/// Takes away defaults of null, which say nothing, and says of choices that more than one may fit: an empty page
+/// is one of either kind.
+pub(super) fn plain(value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            if let Some(choices) = fields.remove("oneOf") {
+                fields.insert("anyOf".to_owned(), choices);
+            }
             if fields.get("default") == Some(&Value::Null) {
                 fields.remove("default");
             }
-            fields.values_mut().for_each(defaults);
+            fields.values_mut().for_each(plain);
         }
-        Value::Array(items) => items.iter_mut().for_each(defaults),
+        Value::Array(items) => items.iter_mut().for_each(plain),
         _ => {}
     }
 }

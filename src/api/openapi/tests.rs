@@ -52,6 +52,65 @@ fn every_operation_has_a_name_of_its_own_a_tag_and_a_summary() {
 }
 
 #[test]
+fn the_published_document_is_that_of_the_program() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+    let kept = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(kept == text(), "docs/openapi.json is not what `matins __openapi docs/openapi.json` writes");
+}
+
+/// What is wrong with an example by its schema.
+fn unfit(document: &Value, schema: &Value, example: &Value) -> Vec<String> {
+    let whole = serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "allOf": [schema],
+        "components": document["components"],
+    });
+    let validator = jsonschema::validator_for(&whole).unwrap();
+    validator.iter_errors(example).map(|e| format!("{}: {e}", e.instance_path())).collect()
+}
+
+#[test]
+fn every_json_body_has_an_example_that_fits() {
+    let document = document();
+    let mut wrong = Vec::new();
+    let mut check = |name: &str, content: &Value| match content.get("example") {
+        None => wrong.push(format!("{name} has no example")),
+        Some(example) => {
+            let errors = unfit(&document, &content["schema"], example);
+            wrong.extend(errors.into_iter().map(|e| format!("{name}: {e}")));
+        }
+    };
+    for (name, operation) in operations(&document) {
+        // The document itself, and bodies that take nothing.
+        let request = operation.pointer("/requestBody/content/application~1json");
+        let nothing = |c: &&Value| c["schema"]["$ref"] != "#/components/schemas/Nothing";
+        if let Some(content) = request.filter(nothing) {
+            check(&format!("{name}, request"), content);
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let content = response.pointer("/content/application~1json");
+            if let Some(content) = content.filter(|_| status.starts_with('2') && !name.ends_with(".json")) {
+                check(&format!("{name}, {status}"), content);
+            }
+        }
+    }
+    for (kind, item) in document["webhooks"].as_object().unwrap() {
+        check(kind, &item["post"]["requestBody"]["content"]["application/json"]);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_link_begins_and_ends_at_an_operation() {
+    let document = document();
+    let ids: BTreeSet<&str> =
+        operations(&document).iter().map(|(_, o)| o["operationId"].as_str().unwrap()).collect();
+    for (from, to) in links::ends() {
+        assert!(ids.contains(from) && ids.contains(to), "{from} -> {to}");
+    }
+}
+
+#[test]
 fn everything_that_is_referred_to_is_there() {
     let document = document();
     let mut found = BTreeSet::new();

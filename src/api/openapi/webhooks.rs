@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::wire::{
-    BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunMessage,
+    BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunLinks, RunMessage,
 };
 use crate::model::WebhookEvent;
 use utoipa::openapi::ComponentsBuilder;
@@ -13,6 +13,7 @@ use utoipa::openapi::ComponentsBuilder;
 pub(super) fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components
         .schema_from::<RunMessage>()
+        .schema_from::<RunLinks>()
         .schema_from::<LostMessage>()
         .schema_from::<BreakerMessage>()
         .schema_from::<OverdueMessage>()

@@ -145,6 +145,7 @@ pub struct NewTask {
     /// Whether to wait for the end, as long as the setting `wait_ceiling` lets; true where it is left out.
     wait_for_completion: Option<bool>,
     /// Who hears of the end.
+    #[schema(pattern = "^https?://[^ ]+$")]
     webhook_url: Option<String>,
     /// The shape of the result; `text` where it is left out.
     response_format: Option<ResponseFormat>,
@@ -173,6 +174,7 @@ pub struct TaskChanges {
     /// Whether to wait for the end, as long as the setting `wait_ceiling` lets; true where it is left out.
     wait_for_completion: Option<bool>,
     /// Who hears of the end.
+    #[schema(pattern = "^https?://[^ ]+$")]
     webhook_url: Option<String>,
     /// The shape of the result.
     response_format: Option<ResponseFormat>,

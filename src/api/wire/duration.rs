@@ -10,7 +10,7 @@ impl utoipa::PartialSchema for Duration {
     fn schema() -> RefOr<Schema> {
         let text = ObjectBuilder::new()
             .schema_type(Type::String)
-            .pattern(Some("^[0-9]{1,6}(ms|s|m|h)( [0-9]{1,6}(ms|s))?$"));
+            .pattern(Some("^([0-9]{1,6}(ms|s|m|h|d)|[0-9]{1,3}h [0-9]{1,4}m)$"));
         let seconds = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0));
         OneOfBuilder::new().item(text).item(seconds).into()
     }

@@ -37,6 +37,7 @@ pub struct ExecuteRequest {
     #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     pub model: Option<String>,
     /// One more endpoint, for this run only.
+    #[schema(pattern = "^https?://[^ ]+$")]
     pub webhook_url: Option<String>,
     /// Session whose workspace it shares.
     pub session_id: Option<String>,

@@ -22,6 +22,7 @@ fn fixture(path: &str) -> PathBuf {
 }
 
 /// Runs a program to its end and prints what it said.
+#[expect(clippy::print_stdout, reason = "what it found is for whoever reads the test's output")]
 fn finished(command: &mut Command) -> bool {
     let done = command.output().unwrap_or_else(|e| {
         panic!("{}: {e}; scripts/test installs what it needs", command.get_program().display())
@@ -34,7 +35,8 @@ fn finished(command: &mut Command) -> bool {
 fn daemon() -> (Binary, Http) {
     let home = Home::new();
     home.settings_with_http("");
-    let schedule = "schedules: [{ cron: '0 9 1 1 *', timezone: UTC }]\n";
+    let schedule = "schedules: [{ cron: '0 9 29 2 *', timezone: UTC }]\n\
+        executions: { catalog: { name: Catalog } }\n";
     home.agent("quick", "echo hello; echo '{\"n\": 1}' > \"$MATINS_RESULT_FILE\"", schedule);
     home.agent("slow", "exec sleep 60", &format!("overlap: skip\n{schedule}"));
     Binary::start(home).with_http()
