@@ -80,7 +80,7 @@ impl Fixture {
             "SELECT user, agent, state, count(*) FROM runs WHERE execution_key IS NOT NULL GROUP BY 1, 2, 3";
         let kept = "SELECT user, agent, state, count FROM execution_counts WHERE count <> 0 ORDER BY 1, 2, 3";
         let read = async |sql: &'static str| {
-            let ask = move |db: &rusqlite::Connection| {
+            let ask = move |db: &Connection| {
                 let mut statement = db.prepare(sql)?;
                 let row = |row: &rusqlite::Row<'_>| {
                     (0..4).map(|at| row.get::<_, Sql>(at)).collect::<Result<Vec<_>, _>>()
@@ -237,7 +237,7 @@ async fn what_lists_executions_reads_no_other_row() {
     });
     for sql in sqls {
         let shown = sql.clone();
-        let ask = move |db: &rusqlite::Connection| {
+        let ask = move |db: &Connection| {
             let mut statement = db.prepare(&sql)?;
             Ok(statement.query_map([], |row| row.get::<_, String>(3))?.collect::<Result<Vec<_>, _>>()?)
         };

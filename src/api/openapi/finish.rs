@@ -58,6 +58,7 @@ pub(super) fn finish(mut document: Value) -> Value {
     let examples: Value = serde_json::from_str(EXAMPLES).unwrap_or_default();
     let mut answered = BTreeSet::new();
     let mut asked = BTreeSet::new();
+    rest_of_a_path(&mut document["paths"]);
     for (path, item) in inner(&mut document, "paths") {
         for (_, operation) in entries(item) {
             narrow::operation(path, operation);
@@ -83,6 +84,16 @@ pub(super) fn finish(mut document: Value) -> Value {
     document["webhooks"] = webhooks::webhooks(&examples["webhooks"]);
     always_there(&mut document["components"]["schemas"], answered);
     document
+}
+
+/// The router's `{*path}`, the rest of a path, is a parameter as the others.
+fn rest_of_a_path(paths: &mut Value) {
+    let Some(all) = paths.as_object_mut() else { return };
+    for path in all.keys().filter(|path| path.contains("{*")).cloned().collect::<Vec<_>>() {
+        if let Some(item) = all.remove(&path) {
+            all.insert(path.replace("{*", "{"), item);
+        }
+    }
 }
 
 fn info() -> Value {

@@ -42,7 +42,7 @@ struct Stand {
 }
 
 /// A request that names no caller is root's.
-async fn by_root(mut request: axum::extract::Request, next: middleware::Next) -> axum::response::Response {
+async fn by_root(mut request: axum::extract::Request, next: middleware::Next) -> Response {
     if request.extensions().get::<Caller>().is_none() {
         request.extensions_mut().insert(Caller::user(0, "root"));
     }

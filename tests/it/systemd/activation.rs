@@ -20,7 +20,7 @@ fn activated(daemon: &Binary, listener: &UnixListener) -> Child {
     shell.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "control").env_remove("MATINS_SOCKET");
     let socket = listener.try_clone().unwrap();
     let log = std::fs::OpenOptions::new().create(true).append(true).open(daemon.log_file()).unwrap();
-    let socket = Stdio::from(std::os::fd::OwnedFd::from(socket));
+    let socket = Stdio::from(OwnedFd::from(socket));
     shell.stdin(socket).stdout(Stdio::null()).stderr(log).spawn().unwrap()
 }
 
