@@ -13,7 +13,7 @@ use super::wire::{ExecuteRequest, Executed, IdRequest, Retried, Status};
 use crate::api::execute::idempotency_key;
 use crate::api::extract::{flag, text};
 use crate::api::{ApiError, App, Caller, content};
-use crate::engine::{Entry, TriggerRequest};
+use crate::engine::{Entry, Refused, TriggerRequest};
 use crate::model::{Executor, Overrides};
 
 /// Starts an execution; its row is on disk when this answers.
@@ -58,7 +58,7 @@ pub async fn execute(
     let agent = entry.agent.id.clone();
     let request = TriggerRequest { agent, overrides, overlap: None, user: Some(caller.who()) };
     let run = app.core.trigger_of(&entry, request, key).await;
-    let run = run.map_err(|refused| ApiError::from(refused).as_bad_request())?;
+    let run = run.map_err(|refused| ApiError::from(in_their_words(refused)).as_bad_request())?;
     let detail = app.core.store.event(run.number).await?.ok_or_else(ApiError::internal)?;
     let plain = entry.agent.policies.session.clone().filter(|session| !session.contains('{'));
     let status = if run.repeated { detail.event.status.into() } else { Status::Enqueued };
@@ -67,6 +67,21 @@ pub async fn execute(
         execution_id: run.id.to_string(),
         status,
     }))
+}
+
+/// What does not fit is told by the fields of this dialect.
+fn in_their_words(refused: Refused) -> Refused {
+    match refused {
+        Refused::Field { pointer, message } => {
+            let pointer = match pointer.as_str() {
+                "/resultSchema" => "/summarySchema",
+                "/prompt" | "/input" | "/skills" | "/files" => "/content",
+                other => other,
+            };
+            Refused::Field { pointer: pointer.to_owned(), message }
+        }
+        other => other,
+    }
 }
 
 /// The agent of an id or of its integer.

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use matins::engine::retention::Retention;
 use matins::engine::{FileHead, Refused};
 use matins::ids::FileId;
 use matins::model::{Overrides, RunState};
@@ -285,4 +286,33 @@ fn a_conversation_is_named_by_its_first_run() {
     assert_eq!((medium("1", "a b.txt"), medium("3", "a b.txt"), medium("2", "none")), (None, None, None));
     let alone = end(daemon.trigger_with("own", with(&[&given(&daemon, "c", "x")])));
     assert_eq!((medium(&alone.conversation.to_string(), "c"), medium(&alone.id, "c")), (Some(3), Some(3)));
+}
+
+#[test]
+fn a_file_stays_as_long_as_a_run_has_it() {
+    let home = Home::new();
+    home.settings("retention: { completed: { keep: 1 } }\nfiles: { keep_unused: 7d }\n");
+    home.agent("a", "true", "");
+    let daemon = TestDaemon::start(home);
+    let (unused, used) = (given(&daemon, "a", "x"), given(&daemon, "b", "y"));
+    let day = std::time::Duration::from_hours(24);
+    let pass = || daemon.block_on(async { Retention::default().pass(daemon.core()).await }).unwrap();
+    let run = daemon.trigger_with("a", with(&[&used]));
+    daemon.wait_for(run, RunState::Completed);
+    daemon.advance(day * 6);
+    pass();
+    assert_eq!(names(&daemon.home).len(), 2, "six days are not seven");
+    daemon.advance(day * 2);
+    pass();
+    assert_eq!(names(&daemon.home), [used.as_str()]);
+    let refused = daemon.ask("a", with(&[&unused]), None, None).unwrap_err();
+    assert!(refused.to_string().contains(unused.as_str()), "{refused}");
+    for _ in 0..2 {
+        let run = daemon.trigger("a");
+        daemon.wait_for(run, RunState::Completed);
+    }
+    daemon.advance(day * 2);
+    pass();
+    pass();
+    assert_eq!(names(&daemon.home), Vec::<String>::new(), "the run went, and its file with it");
 }
