@@ -41,7 +41,7 @@ pub enum ContentItem {
     /// Data: the run's input.
     Json {
         /// Its keys are put together with those of the other items.
-        #[schema(value_type = Object)]
+        #[schema(value_type = crate::api::wire::JsonObject)]
         data: Map<String, Value>,
     },
 }

@@ -27,7 +27,7 @@ use crate::time::rfc3339_ms;
 
 pub use crate::engine::{Change, Diff, Side};
 pub use backfill::{BackfillView, LeftOutView, PastSlotView};
-pub use duration::Duration;
+pub use duration::{Duration, JsonObject};
 pub use files::{ArtefactView, FileView, SessionView, SkillView};
 pub use messages::{
     BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunLinks, RunMessage,

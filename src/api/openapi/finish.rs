@@ -202,7 +202,9 @@ fn possible(path: &str, operation: &Value) -> Vec<u16> {
     if !open {
         statuses.extend([401, 403, 429]);
     }
-    if path.contains('{') {
+    // There the body names what is asked for.
+    let named = path.starts_with("/executions/") || path.starts_with("/agents/");
+    if named || path.contains('{') {
         statuses.extend([400, 404]);
     }
     if operation.get("parameters").is_some() {

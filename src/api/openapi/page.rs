@@ -291,7 +291,7 @@ mod tests {
             let to = &rest[..rest.find('"').unwrap()];
             assert!(page.contains(&format!("id=\"{to}\"")), "#{to}");
         }
-        for external in ["http://", "https://", "<script", "src="] {
+        for external in ["href=\"http", "<script", "src=\"", "@import", "url("] {
             assert!(!page.contains(external), "{external}");
         }
     }

@@ -1,4 +1,5 @@
-//! The schema of a time span in a body: text with units, or a number of seconds.
+//! Schemas of values in bodies that no type of ours stands for: a time span (text with units, or a number of seconds), and
+//! any JSON object.
 
 use utoipa::openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type};
 
@@ -17,3 +18,15 @@ impl utoipa::PartialSchema for Duration {
 }
 
 impl utoipa::ToSchema for Duration {}
+
+/// Any JSON object.
+#[derive(Debug, Clone, Copy)]
+pub struct JsonObject;
+
+impl utoipa::PartialSchema for JsonObject {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::Object).description(Some("Any JSON object.")).into()
+    }
+}
+
+impl utoipa::ToSchema for JsonObject {}
