@@ -70,7 +70,14 @@ pub struct ExecutionRow {
 impl Store {
     /// A page of executions, newest first, and how many there are in all.
     pub async fn executions(&self, filter: ExecutionFilter) -> Result<(Vec<ExecutionRow>, u64), Error> {
-        self.readers.read(move |db| Ok((list(db, &filter)?, count(db, &filter)?))).await
+        self.readers
+            .read(move |db| {
+                let count = count(db, &filter)?;
+                // Where none can be found none is looked for: that would be a walk along all of them.
+                let rows = if filter.offset < count { list(db, &filter)? } else { Vec::new() };
+                Ok((rows, count))
+            })
+            .await
     }
 
     /// One execution of this caller in full, by the run's number or id.
@@ -142,7 +149,9 @@ fn list(db: &Connection, filter: &ExecutionFilter) -> Result<Vec<ExecutionRow>, 
     };
     // The index is named: it is known here which of them narrows most.
     let (index, condition) = match (one, filter.state) {
-        (Some(_), _) => ("executions_by_agent", "agent = ?2 AND (?3 IS NULL OR state = ?3)"),
+        (Some(_), None) => ("executions_by_agent", "agent = ?2 AND ?3 IS NULL"),
+        // Everything that is asked of a row stands in this index.
+        (Some(_), Some(_)) => ("executions_by_state", "state = ?3 AND agent = ?2"),
         (None, Some(_)) => (
             "executions_by_state",
             "state = ?3 AND (?2 IS NULL OR agent IN (SELECT value FROM json_each(?2)))",
