@@ -121,6 +121,15 @@ impl Caller {
         }
     }
 
+    /// Whether what let it in still does: a token may have been taken back since, or be over.
+    #[must_use]
+    pub fn is_still_in(&self, core: &Core) -> bool {
+        match &self.because {
+            Because::Token(name) => core.tokens.holds(name, core.clock.now_ms()),
+            _ => true,
+        }
+    }
+
     /// Whether this agent exists for it.
     #[must_use]
     pub fn sees(&self, agent: &str) -> bool {

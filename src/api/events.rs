@@ -113,6 +113,7 @@ pub async fn get(State(app): State<App>, caller: Caller, Path(name): Path<String
     let (number, id) = find(&app, &caller, &name).await?;
     let detail = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(&name))?;
     let waiting_for = app.core.waiting_for(number).await?;
+    let waiting_for = waiting_for.map(|w| w.as_seen_by(caller.agents.is_none()));
     let view = EventView::of(detail, &RunDirs::new(app.core.state_dir(), id));
     Ok(data(EventView { waiting_for, ..view }))
 }

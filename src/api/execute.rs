@@ -39,6 +39,7 @@ pub async fn execute(
     let content = content::read(&app, &caller, items).await?;
     content.onto(&mut overrides, app.core.catalog.get(&agent).as_deref())?;
     check_model(&app, &agent, &overrides)?;
+    check_others(&app, &caller, &agent, &overrides, overlap).await?;
     let user = Some(caller.who());
     let key = idempotency_key(&headers)?;
     let request = TriggerRequest { agent, overrides, overlap, user };
@@ -131,6 +132,42 @@ fn check_model(app: &App, agent: &AgentId, overrides: &Overrides) -> Result<(), 
     }
     let message = format!("agent {agent} runs a program of its own, which takes no model");
     Err(ApiError::fields(vec![FieldError { pointer: "/model".to_owned(), message }]))
+}
+
+/// Newest runs of a session that are asked whose they are.
+const SESSION_LOOK: usize = 200;
+
+/// Somebody for whom some agents only exist reaches no others by way of one of them: neither the workspace of
+/// their sessions, nor their runs through a concurrency key that the files let them share.
+async fn check_others(
+    app: &App,
+    caller: &Caller,
+    agent: &AgentId,
+    overrides: &Overrides,
+    overlap: Option<Overlap>,
+) -> Result<(), ApiError> {
+    if caller.agents.is_none() {
+        return Ok(());
+    }
+    let ends_others = matches!(overlap, Some(Overlap::QueueOne | Overlap::CancelPrevious | Overlap::Replace));
+    let shares_key = |entry: &Entry| entry.agent.policies.concurrency_key.is_some();
+    if ends_others && app.core.catalog.get(agent).is_some_and(|entry| shares_key(&entry)) {
+        let why = "runs of this concurrency key may be of agents that your token is not for; \
+                   let overlap be queue, skip or allow";
+        return Err(ApiError::forbidden(why.to_owned()));
+    }
+    let Some(name) = &overrides.session_id else { return Ok(()) };
+    let configured = app.core.catalog.all().iter().any(|entry| {
+        let agent = &entry.agent;
+        agent.policies.session.as_ref() == Some(name) && !caller.sees(agent.id.as_str())
+    });
+    let session = app.core.store.session(name.clone(), SESSION_LOOK).await?;
+    let used = session.is_some_and(|s| s.events.iter().any(|event| !caller.sees(&event.agent_id)));
+    if configured || used {
+        let message = "this session is of agents that your token is not for; name another".to_owned();
+        return Err(ApiError::fields(vec![FieldError { pointer: "/sessionId".to_owned(), message }]));
+    }
+    Ok(())
 }
 
 /// The caller's own name for this request.

@@ -165,9 +165,9 @@ where
     }
 }
 
-/// Whether a caller may use a file: who gave it may, and administrators.
+/// Whether a caller may use a file: who gave it may, and administrators of all agents.
 pub(super) fn may_use(caller: &Caller, file: &FileRow) -> bool {
-    caller.scope == Scope::Admin || file.user.as_deref() == Some(&*caller.name)
+    (caller.scope == Scope::Admin && caller.agents.is_none()) || file.user.as_deref() == Some(&*caller.name)
 }
 
 /// What is known of a file, by its id or its number.

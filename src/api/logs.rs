@@ -113,7 +113,8 @@ pub async fn logs(
     if event.as_ref().is_some_and(|event| event.logs_removed) {
         return Err(ApiError::logs_removed(id));
     }
-    let mut reader = Reader::new(&app.core, number, RunDirs::new(app.core.state_dir(), id), &query);
+    let dirs = RunDirs::new(app.core.state_dir(), id);
+    let mut reader = Reader::new(&app.core, caller, number, dirs, &query);
     reader.look().await?;
     let begun = reader.begin(&query).await;
     begun.map_err(|e| {
@@ -246,6 +247,7 @@ fn sent(lines: Lines) -> Response {
 /// A log on its way to a reader.
 pub(super) struct Reader {
     core: Arc<Core>,
+    caller: Caller,
     number: i64,
     dirs: RunDirs,
     runs: PathBuf,
@@ -268,11 +270,12 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn new(core: &Arc<Core>, number: i64, dirs: RunDirs, query: &Query) -> Self {
+    fn new(core: &Arc<Core>, caller: Caller, number: i64, dirs: RunDirs, query: &Query) -> Self {
         Self {
             feed: core.feed(),
             runs: core.state_dir().join("runs"),
             core: Arc::clone(core),
+            caller,
             number,
             dirs,
             stream: query.stream,
@@ -356,7 +359,8 @@ impl Reader {
     /// The next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<io::Result<Bytes>> {
         loop {
-            if self.left == 0 {
+            // Who was shut out meanwhile hears of nothing more.
+            if self.left == 0 || (self.follow && !self.caller.is_still_in(&self.core)) {
                 return None;
             }
             match self.read().await {

@@ -73,7 +73,11 @@ pub async fn status(State(app): State<App>, caller: Caller) -> Answer<StatusView
         alerting = AlertingView::default();
         alerting.overdue = overdue.into_iter().filter(|agent| caller.sees(agent)).collect();
     }
-    let status = view(core, app.started_ms, agents, runs, deliveries);
+    let mut status = view(core, app.started_ms, agents, runs, deliveries);
+    if caller.agents.is_some() {
+        // It names the files of all agents.
+        status.last_reload = None;
+    }
     let waiting = if pending + running > 0 { longest_waiting(core, &caller).await? } else { Vec::new() };
     Ok(data(StatusView { alerting, waiting, paused: paused(summaries), ..status }))
 }
@@ -87,6 +91,7 @@ async fn longest_waiting(core: &Core, caller: &Caller) -> Result<Vec<WaitingView
         if caller.sees(&agent_id)
             && let Some(waiting_for) = core.waiting_for(number).await?
         {
+            let waiting_for = waiting_for.as_seen_by(caller.agents.is_none());
             waiting.push(WaitingView { event_id: id.to_string(), agent_id, waiting_for });
         }
     }

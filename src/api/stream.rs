@@ -67,14 +67,16 @@ pub async fn stream(
     let given = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?").to_owned());
     let seq =
         given.or(query.last_event_id).filter(|id| !id.is_empty()).map(|id| position(&id)).transpose()?;
+    let reader = caller.clone();
     let feed =
-        Feed::open(&app.core, seq, Box::new(move |change| caller.sees(&change.agent) && topics.hold(change)))
+        Feed::open(&app.core, seq, Box::new(move |change| reader.sees(&change.agent) && topics.hold(change)))
             .await?;
     let ready = Sent::default().event("ready").id(feed.seq().to_string()).retry(COME_BACK).data("{}");
-    let changes = stream::unfold(feed, |mut feed| async move {
+    let changes = stream::unfold((feed, caller, app.core), |(mut feed, caller, core)| async move {
         match feed.next().await {
-            Ok(Some(item)) => Some((sent(&item), feed)),
-            Ok(None) => None,
+            // Who was shut out meanwhile hears of nothing more.
+            Ok(Some(item)) if caller.is_still_in(&core) => Some((sent(&item), (feed, caller, core))),
+            Ok(_) => None,
             Err(e) => {
                 tracing::error!(error = %e, "the stream of changes ends, the store failed: {e}");
                 None

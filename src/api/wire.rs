@@ -272,13 +272,19 @@ impl EventView {
             attempts: detail.attempts.into_iter().map(attempt).collect(),
             log_error: detail.log_error,
             event: detail.event,
-            overrides: detail.overrides,
+            overrides: shortened(detail.overrides),
             cancel_requested_by: detail.cancel_by,
             retry_of: detail.retry_of.map(|id| id.to_string()),
             deliveries: detail.deliveries.into_iter().map(Into::into).collect(),
             waiting_for: None,
         }
     }
+}
+
+/// A URL is often the whole secret of its endpoint.
+fn shortened(overrides: Overrides) -> Overrides {
+    let webhook_url = overrides.webhook_url.as_deref().map(crate::webhook::shown);
+    Overrides { webhook_url, ..overrides }
 }
 
 /// One delivery.

@@ -66,7 +66,7 @@ pub enum Refused {
     #[error("agent {0} is invalid; `matins check` shows what is wrong with its file")]
     InvalidAgent(AgentId),
     /// `overlap: skip`, and this run is in the way.
-    #[error("run {run} of {agent} is in the way, and overlap is skip")]
+    #[error("run {run} is in the way of {agent}, and overlap is skip")]
     Overlap {
         /// The agent.
         agent: AgentId,

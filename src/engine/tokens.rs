@@ -136,6 +136,12 @@ impl Tokens {
         Some(Arc::clone(&held.grant))
     }
 
+    /// Whether there is a token of this name that is good at `now_ms`.
+    #[must_use]
+    pub fn holds(&self, name: &str, now_ms: i64) -> bool {
+        self.find(name).is_some_and(|row| row.expires_at_ms.is_none_or(|until| until > now_ms))
+    }
+
     /// How many there are, and when that changes.
     #[must_use]
     pub fn count(&self) -> watch::Receiver<usize> {

@@ -45,6 +45,19 @@ pub enum WaitKind {
     Nothing,
 }
 
+impl WaitingFor {
+    /// It as somebody may see it for whom not all agents exist: the runs of others are not named.
+    #[must_use]
+    pub fn as_seen_by(mut self, all: bool) -> Self {
+        if !all && matches!(self.kind, WaitKind::ConcurrencyKey | WaitKind::Pool | WaitKind::CatchUp) {
+            self.runs.clear();
+            let end = self.sentence.find(", held by").or_else(|| self.sentence.find(", all held by"));
+            self.sentence.truncate(end.unwrap_or(self.sentence.len()));
+        }
+        self
+    }
+}
+
 impl Core {
     /// What a run waits for; `None`: it does not wait.
     ///

@@ -90,10 +90,16 @@ fn admit_of_task(
         Err(refusal) => return Ok(Err(refusal)),
     };
     if run.repeated {
-        let sql = "SELECT task FROM task_runs WHERE run = ?1";
-        let task = db.prepare_cached(sql)?.query_row([run.number], |row| row.get(0)).optional()?;
-        // The key was used for a request of another kind: nothing was written yet, nothing is.
-        return Ok(task.map_or(Err(ManualRefusal::KeyReused(run.id)), |task| Ok((run, task))));
+        let sql = "SELECT task, format FROM task_runs WHERE run = ?1";
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, word(row, "format")?));
+        let before: Option<(i64, ResponseFormat)> =
+            db.prepare_cached(sql)?.query_row([run.number], read).optional()?;
+        let same = |(task, shape): &(i64, ResponseFormat)| {
+            *shape == format && !matches!(of, OfTask::Known(known) if known != task)
+        };
+        // The key was used for another request: nothing was written yet, nothing is.
+        let before = before.filter(same);
+        return Ok(before.map_or(Err(ManualRefusal::KeyReused(run.id)), |(task, _)| Ok((run, task))));
     }
     let task = match of {
         OfTask::Known(task) => *task,

@@ -13,7 +13,7 @@ use crate::api::execute::idempotency_key;
 use crate::api::extract::check_type;
 use crate::api::files::is_form;
 use crate::api::{ApiError, App, BODY_DEADLINE, BODY_MAX, Caller};
-use crate::engine::{Entry, TriggerRequest};
+use crate::engine::{Entry, Refused, TriggerRequest};
 use crate::model::{Overrides, Variant};
 
 /// What is asked for.
@@ -69,7 +69,11 @@ pub async fn start(
     let request = TriggerRequest { agent, overrides, overlap: None, user: Some(user.clone()) };
     let run = app.core.trigger_once(request, once).await?;
     let row = app.core.store.execution(run.number.to_string(), user).await?;
-    let told = detail(&app, row.ok_or_else(ApiError::internal)?).await?;
+    let missing = || {
+        // The key was used by another user, whose runs are not this one's to see.
+        if run.repeated { Refused::KeyReused { run: run.id }.into() } else { ApiError::internal() }
+    };
+    let told = detail(&app, row.ok_or_else(missing)?).await?;
     // It may have begun meanwhile; what is answered is what was admitted.
     let told = if run.repeated { told } else { told.admitted() };
     Ok((StatusCode::ACCEPTED, Json(told)))

@@ -236,7 +236,7 @@ impl From<TaskRow> for StoredTask {
             prompt,
             model,
             provider,
-            webhook_url,
+            webhook_url: webhook_url.as_deref().map(crate::webhook::shown),
             response_format,
             json_schema,
             created_at: rfc3339_ms(row.created_ms),
