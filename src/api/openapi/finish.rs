@@ -90,9 +90,21 @@ pub(super) fn finish(mut document: Value) -> Value {
 fn rest_of_a_path(paths: &mut Value) {
     let Some(all) = paths.as_object_mut() else { return };
     for path in all.keys().filter(|path| path.contains("{*")).cloned().collect::<Vec<_>>() {
-        if let Some(item) = all.remove(&path) {
-            all.insert(path.replace("{*", "{"), item);
+        let Some(mut item) = all.remove(&path) else { continue };
+        let name = path.split("{*").nth(1).and_then(|rest| rest.strip_suffix('}')).unwrap_or_default();
+        let rest = json!({
+            "in": "path",
+            "name": name,
+            "required": true,
+            "schema": { "type": "string" },
+            "description": "The rest of the path, slashes included.",
+        });
+        for (_, operation) in entries(&mut item) {
+            if let Some(parameters) = operation.get_mut("parameters").and_then(Value::as_array_mut) {
+                parameters.push(rest.clone());
+            }
         }
+        all.insert(path.replace("{*", "{"), item);
     }
 }
 

@@ -61,6 +61,10 @@ pub(super) fn operation(path: &str, operation: &mut Value) {
             if content["schema"]["items"]["format"] == "int32" && !media.ends_with("json") {
                 content["schema"] = json!({ "type": "string", "format": "binary" });
             }
+            // Many values after each other are one text; the schema is that of each.
+            if media.ends_with("x-ndjson") || media.ends_with("event-stream") {
+                content["schema"] = json!({ "type": "string", "contentSchema": content["schema"].take() });
+            }
         }
     }
 }
