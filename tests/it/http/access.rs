@@ -1,9 +1,10 @@
 //! Who comes in over TCP, and what they may do.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Command;
 use std::time::Duration;
 
-use matins::model::TokenScope;
+use matins::model::{RunState, TokenScope};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Binary, Home, Http, TestDaemon, eventually_sync};
@@ -96,6 +97,66 @@ fn for_the_holder_of_a_token_only_its_agents_exist() {
     // What is about all agents is not for it.
     assert_eq!(shop.get("/metrics").status, 403);
     assert_eq!(http.get("/metrics").status, 200);
+}
+
+#[test]
+fn the_holder_of_a_token_reaches_no_other_agent_by_way_of_its_own() {
+    let home = Home::new();
+    home.agent("shop-a", "true", "concurrency_key: till\n");
+    home.agent("lab", "cat $MATINS_AGENT_DIR/../go", "sandbox: off\nconcurrency_key: till\nsession: bench\n");
+    home.gate();
+    let mut daemon = TestDaemon::start(home);
+    // A message waits for a receiver that does not exist.
+    daemon.allow_leftovers = true;
+    let http = daemon.serve();
+    let shop = http.with(&daemon.token("shop", TokenScope::Admin, Some("shop-*")));
+    let execute = |who: &Http, body: Value| who.post("/v1/agents/shop-a/execute", &body);
+    let secret = daemon.trigger("lab");
+    daemon.wait_for(secret, RunState::Running);
+    for session in ["bench", &secret.to_string()] {
+        let refused = execute(&shop, json!({ "sessionId": session }));
+        assert_eq!(refused.status, 422, "{}", refused.text());
+        assert_eq!(refused.json()["error"]["details"][0]["pointer"], "/sessionId");
+    }
+    for overlap in ["queue_one", "cancel_previous", "replace"] {
+        assert_eq!(execute(&shop, json!({ "overlap": overlap })).status, 403, "{overlap}");
+    }
+    let webhook = json!({ "webhookUrl": "https://hooks.example.com/T000/SECRETPART" });
+    let waiting = execute(&shop, webhook).json()["data"]["eventId"].as_str().unwrap().to_owned();
+    let seen = shop.get(&format!("/v1/events/{waiting}"));
+    assert_eq!(seen.json()["data"]["waitingFor"]["sentence"], "the concurrency key \"till\"", "{}", seen.text());
+    assert!(!seen.text().contains(&secret.to_string()) && !seen.text().contains("SECRETPART"), "{}", seen.text());
+    assert_eq!(shop.get("/v1/status").json()["data"]["lastReload"], Value::Null);
+    let file = http.send("POST", "/v1/files?name=a.txt", &[("Content-Type", "text/plain")], b"secret");
+    let file = file.json()["data"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(http.get(&format!("/v1/files/{file}")).status, 200);
+    assert_eq!(shop.get(&format!("/v1/files/{file}")).status, 404, "it is nobody's of its agents");
+    daemon.home.open_gate();
+    daemon.settle();
+}
+
+#[test]
+fn a_stream_ends_for_whom_its_token_was_taken_from() {
+    let home = Home::new();
+    home.agent("a", "true", "");
+    let daemon = TestDaemon::start(home);
+    let http = daemon.serve();
+    let text = daemon.token("short", TokenScope::Read, None);
+    let mut stream = http.connect().unwrap();
+    let request = format!(
+        "GET /v1/stream HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {text}\r\n\r\n",
+        http.address
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "event: ready"));
+    daemon.trigger("a");
+    assert!(lines.any(|line| line == "event: run.completed"));
+    assert_eq!(http.send("DELETE", "/v1/tokens/short", &[], b"").status, 200);
+    daemon.trigger("a");
+    let after: Vec<String> = lines.filter(|line| line.starts_with("event:")).collect();
+    assert_eq!(after, [] as [&str; 0], "it ends with the first that it may not hear of");
+    daemon.settle();
 }
 
 #[test]
