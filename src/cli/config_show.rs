@@ -64,7 +64,10 @@ mod tests {
             (&of("max_running")["value"], &of("max_running")["source"]),
             (&json!(9), &json!("MATINS_CONFIG_MAX_RUNNING"))
         );
-        assert_eq!(of("listen.http"), json!({ "key": "listen.http", "value": "127.0.0.1:7700", "source": "default" }));
+        assert_eq!(
+            of("listen.http"),
+            json!({ "key": "listen.http", "value": "127.0.0.1:7700", "source": "default" })
+        );
         assert_eq!(of("webhook_secret")["value"], json!({ "env": "S" }));
         assert_eq!(rows(&settings).len(), shown.as_array().unwrap().len());
         assert_eq!(

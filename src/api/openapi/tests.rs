@@ -89,7 +89,8 @@ fn every_json_body_has_an_example_that_fits() {
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
             let content = response.pointer("/content/application~1json");
-            if let Some(content) = content.filter(|_| status.starts_with('2') && !name.ends_with(".json")) {
+            let own = name.split_whitespace().any(|word| word == "/openapi.json");
+            if let Some(content) = content.filter(|_| status.starts_with('2') && !own) {
                 check(&format!("{name}, {status}"), content);
             }
         }

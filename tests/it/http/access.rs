@@ -124,8 +124,17 @@ fn the_holder_of_a_token_reaches_no_other_agent_by_way_of_its_own() {
     let webhook = json!({ "webhookUrl": "https://hooks.example.com/T000/SECRETPART" });
     let waiting = execute(&shop, webhook).json()["data"]["eventId"].as_str().unwrap().to_owned();
     let seen = shop.get(&format!("/v1/events/{waiting}"));
-    assert_eq!(seen.json()["data"]["waitingFor"]["sentence"], "the concurrency key \"till\"", "{}", seen.text());
-    assert!(!seen.text().contains(&secret.to_string()) && !seen.text().contains("SECRETPART"), "{}", seen.text());
+    assert_eq!(
+        seen.json()["data"]["waitingFor"]["sentence"],
+        "the concurrency key \"till\"",
+        "{}",
+        seen.text()
+    );
+    assert!(
+        !seen.text().contains(&secret.to_string()) && !seen.text().contains("SECRETPART"),
+        "{}",
+        seen.text()
+    );
     assert_eq!(shop.get("/v1/status").json()["data"]["lastReload"], Value::Null);
     let file = http.send("POST", "/v1/files?name=a.txt", &[("Content-Type", "text/plain")], b"secret");
     let file = file.json()["data"]["id"].as_str().unwrap().to_owned();
@@ -143,10 +152,8 @@ fn a_stream_ends_for_whom_its_token_was_taken_from() {
     let http = daemon.serve();
     let text = daemon.token("short", TokenScope::Read, None);
     let mut stream = http.connect().unwrap();
-    let request = format!(
-        "GET /v1/stream HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {text}\r\n\r\n",
-        http.address
-    );
+    let request =
+        format!("GET /v1/stream HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {text}\r\n\r\n", http.address);
     stream.write_all(request.as_bytes()).unwrap();
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "event: ready"));
