@@ -236,7 +236,19 @@ pub fn duration_ms(value: Value) -> Result<u64, String> {
         }
         other => return Err(format!("it is {}; write 90s, 1h 30m or a number of seconds", kind(&other))),
     };
+    if duration > DURATION_MAX {
+        return Err("it is longer than 1000000d".to_owned());
+    }
     u64::try_from(duration.as_millis()).map_err(|_| "it is too long".to_owned())
+}
+
+/// Longest duration that is taken: a million days.
+pub const DURATION_MAX: Duration = Duration::from_secs(86_400_000_000);
+
+/// A whole number, also one that was written as `10.0`: in JSON that is the same.
+pub fn whole_number(value: &Value) -> Result<u64, String> {
+    let written = || value.as_f64().filter(|n| n.fract() == 0.0)?.to_string().parse().ok();
+    value.as_u64().or_else(written).ok_or_else(|| "a whole number is wanted".to_owned())
 }
 
 fn kind(value: &Value) -> &'static str {

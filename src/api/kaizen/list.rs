@@ -7,7 +7,7 @@ use super::Body;
 use super::read::row;
 use super::wire::{ListRequest, Listed, Status};
 use crate::api::cursor::{Kind, limit};
-use crate::api::extract::{text, texts};
+use crate::api::extract::{text, texts, whole_number};
 use crate::api::{ApiError, App, Caller, ROWS_DEFAULT, ROWS_MAX};
 use crate::model::Event;
 use crate::store::EventFilter;
@@ -36,7 +36,7 @@ pub async fn list(State(app): State<App>, caller: Caller, mut body: Body) -> Res
     let workflow = body.take("workflow", text);
     let search = body.take("search", texts).unwrap_or_default();
     let others = [body.take("loginId", Ok), body.take("batch", Ok), body.take("tagFilters", Ok)];
-    let asked = body.take("limit", |v| v.as_u64().ok_or_else(|| "a whole number is wanted".to_owned()));
+    let asked = body.take("limit", |v| whole_number(&v));
     let token = body.take("nextToken", text);
     body.finish()?;
     let most = limit(asked.map(|n| usize::try_from(n).unwrap_or(usize::MAX)), ROWS_DEFAULT, ROWS_MAX)?;

@@ -3,6 +3,8 @@
 
 use utoipa::openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type};
 
+use crate::api::extract::DURATION_MAX;
+
 /// A time span: `90s`, `1h 30m`, or a number of seconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Duration;
@@ -12,7 +14,10 @@ impl utoipa::PartialSchema for Duration {
         let text = ObjectBuilder::new()
             .schema_type(Type::String)
             .pattern(Some("^([0-9]{1,6}(ms|s|m|h|d)|[0-9]{1,3}h [0-9]{1,4}m)$"));
-        let seconds = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0));
+        let seconds = ObjectBuilder::new()
+            .schema_type(Type::Number)
+            .minimum(Some(0))
+            .maximum(Some(DURATION_MAX.as_secs_f64()));
         OneOfBuilder::new().item(text).item(seconds).into()
     }
 }

@@ -104,6 +104,7 @@ fn the_holder_of_a_token_reaches_no_other_agent_by_way_of_its_own() {
     let home = Home::new();
     home.agent("shop-a", "true", "concurrency_key: till\n");
     home.agent("lab", "cat $MATINS_AGENT_DIR/../go", "sandbox: off\nconcurrency_key: till\nsession: bench\n");
+    home.agent("lab-alone", "true", "");
     home.gate();
     let mut daemon = TestDaemon::start(home);
     // A message waits for a receiver that does not exist.
@@ -111,9 +112,11 @@ fn the_holder_of_a_token_reaches_no_other_agent_by_way_of_its_own() {
     let http = daemon.serve();
     let shop = http.with(&daemon.token("shop", TokenScope::Admin, Some("shop-*")));
     let execute = |who: &Http, body: Value| who.post("/v1/agents/shop-a/execute", &body);
+    let alone = daemon.trigger("lab-alone");
+    daemon.wait_end(alone);
     let secret = daemon.trigger("lab");
     daemon.wait_for(secret, RunState::Running);
-    for session in ["bench", &secret.to_string()] {
+    for session in ["bench", &alone.to_string()] {
         let refused = execute(&shop, json!({ "sessionId": session }));
         assert_eq!(refused.status, 422, "{}", refused.text());
         assert_eq!(refused.json()["error"]["details"][0]["pointer"], "/sessionId");
