@@ -103,7 +103,8 @@ pub async fn logs(
 ) -> Result<Response, ApiError> {
     let form = Form::of(&headers);
     let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("?"));
-    let place = last.filter(|id| form == Form::Events && !id.is_empty()).map(Place::read).transpose()?;
+    let place = last.filter(|id| !id.is_empty()).map(Place::read).transpose()?;
+    let place = place.filter(|_| form == Form::Events);
     query.check()?;
     if let Some(place) = place {
         query = query.from(place);

@@ -40,6 +40,7 @@ pub struct ExecuteRequest {
     #[schema(pattern = "^https?://[^ ]+$")]
     pub webhook_url: Option<String>,
     /// Session whose workspace it shares.
+    #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
     pub session_id: Option<String>,
     /// The variant of the agent that it is of.
     pub execution_key: Option<String>,
