@@ -125,17 +125,17 @@ async fn page(app: &App, filter: &ExecutionFilter, asked: &Asked) -> Result<u64,
 
 /// What is asked for; `None`: nothing can be that.
 fn filter(app: &App, caller: &Caller, asked: &Asked) -> Result<Option<ExecutionFilter>, Refusal> {
+    let dataset: Option<i64> = match asked.get("dataset_id").map(str::parse) {
+        None => None,
+        Some(Ok(id)) => Some(id),
+        Some(Err(_)) => return Err(Refusal::bad(json!({ "dataset_id": ["A valid integer is required."] }))),
+    };
     let state = match asked.get("status") {
         None => None,
         Some(word) => match Status::state(word) {
             None => return Ok(None),
             state => state,
         },
-    };
-    let dataset: Option<i64> = match asked.get("dataset_id").map(str::parse) {
-        None => None,
-        Some(Ok(id)) => Some(id),
-        Some(Err(_)) => return Err(Refusal::bad(json!({ "dataset_id": ["A valid integer is required."] }))),
     };
     let agents = match asked.get("agent_id") {
         Some(name) => match number_of(app, caller, name) {

@@ -13,10 +13,10 @@ impl utoipa::PartialSchema for Duration {
     fn schema() -> RefOr<Schema> {
         let text = ObjectBuilder::new()
             .schema_type(Type::String)
-            .pattern(Some("^([0-9]{1,6}(ms|s|m|h|d)|[0-9]{1,3}h [0-9]{1,4}m)$"));
+            .pattern(Some("^([1-9][0-9]{0,5}(ms|s|m|h|d)|[1-9][0-9]{0,2}h [0-9]{1,4}m)$"));
         let seconds = ObjectBuilder::new()
             .schema_type(Type::Number)
-            .minimum(Some(0))
+            .minimum(Some(0.001))
             .maximum(Some(DURATION_MAX.as_secs_f64()));
         OneOfBuilder::new().item(text).item(seconds).into()
     }
