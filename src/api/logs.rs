@@ -81,7 +81,7 @@ enum Stream {
     path = "/v1/events/{id}/logs",
     operation_id = "get_event_logs",
     tag = "runs",
-    params(Query, ("Last-Event-ID" = Option<String>, Header, pattern = "^[0-9]{1,9}:[0-9]{1,18}(:[0-9]{1,18})?$", description = "Of events only: id of the last one that was seen; the log goes on after it")),
+    params(Query, ("Last-Event-ID" = Option<String>, Header, pattern = "^([0-9]{1,9}:[0-9]{1,18}(:[0-9]{1,18})?)?$", description = "Of events only: id of the last one that was seen; the log goes on after it")),
     responses(
         (status = 200, description = "The bytes as they were written; lines (LogLine) as JSON with `Accept: application/x-ndjson`, \
             and as events `line` and `end` with `Accept: text/event-stream`", content(

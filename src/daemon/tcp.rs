@@ -1,5 +1,5 @@
 //! HTTP over TCP: bound at the start, kept over a replacement of the program, answered by the loop of
-//! [`listen`](super::listen).
+//! [`listen`](mod@super::listen).
 //!
 //! Who reaches the port needs a token; that is all that stands between the network and the agents. So an
 //! address other than loopback is bound only once there is a token, or TLS is set: before that the daemon

@@ -1,5 +1,5 @@
 //! Bodies of requests as the document describes them. They are read field by field
-//! ([`Fields`](crate::api::Fields)), so that every field that does not fit is told of at once; these types say
+//! (`Fields`), so that every field that does not fit is told of at once; these types say
 //! which there are.
 
 use serde::{Deserialize, Serialize};
