@@ -22,7 +22,7 @@ use crate::model::{Executor, Overrides};
     path = "/agents/execute",
     operation_id = "kaizen_execute_agent",
     tag = "kaizen",
-    request_body = ExecuteRequest,
+    request_body = Option<ExecuteRequest>,
     responses(
         (status = 200, description = "The execution is started", body = Executed),
         (status = 409, description = "The agent's file is broken, or the idempotency key was used for something else"),
