@@ -192,10 +192,17 @@ impl Executor for Launcher {
     }
 }
 
+/// Work that blocks. It is cancelled only where the runtime ends because the program is replaced: then nothing has
+/// failed, and this never ends, so that nobody writes an end that the next program finds in the files.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| {
-        Failure::new(FailureCode::RuntimeError, "something inside matins broke; the daemon's log says more")
-    })
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(e) if e.is_cancelled() => std::future::pending().await,
+        Err(_) => Err(Failure::new(
+            FailureCode::RuntimeError,
+            "something inside matins broke; the daemon's log says more",
+        )),
+    }
 }
 
 fn launch_error(e: &exec::Error) -> Failure {
@@ -206,4 +213,25 @@ fn launch_error(e: &exec::Error) -> Failure {
         source = cause.source();
     }
     Failure::new(FailureCode::LaunchError, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_the_end_of_the_runtime_cancels_has_not_failed() {
+        let (ended, outcome) = std::sync::mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        // A runtime that ends takes no more work: who asks for it is told that it was cancelled.
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        std::thread::spawn(move || {
+            let _entered = handle.enter();
+            let asked = std::pin::pin!(blocking(|| ()));
+            let waker = std::task::Waker::noop();
+            let _ = ended.send(asked.poll(&mut std::task::Context::from_waker(waker)).is_pending());
+        });
+        assert!(outcome.recv().unwrap(), "it waits for the end instead of telling of a failure");
+    }
 }
