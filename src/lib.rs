@@ -13,7 +13,7 @@
 //! |---|---|
 //! | 0 | [`ids`] typed ids and entropy, [`time`] the clock, [`task`] named tasks and stopping |
 //! | 1 | [`model`] the words as data, [`schema`] JSON Schema, [`template`] prompts, [`secret`] values and redaction, [`net`] address guard and HTTP clients, [`proc`] processes |
-//! | 2 | [`config`] text to model, [`plan`] timing to due slots, [`store`] `SQLite`, [`exec`] one attempt, [`webhook`] one HTTP attempt |
+//! | 2 | [`config`] text to model, [`plan`] timing to due slots, [`store`] `SQLite`, [`exec`] one attempt, [`webhook`] one HTTP attempt, [`agentloop`] the built-in agent in its own process |
 //! | 3 | [`engine`] where layer 2 meets |
 //! | 4 | [`api`] the router and its wire types |
 //! | 5 | [`daemon`] composition, listeners, signals |
@@ -57,6 +57,7 @@ pub mod schema;
 pub mod secret;
 pub mod template;
 
+pub mod agentloop;
 pub mod config;
 pub mod exec;
 pub mod plan;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["ids", "time", "task"]),
     (1, &["model", "schema", "template", "secret", "net", "proc"]),
-    (2, &["config", "plan", "store", "exec", "webhook"]),
+    (2, &["config", "plan", "store", "exec", "webhook", "agentloop"]),
     (3, &["engine"]),
     (4, &["api"]),
     (5, &["daemon"]),

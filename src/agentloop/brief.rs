@@ -1,0 +1,210 @@
+//! What an agent's process is told: everything of its run but the secrets, which are in its environment.
+//!
+//! The engine writes it as `brief.json` into the attempt's folder, and the process is started as `matins __agent
+//! BRIEF`. It is complete: the agent reads no settings and speaks to no daemon, so it goes on whether the daemon
+//! lives or not. What a later version added has a default, so that a brief of the version before is read.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::{AgentId, RunId};
+use crate::model::Trigger;
+
+/// Version of [`Brief`]; an agent refuses another.
+pub const BRIEF_VERSION: u32 = 1;
+
+/// One attempt as the built-in agent carries it out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Brief {
+    /// [`BRIEF_VERSION`].
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// The agent.
+    pub agent: AgentId,
+    /// What made the run.
+    pub trigger: Trigger,
+    /// Nominal instant of the slot, RFC 3339.
+    #[serde(default)]
+    pub scheduled_for: Option<String>,
+    /// The model that is asked, and those that are asked in its place, in order; at least one.
+    pub models: Vec<Candidate>,
+    /// Where everything is.
+    pub paths: Paths,
+    /// Names of the seeded skills, in order.
+    pub seeded: Vec<String>,
+    /// Skills that it may activate: read-only folders.
+    #[serde(default)]
+    pub catalogue: Vec<CatalogueSkill>,
+    /// Tools beside those that every agent has.
+    #[serde(default)]
+    pub tools: Vec<String>,
+    /// `shell:`; `None`: it has none.
+    #[serde(default)]
+    pub shell: Option<Shell>,
+    /// Hosts that `http_fetch` reaches (`shop.example`, `*.shop.example`); empty: every public one.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// MCP servers, by name.
+    #[serde(default)]
+    pub mcp: BTreeMap<String, McpServer>,
+    /// Commands that judge a result beyond its schema, in order.
+    #[serde(default)]
+    pub validators: Vec<Validator>,
+    /// What bounds it.
+    pub limits: Limits,
+    /// The newest success before this run: `{id, completed_at, result}`; null where there is none.
+    #[serde(default)]
+    pub last_run: Value,
+    /// Names of environment variables that hold secrets of the definition: programs that it starts get them, and
+    /// their values are shown nowhere.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+}
+
+/// A model and how its provider is reached.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The provider's name in the settings; names the candidate in steps and failures.
+    pub provider: String,
+    /// How it speaks: `openai`, `deepseek`, `anthropic`, `google`, `groq`, `mistral` or `together`; another name
+    /// of the settings is one that speaks as `openai`.
+    pub wire: String,
+    /// The model's name there.
+    pub model: String,
+    /// Where its API is, with a slash at its end.
+    pub base_url: String,
+    /// The environment variable that holds the API key, which nobody but this process sees; `None`: it takes none.
+    pub key_env: Option<String>,
+    /// What it costs; `None`: unknown.
+    pub price: Option<Price>,
+    /// Most tokens of a conversation with it; `None`: unknown.
+    #[serde(default)]
+    pub context: Option<u64>,
+}
+
+/// US dollars for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Price {
+    /// Of input.
+    pub input: f64,
+    /// Of output.
+    pub output: f64,
+    /// Of input that was read from the provider's cache.
+    pub cached_input: f64,
+    /// Of input that was written to the provider's cache.
+    pub cache_write: f64,
+}
+
+/// The files and folders of an attempt, absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// The prompt, rendered.
+    pub prompt: PathBuf,
+    /// The input, JSON.
+    pub input: PathBuf,
+    /// What a result must be; `None`: anything.
+    pub result_schema: Option<PathBuf>,
+    /// The seeded skills, each a folder of its name.
+    pub skills: PathBuf,
+    /// Files that belong to the run.
+    pub files: PathBuf,
+    /// The session's workspace.
+    pub workspace: PathBuf,
+    /// Where steps are told.
+    pub events: PathBuf,
+    /// Where every exchange is recorded.
+    pub transcript: PathBuf,
+    /// Notes that persist across runs of the agent, a JSON object of texts, as they were when the run began.
+    pub notes: PathBuf,
+    /// The conversation of a session that runs share; `None`: the run has one of its own.
+    pub conversation: Option<PathBuf>,
+}
+
+/// A skill that an agent may activate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogueSkill {
+    /// Its id: the name of its folder.
+    pub id: String,
+    /// What it is for.
+    pub description: String,
+    /// Its folder.
+    pub dir: PathBuf,
+}
+
+/// What the tool `shell` may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shell {
+    /// Programs that may be started, by name; `*`: any.
+    pub allow: Vec<String>,
+    /// Longest time of one command, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// A server of tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct McpServer {
+    /// Program and arguments of one that is started and spoken to over stdin and stdout.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Address of one that is spoken to over HTTP.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// The environment variable whose value is sent as bearer token to `url`.
+    #[serde(default)]
+    pub token_env: Option<String>,
+    /// Tools that may be called, by the names that the server gives them; empty: all.
+    #[serde(default)]
+    pub allow: Vec<String>,
+}
+
+/// A command that judges a result: exit code 0 accepts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validator {
+    /// Program and arguments; the result is on its stdin.
+    pub command: Vec<String>,
+    /// Longest time, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What bounds an attempt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Most calls of a model.
+    pub max_steps: u64,
+    /// Most tokens, sent and received; `None`: any number.
+    pub max_tokens: Option<u64>,
+    /// Most US dollars; `None`: any number.
+    pub max_cost_usd: Option<f64>,
+    /// Whether the two are what is left of a budget of the day, and not the agent's own.
+    #[serde(default)]
+    pub of_budget: bool,
+    /// Most tokens of one answer.
+    pub max_output: u64,
+    /// Most corrections of a refused result.
+    pub corrections: u32,
+    /// Longest time of one call of a model, milliseconds.
+    pub call_timeout_ms: u64,
+    /// Longest time of one tool, milliseconds.
+    pub tool_timeout_ms: u64,
+    /// When the attempt is over, milliseconds after its start; `None`: it has no end.
+    pub deadline_ms: Option<u64>,
+}
+
+impl Limits {
+    /// `max_steps` where the definition says nothing.
+    pub const MAX_STEPS: u64 = 30;
+    /// `max_output` where the definition says nothing, tokens.
+    pub const MAX_OUTPUT: u64 = 8_192;
+    /// `corrections` where the definition says nothing.
+    pub const CORRECTIONS: u32 = 3;
+    /// Longest time of one call of a model, milliseconds.
+    pub const CALL_TIMEOUT_MS: u64 = 120_000;
+    /// Longest time of one tool, milliseconds.
+    pub const TOOL_TIMEOUT_MS: u64 = 60_000;
+}
