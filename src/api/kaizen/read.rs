@@ -111,7 +111,7 @@ pub(super) fn row(app: &App, event: Event) -> Execution {
         logins: Vec::new(),
         authentications: Vec::new(),
         context_authentications: Vec::new(),
-        params: event.input.clone().filter(Value::is_object).unwrap_or_else(|| json!({})),
+        params: event.input.clone().filter(Value::is_object),
         metadata: json!({ "agentId": event.agent_id, "trigger": event.trigger, "userId": event.user_id }),
         name,
         start_block: None,
@@ -123,7 +123,11 @@ pub(super) fn row(app: &App, event: Event) -> Execution {
         live_view_url: None,
         browser_session_id: None,
         parent_execution_id: None,
-        downloads: Downloads { status: Status::from(event.status), files: Vec::new(), message: None },
+        downloads: Downloads {
+            status: Status::from(event.status),
+            files: Vec::new(),
+            message: Some("lists name no files: /executions/get does".to_owned()),
+        },
         start_time: event.started_at.clone(),
         duration_ms: duration(event.started_at.as_deref(), event.completed_at.as_deref()),
         end_time: event.completed_at,
@@ -154,6 +158,8 @@ pub(super) async fn view(app: &App, detail: EventDetail) -> Result<Execution, Ap
         event.files.iter().flatten().map(|file| format!("files/{}", file.name)).collect();
     let succeeded = event.status == crate::model::RunState::Completed;
     let mut execution = row(app, event);
+    execution.params.get_or_insert_with(|| json!({}));
+    execution.downloads.message = None;
     execution.parent_execution_id = retry_of.map(|id| id.to_string());
     execution.session_archive = app.core.store.archive(number).await?.map(|archive| Archive::of(id, archive));
     if ended {
