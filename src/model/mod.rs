@@ -10,6 +10,7 @@ mod delivery;
 mod event;
 mod exclusions;
 mod failure;
+mod llm;
 mod policy;
 mod run;
 mod schedule;
@@ -23,8 +24,9 @@ pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
+pub use llm::{Llm, Mcp, ShellTool, ToolName, Wire};
 pub use policy::{
-    ApiScope, Breaker, Budget, Format, Hook, Limits, Llm, Network, NotifyWhen, OnInterrupt, Policies,
+    ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies,
     Priority, Retry, RetryOn, SuccessWhen, TokenScope, Variant,
 };
 pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
