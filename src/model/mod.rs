@@ -14,6 +14,7 @@ mod llm;
 mod policy;
 mod run;
 mod schedule;
+mod skill;
 mod slot;
 mod step;
 mod task;
@@ -34,6 +35,7 @@ pub use schedule::{
     Bounds, CatchUp, Dst, DstGap, DstOverlap, Exclude, Overlap, Schedule, SlotOverrides, Timeout, Timing,
     fingerprint, next_multiple,
 };
+pub use skill::SkillFile;
 pub use slot::NotRun;
 pub use step::{Step, StepAction};
 pub use task::{ResponseFormat, TaskRequest};
