@@ -75,8 +75,10 @@ pub(super) fn llm(
 fn no_model(r: &mut Reader, cx: &Context, span: Span) {
     let alias = Llm::DEFAULT_MODEL;
     if cx.models.is_empty() {
-        let message = format!("this agent names no model, and the settings have no `models: {{ {alias}: .. }}`");
-        let help = "write e.g. `model: openai/gpt-mini`, with the key in OPENAI_API_KEY of the daemon's environment";
+        let message =
+            format!("this agent names no model, and the settings have no `models: {{ {alias}: .. }}`");
+        let help =
+            "write e.g. `model: openai/gpt-mini`, with the key in OPENAI_API_KEY of the daemon's environment";
         r.warn(Warning::NoModel, span, message, help);
     } else if !cx.models.iter().any(|m| m == alias) {
         unknown_model(r, cx, span, alias);
@@ -223,7 +225,8 @@ fn beside_their_tools(
 ) {
     match shell {
         None if tools.contains(&ToolName::Shell) => {
-            let help = "write e.g. `shell: { allow: [git, jq] }` beside `tools:`, or `[\"*\"]` for any program";
+            let help =
+                "write e.g. `shell: { allow: [git, jq] }` beside `tools:`, or `[\"*\"]` for any program";
             r.error_help(span, "the tool `shell` does not say what it may start", help);
         }
         Some(node) if !tools.contains(&ToolName::Shell) => {

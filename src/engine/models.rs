@@ -185,7 +185,15 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
         let told: Vec<_> = found
             .candidates
             .iter()
-            .map(|c| (c.provider.as_str(), c.wire.as_str(), c.model.as_str(), c.base_url.as_str(), c.key_env.as_deref()))
+            .map(|c| {
+                (
+                    c.provider.as_str(),
+                    c.wire.as_str(),
+                    c.model.as_str(),
+                    c.base_url.as_str(),
+                    c.key_env.as_deref(),
+                )
+            })
             .collect();
         let anthropic = "https://api.anthropic.com/v1/";
         assert_eq!(
@@ -198,7 +206,8 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
             ],
             "openai has no key, and full is there already"
         );
-        let keys: Vec<_> = found.keys.iter().map(|(name, key)| (name.as_str(), key.expose_secret())).collect();
+        let keys: Vec<_> =
+            found.keys.iter().map(|(name, key)| (name.as_str(), key.expose_secret())).collect();
         assert_eq!(keys, [("MATINS_KEY_ANTHROPIC", "a-key"), ("MATINS_KEY_SHOP_2", "s-key")]);
         let price = Price { input: 3.0, output: 15.0, cached_input: 0.3, cache_write: 3.0 };
         assert_eq!(found.candidates[0].price, Some(price));
@@ -216,7 +225,8 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
     #[test]
     fn without_model_provider_or_key_there_is_no_start() {
         let said = |text: &str, model: &str| {
-            let failure = models(&settings(text), &Env::default(), &llm(Some(model), &["home/x"]), None).unwrap_err();
+            let failure =
+                models(&settings(text), &Env::default(), &llm(Some(model), &["home/x"]), None).unwrap_err();
             assert_eq!(failure.code, "launch_error");
             failure.explanation
         };
@@ -224,7 +234,10 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
         assert!(said(SETTINGS, "big").contains("(full, lite)"));
         assert!(said("", "nowhere/x").contains("there is no provider \"nowhere\""));
         let why = said(SETTINGS, "full");
-        assert!(why.contains("no key for the provider anthropic") && why.contains("ANTHROPIC_API_KEY"), "{why}");
+        assert!(
+            why.contains("no key for the provider anthropic") && why.contains("ANTHROPIC_API_KEY"),
+            "{why}"
+        );
     }
 
     #[test]

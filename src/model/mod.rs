@@ -27,8 +27,8 @@ pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use llm::{Llm, Mcp, ShellTool, ToolName, Wire};
 pub use policy::{
-    ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies,
-    Priority, Retry, RetryOn, SuccessWhen, TokenScope, Variant,
+    ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies, Priority,
+    Retry, RetryOn, SuccessWhen, TokenScope, Variant,
 };
 pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
 pub use schedule::{

@@ -121,7 +121,13 @@ pub static LLM_LIMITS: Shape = Shape {
             "Most US dollars, then FAILED `budget_exceeded`; a model without a known price is not held by it",
             "0.50",
         ),
-        or("max_output_tokens", Kind::Whole(1, MOST), "8192", "Most tokens of one answer of the model", "4096"),
+        or(
+            "max_output_tokens",
+            Kind::Whole(1, MOST),
+            "8192",
+            "Most tokens of one answer of the model",
+            "4096",
+        ),
         or("call_timeout", Kind::Duration, "2m", "Longest time of one call of the model", "5m"),
         or("tool_timeout", Kind::Duration, "1m", "Longest time of one call of a tool", "10s"),
     ],
@@ -137,12 +143,7 @@ pub static SHELL: Shape = Shape {
             "Programs that may be started, by the name under which they are in PATH; `\"*\"`: any, and the whole language of `sh`",
             "[git, jq]",
         ),
-        optional(
-            "timeout",
-            Kind::Duration,
-            "Longest time of one command; by default `tool_timeout`",
-            "30s",
-        ),
+        optional("timeout", Kind::Duration, "Longest time of one command; by default `tool_timeout`", "30s"),
     ],
 };
 
@@ -156,19 +157,19 @@ pub static MCP: Shape = Shape {
             "The server as a program and its arguments, as in an executor; it is spoken to over stdin and stdout and has the agent's `env` and `secrets`",
             "[mcp-server-fetch]",
         ),
-        optional("url", Kind::Url, "The server's address, in the place of `command`", "https://mcp.example/mcp"),
+        optional(
+            "url",
+            Kind::Url,
+            "The server's address, in the place of `command`",
+            "https://mcp.example/mcp",
+        ),
         optional(
             "token",
             Kind::Text,
             "Of an address: the name under `secrets` of the token that is sent as `Authorization: Bearer`",
             "MCP_TOKEN",
         ),
-        optional(
-            "allow",
-            Kind::List(&Kind::Text),
-            "Its tools that may be called; without it all",
-            "[fetch]",
-        ),
+        optional("allow", Kind::List(&Kind::Text), "Its tools that may be called; without it all", "[fetch]"),
     ],
 };
 

@@ -486,7 +486,8 @@ const MODELS: Cases = &[
 #[test]
 fn models() {
     let place = Place::new();
-    let settings = "models: { lite: openai/gpt-mini }\nproviders: { local: { base_url: 'http://127.0.0.1:1' } }\n";
+    let settings =
+        "models: { lite: openai/gpt-mini }\nproviders: { local: { base_url: 'http://127.0.0.1:1' } }\n";
     place.write("matins.yaml", settings);
     check_table(MODELS, |yaml| place.problems(yaml));
 }

@@ -131,7 +131,8 @@ fn every_setting_is_read() {
     assert_eq!(s.wait_ceiling, Duration::from_mins(1));
     assert_eq!((s.models["lite"].as_str(), s.kaizen_version.as_str()), ("openai/gpt-mini", "full"));
     assert_eq!(s.providers["openai"].key, Some(SecretSource::Env("KEY".into())));
-    let home = Provider { base_url: Some("http://127.0.0.1:1/v1".into()), wire: Some(Wire::Mistral), key: None };
+    let home =
+        Provider { base_url: Some("http://127.0.0.1:1/v1".into()), wire: Some(Wire::Mistral), key: None };
     assert_eq!(s.providers["home"], home);
     let price = Price { input: 0.25, output: 2.0, cached_input: 0.25, cache_write: 0.25 };
     assert_eq!(s.prices["openai/gpt-mini"], price);
