@@ -141,7 +141,9 @@ pub(super) async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, n
                 if let Because::Token(name) = &caller.because {
                     share = Shares::take(&gate.shares, name);
                     if share.is_none() {
-                        let why = format!("{ANSWERS_MAX} requests of token {name:?} are under way; let some of them end");
+                        let why = format!(
+                            "{ANSWERS_MAX} requests of token {name:?} are under way; let some of them end"
+                        );
                         return ApiError::busy(&why).into_response();
                     }
                 }

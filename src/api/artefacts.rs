@@ -161,10 +161,8 @@ async fn archive(
         }
     }));
     let chunks = stream::unfold(coming, |mut coming| async move { Some((coming.recv().await?, coming)) });
-    let headers = [
-        (CONTENT_TYPE, "application/zstd".to_owned()),
-        (CONTENT_DISPOSITION, disposition(&file_name)),
-    ];
+    let headers =
+        [(CONTENT_TYPE, "application/zstd".to_owned()), (CONTENT_DISPOSITION, disposition(&file_name))];
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 

@@ -278,8 +278,8 @@ const OF_ONE: &str = "/v1/agents/{id}/";
 /// read, so that who mistyped it is told so.
 fn needed(method: &Method, route: &str) -> Scope {
     match method {
-        _ if strict::is_served(method, route) == Some(false) => Scope::Read,
         _ if OPEN.contains(&route) => Scope::None,
+        _ if strict::is_served(method, route) == Some(false) => Scope::Read,
         _ if OF_ADMINS.iter().any(|of| route.starts_with(of)) => Scope::Admin,
         &Method::GET | &Method::HEAD => Scope::Read,
         &Method::POST if READ_BY_POST.contains(&route) => Scope::Read,
@@ -403,6 +403,11 @@ mod tests {
             ("DELETE", "/v1/events/1", Scope::Admin),
             ("POST", "/v1/whatever", Scope::Admin),
             ("PUT", "/v1/agents/a/execute", Scope::Admin),
+            ("PATCH", "/v1/agents/{id}", Scope::Read),
+            ("DELETE", "/v1/events/{id}/cancel", Scope::Read),
+            ("DELETE", "/v1/files/{id}", Scope::Trigger),
+            ("HEAD", "/v1/backup", Scope::Admin),
+            ("POST", "/v1/reload", Scope::Admin),
         ] {
             assert_eq!(needed(&method.parse().unwrap(), path), scope, "{method} {path}");
         }

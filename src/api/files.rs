@@ -15,7 +15,8 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::header::{
-    CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -114,8 +115,9 @@ async fn of_body(app: &App, user: Option<String>, request: Request) -> Result<In
     };
     let bytes = said(request.headers(), CONTENT_LENGTH).and_then(|length| length.parse().ok());
     // What programs say of a body where nobody told them what it is.
-    let media_type = said(request.headers(), CONTENT_TYPE)
-        .filter(|said| !said.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded"));
+    let media_type = said(request.headers(), CONTENT_TYPE).filter(|said| {
+        !said.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
+    });
     let head = FileHead { name, media_type, bytes, user };
     receive(app, head, request.into_body().into_data_stream()).await
 }
@@ -270,7 +272,8 @@ pub(super) fn content(file: File, name: &str, media_type: &str) -> Response {
 
 /// To be kept under this name: in ASCII for who knows no other, and as it is.
 pub(super) fn disposition(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' };
+    let plain =
+        |c: char| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' };
     let ascii: String = name.chars().map(plain).collect();
     format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", encoded(name))
 }

@@ -489,5 +489,9 @@ fn who_mistypes_a_call_is_not_told_to_become_an_administrator() {
         let answer = ann.send(method, path, &[], b"");
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
     }
-    assert_eq!(http.with("").send("POST", "/nothing", &[], b"").status, 401, "who has no token learns nothing");
+    assert_eq!(
+        http.with("").send("POST", "/nothing", &[], b"").status,
+        401,
+        "who has no token learns nothing"
+    );
 }

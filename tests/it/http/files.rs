@@ -327,7 +327,8 @@ fn a_file_is_taken_back_by_who_gave_it_as_long_as_no_run_has_it() {
     let (ann, bob) = (who("ann"), who("bob"));
     let give = |name: &str| {
         let plain = [("Content-Type", "application/x-www-form-urlencoded")];
-        let given = ann.send("POST", &format!("/v1/files?name={name}"), &plain, b"abc").json()["data"].clone();
+        let given =
+            ann.send("POST", &format!("/v1/files?name={name}"), &plain, b"abc").json()["data"].clone();
         assert_eq!(given["mediaType"], "application/octet-stream", "what curl says of any body is no type");
         given["id"].as_str().unwrap().to_owned()
     };
@@ -348,8 +349,7 @@ fn a_file_is_taken_back_by_who_gave_it_as_long_as_no_run_has_it() {
 
 #[test]
 fn a_part_without_a_name_is_told_so() {
-    let home = Home::new();
-    let daemon = TestDaemon::start(home);
+    let daemon = Binary::start(Home::new());
     let (status, told) = form(&daemon.home.socket(), "/v1/files", &[("file", None, "x")]);
     assert_eq!(status, 400);
     assert!(told["error"]["message"].as_str().unwrap().contains("has no filename"), "{told}");
@@ -372,5 +372,9 @@ fn what_is_given_out_has_a_name_for_every_client() {
     let answer = http.get(of("files/r").as_str().unwrap());
     assert_eq!(answer.text(), "x\n");
     let disposition = answer.header("content-disposition").unwrap().to_owned();
-    assert!(disposition.contains("filename=\"r_sum_.txt\"") && disposition.contains("filename*=UTF-8''r%C3%A9sum%C3%A9.txt"), "{disposition}");
+    assert!(
+        disposition.contains("filename=\"r_sum_.txt\"")
+            && disposition.contains("filename*=UTF-8''r%C3%A9sum%C3%A9.txt"),
+        "{disposition}"
+    );
 }

@@ -9,10 +9,11 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use matins::api::ANSWERS_MAX;
 use serde_json::json;
 
 use crate::support::http::read_answer;
-use crate::support::{Binary, Home, Http};
+use crate::support::{Binary, Home, Http, eventually_sync};
 
 /// Requests of the client that others must not keep out.
 const ASKED: usize = 300;
@@ -142,7 +143,8 @@ fn slow_clients_keep_nobody_out() {
 fn the_followers_of_one_token_leave_places_to_others() {
     let (daemon, http) = daemon();
     let follower = http.with(&daemon.token(&json!({"name": "follower", "scope": "read"})));
-    let follow = format!("GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {}\r\n\r\n", follower.token);
+    let follow =
+        format!("GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {}\r\n\r\n", follower.token);
     let mut streams: Vec<TcpStream> = (0..ANSWERS_MAX).map(|_| begun(&http, &follow)).collect();
     for stream in &mut streams {
         let mut begin = [0; 12];

@@ -433,7 +433,8 @@ fn a_session_is_shown_by_its_name_and_its_integer() {
 #[test]
 fn an_archive_of_what_never_began_is_there_and_empty() {
     let home = Home::new();
-    home.agent("one", &home.gate(), "");
+    let go = home.gate();
+    home.agent("one", &format!("cat {}", go.display()), "");
     let (daemon, http) = start(home, "");
     let first = execute(&http, &json!({"agentId": "one"}));
     when(&http, &first["executionId"], "InProgress");
