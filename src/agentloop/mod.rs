@@ -9,4 +9,6 @@
 
 pub mod brief;
 pub mod model;
+pub mod providers;
+pub mod retry;
 pub mod tools;
