@@ -105,12 +105,13 @@ async fn tell(
     let spec = spec(core, delivery, &command, dirs)?;
     if let Some(user) = spec.confine.user.clone() {
         let (state, folders) = (core.state_dir().clone(), dirs.clone());
-        let give = move || exec::hand_over(&state, &folders, &folders.run().to_string(), 1, &[], &user);
+        let give = move || exec::hand_over(&state, &folders, &folders.run().to_string(), 1, &[], None, &user);
         blocking(give).await?.map_err(|e| task_input::chain(&e))?;
     }
     let secrets = command.agent.as_ref().map(|entry| secrets(core, &entry.agent)).unwrap_or_default();
     let patience = command.hook.timeout + Duration::from_millis(spec.kill_grace_ms) + LATE;
-    let release = Release { version: exec::RELEASE_VERSION, epoch: Epoch(1), spec, secrets };
+    let release =
+        Release { version: exec::RELEASE_VERSION, epoch: Epoch(1), spec, secrets, keys: BTreeMap::new() };
     watch(core, exe, dirs, &release, patience).await
 }
 
@@ -124,6 +125,7 @@ fn prepare(dirs: &RunDirs, body: &str) -> Result<(), exec::Error> {
         definition_yaml: "",
         skills: &[],
         files: &[],
+        agent: None,
         session: &session,
         attempt: 1,
     };

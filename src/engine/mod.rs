@@ -7,6 +7,7 @@
 //!
 //! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
 
+mod agent_brief;
 mod alarm;
 mod alerting;
 pub mod archives;
