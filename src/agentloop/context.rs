@@ -55,7 +55,8 @@ pub fn trim(conversation: &mut Conversation, spent: &Spent, window: Option<u64>,
     if !hard && high.is_none_or(|high| spent.estimate(before) <= high) {
         return 0;
     }
-    let low = window.map_or(spent.estimate(before) / 2, |w| w / 100 * LOW).min(spent.estimate(before) / 2);
+    let half = spent.estimate(before) / 2;
+    let low = window.filter(|_| !hard).map_or(half, |w| w / 100 * LOW);
     let is_long = |c: &Conversation| spent.estimate(c.bytes()) > low;
     // The newest answers are what the model works with.
     let last = conversation.messages().len().saturating_sub(1);
