@@ -7,21 +7,20 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::Core;
 use super::task_input::{self, millis_u64};
 use super::terms::Terms;
-use crate::agentloop::brief::{BRIEF_VERSION, Brief, Candidate, Limits, Paths, Price};
-use crate::config::Settings;
+use crate::agentloop::brief::{BRIEF_VERSION, Brief, Limits, McpServer, Paths, Shell, Validator};
 use crate::exec::{AgentFiles, RunDirs};
-use crate::model::{Agent, Failure, FailureCode, Llm, SecretSource, Skill};
+use crate::model::{Agent, Executor, Failure, FailureCode, Llm, Skill};
 use crate::secret::SecretString;
 use crate::store::Claimed;
 use crate::time::rfc3339_ms;
 
 /// This program, also after its file was replaced.
 const OWN_EXE: &str = "/proc/self/exe";
-/// How the variables are named that hold keys: nobody else may set those.
-const KEY_PREFIX: &str = "MATINS_KEY_";
 
 /// What the agent's process gets.
 #[derive(Debug)]
@@ -35,7 +34,6 @@ pub(super) struct Told {
 /// The run that it is about.
 pub(super) struct Asked<'a> {
     pub(super) agent: &'a Agent,
-    pub(super) llm: &'a Llm,
     pub(super) claimed: &'a Claimed,
     pub(super) dirs: &'a RunDirs,
     pub(super) attempt: u32,
@@ -43,6 +41,8 @@ pub(super) struct Asked<'a> {
     pub(super) shared: bool,
     pub(super) terms: &'a Terms,
     pub(super) seeded: &'a [Skill],
+    /// What templates see.
+    pub(super) context: &'a Value,
     /// What is left of the time of all attempts, milliseconds.
     pub(super) total_ms: Option<u64>,
 }
@@ -53,17 +53,20 @@ pub(super) fn argv(dirs: &RunDirs, attempt: u32) -> Vec<String> {
     vec![OWN_EXE.to_owned(), "__agent".to_owned(), brief.to_string_lossy().into_owned()]
 }
 
-/// What the agent's process is told.
+/// Every word of it that may be a template.
+pub(super) fn words(llm: &Llm) -> impl Iterator<Item = &String> {
+    let validators = llm.validators.iter().flat_map(|validator| &validator.command);
+    validators.chain(llm.mcp.values().flat_map(|server| &server.command))
+}
+
+/// What the agent's process is told; `None`: another program carries the run out.
 ///
 /// # Errors
 /// A model or a key that there is not, as a `launch_error`.
-pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Told, Failure> {
-    let Asked { agent, llm, claimed, dirs, attempt, .. } = *asked;
-    let settings = core.settings();
-    let named = claimed.overrides.model.as_deref().or(llm.model.as_deref()).unwrap_or(Llm::DEFAULT_MODEL);
-    let mut keys = BTreeMap::new();
-    let models = [named];
-    let models = models.into_iter().map(|name| candidate(core, &settings, name, &mut keys));
+pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>, Failure> {
+    let Asked { agent, claimed, dirs, attempt, .. } = *asked;
+    let Executor::Llm(llm) = &agent.executor else { return Ok(None) };
+    let models = core.models(llm, claimed.overrides.model.as_deref())?;
     let brief = Brief {
         version: BRIEF_VERSION,
         run: claimed.id,
@@ -71,23 +74,24 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Told, Failure
         agent: agent.id.clone(),
         trigger: claimed.trigger,
         scheduled_for: claimed.nominal_ms.map(rfc3339_ms),
-        models: models.collect::<Result<_, _>>()?,
+        models: models.candidates,
         paths: paths(asked),
         seeded: asked.seeded.iter().map(|skill| skill.id.clone()).collect(),
         catalogue: Vec::new(),
-        tools: llm.tools.clone(),
-        shell: None,
-        hosts: Vec::new(),
-        mcp: BTreeMap::new(),
-        validators: Vec::new(),
-        limits: limits(asked),
+        tools: llm.tools.iter().map(ToString::to_string).collect(),
+        shell: shell(llm),
+        hosts: llm.hosts.clone(),
+        mcp: servers(asked, llm)?,
+        validators: validators(asked, llm)?,
+        limits: limits(asked, llm),
         last_run: task_input::last_run(core, claimed.agent).await,
         secrets: agent.secrets.keys().cloned().collect(),
     };
     let brief = serde_json::to_vec(&brief)
         .map_err(|e| launch_error(format!("what the agent is told is no JSON: {e}")))?;
     let conversation = asked.shared.then(|| dirs.conversation(asked.session));
-    Ok(Told { files: AgentFiles { brief, notes: b"{}".to_vec(), conversation }, keys })
+    let files = AgentFiles { brief, notes: b"{}".to_vec(), conversation };
+    Ok(Some(Told { files, keys: models.keys }))
 }
 
 fn paths(asked: &Asked<'_>) -> Paths {
@@ -107,70 +111,46 @@ fn paths(asked: &Asked<'_>) -> Paths {
     }
 }
 
-fn limits(asked: &Asked<'_>) -> Limits {
-    let Asked { llm, terms, total_ms, .. } = *asked;
+fn limits(asked: &Asked<'_>, llm: &Llm) -> Limits {
+    let Asked { terms, total_ms, .. } = *asked;
     let timeout = terms.timeout.map(millis_u64);
     Limits {
         max_steps: llm.max_steps.unwrap_or(Limits::MAX_STEPS),
         max_tokens: llm.max_tokens,
         max_cost_usd: llm.max_cost_usd,
+        of_budget: false,
+        max_output: llm.max_output_tokens.unwrap_or(Limits::MAX_OUTPUT),
+        corrections: llm.corrections.unwrap_or(Limits::CORRECTIONS),
+        call_timeout_ms: llm.call_timeout.map_or(Limits::CALL_TIMEOUT_MS, millis_u64),
+        tool_timeout_ms: llm.tool_timeout.map_or(Limits::TOOL_TIMEOUT_MS, millis_u64),
         deadline_ms: timeout.into_iter().chain(total_ms).min(),
-        ..Limits::default()
     }
 }
 
-/// The model of a name: an alias of the settings, or provider/model.
-fn candidate(
-    core: &Core,
-    settings: &Settings,
-    name: &str,
-    keys: &mut BTreeMap<String, SecretString>,
-) -> Result<Candidate, Failure> {
-    let full = settings.models.get(name).map_or(name, String::as_str);
-    let Some((provider, model)) = full.split_once('/') else {
-        let known: Vec<&str> = settings.models.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
-        return Err(launch_error(format!(
-            "there is no model {name:?}: write it under `models:` of {} ({known}), or write provider/model",
-            settings.file.display()
-        )));
-    };
-    let said = settings.providers.get(provider).cloned().unwrap_or_default();
-    let known = known(provider);
-    let Some(base_url) = said.base_url.or_else(|| known.map(|(url, _)| url.to_owned())) else {
-        return Err(launch_error(format!(
-            "there is no provider {provider:?}: write its base_url under `providers:` of {}",
-            settings.file.display()
-        )));
-    };
-    let source = said.key.or_else(|| known.map(|(_, variable)| SecretSource::Env(variable.to_owned())));
-    let key_env = source.as_ref().map(|_| format!("{KEY_PREFIX}{provider}"));
-    if let (Some(source), Some(variable)) = (&source, &key_env) {
-        let key = core
-            .secret(source)
-            .map_err(|why| launch_error(format!("there is no key for the provider {provider}: {why}")))?;
-        keys.insert(variable.clone(), key);
-    }
-    let price = settings.prices.get(full).map(|p| Price {
-        input: p.input,
-        output: p.output,
-        cached_input: p.cached_input,
-        cache_write: p.input,
-    });
-    Ok(Candidate {
-        provider: provider.to_owned(),
-        wire: provider.to_owned(),
-        model: model.to_owned(),
-        base_url: format!("{}/", base_url.trim_end_matches('/')),
-        key_env,
-        price,
-        context: None,
+fn shell(llm: &Llm) -> Option<Shell> {
+    let tool_timeout = llm.tool_timeout.map_or(Limits::TOOL_TIMEOUT_MS, millis_u64);
+    llm.shell.as_ref().map(|shell| Shell {
+        allow: shell.allow.clone(),
+        timeout_ms: shell.timeout.map_or(tool_timeout, millis_u64),
     })
 }
 
-/// Where a provider is, and the variable of its key, where the settings say nothing.
-fn known(provider: &str) -> Option<(&'static str, &'static str)> {
-    (provider == "openai").then_some(("https://api.openai.com/v1/", "OPENAI_API_KEY"))
+fn servers(asked: &Asked<'_>, llm: &Llm) -> Result<BTreeMap<String, McpServer>, Failure> {
+    let server = |(name, server): (&String, &crate::model::Mcp)| {
+        let what = format!("command of the server {name}");
+        let command = task_input::argv(&what, asked.agent, &server.command, asked.context)?;
+        let (url, token_env, allow) = (server.url.clone(), server.token.clone(), server.allow.clone());
+        Ok((name.clone(), McpServer { command, url, token_env, allow }))
+    };
+    llm.mcp.iter().map(server).collect()
+}
+
+fn validators(asked: &Asked<'_>, llm: &Llm) -> Result<Vec<Validator>, Failure> {
+    let validator = |hook: &crate::model::Hook| {
+        let command = task_input::argv("validator", asked.agent, &hook.command, asked.context)?;
+        Ok(Validator { command, timeout_ms: millis_u64(hook.timeout) })
+    };
+    llm.validators.iter().map(validator).collect()
 }
 
 fn launch_error(sentence: impl Into<String>) -> Failure {

@@ -147,17 +147,55 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         Prompt::Template(text) => template::render(text, &context)
             .map_err(|e| launch_error(format!("the prompt cannot be rendered: {e}")))?,
     };
-    let argv = match &agent.executor {
-        Executor::Command { command, .. } => argv("command", agent, command, &context)?,
-        Executor::Llm(_) => agent_brief::argv(&dirs, attempt),
-    };
     let shared = shared_session(agent, overrides, &context)?;
     let session = shared.clone().unwrap_or_else(|| claimed.id.to_string());
     let terms = Terms::of(agent, overrides, slot, &dirs, &session);
-    let mut env = environment(core, agent, claimed, &dirs, terms.result_schema.is_some());
-    let confine = core.confinement(agent, &dirs, &session, attempt)?;
-    core.at_home(&confine, &dirs.workspace(&session), &mut env);
-    let mut spec = Spec {
+    let skills = skills(core, said.skills, overrides.skills.as_deref())?;
+    let asked = Asked {
+        agent,
+        claimed,
+        dirs: &dirs,
+        attempt,
+        session: &session,
+        shared: shared.is_some(),
+        terms: &terms,
+        seeded: &skills,
+        context: &context,
+        total_ms: time_left(core, agent, claimed).await?,
+    };
+    let spec = spec(core, &asked).await?;
+    let told = agent_brief::told(core, &asked).await?;
+    Ok(Job {
+        state_dir: core.state_dir().clone(),
+        attempt,
+        session,
+        shared: shared.is_some(),
+        prompt,
+        input,
+        terms,
+        definition_yaml: core.catalog.yaml(claimed.definition, agent),
+        skills,
+        files: given(core, claimed).await?,
+        spec,
+        secrets: secrets(core, agent)?,
+        told,
+        dirs,
+    })
+}
+
+/// What the launcher is told.
+async fn spec(core: &Core, asked: &Asked<'_>) -> Result<Spec, Failure> {
+    let Asked { agent, claimed, dirs, attempt, terms, context, session, .. } = *asked;
+    let argv = match &agent.executor {
+        Executor::Command { command, .. } => argv("command", agent, command, context)?,
+        Executor::Llm(_) => agent_brief::argv(dirs, attempt),
+    };
+    let mut env = environment(core, agent, claimed, dirs, terms.result_schema.is_some());
+    let confine = core.confinement(agent, dirs, session, attempt)?;
+    core.at_home(&confine, &dirs.workspace(session), &mut env);
+    let gate = hook("gate", agent, agent.policies.gate.as_ref(), context)?;
+    let has_passed = gate.is_some() && was_let_through(dirs, attempt).await;
+    Ok(Spec {
         version: SPEC_VERSION,
         run: claimed.id,
         attempt,
@@ -174,42 +212,9 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         orphan_grace_ms: millis_u64(core.settings().orphan_grace),
         state_lock: Some(core.state_dir().join("lock")),
         confine,
-        total_ms: None,
-        gate: hook("gate", agent, agent.policies.gate.as_ref(), &context)?,
-        verify: hook("verify", agent, agent.policies.success_when.verify.as_ref(), &context)?,
-    };
-    if spec.gate.is_some() && was_let_through(&dirs, attempt).await {
-        spec.gate = None;
-    }
-    spec.total_ms = time_left(core, agent, claimed).await?;
-    let skills = skills(core, said.skills, overrides.skills.as_deref())?;
-    let told = match &agent.executor {
-        Executor::Command { .. } => None,
-        Executor::Llm(llm) => {
-            let (session, shared, seeded, total_ms) =
-                (session.as_str(), shared.is_some(), &skills, spec.total_ms);
-            let dirs = &dirs;
-            let terms = &terms;
-            let asked =
-                Asked { agent, llm, claimed, dirs, attempt, session, shared, terms, seeded, total_ms };
-            Some(agent_brief::told(core, &asked).await?)
-        }
-    };
-    Ok(Job {
-        state_dir: core.state_dir().clone(),
-        attempt,
-        session,
-        shared: shared.is_some(),
-        prompt,
-        input,
-        terms,
-        definition_yaml: core.catalog.yaml(claimed.definition, agent),
-        skills,
-        files: given(core, claimed).await?,
-        spec,
-        secrets: secrets(core, agent)?,
-        told,
-        dirs,
+        total_ms: asked.total_ms,
+        gate: gate.filter(|_| !has_passed),
+        verify: hook("verify", agent, agent.policies.success_when.verify.as_ref(), context)?,
     })
 }
 
@@ -239,7 +244,12 @@ impl<'a> Said<'a> {
 }
 
 /// The program and its arguments, rendered.
-fn argv(what: &str, agent: &Agent, command: &[String], context: &Value) -> Result<Vec<String>, Failure> {
+pub(super) fn argv(
+    what: &str,
+    agent: &Agent,
+    command: &[String],
+    context: &Value,
+) -> Result<Vec<String>, Failure> {
     let render = |word: &String| {
         if plain(word) { Ok(word.clone()) } else { template::render_command(word, context) }
     };
@@ -361,13 +371,13 @@ async fn context(core: &Core, agent: &Agent, said: &Said<'_>, claimed: &Claimed)
         Prompt::Template(text) => text,
         Prompt::Verbatim(_) => "",
     };
-    let command: &[String] = match &agent.executor {
-        Executor::Command { command, .. } => command,
-        Executor::Llm(_) => &[],
+    let command: Vec<&String> = match &agent.executor {
+        Executor::Command { command, .. } => command.iter().collect(),
+        Executor::Llm(llm) => agent_brief::words(llm).collect(),
     };
     let hooks = [policies.gate.as_ref(), policies.success_when.verify.as_ref()];
     let hooks = hooks.into_iter().flatten().flat_map(|hook| &hook.command);
-    let mut words = command.iter().chain(hooks).chain(&policies.session);
+    let mut words = command.into_iter().chain(hooks).chain(&policies.session);
     if plain(prompt) && words.all(|word| plain(word)) {
         return Value::Null;
     }
