@@ -50,9 +50,8 @@ pub async fn session(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Answer<SessionView> {
-    let found = app.core.store.session(name.clone(), ROWS_DEFAULT).await?;
-    let mut session = found.ok_or_else(|| ApiError::no_session(&name))?;
-    session.events.retain(|event| caller.sees(&event.agent_id));
+    let found = app.core.store.session(name.clone(), caller.visible(), ROWS_DEFAULT).await?;
+    let session = found.ok_or_else(|| ApiError::no_session(&name))?;
     if session.events.is_empty() {
         return Err(ApiError::no_session(&name));
     }

@@ -87,10 +87,8 @@ const WAITING_MAX: u32 = 5;
 
 async fn longest_waiting(core: &Core, caller: &Caller) -> Result<Vec<WaitingView>, crate::store::Error> {
     let mut waiting = Vec::new();
-    for (number, id, agent_id) in core.store.oldest_waiting(WAITING_MAX).await? {
-        if caller.sees(&agent_id)
-            && let Some(waiting_for) = core.waiting_for(number).await?
-        {
+    for (number, id, agent_id) in core.store.oldest_waiting(caller.visible(), WAITING_MAX).await? {
+        if let Some(waiting_for) = core.waiting_for(number).await? {
             let waiting_for = waiting_for.as_seen_by(caller.agents.is_none());
             waiting.push(WaitingView { event_id: id.to_string(), agent_id, waiting_for });
         }
