@@ -150,35 +150,6 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "tokens_full", message)
     }
 
-    /// The answer to a request that no handler saw, in the shape that is usual below `path`: the originals
-    /// of the dialects below `/api/` say `{"detail": ..}`.
-    #[must_use]
-    pub fn shaped(self, path: &str) -> Response {
-        let unauthorized = self.status == StatusCode::UNAUTHORIZED;
-        let mut answer = if path.starts_with("/api/") {
-            let words = match self.body.message.as_str() {
-                _ if !unauthorized => self.body.message.clone(),
-                m if m.starts_with("a token is") => {
-                    "Authentication credentials were not provided.".to_owned()
-                }
-                _ => "Invalid token.".to_owned(),
-            };
-            let retry = self.retry_after_s;
-            let mut answer = (self.status, Json(json!({ "detail": words }))).into_response();
-            if let Some(seconds) = retry {
-                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            answer
-        } else {
-            self.into_response()
-        };
-        if unauthorized {
-            let how = HeaderValue::from_static("Bearer realm=\"matins\"");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
-        }
-        answer
-    }
-
     /// 404: there is no such route.
     #[must_use]
     pub fn no_route(method: &str, path: &str) -> Self {
@@ -408,6 +379,10 @@ impl IntoResponse for ApiError {
         // A dialect tells it again, in its own shape.
         let told = Extension(self.clone());
         let mut answer = (self.status, told, Json(ErrorEnvelope { error: self.body })).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let how = HeaderValue::from_static("Bearer realm=\"matins\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+        }
         if let Some(seconds) = self.retry_after_s {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
