@@ -202,7 +202,8 @@ impl Incoming {
     /// Keeps the file: when this returns its content and its row are on disk.
     ///
     /// # Errors
-    /// No room, or what keeps it from being written; then nothing of it is left.
+    /// No room, or what keeps it from being written; then nothing of it is left. Where only the last step fails, its
+    /// new name, the row stays; it is garbage that no run names, and the next start makes up for the name.
     pub async fn finish(self) -> Result<FileRow, FileError> {
         let (told, hears) = oneshot::channel();
         let core = Arc::clone(&self.core);
