@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::engine::{FileError, NotReplaced, PauseError, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
+use crate::task::Panicked;
 
 /// Seconds after which a caller that was turned away may come again.
 const RETRY_AFTER_S: u32 = 5;
@@ -467,6 +468,7 @@ impl From<FileError> for ApiError {
             FileError::NoPlace(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message),
             FileError::NoRoom => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry(),
             FileError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
+            FileError::Panicked(e) => e.into(),
             FileError::Io(e) => {
                 tracing::error!(error = %e, "a file cannot be taken in: {e}");
                 Self::internal()
@@ -476,8 +478,18 @@ impl From<FileError> for ApiError {
     }
 }
 
+impl From<Panicked> for ApiError {
+    fn from(_: Panicked) -> Self {
+        // It was logged where it happened.
+        Self::internal()
+    }
+}
+
 impl From<store::Error> for ApiError {
     fn from(error: store::Error) -> Self {
+        if let store::Error::Panicked(panicked) = error {
+            return panicked.into();
+        }
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(error = %error, cause, "a request failed in the store: {error}");
         match &error {

@@ -12,7 +12,7 @@ use super::Core;
 use crate::exec::{self, Artefact, Root, RunDirs};
 use crate::ids::RunId;
 use crate::store::{self, DueArchive};
-use crate::task::OnEnd;
+use crate::task::{self, OnEnd};
 
 /// The archive of a run, in its folder.
 pub const ARCHIVE: &str = "archive.tar.zst";
@@ -107,9 +107,8 @@ impl Core {
 async fn make(core: &Arc<Core>, due: DueArchive) {
     let DueArchive { number, id, session, agent } = due;
     let making = Arc::clone(core);
-    let made = tokio::task::spawn_blocking(move || write(&making, id, &session)).await;
-    let made =
-        made.unwrap_or_else(|_| Err(io::Error::other("making it broke off; the daemon's log says more")));
+    let made = task::blocking(move || write(&making, id, &session)).await;
+    let made = made.unwrap_or_else(|e| Err(e.into()));
     if made.is_err() && core.tasks.stop().is_soft() {
         // Broken off, not tried in vain: the wish stays for the next daemon.
         return;
