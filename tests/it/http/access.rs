@@ -138,7 +138,11 @@ fn the_holder_of_a_token_reaches_no_other_agent_by_way_of_its_own() {
         "{}",
         seen.text()
     );
-    assert_eq!(shop.get("/v1/status").json()["data"]["lastReload"], Value::Null);
+    let status = shop.get("/v1/status").json()["data"].clone();
+    for all in ["lastReload", "runs", "deliveries", "lateness", "store"] {
+        assert_eq!(status[all], Value::Null, "{all} is of all agents");
+    }
+    assert_eq!(status["agents"]["active"], 1);
     let file = http.send("POST", "/v1/files?name=a.txt", &[("Content-Type", "text/plain")], b"secret");
     let file = file.json()["data"]["id"].as_str().unwrap().to_owned();
     assert_eq!(http.get(&format!("/v1/files/{file}")).status, 200);
@@ -306,6 +310,7 @@ fn a_replacement_goes_to_the_address_that_the_settings_name_now() {
     assert_eq!(http.get("/healthz").status, 200, "{}", daemon.log());
     assert!(daemon.log().contains(&format!("listener at {} is closed", http.address)), "{}", daemon.log());
     // A certificate that cannot be read is found before anything is given up.
+    daemon.home.write("none.pem", "no certificate");
     let tls = "127.0.0.1:1, tls: { cert: none.pem, key: none.pem }";
     let at = listen_at(&daemon, &at, tls);
     let refused = reexec();
@@ -351,11 +356,7 @@ fn what_can_be_reached_from_elsewhere_waits_for_a_token() {
     assert_eq!(daemon.get("/v1/status")["data"]["http"], Value::Null);
     assert!(daemon.log().contains("matins token create"), "{}", daemon.log());
     let text = daemon.token(&json!({"name": "first"}));
-    let url = eventually_sync("it is bound", || {
-        daemon.get("/v1/status")["data"]["http"].as_str().map(str::to_owned)
-    });
-    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
-    let http = Http { address: ([127, 0, 0, 1], port).into(), token: text };
+    let http = Http { address: ([127, 0, 0, 1], daemon.http_address().port()).into(), token: text };
     assert_eq!(http.get("/v1/agents").status, 200);
     assert!(daemon.log().contains("not encrypted"), "{}", daemon.log());
 }
