@@ -22,6 +22,7 @@ mod hook;
 mod ics;
 mod instant;
 pub mod keys;
+mod llm;
 mod load;
 mod locate;
 mod output;

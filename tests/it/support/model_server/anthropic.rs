@@ -177,8 +177,8 @@ fn check_block(at: usize, block: &Value) -> Result<(), Complaint> {
 /// Calls that came with reasoning are shown with it, signed.
 fn signed(at: usize, blocks: &[Value], shared: &Shared) -> Result<(), Complaint> {
     for block in blocks.iter().filter(|block| block["type"] == "tool_use") {
-        let owed = shared.owed.iter().find(|(id, _)| *id == text(block, "id"));
-        let Some((id, signature)) = owed else { continue };
+        let id = text(block, "id");
+        let Some(signature) = shared.owed("anthropic", id) else { continue };
         if blocks[0]["type"] != "thinking" || text(&blocks[0], "signature") != signature {
             return Err(wrong(format!("messages.{at}: Expected `thinking`, but found `tool_use` ({id})")));
         }
@@ -200,7 +200,7 @@ pub(super) fn says(asked: &Asked, spoken: &Spoken, shared: &mut Shared) -> Value
         shared.calls += 1;
         let id = format!("toolu_{:024x}", shared.calls);
         if spoken.reasoning.is_some() {
-            shared.owed.push((id.clone(), signature.clone()));
+            shared.owed.push(("anthropic", id.clone(), signature.clone()));
         }
         let input = serde_json::from_str(arguments).unwrap_or_else(|_| json!(arguments));
         content.push(json!({"type": "tool_use", "id": id, "name": name, "input": input}));

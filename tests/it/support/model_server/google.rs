@@ -124,7 +124,7 @@ fn signed(model: &str, calls: &[&Value], shared: &Shared) -> Result<(), Complain
     if model.contains("gemini-3") && signature.is_empty() {
         return Err(missing());
     }
-    let ours = shared.owed.iter().any(|(_, known)| known == signature);
+    let ours = shared.owed.iter().any(|(who, _, known)| *who == "google" && known == signature);
     let place = "skip_thought_signature_validator";
     if signature.is_empty() || ours || signature == place { Ok(()) } else { Err(missing()) }
 }
@@ -145,7 +145,7 @@ pub(super) fn says(asked: &Asked, spoken: &Spoken, shared: &mut Shared) -> Value
         if at == 0 && (spoken.reasoning.is_some() || name.contains("gemini-3")) {
             let signature = format!("sig-{}", shared.calls);
             part["thoughtSignature"] = json!(signature);
-            shared.owed.push((function.clone(), signature));
+            shared.owed.push(("google", function.clone(), signature));
         }
         if name.contains("with-ids") {
             part["functionCall"]["id"] = json!(format!("fc-{}", shared.calls));

@@ -12,7 +12,6 @@ mod reply;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -42,8 +41,6 @@ pub struct Asked {
     pub headers: HeaderMap,
     /// The body.
     pub body: Value,
-    /// The bytes of the body as they came.
-    pub bytes: Bytes,
 }
 
 /// What is wrong with a request, as the provider would say it.
@@ -52,6 +49,14 @@ struct Complaint {
     status: u16,
     kind: &'static str,
     message: String,
+}
+
+impl Shared {
+    /// What of its reasoning a provider wants to see again beside a call.
+    fn owed(&self, provider: &str, call: &str) -> Option<&str> {
+        let owed = self.owed.iter().find(|(who, id, _)| *who == provider && id == call);
+        owed.map(|(_, _, what)| what.as_str())
+    }
 }
 
 impl Complaint {
@@ -72,8 +77,8 @@ struct Shared {
     answerer: Option<Answerer>,
     /// Calls that were made so far: ids are made of it.
     calls: u64,
-    /// Ids of calls, and signatures, that came with reasoning which must be shown again.
-    owed: Vec<(String, String)>,
+    /// Providers, calls of theirs that came with reasoning, and what of it must be shown again.
+    owed: Vec<(&'static str, String, String)>,
 }
 
 /// A server of models that lives as long as this value.
@@ -170,7 +175,7 @@ async fn serve(
     let path = uri.path().trim_start_matches('/');
     let (provider, rest) = path.split_once('/').unwrap_or((path, ""));
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    let asked = Asked { provider: provider.to_owned(), path: rest.to_owned(), headers, body, bytes };
+    let asked = Asked { provider: provider.to_owned(), path: rest.to_owned(), headers, body };
     let reply = {
         let mut shared = shared.lock().unwrap();
         shared.asked.push(asked.clone());
@@ -284,9 +289,6 @@ impl Default for Tokens {
         Self { input: 120, cached: 0, written: 0, output: 30, reasoning: 0 }
     }
 }
-
-/// Long enough that a test which waits for it has failed otherwise.
-pub const NEVER: Duration = Duration::from_secs(3600);
 
 /// An object of the provider's usage, without what is zero and rarely shown.
 fn usage(fields: &[(&str, u64, bool)]) -> Value {

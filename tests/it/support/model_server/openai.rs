@@ -242,9 +242,8 @@ fn assistant(provider: &str, at: usize, message: &Value, shared: &Shared) -> Res
             }
             _ => {}
         }
-        let owed = shared.owed.iter().find(|(call, _)| call == id);
-        if let (Some((_, reasoning)), "deepseek") = (owed, provider)
-            && message["reasoning_content"] != json!(reasoning)
+        if let Some(reasoning) = shared.owed(provider, id)
+            && message["reasoning_content"] != reasoning
         {
             return Err(wrong(format!(
                 "Missing `reasoning_content` field in the assistant message at message index {at}."
@@ -267,7 +266,7 @@ pub(super) fn says(asked: &Asked, spoken: &Spoken, shared: &mut Shared) -> Value
             _ => format!("call_{:024x}", shared.calls),
         };
         if let (Some(reasoning), "deepseek") = (&spoken.reasoning, provider) {
-            shared.owed.push((id.clone(), reasoning.clone()));
+            shared.owed.push(("deepseek", id.clone(), reasoning.clone()));
         }
         calls.push(json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}));
     }
