@@ -11,12 +11,10 @@ use super::context::{Context, is_program};
 use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use super::{keys, parts, policies};
-use crate::model::{Executor, Llm, Protocol};
+use super::{keys, parts, policies, presets};
+use crate::model::{Executor, Llm, Preset, Protocol};
 use crate::template;
 
-/// Protocols of later versions.
-const PLANNED_PROTOCOLS: &[&str] = &["claude", "codex", "gemini"];
 const EXAMPLE: &str = "write e.g. `executor: { type: command, command: [python3, watch.py] }`";
 
 /// Reads `executor:`.
@@ -45,8 +43,9 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
     );
     match kind {
         Some(Kind::Command) => {
-            belongs(r, &model, "llm");
-            command(r, cx, dir, span, program[0].1, program[1].1)
+            let [model, tools, limits] = model;
+            belongs(r, &[tools], "llm");
+            command(r, cx, dir, span, &Command { argv: program[0].1, protocol: program[1].1, model, limits })
         }
         Some(Kind::Llm) => {
             belongs(r, &program, "command");
@@ -100,26 +99,41 @@ fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Kind> {
     }
 }
 
-fn command(
-    r: &mut Reader,
-    cx: &mut Context,
-    dir: &Path,
-    span: Span,
-    command: Option<&Spanned<Node>>,
-    protocol: Option<&Spanned<Node>>,
-) -> Option<Executor> {
-    if command.is_none() {
+/// The keys of a program.
+struct Command<'a> {
+    argv: Option<&'a Spanned<Node>>,
+    protocol: Option<&'a Spanned<Node>>,
+    model: (&'static str, Option<&'a Spanned<Node>>),
+    limits: (&'static str, Option<&'a Spanned<Node>>),
+}
+
+fn command(r: &mut Reader, cx: &mut Context, dir: &Path, span: Span, keys: &Command<'_>) -> Option<Executor> {
+    if keys.argv.is_none() {
         r.error_help(span, "this executor has no `command`", EXAMPLE);
     }
-    let argv = command.and_then(|node| argv(r, cx, node, dir));
-    let protocol = match protocol {
+    let argv = keys.argv.and_then(|node| argv(r, cx, node, dir));
+    let protocol = match keys.protocol {
         Some(node) => {
             let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();
-            r.choice("protocol", node, &known, PLANNED_PROTOCOLS)
+            r.choice("protocol", node, &known, &[])
         }
         None => Some(Protocol::Plain),
     };
-    Some(Executor::Command { command: argv?, protocol: protocol? })
+    let preset = match protocol {
+        Some(protocol) if protocol.is_preset() => presets::read(r, cx, protocol, keys.model.1, keys.limits.1)?,
+        Some(_) => {
+            for (key, node) in [keys.model, keys.limits] {
+                if let Some(node) = node {
+                    let message = format!("`{key}` belongs to `type: llm` and to presets");
+                    let help = "remove the key, or write e.g. `protocol: claude` where that is the program";
+                    r.error_help(node.span, message, help);
+                }
+            }
+            Preset::default()
+        }
+        None => Preset::default(),
+    };
+    Some(Executor::Command { command: argv?, protocol: protocol?, preset })
 }
 
 /// The built-in agent: `model`, `tools`, `limits`.

@@ -29,6 +29,7 @@ mod overlay;
 mod parts;
 mod policies;
 mod problem;
+mod presets;
 mod prompt;
 mod reader;
 mod scalars;

@@ -45,7 +45,12 @@ fn demands(shape: &'static Shape) -> Value {
             "then": { "properties": { "command": false, "protocol": false } },
             "else": {
                 "required": ["command"],
-                "properties": { "model": false, "tools": false, "limits": false },
+                "properties": { "tools": false },
+                "if": {
+                    "properties": { "protocol": { "enum": ["claude", "codex", "gemini"] } },
+                    "required": ["protocol"],
+                },
+                "else": { "properties": { "model": false, "limits": false } },
             },
         });
     }
