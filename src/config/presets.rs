@@ -31,10 +31,20 @@ pub(super) fn read(
         } else {
             for (key, node) in [("max_tokens", tokens), ("max_cost_usd", cost)] {
                 if let Some(node) = node {
-                    let message =
-                        format!("`{key}` cannot be kept: {protocol} tells only at its end what it has used up");
-                    r.error_help(node.span, message, "remove it; `max_steps` and `timeout` are kept, and so is `budget`");
+                    let message = format!(
+                        "`{key}` cannot be kept: {protocol} tells only at its end what it has used up"
+                    );
+                    r.error_help(
+                        node.span,
+                        message,
+                        "remove it; `max_steps` and `timeout` are kept, and so is `budget`",
+                    );
                 }
+            }
+        }
+        for key in ["max_output_tokens", "call_timeout", "tool_timeout"] {
+            if let Some(node) = f.take(key) {
+                r.error_help(node.span, format!("`limits.{key}` belongs to `type: llm`"), "remove the key");
             }
         }
         let hints = &[

@@ -10,9 +10,11 @@ mod delivery;
 mod event;
 mod exclusions;
 mod failure;
+mod llm;
 mod policy;
 mod run;
 mod schedule;
+mod skill;
 mod slot;
 mod step;
 mod task;
@@ -23,15 +25,17 @@ pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
+pub use llm::{Llm, Mcp, ShellTool, ToolName, Wire};
 pub use policy::{
-    ApiScope, Breaker, Budget, Format, Hook, Limits, Llm, Network, NotifyWhen, OnInterrupt, Policies,
-    Priority, Retry, RetryOn, SuccessWhen, TokenScope, Variant,
+    ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies, Priority,
+    Retry, RetryOn, SuccessWhen, TokenScope, Variant,
 };
 pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
 pub use schedule::{
     Bounds, CatchUp, Dst, DstGap, DstOverlap, Exclude, Overlap, Schedule, SlotOverrides, Timeout, Timing,
     fingerprint, next_multiple,
 };
+pub use skill::SkillFile;
 pub use slot::NotRun;
 pub use step::{Step, StepAction};
 pub use task::{ResponseFormat, TaskRequest};

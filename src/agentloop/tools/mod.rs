@@ -4,10 +4,39 @@
 //! answer may be, or what is recorded: those are the loop's, so no tool can get them wrong. A call is ended by
 //! dropping its future; whatever it started must end with it.
 
+mod files;
+mod http;
+mod notes;
+mod skills;
+#[cfg(test)]
+pub(in crate::agentloop) mod testing;
+mod toolbox;
+
+use std::path::PathBuf;
+
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::model::ToolSpec;
+
+pub use files::{ENTRIES_MAX, READ_MAX, WRITE_MAX};
+pub use http::{BODY_MAX, REDIRECTS_MAX};
+pub use notes::{NOTE_MAX, NOTES_MAX};
+pub use skills::{ACTIVATE_SKILL, SKILL_MAX};
+pub use toolbox::{Toolbox, World, toolbox};
+
+/// Why a run has no tools.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The notes of the agent cannot be read.
+    #[error("the notes of the agent in {path} cannot be read: {why}", path = path.display())]
+    Notes {
+        /// Their file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
 
 /// Something that a model may call.
 pub trait Tool: Send + Sync {
@@ -59,4 +88,9 @@ impl Answer {
     pub fn denied(why: impl Into<String>) -> Self {
         Self { content: why.into(), outcome: Outcome::Denied, note: None }
     }
+}
+
+/// A text argument; empty where it is not given.
+fn text_of<'a>(arguments: &'a Map<String, Value>, name: &str) -> &'a str {
+    arguments.get(name).and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,0 +1,208 @@
+//! `http_fetch` against real sockets.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+
+use serde_json::json;
+
+use super::super::testing::{brief, call, denied, done, failed};
+use super::super::{Outcome, Toolbox, World, toolbox};
+use super::*;
+
+/// Answers one request after the other, each by what `answer` makes of its text; its port.
+fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut request, mut buffer) = (String::new(), [0; 4096]);
+            while !complete(&request) {
+                match stream.read(&mut buffer).unwrap() {
+                    0 => break,
+                    n => request.push_str(&String::from_utf8_lossy(&buffer[..n])),
+                }
+            }
+            // Whoever has read enough may have left.
+            let _ = stream.write_all(&answer(&request));
+        }
+    });
+    port
+}
+
+fn complete(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let length = head
+        .to_ascii_lowercase()
+        .split_once("content-length: ")
+        .map_or(0, |(_, rest)| rest.lines().next().unwrap_or_default().trim().parse::<usize>().unwrap());
+    body.len() >= length
+}
+
+fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes =
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len())
+            .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+async fn tools(hosts: &[&str]) -> Toolbox {
+    let dir = tempfile::tempdir().unwrap();
+    let mut told = brief(dir.path(), &["http_fetch"]);
+    told.hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+    toolbox(&told, &World::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_request_is_sent_as_asked_and_its_answer_told() {
+    let port = server(|request| {
+        let kind = "content-type: text/plain; charset=iso-8859-1\r\n";
+        match request.split(' ').nth(1).unwrap() {
+            "/echo" => answer("201 Created", "content-type: text/plain\r\n", request.as_bytes()),
+            "/latin" => answer("200 OK", kind, b"M\xfcnchen"),
+            "/binary" => answer("200 OK", "content-type: image/png\r\n", b"\x89PNG\0"),
+            "/gone" => answer("410 Gone", "", b"it was here"),
+            _ => answer("200 OK", "", &vec![b'x'; BODY_MAX + 5]),
+        }
+    });
+    let tools = tools(&["127.0.0.1"]).await;
+    let at = |path: &str| format!("http://127.0.0.1:{port}{path}");
+    let told = done(
+        &tools,
+        "http_fetch",
+        json!({"url": at("/echo"), "method": "POST", "headers": {"X-Color": "red"}, "body": "{\"a\":1}"}),
+    )
+    .await;
+    let lower = told.to_ascii_lowercase();
+    assert!(
+        lower.starts_with("http 201 created\ncontent-type: text/plain\n\npost /echo http/1.1\r\n"),
+        "{told}"
+    );
+    assert!(lower.contains("x-color: red\r\n") && told.ends_with("{\"a\":1}"), "{told}");
+    assert!(done(&tools, "http_fetch", json!({"url": at("/latin")})).await.ends_with("München"));
+    assert!(
+        done(&tools, "http_fetch", json!({"url": at("/binary")}))
+            .await
+            .ends_with("[5 bytes that are not text]")
+    );
+    let gone = failed(&tools, "http_fetch", json!({"url": at("/gone")})).await;
+    assert!(gone.starts_with("HTTP 410 Gone") && gone.ends_with("it was here"), "{gone}");
+    let long = done(&tools, "http_fetch", json!({"url": at("/long")})).await;
+    assert!(long.ends_with("x\n[cut: 1 MiB are the most of a body]") && long.len() < BODY_MAX + 100);
+    for headers in [json!({"Host": "other"}), json!({"a b": "c"}), json!({"a": "b\r\nc: d"})] {
+        failed(&tools, "http_fetch", json!({"url": at("/echo"), "headers": headers})).await;
+    }
+    assert!(
+        failed(&tools, "http_fetch", json!({"url": at("/echo"), "method": "TRACE"}))
+            .await
+            .contains("/method")
+    );
+}
+
+#[tokio::test]
+async fn private_addresses_are_denied_unless_named() {
+    let port = server(|_| answer("200 OK", "", b"inside"));
+    let public = tools(&[]).await;
+    for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "169.254.169.254", "10.0.0.1"] {
+        let told = denied(&public, "http_fetch", json!({"url": format!("http://{host}:{port}/")})).await;
+        assert!(!told.contains("inside"), "{host}: {told}");
+    }
+    let named = tools(&["localhost", "169.254.169.254", "*.localhost"]).await;
+    assert!(
+        done(&named, "http_fetch", json!({"url": format!("http://localhost:{port}/")}))
+            .await
+            .contains("inside")
+    );
+    let other = denied(&named, "http_fetch", json!({"url": format!("http://127.0.0.1:{port}/")})).await;
+    assert!(
+        other.contains("not among the hosts") && other.contains("localhost, 169.254.169.254, *.localhost"),
+        "{other}"
+    );
+    denied(&named, "http_fetch", json!({"url": "http://169.254.169.254/latest"})).await;
+    // It fits a pattern only, so it has to be public.
+    denied(&named, "http_fetch", json!({"url": format!("http://a.localhost:{port}/")})).await;
+    let ported = tools(&[&format!("127.0.0.1:{port}")]).await;
+    assert!(
+        done(&ported, "http_fetch", json!({"url": format!("http://127.0.0.1:{port}/")}))
+            .await
+            .contains("inside")
+    );
+    denied(&ported, "http_fetch", json!({"url": "http://127.0.0.1:1/"})).await;
+    for url in ["ftp://127.0.0.1/", "file:///etc/passwd", "x", "http://a:b@127.0.0.1/"] {
+        failed(&named, "http_fetch", json!({"url": url})).await;
+    }
+}
+
+#[tokio::test]
+async fn every_redirect_is_checked_as_the_first_address() {
+    let target = server(|request| answer("200 OK", "", request.as_bytes()));
+    let port = server(move |request| {
+        let to = match request.split(' ').nth(1).unwrap() {
+            "/metadata" => "http://169.254.169.254/latest".to_owned(),
+            "/other" => "http://localhost:1/".to_owned(),
+            "/away" => format!("http://127.0.0.1:{target}/landed"),
+            "/kept" => {
+                return answer(
+                    "307 Temporary Redirect",
+                    &format!("location: http://127.0.0.1:{target}/landed\r\n"),
+                    b"",
+                );
+            }
+            path => format!("{path}x"),
+        };
+        answer("302 Found", &format!("location: {to}\r\n"), b"")
+    });
+    let tools = tools(&["127.0.0.1"]).await;
+    let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
+    denied(&tools, "http_fetch", json!({"url": url("/metadata")})).await;
+    denied(&tools, "http_fetch", json!({"url": url("/other")})).await;
+    let headers = json!({"Authorization": "Bearer abc", "X-Kept": "yes"});
+    let posted = |path: &str| json!({"url": url(path), "method": "POST", "body": "data", "headers": headers});
+    let landed = done(&tools, "http_fetch", posted("/away")).await.to_ascii_lowercase();
+    assert!(
+        landed.contains(&format!("from: http://127.0.0.1:{target}/landed")) && landed.contains("get /landed"),
+        "{landed}"
+    );
+    assert!(
+        landed.contains("x-kept: yes") && !landed.contains("bearer") && !landed.contains("data"),
+        "{landed}"
+    );
+    let kept = done(&tools, "http_fetch", posted("/kept")).await;
+    assert!(kept.contains("POST /landed") && kept.ends_with("data"), "{kept}");
+    assert!(
+        failed(&tools, "http_fetch", json!({"url": url("/loop")})).await.contains("5 redirects are the most")
+    );
+}
+
+#[tokio::test]
+async fn an_address_without_an_answer_is_a_failure() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tools = tools(&["127.0.0.1"]).await;
+    let told =
+        failed(&tools, "http_fetch", json!({"url": format!("http://127.0.0.1:{free}/?token=abc")})).await;
+    assert!(told.contains("127.0.0.1 did not answer") && !told.contains("abc"), "{told}");
+    // It takes the connection and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let dir = tempfile::tempdir().unwrap();
+    let mut told = brief(dir.path(), &["http_fetch"]);
+    told.hosts = vec!["127.0.0.1".to_owned()];
+    told.limits.tool_timeout_ms = 50;
+    let hurried = toolbox(&told, &World::default()).await.unwrap();
+    let answer = call(&hurried, "http_fetch", json!({"url": format!("http://127.0.0.1:{port}/")})).await;
+    assert_eq!(answer.outcome, Outcome::Failed);
+    assert!(answer.content.contains("longer than 0.05 s"), "{}", answer.content);
+}
+
+#[test]
+fn entries_of_hosts_are_read() {
+    let fits = |entry: &str, host: &str, port| Host::read(entry).fits(host, Some(port));
+    assert!(fits("Shop.Example", "shop.example", 443) && !fits("shop.example", "a.shop.example", 443));
+    assert!(fits("*.shop.example", "a.b.shop.example", 443) && !fits("*.shop.example", "shop.example", 443));
+    assert!(!fits("*.shop.example", "evilshop.example", 443));
+    assert!(
+        fits("shop.example:8080", "shop.example", 8080) && !fits("shop.example:8080", "shop.example", 443)
+    );
+    assert!(fits("::1", "::1", 80) && fits("[::1]:80", "::1", 80) && !fits("[::1]:80", "::1", 81));
+}
