@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use matins::agentloop::brief::Candidate;
+use matins::agentloop::brief::{Candidate, Price};
 use matins::agentloop::model::{
     Arguments, ErrorKind, Message, Model, ModelError, Request, Said, Stop, ToolResult, ToolSpec, Turn,
 };
@@ -29,7 +29,7 @@ fn remote(server: &ModelServer, provider: &str, model: &str) -> Remote {
         model: model.to_owned(),
         base_url: server.base(provider),
         key_env: (!keyless).then(|| "MODEL_KEY".to_owned()),
-        price: None,
+        price: Some(Price { input: 10.0, output: 100.0, cached_input: 1.0, cache_write: 20.0 }),
         context: None,
     };
     let key = (!keyless).then(|| SecretString::from(KEY));
@@ -127,18 +127,27 @@ async fn usage_means_the_same_for_every_provider() {
         let remote = remote(&server, provider, "m");
         let written = if provider == "anthropic" { 100 } else { 0 };
         let tokens = Tokens { input: 1000, cached: 600, written, output: 90, reasoning: 40 };
-        let usage = good(&server, &remote, &request(), Reply::text("x").tokens(tokens)).await.usage;
+        let turn = good(&server, &remote, &request(), Reply::text("x").tokens(tokens)).await;
+        let usage = turn.usage;
         assert_eq!((usage.input_tokens, usage.output_tokens), (Some(1000), Some(90)), "{provider}");
         assert_eq!((usage.reasoning_tokens, usage.model_calls), (Some(40), Some(1)), "{provider}");
         // Two of them say nothing of their cache.
         let cached = (!matches!(provider, "mistral" | "local")).then_some(600);
         assert_eq!(usage.cached_input_tokens, cached, "{provider}");
         assert_eq!(usage.cache_write_tokens, (provider == "anthropic").then_some(100), "{provider}");
+        let micros = match provider {
+            "anthropic" => 300 * 10 + 600 + 100 * 20 + 90 * 100,
+            "mistral" | "local" => 1000 * 10 + 90 * 100,
+            _ => 400 * 10 + 600 + 90 * 100,
+        };
+        let cost = turn.cost_usd.unwrap();
+        assert!((cost - f64::from(micros) / 1e6).abs() < 1e-9, "{provider}: {cost}");
     }
     let remote = remote(&server, "local", "m");
     let bare = json!({"choices": [{"message": {"role": "assistant", "content": "x"}}]});
     let turn = good(&server, &remote, &request(), Reply::raw(200, "text/plain", &bare.to_string())).await;
     assert_eq!((turn.usage.input_tokens, turn.usage.output_tokens), (None, None), "unknown is not 0");
+    assert_eq!(turn.cost_usd, None);
     assert_eq!(turn.model, "m");
 }
 

@@ -119,7 +119,7 @@ pub(super) fn turn(from: &From<'_>, body: &Value) -> Result<Turn, String> {
         _ => Stop::End,
     };
     let model = body["model"].as_str().unwrap_or(from.model).to_owned();
-    Ok(Turn { said, stop, usage: usage(&body["usage"]), model })
+    Ok(Turn { said, stop, usage: usage(&body["usage"]), model, cost_usd: None })
 }
 
 /// Its `input_tokens` are only those that the cache had nothing to do with.

@@ -87,7 +87,7 @@ pub(super) fn turn(from: &From<'_>, body: &Value) -> Result<Turn, String> {
     let candidate = &body["candidates"][0];
     if let (Some(why), true) = (body["promptFeedback"]["blockReason"].as_str(), candidate.is_null()) {
         let stop = Stop::Refused(format!("{} refuses the prompt: {why}", from.provider));
-        return Ok(Turn { said: Said::default(), stop, usage, model });
+        return Ok(Turn { said: Said::default(), stop, usage, model, cost_usd: None });
     }
     if !candidate.is_object() {
         return Err("it holds no candidate".to_owned());
@@ -101,7 +101,7 @@ pub(super) fn turn(from: &From<'_>, body: &Value) -> Result<Turn, String> {
         _ if REFUSALS.contains(&finish) => Stop::Refused(words.unwrap_or(finish).to_owned()),
         _ => Stop::End,
     };
-    Ok(Turn { said, stop, usage, model })
+    Ok(Turn { said, stop, usage, model, cost_usd: None })
 }
 
 fn said(from: &From<'_>, parts: &Value) -> Said {

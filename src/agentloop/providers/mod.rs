@@ -152,7 +152,9 @@ impl Remote {
             Family::Anthropic => anthropic::turn(from, body),
             Family::Google => google::turn(from, body),
         };
-        turn.map_err(|why| errors::broken(&self.candidate.provider, &why))
+        let turn = turn.map_err(|why| errors::broken(&self.candidate.provider, &why))?;
+        let cost_usd = self.candidate.price.and_then(|price| price.of(&turn.usage));
+        Ok(Turn { cost_usd, ..turn })
     }
 
     fn failed(&self, from: &From<'_>, failed: &genai::Error) -> Result<Turn, ModelError> {

@@ -166,7 +166,7 @@ pub(super) fn turn(from: &From<'_>, dialect: Dialect, body: &Value) -> Result<Tu
         echo: echo(dialect, message).map(|echo| (from.provider.to_owned(), echo)),
     };
     let model = body["model"].as_str().unwrap_or(from.model).to_owned();
-    Ok(Turn { said, stop, usage: usage(&body["usage"]), model })
+    Ok(Turn { said, stop, usage: usage(&body["usage"]), model, cost_usd: None })
 }
 
 /// A text, or the texts of a list of chunks, without its reasoning.
@@ -241,5 +241,6 @@ pub(super) fn unreadable_call(from: &From<'_>, status: u16, body: &str) -> Optio
         stop: Stop::MalformedCall(generation),
         usage: Usage { model_calls: Some(1), ..Usage::default() },
         model: from.model.to_owned(),
+        cost_usd: None,
     })
 }
