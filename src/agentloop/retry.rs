@@ -200,8 +200,13 @@ mod tests {
                 Some(None) => std::future::pending().boxed(),
                 None => {
                     let said = Said { text: Some(self.0.to_owned()), ..Said::default() };
-                    let turn =
-                        Turn { said, stop: Stop::End, usage: Usage::default(), model: self.0.to_owned() };
+                    let turn = Turn {
+                        said,
+                        stop: Stop::End,
+                        usage: Usage::default(),
+                        model: self.0.to_owned(),
+                        cost_usd: None,
+                    };
                     std::future::ready(Ok(turn)).boxed()
                 }
             }
