@@ -86,7 +86,7 @@ fn body(
     let secrets = secrets(r, &mut f, dir, &env);
     let prompt = f.take("prompt").and_then(|node| prompt::template(r, "prompt", node, &env));
     let skills = f.take("skills").map_or_else(Vec::new, |node| skills(r, cx, node));
-    let executor = executor::executor(r, cx, &mut f, dir);
+    let executor = executor::executor(r, cx, &mut f, dir, &secrets);
     let input_schema =
         f.take("input_schema").and_then(|node| schemas::schema(r, cx, "input_schema", node, dir));
     let (overlap, max_concurrent, schedules) = timing(r, cx, &mut f, dir, &env, input_schema.as_ref());

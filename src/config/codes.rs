@@ -32,8 +32,8 @@ pub enum Warning {
     MissingProgram,
     /// A directory does not exist.
     MissingDirectory,
-    /// Something is checked and not yet done.
-    NotInThisVersion,
+    /// A built-in agent whose model nobody has named.
+    NoModel,
 }
 
 words!(Warning {
@@ -49,7 +49,7 @@ words!(Warning {
     UnknownName => "unknown_name",
     MissingProgram => "missing_program",
     MissingDirectory => "missing_directory",
-    NotInThisVersion => "not_in_this_version",
+    NoModel => "no_model",
 });
 
 /// Where a code is met.
@@ -328,9 +328,10 @@ pub static CODES: &[Code] = &[
     ),
     warning("missing_directory", "A directory does not exist", "Create it before the first run"),
     warning(
-        "not_in_this_version",
-        "A key is read and checked, and this version does nothing with it",
-        "Remove it until you need it",
+        "no_model",
+        "A built-in agent names no model, and the settings have no `models: { full: .. }`, so each run would fail as \
+         `launch_error`",
+        "Write `model: provider/model`, or give the settings `models: { full: provider/model }`",
     ),
 ];
 

@@ -40,6 +40,8 @@ pub(super) struct Context {
     pub pools: Vec<String>,
     /// Aliases of models; empty where the settings give none.
     pub models: Vec<String>,
+    /// Names of providers that the settings give.
+    pub providers: Vec<String>,
     /// Where the present agent's programs are looked up: the PATH of its `env:`, else that of whoever reads.
     pub path: Option<OsString>,
     own_path: Option<OsString>,
@@ -59,6 +61,7 @@ impl Context {
             now,
             pools: settings.pools.keys().cloned().collect(),
             models: settings.models.keys().cloned().collect(),
+            providers: settings.providers.keys().cloned().collect(),
             skills_dir: settings.skills_dir.clone(),
             timezone: settings.timezone.clone(),
             agent: String::new(),

@@ -4,6 +4,7 @@
 //! the morning. A path must lead to a file that may be executed; a bare name is only warned about,
 //! for the PATH of the daemon may not be that of whoever runs the check.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::codes::Warning;
@@ -11,16 +12,20 @@ use super::context::{Context, is_program};
 use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use super::{keys, parts, policies};
-use crate::model::{Executor, Llm, Protocol};
+use super::{keys, llm, parts, presets};
+use crate::model::{Executor, Preset, Protocol, SecretSource};
 use crate::template;
 
-/// Protocols of later versions.
-const PLANNED_PROTOCOLS: &[&str] = &["claude", "codex", "gemini"];
 const EXAMPLE: &str = "write e.g. `executor: { type: command, command: [python3, watch.py] }`";
 
-/// Reads `executor:`.
-pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir: &Path) -> Option<Executor> {
+/// Reads `executor:`; `secrets` are those of the agent.
+pub(super) fn executor(
+    r: &mut Reader,
+    cx: &mut Context,
+    f: &mut Fields<'_>,
+    dir: &Path,
+    secrets: &BTreeMap<String, SecretSource>,
+) -> Option<Executor> {
     let Some(node) = f.take("executor") else {
         if f.key("command").is_none() {
             r.error_help(Span::whole(f.span.source), "this agent has no `executor`", EXAMPLE);
@@ -30,7 +35,7 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
     let mut fields = r.map(&keys::EXECUTOR, "executor", node)?;
     let kind = kind(r, &mut fields);
     let program = [("command", fields.take("command")), ("protocol", fields.take("protocol"))];
-    let model = ["model", "tools", "limits"].map(|key| (key, fields.take(key)));
+    let of_llm = llm::KEYS.map(|key| (key, fields.take(key)));
     let span = fields.span;
     fields.finish(
         r,
@@ -40,17 +45,24 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
             ("env", "write `env:` beside `executor:`"),
             ("cwd", "write `cwd:` beside `executor:`"),
             ("timeout", "write `timeout:` beside `executor:`"),
-            ("shell", "write `command: [sh, -c, \"..\"]`"),
+            ("max_steps", "write `limits: { max_steps: .. }`"),
+            ("max_tokens", "write `limits: { max_tokens: .. }`"),
+            ("fallbacks", "write `fallback:`, a list"),
+            ("mcp_servers", "write `mcp:`"),
         ],
     );
     match kind {
         Some(Kind::Command) => {
-            belongs(r, &model, "llm");
-            command(r, cx, dir, span, program[0].1, program[1].1)
+            let of_preset = ["model", "limits"];
+            let (shared, own): (Vec<_>, Vec<_>) = of_llm.iter().partition(|(key, _)| of_preset.contains(key));
+            belongs(r, &own, "llm");
+            let of = |name| shared.iter().find(|(key, _)| *key == name).and_then(|(_, node)| *node);
+            let [model, limits] = of_preset.map(of);
+            command(r, cx, dir, span, &Command { argv: program[0].1, protocol: program[1].1, model, limits })
         }
         Some(Kind::Llm) => {
             belongs(r, &program, "command");
-            llm(r, cx, span, model.map(|(_, node)| node))
+            llm::llm(r, cx, &llm::At { dir, span, secrets }, &of_llm)
         }
         None => {
             if let (_, Some(node)) = program[0] {
@@ -62,9 +74,10 @@ pub(super) fn executor(r: &mut Reader, cx: &mut Context, f: &mut Fields<'_>, dir
 }
 
 /// Notes keys of the other kind of executor.
-fn belongs(r: &mut Reader, keys: &[(&str, Option<&Spanned<Node>>)], kind: &str) {
+fn belongs(r: &mut Reader, keys: &[(&'static str, Option<&Spanned<Node>>)], kind: &str) {
     for (key, node) in keys.iter().filter_map(|(key, node)| Some((key, (*node)?))) {
-        r.error_help(node.span, format!("`{key}` belongs to `type: {kind}`"), "remove the key");
+        let help = if *key == "shell" { "write `command: [sh, -c, \"..\"]`" } else { "remove the key" };
+        r.error_help(node.span, format!("`{key}` belongs to `type: {kind}`"), help);
     }
 }
 
@@ -81,17 +94,7 @@ fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Kind> {
     };
     match r.text("type", node)?.as_str() {
         "command" => Some(Kind::Command),
-        "llm" => {
-            let message =
-                "this version has no built-in agent: each run of this agent fails as `launch_error`";
-            r.warn(
-                Warning::NotInThisVersion,
-                node.span,
-                message,
-                "write `type: command` and a `command: [..]` that calls the model",
-            );
-            Some(Kind::Llm)
-        }
+        "llm" => Some(Kind::Llm),
         other => {
             let message = format!("unknown executor type `{}`", other.escape_debug());
             r.error_help(node.span, message, "write `type: command` or `type: llm`");
@@ -100,93 +103,41 @@ fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Kind> {
     }
 }
 
-fn command(
-    r: &mut Reader,
-    cx: &mut Context,
-    dir: &Path,
-    span: Span,
-    command: Option<&Spanned<Node>>,
-    protocol: Option<&Spanned<Node>>,
-) -> Option<Executor> {
-    if command.is_none() {
+/// The keys of a program.
+struct Command<'a> {
+    argv: Option<&'a Spanned<Node>>,
+    protocol: Option<&'a Spanned<Node>>,
+    model: Option<&'a Spanned<Node>>,
+    limits: Option<&'a Spanned<Node>>,
+}
+
+fn command(r: &mut Reader, cx: &mut Context, dir: &Path, span: Span, keys: &Command<'_>) -> Option<Executor> {
+    if keys.argv.is_none() {
         r.error_help(span, "this executor has no `command`", EXAMPLE);
     }
-    let argv = command.and_then(|node| argv(r, cx, node, dir));
-    let protocol = match protocol {
+    let argv = keys.argv.and_then(|node| argv(r, cx, node, dir));
+    let protocol = match keys.protocol {
         Some(node) => {
             let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();
-            r.choice("protocol", node, &known, PLANNED_PROTOCOLS)
+            r.choice("protocol", node, &known, &[])
         }
         None => Some(Protocol::Plain),
     };
-    Some(Executor::Command { command: argv?, protocol: protocol? })
-}
-
-/// The built-in agent: `model`, `tools`, `limits`.
-fn llm(r: &mut Reader, cx: &Context, span: Span, nodes: [Option<&Spanned<Node>>; 3]) -> Option<Executor> {
-    let before = r.errors();
-    let [model, tools, limits] = nodes;
-    let mut llm = Llm { model: model.and_then(|node| model_of(r, cx, node)), ..Llm::default() };
-    if model.is_none() && !cx.models.is_empty() && !cx.models.iter().any(|m| m == Llm::DEFAULT_MODEL) {
-        // Without a model the alias `full` is meant, which the settings then must have.
-        unknown_model(r, cx, span, Llm::DEFAULT_MODEL);
-    }
-    for item in tools.and_then(|node| r.list("tools", node)).unwrap_or_default() {
-        if let Some(tool) = tool(r, item)
-            && !llm.tools.contains(&tool)
-        {
-            llm.tools.push(tool);
+    let preset = match protocol {
+        Some(protocol) if protocol.is_preset() => presets::read(r, cx, protocol, keys.model, keys.limits)?,
+        Some(_) => {
+            for (key, node) in [("model", keys.model), ("limits", keys.limits)] {
+                if let Some(node) = node {
+                    let message = format!("`{key}` belongs to `type: llm` and to presets");
+                    let help = "remove the key, or write e.g. `protocol: claude` where that is the program";
+                    r.error_help(node.span, message, help);
+                }
+            }
+            Preset::default()
         }
-    }
-    if let Some(mut f) = limits.and_then(|node| r.map(&keys::LLM_LIMITS, "limits", node)) {
-        let most = i64::MAX.unsigned_abs();
-        llm.max_steps = f.take("max_steps").and_then(|node| r.whole("max_steps", node, 1, most));
-        llm.max_tokens = f.take("max_tokens").and_then(|node| r.whole("max_tokens", node, 1, most));
-        llm.max_cost_usd = f.take("max_cost_usd").and_then(|node| policies::usd(r, "max_cost_usd", node));
-        let hints = &[
-            ("memory", "write it under the agent's own `limits:`"),
-            ("output", "write it under the agent's own `limits:`"),
-        ];
-        f.finish(r, hints);
-    }
-    (r.errors() == before).then_some(Executor::Llm(llm))
-}
-
-/// A tool's name; which tools there are is known to the built-in agent.
-fn tool(r: &mut Reader, node: &Spanned<Node>) -> Option<String> {
-    let text = r.filled("tools", node)?;
-    let good = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-    if !good {
-        let message = format!("`{}` is no name of a tool", text.escape_debug());
-        r.error_help(node.span, message, "write e.g. `http_fetch`");
-        return None;
-    }
-    Some(text)
-}
-
-/// An alias of the daemon's `models:`, or provider/model.
-fn model_of(r: &mut Reader, cx: &Context, node: &Spanned<Node>) -> Option<String> {
-    let text = r.filled("model", node)?;
-    if let Some((provider, model)) = text.split_once('/') {
-        if provider.is_empty() || model.is_empty() || text.contains(char::is_whitespace) {
-            let message = format!("`{}` is no model", text.escape_debug());
-            r.error_help(node.span, message, "write an alias of `models:`, or provider/model");
-            return None;
-        }
-        return Some(text);
-    }
-    if !cx.models.is_empty() && !cx.models.contains(&text) {
-        unknown_model(r, cx, node.span, &text);
-        return None;
-    }
-    Some(text)
-}
-
-fn unknown_model(r: &mut Reader, cx: &Context, span: Span, alias: &str) {
-    let known: Vec<&str> = cx.models.iter().map(String::as_str).collect();
-    let help = super::suggest::help(alias, &known)
-        .unwrap_or_else(|| "write it under `models:` of matins.yaml, or write provider/model".to_owned());
-    r.error_help(span, format!("unknown model `{}`", alias.escape_debug()), help);
+        None => Preset::default(),
+    };
+    Some(Executor::Command { command: argv?, protocol: protocol?, preset })
 }
 
 /// Reads a command: a program, resolved where it is a path, and its arguments.

@@ -348,6 +348,15 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|(k, _)| k.value == key).map(|(k, _)| k.span)
     }
 
+    /// The names under a key whose value is a map of names that its writer chooses.
+    pub fn names(&self, key: &str) -> Vec<&'n str> {
+        let value = self.entries.iter().find(|(k, _)| k.value == key).map(|(_, v)| &v.value);
+        match value {
+            Some(Node::Map(entries)) => entries.iter().map(|(name, _)| name.value.as_str()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Notes every key that the shape does not have. `hints` are keys that people look for, and what
     /// to write instead.
     pub fn finish(self, r: &mut Reader, hints: &[(&str, &str)]) {

@@ -50,7 +50,6 @@ impl Core {
 
 /// Its definition: the built-in agent with the model that stands for the best one.
 fn built_in(core: &Core, id: AgentId) -> Agent {
-    let llm = Llm { model: None, tools: Vec::new(), max_steps: None, max_tokens: None, max_cost_usd: None };
     // Who calls decides about it, so failures of one caller do not keep the others from it.
     let policies = Policies { breaker: Breaker { failures: 0, ..Breaker::default() }, ..Policies::default() };
     Agent {
@@ -63,7 +62,7 @@ fn built_in(core: &Core, id: AgentId) -> Agent {
         input: serde_json::json!({}),
         input_schema: None,
         result_schema: None,
-        executor: Executor::Llm(llm),
+        executor: Executor::Llm(Llm::default()),
         env: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeMap::new(),
         schedules: Vec::new(),

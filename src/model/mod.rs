@@ -10,6 +10,7 @@ mod delivery;
 mod event;
 mod exclusions;
 mod failure;
+mod llm;
 mod policy;
 mod run;
 mod schedule;
@@ -18,15 +19,16 @@ mod slot;
 mod step;
 mod task;
 
-pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
+pub use agent::{Agent, Executor, Preset, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{ClockNote, Cron, CronError, CronPool};
 pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
+pub use llm::{Llm, Mcp, ShellTool, ToolName, Wire};
 pub use policy::{
-    ApiScope, Breaker, Budget, Format, Hook, Limits, Llm, Network, NotifyWhen, OnInterrupt, Policies,
-    Priority, Retry, RetryOn, SuccessWhen, TokenScope, Variant,
+    ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies, Priority,
+    Retry, RetryOn, SuccessWhen, TokenScope, Variant,
 };
 pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
 pub use schedule::{

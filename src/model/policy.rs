@@ -356,27 +356,6 @@ impl Default for Limits {
     }
 }
 
-/// What a built-in agent works with: `executor: { type: llm, .. }`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Llm {
-    /// An alias of the daemon's `models:`, or provider/model; `None`: the alias `full`.
-    pub model: Option<String>,
-    /// Tools it may call.
-    pub tools: Vec<String>,
-    /// Most steps.
-    pub max_steps: Option<u64>,
-    /// Most tokens.
-    pub max_tokens: Option<u64>,
-    /// Most US dollars.
-    pub max_cost_usd: Option<f64>,
-}
-
-impl Llm {
-    /// The alias of a file that names no model.
-    pub const DEFAULT_MODEL: &'static str = "full";
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,9 @@
 
 use super::schedule::EXCLUDE;
 use super::{BUDGET, HOOK, Key, Kind, SCHEDULE, SECRET, Shape, WEBHOOK, optional, or, required, words};
-use crate::model::{ApiScope, Network, NotifyWhen, OnInterrupt, Overlap, Priority, Protocol, RetryOn};
+use crate::model::{
+    ApiScope, Llm, Network, NotifyWhen, OnInterrupt, Overlap, Priority, Protocol, RetryOn, ToolName,
+};
 
 const MOST: u64 = i64::MAX as u64;
 
@@ -100,14 +102,74 @@ pub static LIMITS: Shape = Shape {
 pub static LLM_LIMITS: Shape = Shape {
     name: "limits",
     keys: &[
-        optional("max_steps", Kind::Whole(1, MOST), "Most steps, then FAILED `step_limit`", "30"),
-        optional("max_tokens", Kind::Whole(1, MOST), "Most tokens, then FAILED `budget_exceeded`", "200000"),
+        or(
+            "max_steps",
+            Kind::Whole(1, MOST),
+            "30",
+            "Most calls of the model, then FAILED `step_limit`",
+            "10",
+        ),
+        optional(
+            "max_tokens",
+            Kind::Whole(1, MOST),
+            "Most tokens, input and output together, then FAILED `budget_exceeded`",
+            "200000",
+        ),
         optional(
             "max_cost_usd",
             Kind::Number(0.0, 1e9),
-            "Most US dollars, then FAILED `budget_exceeded`",
+            "Most US dollars, then FAILED `budget_exceeded`; a model without a known price is not held by it",
             "0.50",
         ),
+        or(
+            "max_output_tokens",
+            Kind::Whole(1, MOST),
+            "8192",
+            "Most tokens of one answer of the model",
+            "4096",
+        ),
+        or("call_timeout", Kind::Duration, "2m", "Longest time of one call of the model", "5m"),
+        or("tool_timeout", Kind::Duration, "1m", "Longest time of one call of a tool", "10s"),
+    ],
+};
+
+/// `executor.shell:`.
+pub static SHELL: Shape = Shape {
+    name: "shell",
+    keys: &[
+        required(
+            "allow",
+            Kind::List(&Kind::Text),
+            "Programs that may be started, by the name under which they are in PATH; `\"*\"`: any, and the whole language of `sh`",
+            "[git, jq]",
+        ),
+        optional("timeout", Kind::Duration, "Longest time of one command; by default `tool_timeout`", "30s"),
+    ],
+};
+
+/// `executor.mcp.*:`.
+pub static MCP: Shape = Shape {
+    name: "server of tools",
+    keys: &[
+        optional(
+            "command",
+            Kind::Argv,
+            "The server as a program and its arguments, as in an executor; it is spoken to over stdin and stdout and has the agent's `env` and `secrets`",
+            "[mcp-server-fetch]",
+        ),
+        optional(
+            "url",
+            Kind::Url,
+            "The server's address, in the place of `command`",
+            "https://mcp.example/mcp",
+        ),
+        optional(
+            "token",
+            Kind::Text,
+            "Of an address: the name under `secrets` of the token that is sent as `Authorization: Bearer`",
+            "MCP_TOKEN",
+        ),
+        optional("allow", Kind::List(&Kind::Text), "Its tools that may be called; without it all", "[fetch]"),
     ],
 };
 
@@ -118,7 +180,7 @@ pub static EXECUTOR: Shape = Shape {
         required(
             "type",
             Kind::OneOf(|| vec!["command", "llm"]),
-            "A program, or the built-in agent (which this version does not have)",
+            "A program, or the built-in agent: a model and its tools",
             "command",
         ),
         optional(
@@ -127,25 +189,68 @@ pub static EXECUTOR: Shape = Shape {
             "Of a program: it and its arguments, each a template of `{{ }}`; with a `/` it is relative to this file, else looked for in PATH",
             "[python3, watch.py, \"{{ input.site }}\"]",
         ),
-        or("protocol", words!(Protocol), "plain", "Of a program: how its outcome is read", "matins"),
+        or(
+            "protocol",
+            words!(Protocol),
+            "plain",
+            "Of a program: how its outcome is read; `claude`, `codex` and `gemini` are presets that add the arguments, too",
+            "claude",
+        ),
         or(
             "model",
             Kind::Text,
             "full",
-            "Of the built-in agent: an alias of the setting `models`, or provider/model",
-            "lite",
+            "Of the built-in agent and of presets: an alias of the setting `models`, or provider/model; of a preset also a name that its program knows, and by default what that chooses",
+            "openai/gpt-mini",
+        ),
+        optional(
+            "fallback",
+            Kind::List(&Kind::Text),
+            "Of the built-in agent: models that are asked, in order, where the one before them cannot be had; an entry whose provider has no key is left out",
+            "[lite]",
         ),
         optional(
             "tools",
-            Kind::List(&Kind::Text),
-            "Of the built-in agent: the tools it may call",
+            Kind::List(&words!(ToolName)),
+            "Of the built-in agent: tools beside those that each has (`finish`, `stop_execution`, `activate_skill`)",
             "[http_fetch, files]",
         ),
         optional(
             "limits",
             Kind::Map(&LLM_LIMITS),
-            "Of the built-in agent: when it is ended",
+            "Of the built-in agent and of presets: when it is ended; tokens and money not of `codex` and `gemini`",
             "{ max_steps: 30 }",
+        ),
+        optional(
+            "shell",
+            Kind::Map(&SHELL),
+            "Of the built-in agent with the tool `shell`: what it may start",
+            "{ allow: [git, jq] }",
+        ),
+        optional(
+            "hosts",
+            Kind::List(&Kind::Text),
+            "Of the built-in agent with the tool `http_fetch`: hosts that it reaches, `*.` before a name for all below it; without it every public one",
+            "[shop.example, \"*.shop.example\"]",
+        ),
+        optional(
+            "mcp",
+            Kind::Names(&Kind::Map(&MCP)),
+            "Of the built-in agent: servers of further tools (Model Context Protocol), by name",
+            "{ fetch: { command: [mcp-server-fetch] } }",
+        ),
+        optional(
+            "validators",
+            Kind::List(&Kind::Map(&HOOK)),
+            "Of the built-in agent: commands that judge a result beyond its schema, which is on their stdin. Exit code 0 accepts it; else stdout says what is wrong and the model corrects it, or, where its last line is `{\"retry\": false, \"code\": \"..\"}`, the run ends FAILED with that code",
+            "[{ command: [./check-prices.py] }]",
+        ),
+        or(
+            "corrections",
+            Kind::Whole(0, Llm::CORRECTIONS_MAX as u64),
+            "3",
+            "Of the built-in agent: how often a refused result is corrected before the run ends FAILED `max_retries_exceeded`",
+            "1",
         ),
     ],
 };

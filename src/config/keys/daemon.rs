@@ -1,6 +1,7 @@
 //! The keys of `matins.yaml`.
 
-use super::{BUDGET, HOOK, Kind, SECRET, Shape, WEBHOOK, optional, or, required};
+use super::{BUDGET, HOOK, Kind, SECRET, Shape, WEBHOOK, optional, or, required, words};
+use crate::model::Wire;
 
 /// `listen.tls:`.
 pub static TLS: Shape = Shape {
@@ -53,10 +54,21 @@ pub static PROVIDER: Shape = Shape {
         optional(
             "base_url",
             Kind::Url,
-            "Where its API is; by default the provider's own address",
-            "https://api.openai.com/v1/",
+            "Where its API is, with the version in its path; by default the provider's own address, one that is not known must have it",
+            "http://127.0.0.1:11434/v1/",
         ),
-        optional("key", Kind::Map(&SECRET), "Where its API key comes from", "{ env: OPENAI_API_KEY }"),
+        optional(
+            "wire",
+            words!(Wire),
+            "How it is spoken to; by default as the provider of its name, one that is not known as `openai`",
+            "openai",
+        ),
+        optional(
+            "key",
+            Kind::Map(&SECRET),
+            "Where its API key comes from; by default the variable of the daemon's environment in which its own programs look: OPENAI_API_KEY, DEEPSEEK_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, GROQ_API_KEY, MISTRAL_API_KEY, TOGETHER_API_KEY; one that is not known needs none",
+            "{ credential: openai-key }",
+        ),
     ],
 };
 
@@ -71,6 +83,12 @@ pub static PRICE: Shape = Shape {
             Kind::Number(0.0, 1e6),
             "US dollars for a million tokens of input that the provider held in its cache; by default as `input`",
             "0.3",
+        ),
+        optional(
+            "cache_write",
+            Kind::Number(0.0, 1e6),
+            "US dollars for a million tokens of input that the provider put into its cache; by default as `input`",
+            "3.75",
         ),
     ],
 };
@@ -251,7 +269,7 @@ pub static SETTINGS: Shape = Shape {
             "models",
             Kind::Names(&Kind::Text),
             "{}",
-            "Models by alias, as provider/model; `full` and `lite` are the tiers that callers name (this version reads and checks it only)",
+            "Models by alias, as provider/model; `full` is that of agents that name none, `full` and `lite` are the tiers that callers name",
             "{ full: anthropic/claude-opus, lite: openai/gpt-mini }",
         ),
         or(
@@ -265,14 +283,14 @@ pub static SETTINGS: Shape = Shape {
             "providers",
             Kind::Names(&Kind::Map(&PROVIDER)),
             "{}",
-            "Providers of models: address and API key (this version reads and checks it only)",
+            "Providers of models: address, API key and how they are spoken to. openai, deepseek, anthropic, google, groq, mistral and together need no entry where their key is in the daemon's environment",
             "{ openai: { key: { env: OPENAI_API_KEY } } }",
         ),
         or(
             "prices",
             Kind::Names(&Kind::Map(&PRICE)),
             "{}",
-            "What models cost, by provider/model (this version reads and checks it only)",
+            "What models cost, by provider/model, over the prices that are compiled in; a model without a price costs what nobody knows: null",
             "{ openai/gpt-mini: { input: 0.25, output: 2 } }",
         ),
         or(

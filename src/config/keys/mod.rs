@@ -15,7 +15,9 @@ mod schedule;
 mod schema;
 mod shared;
 
-pub use agent::{AGENT, BREAKER, EXECUTION, EXECUTOR, LIMITS, LLM_LIMITS, NOTIFY, RETRY, SUCCESS_WHEN};
+pub use agent::{
+    AGENT, BREAKER, EXECUTION, EXECUTOR, LIMITS, LLM_LIMITS, MCP, NOTIFY, RETRY, SHELL, SUCCESS_WHEN,
+};
 pub use daemon::{FILES, HOUSEKEEPING, KEEP, KEEP_FAILED, LISTEN, PRICE, PROVIDER, RETENTION, SETTINGS, TLS};
 pub use pages::{pages, takes};
 pub use schedule::{CALENDAR, DST, SCHEDULE};

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{AGENT, EXECUTOR, Key, Kind, SCHEDULE, SECRET, Shape};
+use super::{AGENT, EXECUTOR, Key, Kind, MCP, SCHEDULE, SECRET, Shape};
 use crate::config::yaml;
 
 /// The schema of a file whose root is this shape.
@@ -40,12 +40,19 @@ fn demands(shape: &'static Shape) -> Value {
     let is = |other: &'static Shape| std::ptr::eq(shape, other);
     let one_of = |keys: &[&str]| keys.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>();
     if is(&EXECUTOR) {
+        let of_llm = crate::config::llm::KEYS.iter().filter(|key| !["model", "limits"].contains(key));
+        let of_llm: Map<String, Value> = of_llm.map(|key| ((*key).to_owned(), json!(false))).collect();
         return json!({
             "if": { "properties": { "type": { "const": "llm" } }, "required": ["type"] },
             "then": { "properties": { "command": false, "protocol": false } },
             "else": {
                 "required": ["command"],
-                "properties": { "model": false, "tools": false, "limits": false },
+                "properties": of_llm,
+                "if": {
+                    "properties": { "protocol": { "enum": ["claude", "codex", "gemini"] } },
+                    "required": ["protocol"],
+                },
+                "else": { "properties": { "model": false, "limits": false } },
             },
         });
     }
@@ -57,6 +64,9 @@ fn demands(shape: &'static Shape) -> Value {
     }
     if is(&SECRET) {
         return json!({ "minProperties": 1, "maxProperties": 1 });
+    }
+    if is(&MCP) {
+        return json!({ "oneOf": one_of(&["command", "url"]), "dependentRequired": { "token": ["url"] } });
     }
     if is(&AGENT) {
         let retries =
@@ -164,6 +174,7 @@ mod tests {
             // One of several keys, which none of them says by itself.
             let one = [("executor", "command", json!(["cat"])), ("schedule", "on", json!("startup"))];
             let one = one.into_iter().chain([("secret", "env", json!("NAME"))]);
+            let one = one.chain([("server of tools", "command", json!(["cat"]))]);
             good.extend(
                 one.filter(|(of, ..)| *of == shape.name).map(|(_, key, value)| (key.to_owned(), value)),
             );

@@ -4,6 +4,7 @@
 //! it is from. So there is one reader for all of them, a mistake in a variable is shown like one in
 //! the file, and the source of every effective value is known.
 
+mod models;
 mod read;
 mod show;
 
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Location;
-use crate::model::{Budget, Hook, SecretSource, Webhook};
+use crate::model::{Budget, Hook, SecretSource, Webhook, Wire};
 
 pub use read::load_settings;
 
@@ -79,7 +80,9 @@ pub struct Tls {
 pub struct Provider {
     /// Where its API is; `None`: the provider's own address.
     pub base_url: Option<String>,
-    /// Where its API key comes from.
+    /// How it is spoken to; `None`: as the provider of its name, where that is known, else as `openai`.
+    pub wire: Option<Wire>,
+    /// Where its API key comes from; `None`: the variable in which its own programs look.
     pub key: Option<SecretSource>,
 }
 
@@ -92,6 +95,8 @@ pub struct Price {
     pub output: f64,
     /// Of input that the provider held in its cache.
     pub cached_input: f64,
+    /// Of input that the provider put into its cache.
+    pub cache_write: f64,
 }
 
 /// How many ended runs of one kind are kept: the newest `keep` of each agent, and none older than `days`.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::{Keep, MAX_SOCKET_PATH, Price, Provider, Settings, Tls, ValueSource};
+use super::models::read_models;
+use super::{Keep, MAX_SOCKET_PATH, Settings, Tls, ValueSource};
 use crate::config::context::{self, Context};
 use crate::config::keys::{self, Shape};
 use crate::config::problem::Severity;
@@ -82,7 +83,7 @@ fn read(r: &mut Reader, at: &Location, env: &Env, root: &Spanned<Node>) -> Setti
 }
 
 /// Reads one key, and remembers where its value is from. `key` is dotted, its last part the name.
-fn take<T>(
+pub(super) fn take<T>(
     r: &mut Reader,
     f: &mut Fields<'_>,
     sources: &mut BTreeMap<&'static str, ValueSource>,
@@ -229,91 +230,6 @@ fn pools(r: &mut Reader, node: &Spanned<Node>) -> Option<BTreeMap<String, u32>> 
         }
     }
     Some(pools)
-}
-
-fn read_models(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path) {
-    let sources = &mut s.sources;
-    take(r, f, sources, "models", &mut s.models, models);
-    let kaizen =
-        take(r, f, sources, "kaizen_version", &mut s.kaizen_version, |r, node| r.name("a model", node));
-    if !s.models.is_empty()
-        && let Some(span) = kaizen
-        && !s.models.contains_key(&s.kaizen_version)
-    {
-        let message = format!("`kaizen_version: {}` is no alias of `models`", s.kaizen_version);
-        r.error_help(span, message, format!("write it under `models:`, or name one of {}", known(&s.models)));
-    }
-    take(r, f, sources, "providers", &mut s.providers, |r, node| providers(r, node, dir));
-    take(r, f, sources, "prices", &mut s.prices, prices);
-}
-
-fn known<T>(map: &BTreeMap<String, T>) -> String {
-    crate::config::suggest::list(&map.keys().map(String::as_str).collect::<Vec<_>>())
-}
-
-fn models(r: &mut Reader, node: &Spanned<Node>) -> Option<BTreeMap<String, String>> {
-    let mut models = BTreeMap::new();
-    for (key, node) in r.names("models", node)? {
-        let model = r.filled(&key.value, node).filter(|text| is_model(r, node.span, text));
-        if let (Some(alias), Some(model)) = (r.check_name("an alias", key), model) {
-            models.insert(alias, model);
-        }
-    }
-    Some(models)
-}
-
-fn is_model(r: &mut Reader, span: Span, text: &str) -> bool {
-    let good = text.split_once('/').is_some_and(|(p, m)| !p.is_empty() && !m.is_empty())
-        && !text.contains(char::is_whitespace);
-    if !good {
-        let message = format!("`{}` is no model", text.escape_debug());
-        r.error_help(span, message, "write provider/model, e.g. `anthropic/claude-opus`");
-    }
-    good
-}
-
-fn providers(r: &mut Reader, node: &Spanned<Node>, dir: &Path) -> Option<BTreeMap<String, Provider>> {
-    let mut found = BTreeMap::new();
-    for (key, node) in r.names("providers", node)? {
-        let name = r.check_name("a provider", key);
-        let Some(mut f) = r.map(&keys::PROVIDER, "provider", node) else {
-            continue;
-        };
-        let base_url = f.take("base_url").and_then(|node| r.address("base_url", node)).map(Into::into);
-        let key = f.take("key").and_then(|node| parts::secret(r, "key", node, dir));
-        f.finish(r, &[("url", "write `base_url:`"), ("api_key", "write `key: { env: NAME }`")]);
-        if let Some(name) = name {
-            found.insert(name, Provider { base_url, key });
-        }
-    }
-    Some(found)
-}
-
-fn prices(r: &mut Reader, node: &Spanned<Node>) -> Option<BTreeMap<String, Price>> {
-    const MOST: f64 = 1e6;
-    let mut found = BTreeMap::new();
-    for (key, node) in r.names("prices", node)? {
-        let good = is_model(r, key.span, &key.value);
-        let Some(mut f) = r.map(&keys::PRICE, "price", node) else {
-            continue;
-        };
-        let span = f.span;
-        let mut price = |name: &'static str, needed: bool| {
-            let node = f.take(name);
-            if needed && node.is_none() {
-                r.error_help(span, format!("this price has no `{name}`"), "write `{ input: 3, output: 15 }`");
-            }
-            node.and_then(|node| r.number(name, node, 0.0, MOST))
-        };
-        let (input, output, cached) =
-            (price("input", true), price("output", true), price("cached_input", false));
-        f.finish(r, &[("cached", "write `cached_input:`")]);
-        if let (true, Some(input), Some(output)) = (good, input, output) {
-            let cached_input = cached.unwrap_or(input);
-            found.insert(key.value.clone(), Price { input, output, cached_input });
-        }
-    }
-    Some(found)
 }
 
 fn read_messages(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path, env: &Env) {

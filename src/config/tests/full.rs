@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Agent, Executor, Llm, Timeout, Timing};
+use crate::model::{Agent, Executor, Hook, Llm, Mcp, ShellTool, Timeout, Timing, ToolName};
 
 /// Every key that [`super::agents`] leaves out.
 pub(super) const FULL: &str = r#"# every policy
@@ -189,18 +189,45 @@ fn it_survives_json() {
 #[test]
 fn a_built_in_agent_is_read() {
     let place = Place::new();
-    place.write("matins.yaml", "models: { full: anthropic/claude-opus, lite: openai/gpt-mini }\n");
-    let agent = place.agent(
-        "executor: { type: llm, model: lite, tools: [browser, files, files], limits: { max_steps: 30, max_tokens: 200000, max_cost_usd: 0.5 } }\n",
+    place.write(
+        "matins.yaml",
+        "models: { full: anthropic/claude-opus, lite: local/small }\nproviders: { local: { base_url: 'http://127.0.0.1:1/v1' } }\n",
     );
+    place.program("agents/check.sh");
+    let agent = place.agent(
+        "executor:\n  type: llm\n  model: lite\n  fallback: [full, local/large, openai/gpt-mini]\n  tools: [files, shell, http_fetch]\n  \
+         limits: { max_steps: 30, max_tokens: 200000, max_cost_usd: 0.5, max_output_tokens: 1000, call_timeout: 5m, tool_timeout: 5s }\n  \
+         shell: { allow: [git, jq], timeout: 10s }\n  hosts: [Shop.example, '*.shop.example']\n  corrections: 0\n  \
+         mcp: { a: { command: [sh, -c, exit], allow: [one] }, b: { url: 'https://mcp.example/x', token: TOKEN } }\n  \
+         validators: [{ command: [./check.sh], timeout: 5s }, { command: [sh] }]\nsecrets: { TOKEN: { env: T } }\n",
+    );
+    let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let program = Mcp { command: text(&["sh", "-c", "exit"]), allow: text(&["one"]), ..Mcp::default() };
+    let address = Some("https://mcp.example/x".to_owned());
+    let address = Mcp { url: address, token: Some("TOKEN".into()), ..Mcp::default() };
+    let check = place.path("agents/check.sh").display().to_string();
     let llm = Llm {
         model: Some("lite".into()),
-        tools: vec!["browser".into(), "files".into()],
+        fallback: text(&["full", "local/large", "openai/gpt-mini"]),
+        tools: vec![ToolName::Files, ToolName::Shell, ToolName::HttpFetch],
         max_steps: Some(30),
         max_tokens: Some(200_000),
         max_cost_usd: Some(0.5),
+        max_output_tokens: Some(1000),
+        call_timeout: Some(Duration::from_mins(5)),
+        tool_timeout: Some(Duration::from_secs(5)),
+        corrections: Some(0),
+        shell: Some(ShellTool { allow: text(&["git", "jq"]), timeout: Some(Duration::from_secs(10)) }),
+        hosts: text(&["shop.example", "*.shop.example"]),
+        mcp: [("a".to_owned(), program), ("b".to_owned(), address)].into(),
+        validators: vec![
+            Hook { command: vec![check], timeout: Duration::from_secs(5) },
+            Hook { command: text(&["sh"]), timeout: Hook::DEFAULT_TIMEOUT },
+        ],
     };
-    assert_eq!((agent.executor, agent.timeout), (Executor::Llm(llm), Some(Duration::from_mins(30))));
+    assert_eq!((&agent.executor, agent.timeout), (&Executor::Llm(llm), Some(Duration::from_mins(30))));
+    let (json, _) = agent.snapshot().unwrap();
+    assert_eq!(serde_json::from_str::<Agent>(&json).unwrap(), agent);
 }
 
 #[test]

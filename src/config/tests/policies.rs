@@ -447,48 +447,38 @@ fn a_wrong_calendar_is_told_in_its_lines() {
 }
 
 const MODELS: Cases = &[
+    ("executor: { type: llm }\n", &["1:11 error: unknown model `full` | write `lite`"]),
+    ("executor: { type: llm, model: ful }\n", &["1:31 error: unknown model `ful` | write `lite`"]),
     (
-        "executor: { type: llm }\n",
+        "executor: { type: llm, model: /x, tools: [HTTP, file, browser], limits: { max_steps: 0, memory: 1G } }\n",
         &[
-            "1:11 error: unknown model `full` | write `lite`",
-            "1:19 warning: this version has no built-in agent: each run of this agent fails as `launch_error` | write `type: command` and a `command: [..]` that calls the model",
-        ],
-    ),
-    (
-        "executor: { type: llm, model: ful }\n",
-        &[
-            "1:19 warning: this version has no built-in agent: each run of this agent fails as `launch_error` | write `type: command` and a `command: [..]` that calls the model",
-            "1:31 error: unknown model `ful` | write `lite`",
-        ],
-    ),
-    (
-        "executor: { type: llm, model: /x, tools: [HTTP, files], limits: { max_steps: 0, memory: 1G } }\n",
-        &[
-            "1:19 warning: this version has no built-in agent: each run of this agent fails as `launch_error` | write `type: command` and a `command: [..]` that calls the model",
             "1:31 error: `/x` is no model | write an alias of `models:`, or provider/model",
-            "1:43 error: `HTTP` is no name of a tool | write e.g. `http_fetch`",
-            "1:78 error: `max_steps` must be a whole number from 1 to 9223372036854775807",
-            "1:81 error: unknown key `memory` in limits | write it under the agent's own `limits:`",
+            "1:43 error: unknown word `HTTP` for `tools` | write one of `files`, `http_fetch`, `shell`, `notes` or `last_run`",
+            "1:49 error: unknown word `file` for `tools` | did you mean `files`?",
+            "1:55 error: `tools: browser` is not available in this version | write one of `files`, `http_fetch`, `shell`, `notes` or `last_run`",
+            "1:85 error: `max_steps` must be a whole number from 1 to 9223372036854775807",
+            "1:88 error: unknown key `memory` in limits | write it under the agent's own `limits:`",
         ],
     ),
     (
         "executor: { type: llm, model: lite, command: [sh] }\n",
+        &["1:46 error: `command` belongs to `type: command` | remove the key"],
+    ),
+    ("executor: { type: llm, model: openai/gpt-mini, fallback: [local/a, together/meta/llama] }\n", &[]),
+    (
+        "executor: { type: llm, model: opnai/gpt-mini, fallback: [lite, litte, home/x] }\n",
         &[
-            "1:19 warning: this version has no built-in agent: each run of this agent fails as `launch_error` | write `type: command` and a `command: [..]` that calls the model",
-            "1:46 error: `command` belongs to `type: command` | remove the key",
+            "1:31 error: unknown provider `opnai` | did you mean `openai`?",
+            "1:64 error: unknown model `litte` | did you mean `lite`?",
+            "1:71 error: unknown provider `home` | write it under `providers:` of matins.yaml: `{ home: { base_url: .. } }`",
         ],
     ),
     (
-        "executor: { type: llm, model: openai/gpt-mini }\n",
+        "executor: { type: command, command: [sh], model: full, limits: {}, shell: true }\n",
         &[
-            "1:19 warning: this version has no built-in agent: each run of this agent fails as `launch_error` | write `type: command` and a `command: [..]` that calls the model",
-        ],
-    ),
-    (
-        "executor: { type: command, command: [sh], model: full, limits: {} }\n",
-        &[
-            "1:50 error: `model` belongs to `type: llm` | remove the key",
-            "1:64 error: `limits` belongs to `type: llm` | remove the key",
+            "1:50 error: `model` belongs to `type: llm` and to presets | remove the key, or write e.g. `protocol: claude` where that is the program",
+            "1:64 error: `limits` belongs to `type: llm` and to presets | remove the key, or write e.g. `protocol: claude` where that is the program",
+            "1:75 error: `shell` belongs to `type: llm` | write `command: [sh, -c, \"..\"]`",
         ],
     ),
 ];
@@ -496,6 +486,80 @@ const MODELS: Cases = &[
 #[test]
 fn models() {
     let place = Place::new();
-    place.write("matins.yaml", "models: { lite: openai/gpt-mini }\n");
+    let settings =
+        "models: { lite: openai/gpt-mini }\nproviders: { local: { base_url: 'http://127.0.0.1:1' } }\n";
+    place.write("matins.yaml", settings);
     check_table(MODELS, |yaml| place.problems(yaml));
+}
+
+const TOOLS: Cases = &[
+    (
+        "executor: { type: llm, tools: [shell, files, files], hosts: [shop.example] }\n",
+        &[
+            "1:11 error: the tool `shell` does not say what it may start | write e.g. `shell: { allow: [git, jq] }` beside `tools:`, or `[\"*\"]` for any program",
+            "1:46 warning: `files` is listed twice | remove one of the two",
+            "1:61 warning: `hosts` has no effect: `http_fetch` is not among `tools` | write `tools: [http_fetch]`, or remove the key",
+        ],
+    ),
+    (
+        "executor: { type: llm, shell: { allow: [/bin/ls, 'a b', '*'], timeout: 0s } }\n",
+        &[
+            "1:31 warning: `shell` has no effect: the tool is not among `tools` | write `tools: [shell]`, or remove the key",
+            "1:41 error: `/bin/ls` is no name of a program | write the name alone: programs are looked up in PATH",
+            "1:50 error: `a b` is no name of a program | write the name alone: programs are looked up in PATH",
+            "1:72 error: `timeout` must be longer than nothing | write e.g. `10m`",
+        ],
+    ),
+    (
+        "executor: { type: llm, tools: [shell, http_fetch], shell: { allow: [] }, hosts: ['https://x', '*.'] }\n",
+        &[
+            "1:68 error: this shell may start nothing | write e.g. `shell: { allow: [git, jq] }`, or `[\"*\"]` for any program",
+            "1:82 error: `https://x` is no host name | write the name alone: `shop.example`, or `*.shop.example`",
+            "1:95 error: `*.` is no host name | write the name alone: `shop.example`, or `*.shop.example`",
+        ],
+    ),
+    (
+        "executor: { type: llm, mcp: { a: {}, b: { command: [sh], url: 'http://x', env: {} }, C: { url: 'http://x' } } }\n",
+        &[
+            "1:34 error: this server has no `command` and no `url` | write `{ command: [program, argument] }` or `{ url: https://.. }`",
+            "1:63 error: a server has a `command` or a `url`, not both | remove one of the two",
+            "1:75 error: unknown key `env` in server of tools | write `env:` or `secrets:` beside `executor:`",
+            "1:86 error: `C` is no name of a server of tools | use a-z, 0-9 and -, at most 63 characters",
+        ],
+    ),
+    (
+        "executor: { type: llm, mcp: { a: { url: 'http://x', token: TOKN }, b: { command: [sh], token: TOKEN } } }\nsecrets: { TOKEN: { env: T } }\n",
+        &[
+            "1:60 error: `TOKN` is no secret of this agent | did you mean `TOKEN`?",
+            "1:95 error: `token` belongs to a server with a `url` | remove it: a program gets the agent's `secrets:` in its environment",
+        ],
+    ),
+    (
+        "executor: { type: llm, mcp: { a-name-of-so-many-letters: { url: 'http://x' } }, validators: [./a.sh, { timeout: 1s }], corrections: 11 }\n",
+        &[
+            "1:31 error: `a-name-of-so-many-letters` is too long: it becomes a part of the names of its tools | use at most 24 characters",
+            "1:94 error: `validators` must be a map, not text | write `validators: { command: [..] }`",
+            "1:102 error: `validators` has no `command` | write `validators: { command: [./program] }`",
+            "1:133 error: `corrections` must be a whole number from 0 to 10",
+        ],
+    ),
+];
+
+#[test]
+fn tools_of_a_built_in_agent() {
+    let place = Place::new();
+    place.write("matins.yaml", "models: { full: openai/gpt-mini }\n");
+    check_table(TOOLS, |yaml| place.problems(yaml));
+}
+
+#[test]
+fn an_agent_whose_model_nobody_names_is_warned_of() {
+    let place = Place::new();
+    assert_eq!(
+        place.problems("executor: { type: llm }\n"),
+        [
+            "1:11 warning: this agent names no model, and the settings have no `models: { full: .. }` | write e.g. `model: openai/gpt-mini`, with the key in OPENAI_API_KEY of the daemon's environment"
+        ]
+    );
+    assert_eq!(place.problems("executor: { type: llm, model: lite }\n"), Vec::<String>::new());
 }

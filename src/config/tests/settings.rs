@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{SecretSource, WebhookEvent};
+use crate::model::{SecretSource, WebhookEvent, Wire};
 
 fn load(place: &Place, env: &[(&str, &str)]) -> (Settings, Vec<String>) {
     let at = Location::of_file(&place.path("matins.yaml"));
@@ -107,8 +107,8 @@ fn every_setting_is_read() {
          wait_ceiling: 1m\n\
          models: { full: anthropic/claude-opus, lite: openai/gpt-mini }\n\
          kaizen_version: lite\n\
-         providers: { openai: { base_url: 'https://api.openai.com/v1/', key: { env: KEY } } }\n\
-         prices: { openai/gpt-mini: { input: 0.25, output: 2 } }\n\
+         providers: { openai: { key: { env: KEY } }, home: { base_url: 'http://127.0.0.1:1/v1', wire: mistral } }\n\
+         prices: { openai/gpt-mini: { input: 0.25, output: 2 }, home/a/b: { input: 3, output: 15, cached_input: 0.3, cache_write: 3.75 } }\n\
          on_failure: { command: [./page.sh], timeout: 5s }\n\
          ping_url: https://hc.example/m\n\
          retention: { completed: { keep: 1, days: 2 }, failed: { keep: 3, days: 4 }, logs: 5M }\n\
@@ -131,8 +131,13 @@ fn every_setting_is_read() {
     assert_eq!(s.wait_ceiling, Duration::from_mins(1));
     assert_eq!((s.models["lite"].as_str(), s.kaizen_version.as_str()), ("openai/gpt-mini", "full"));
     assert_eq!(s.providers["openai"].key, Some(SecretSource::Env("KEY".into())));
-    let price = Price { input: 0.25, output: 2.0, cached_input: 0.25 };
+    let home =
+        Provider { base_url: Some("http://127.0.0.1:1/v1".into()), wire: Some(Wire::Mistral), key: None };
+    assert_eq!(s.providers["home"], home);
+    let price = Price { input: 0.25, output: 2.0, cached_input: 0.25, cache_write: 0.25 };
     assert_eq!(s.prices["openai/gpt-mini"], price);
+    let price = Price { input: 3.0, output: 15.0, cached_input: 0.3, cache_write: 3.75 };
+    assert_eq!(s.prices["home/a/b"], price);
     assert_eq!(s.on_failure.as_ref().unwrap().command, [place.path("page.sh").display().to_string()]);
     assert_eq!(s.ping_url.as_deref(), Some("https://hc.example/m"));
     assert_eq!(
@@ -206,6 +211,17 @@ const MISTAKES: Cases = &[
             "matins.yaml:1:34 error: this is no URL: relative URL without a base | write an address such as `https://hooks.example/matins`",
             "matins.yaml:1:50 error: unknown key `api_key` in provider | write `key: { env: NAME }`",
             "matins.yaml:1:67 error: a secret is never written into a file, only where it comes from | write `{ env: NAME }`, `{ file: PATH }` or `{ credential: NAME }`",
+        ],
+    ),
+    (
+        "models: { full: opnai/gpt, lite: bad/x }\nproviders: { grok: {}, home: { wire: opneai }, bad: { base_url: x } }\nprices: { mistrall/x: { input: 1, output: 1 } }\n",
+        &[
+            "matins.yaml:1:17 error: unknown provider `opnai` | did you mean `openai`?",
+            "matins.yaml:2:20 error: provider `grok` has no `base_url`, and its address is not known | did you mean `groq`? Else write its `base_url`",
+            "matins.yaml:2:30 error: provider `home` has no `base_url`, and its address is not known | write it, e.g. `base_url: http://127.0.0.1:11434/v1/`",
+            "matins.yaml:2:38 error: unknown word `opneai` for `wire` | did you mean `openai`?",
+            "matins.yaml:2:64 error: this is no URL: relative URL without a base | write an address such as `https://hooks.example/matins`",
+            "matins.yaml:3:11 error: unknown provider `mistrall` | did you mean `mistral`?",
         ],
     ),
     (
