@@ -28,6 +28,7 @@ mod mistakes;
 mod newcomer;
 mod notify;
 mod overlap;
+mod presets;
 mod release;
 mod reload;
 mod retention;

@@ -9,6 +9,7 @@ pub mod home;
 pub mod http;
 pub mod receiver;
 pub mod strace;
+pub mod tool_server;
 pub mod wait;
 pub mod witness;
 
