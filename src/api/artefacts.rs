@@ -70,6 +70,14 @@ struct Of {
 async fn named(app: &App, caller: &Caller, name: &str) -> Result<Of, ApiError> {
     let (number, id) = find(app, caller, name).await?;
     let event = app.core.store.event(number).await?.ok_or_else(|| ApiError::no_event(name))?.event;
+    // A workspace is of everybody who works in it, also of who came after this run.
+    if let Some(visible) = caller.visible()
+        && event.session_id != event.id
+        && app.core.store.session_of_others(event.session_id.clone(), visible).await?
+    {
+        let why = "its session is shared with agents that your token is not for";
+        return Err(ApiError::forbidden(format!("the files of run {id} are not shown: {why}")));
+    }
     let given = event.files.into_iter().flatten().map(|file| format!("files/{}", file.name));
     Ok(Of { id, agent: event.agent_id, session: event.session_id, given: given.collect() })
 }

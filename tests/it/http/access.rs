@@ -541,3 +541,25 @@ fn who_mistypes_a_call_is_not_told_to_become_an_administrator() {
         "who has no token learns nothing"
     );
 }
+
+#[test]
+fn a_workspace_is_hidden_from_who_came_before_others() {
+    let home = Home::new();
+    home.agent("shop-a", "echo mine > mine.txt", "");
+    home.agent("lab", "echo secret > secret.txt", "");
+    let daemon = TestDaemon::start(home);
+    let http = daemon.serve();
+    let shop = http.with(&daemon.token("shop", TokenScope::Trigger, Some("shop-*")));
+    let first = shop.post("/v1/agents/shop-a/execute", &json!({"sessionId": "claimed"}));
+    let id = first.json()["data"]["requestId"].as_str().unwrap().to_owned();
+    daemon.settle();
+    let path = |what: &str| format!("/v1/events/{id}/{what}");
+    assert_eq!(shop.get(&path("files/workspace/mine.txt")).text(), "mine\n");
+    assert_eq!(http.post("/v1/agents/lab/execute", &json!({"sessionId": "claimed"})).status, 202);
+    daemon.settle();
+    for what in ["files", "files/workspace/secret.txt", "files/workspace/mine.txt", "archive"] {
+        let refused = shop.get(&path(what));
+        assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden"), "{what}");
+        assert_eq!(http.get(&path(what)).status, 200, "{what}");
+    }
+}
