@@ -10,7 +10,7 @@ use super::Core;
 use super::task_input::secret;
 use crate::agentloop::brief::{Candidate, Price};
 use crate::config::{Env, Settings};
-use crate::model::{Failure, FailureCode, KnownModel, Llm, SecretSource, Wire, known_model};
+use crate::model::{Failure, FailureCode, KnownModel, Llm, SecretSource, known_model};
 use crate::secret::SecretString;
 
 /// How the variables are named that hold keys of providers; nothing that a definition sets is named so.
@@ -67,7 +67,11 @@ impl Models {
             ));
         };
         let key_env = self.key(settings, env, provider, said.key.as_ref(), known)?;
-        let wire = said.wire.or_else(|| provider.parse().ok()).map_or(provider, Wire::as_str);
+        let wire = match said.wire.or_else(|| provider.parse().ok()) {
+            Some(wire) => wire.as_str(),
+            // It speaks as `openai` does, but for what only that one takes.
+            None => provider,
+        };
         self.candidates.push(Candidate {
             provider: provider.to_owned(),
             wire: wire.to_owned(),
@@ -157,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Location, load_settings};
+    use crate::model::Wire;
     use crate::secret::ExposeSecret as _;
 
     const SETTINGS: &str = "models: { full: anthropic/claude, lite: home/org/small }
