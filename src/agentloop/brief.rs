@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{AgentId, RunId};
-use crate::model::Trigger;
+use crate::model::{Trigger, Usage};
 
 /// Version of [`Brief`]; an agent refuses another.
 pub const BRIEF_VERSION: u32 = 1;
@@ -99,6 +99,25 @@ pub struct Price {
     pub cached_input: f64,
     /// Of input that was written to the provider's cache.
     pub cache_write: f64,
+}
+
+impl Price {
+    /// What this usage costs, US dollars; `None`: the provider did not say how many tokens it was.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "tokens of one call")]
+    pub fn of(&self, usage: &Usage) -> Option<f64> {
+        let (input, output) = (usage.input_tokens?, usage.output_tokens?);
+        let cached = usage.cached_input_tokens.unwrap_or(0).min(input);
+        let written = usage.cache_write_tokens.unwrap_or(0).min(input - cached);
+        let plain = input - cached - written;
+        let parts = [
+            (plain, self.input),
+            (cached, self.cached_input),
+            (written, self.cache_write),
+            (output, self.output),
+        ];
+        Some(parts.iter().map(|(tokens, price)| *tokens as f64 * price / 1e6).sum())
+    }
 }
 
 /// The files and folders of an attempt, absolute.
@@ -222,5 +241,25 @@ impl Default for Limits {
             tool_timeout_ms: Self::TOOL_TIMEOUT_MS,
             deadline_ms: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_token_has_its_price() {
+        let price = Price { input: 1.0, output: 10.0, cached_input: 0.1, cache_write: 1.25 };
+        let usage = Usage {
+            input_tokens: Some(1_000_000),
+            cached_input_tokens: Some(500_000),
+            cache_write_tokens: Some(100_000),
+            output_tokens: Some(100_000),
+            ..Usage::default()
+        };
+        let cost = price.of(&usage).unwrap();
+        assert!((cost - (0.4 + 0.05 + 0.125 + 1.0)).abs() < 1e-9, "{cost}");
+        assert_eq!(price.of(&Usage { output_tokens: None, ..usage }), None, "what is unknown costs no 0");
     }
 }
