@@ -155,7 +155,8 @@ impl Run<'_> {
         let file = format!("tool-output-{}-{}.txt", self.spent.steps, n + 1);
         // Instructions are of no use without their middle.
         let whole = name == ACTIVATE_SKILL;
-        answer.content = if whole { content } else { context::shown(content, &self.brief.paths.files, &file) };
+        answer.content =
+            if whole { content } else { context::shown(content, &self.brief.paths.files, &file) };
         match seen {
             Seen::New => {}
             Seen::Again(times) => answer.content = format!("{}\n\n{}", answer.content, words::again(times)),

@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tokio::sync::oneshot;
 
 use super::brief::{BRIEF_VERSION, Brief};
-use super::candidates::Candidates;
+use super::candidates::candidates;
 use super::conversation::{self, Task};
 use super::record::Record;
 use super::run::{End, Parts, Run};
@@ -112,7 +112,7 @@ async fn carry_out(brief: &Brief, record: &Arc<Record>) -> End {
         Ok(task) => task,
         Err(why) => return launch_error(why),
     };
-    let model = match Candidates::new(brief, record) {
+    let model = match candidates(brief, record) {
         Ok(model) => model,
         Err(why) => return launch_error(why),
     };

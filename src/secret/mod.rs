@@ -89,7 +89,8 @@ pub fn read_env(name: &str) -> Result<SecretString, Error> {
 /// left out.
 #[must_use]
 pub fn environment_without(names: &[&str]) -> BTreeMap<String, String> {
-    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     std::env::vars_os().filter_map(text).filter(|(name, _)| !names.contains(&name.as_str())).collect()
 }
 

@@ -25,6 +25,7 @@ mod import;
 mod isolation;
 mod launcher;
 mod mistakes;
+mod models;
 mod newcomer;
 mod notify;
 mod overlap;
