@@ -145,7 +145,7 @@ fn every_way_to_fail_has_its_code() {
     let server = ModelServer::start();
     let home = home(&server, "", "");
     for (n, (_, executor, more, _)) in ways().iter().enumerate() {
-        agent(&home, &format!("w{n}"), executor, &format!("{more}breaker: { failures: 0 }\n"));
+        agent(&home, &format!("w{n}"), executor, &format!("{more}breaker: {{ failures: 0 }}\n"));
     }
     let daemon = TestDaemon::start(home);
     for (n, (code, _, _, replies)) in ways().into_iter().enumerate() {
@@ -223,11 +223,7 @@ fn a_daemon_that_is_killed_in_mid_conversation_loses_nothing() {
 #[test]
 fn no_key_and_no_secret_is_in_any_file() {
     let server = ModelServer::start();
-    let home = home(
-        &server,
-        "  tools: [files]\n",
-        "secrets: { SHOP_KEY: { file: /tmp/none } }\n",
-    );
+    let home = home(&server, "  tools: [files]\n", "secrets: { SHOP_KEY: { file: /tmp/none } }\n");
     let secret = "hunter2-and-more";
     let file = home.write("shop.key", secret);
     let yaml = home.path().join("agents/shop.yaml");
