@@ -75,6 +75,9 @@ fn builder() -> reqwest::ClientBuilder {
         .retry(reqwest::retry::never())
         .referer(false)
         .no_proxy()
+        // Others of this program's libraries bring these; what we ask for is small, and what comes is bounded as it is.
+        .no_gzip()
+        .http1_only()
 }
 
 #[cfg(test)]
