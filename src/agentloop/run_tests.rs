@@ -82,7 +82,10 @@ fn words(text: &str) -> Turn {
 }
 
 fn call(name: &str, arguments: Value) -> ToolCall {
-    let Value::Object(arguments) = arguments else { panic!("{arguments}") };
+    let arguments = match arguments {
+        Value::Object(arguments) => arguments,
+        other => panic!("{other}"),
+    };
     ToolCall { id: format!("c-{name}"), name: name.to_owned(), arguments: Arguments::Object(arguments) }
 }
 
