@@ -103,7 +103,8 @@ fn malformed(name: &str) -> ToolCall {
 }
 
 fn finish(result: Value) -> Turn {
-    one("finish", json!({"result": result, "summary": "done"}))
+    let fields = [("result".to_owned(), result), ("summary".to_owned(), json!("done"))];
+    one("finish", Value::Object(Map::from_iter(fields)))
 }
 
 fn paths(dir: &Path) -> Paths {
