@@ -26,6 +26,8 @@ pub struct Ask<'a> {
     pub skills: &'a [String],
     /// Whether the working directory is the session's workspace.
     pub in_workspace: bool,
+    /// Whether the run is confined already, by us.
+    pub sandboxed: bool,
     /// The conversation to go on with.
     pub conversation: Option<&'a Conversation>,
 }
@@ -80,7 +82,10 @@ fn codex(words: &mut Words, ask: &Ask<'_>) {
     if !words.has(&["-s", "--sandbox", "--dangerously-bypass-approvals-and-sandbox", "--yolo"])
         && !words.0.iter().any(|word| word.starts_with("sandbox_mode="))
     {
-        words.add(["-c", "sandbox_mode=\"workspace-write\""]);
+        // Its own sandbox mounts, which nothing may that is confined by Landlock: each command would fail, and it
+        // would not tell.
+        let mode = if ask.sandboxed { "danger-full-access" } else { "workspace-write" };
+        words.add(["-c", &format!("sandbox_mode=\"{mode}\"")]);
     }
     words.option("--model", ask.model);
     if let Some(conversation) = ask.conversation {
@@ -229,6 +234,7 @@ mod tests {
             schema: None,
             skills: &[],
             in_workspace: true,
+            sandboxed: false,
             conversation: None,
         }
     }
@@ -249,6 +255,8 @@ mod tests {
             of(Protocol::Codex, &["codex"]),
             "codex exec -c sandbox_mode=\"workspace-write\" --json --skip-git-repo-check"
         );
+        let confined = line(&["codex"], &Ask { sandboxed: true, ..ask(Protocol::Codex, &preset) });
+        assert!(confined.contains("sandbox_mode=\"danger-full-access\""), "{confined}");
         assert_eq!(
             of(Protocol::Gemini, &["gemini"]),
             "gemini --output-format stream-json --skip-trust --approval-mode auto_edit"
