@@ -538,7 +538,7 @@ mod tests {
         let run = RunId::generate(0, &SeededEntropy::new(1));
         let agent: crate::ids::AgentId = "a".parse().unwrap();
         let budget =
-            Refused::Budget { whose: "x".into(), runs: 3, free_at_ms: Some(9_000), in_ms: Some(5_000) };
+            Refused::Budget { whose: "x".into(), used: store::Used::Runs(3), free_at_ms: Some(9_000), in_ms: Some(5_000) };
         let field = Refused::Field { pointer: "/prompt".into(), message: "too long".into() };
         for (refused, status, code, retry) in [
             (Refused::UnknownAgent("x".into()), 404, "unknown_agent", false),

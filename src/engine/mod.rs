@@ -12,6 +12,7 @@ mod alerting;
 pub mod archives;
 pub mod backfill;
 mod breaker;
+mod budgets;
 pub mod builtin;
 pub mod catalog;
 mod concurrency;
