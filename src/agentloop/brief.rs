@@ -208,3 +208,19 @@ impl Limits {
     /// Longest time of one tool, milliseconds.
     pub const TOOL_TIMEOUT_MS: u64 = 60_000;
 }
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_steps: Self::MAX_STEPS,
+            max_tokens: None,
+            max_cost_usd: None,
+            of_budget: false,
+            max_output: Self::MAX_OUTPUT,
+            corrections: Self::CORRECTIONS,
+            call_timeout_ms: Self::CALL_TIMEOUT_MS,
+            tool_timeout_ms: Self::TOOL_TIMEOUT_MS,
+            deadline_ms: None,
+        }
+    }
+}

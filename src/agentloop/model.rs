@@ -127,6 +127,9 @@ pub struct Turn {
     pub usage: Usage,
     /// The model that answered, as the provider names it.
     pub model: String,
+    /// What it cost, US dollars, by the price of the candidate that answered; `None`: it has no known price.
+    #[serde(default)]
+    pub cost_usd: Option<f64>,
 }
 
 /// Why a turn ended.

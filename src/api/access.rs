@@ -136,7 +136,7 @@ pub(super) async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, n
                 request.extensions_mut().insert(caller);
             }
             Ok(None) => {}
-            Err(refused) => return refused.shaped(request.uri().path()),
+            Err(refused) => return refused.into_response(),
         }
     }
     let caller = request.extensions().get::<Caller>().map(|caller| Arc::clone(&caller.name));

@@ -30,7 +30,7 @@ pub(super) async fn written(core: &Core, runs: Vec<Of>) -> Vec<String> {
     let none = runs.iter().map(|_| String::new()).collect();
     let read = move || runs.iter().map(|of| tail(&state_dir, of)).collect();
     // The reading is cut short by nothing but a defect, which the log has.
-    tokio::task::spawn_blocking(read).await.unwrap_or(none)
+    crate::task::blocking(read).await.unwrap_or(none)
 }
 
 fn tail(state_dir: &Path, of: &Of) -> String {

@@ -20,6 +20,7 @@ use super::{ApiError, App, CHUNK_MAX, Caller, Listed, Page};
 use crate::engine::archives::ARCHIVE;
 use crate::exec::Artefact;
 use crate::ids::RunId;
+use crate::task;
 use crate::time::rfc3339_ms;
 
 /// Pieces of an archive that wait for their reader.
@@ -50,8 +51,8 @@ pub(super) async fn of_run(
     session: String,
 ) -> Result<Vec<Artefact>, ApiError> {
     let core = std::sync::Arc::clone(&app.core);
-    let listed = tokio::task::spawn_blocking(move || core.artefacts(run, &session)).await;
-    listed.map_err(io::Error::other).and_then(|listed| listed).map_err(|e| {
+    let listed = task::blocking(move || core.artefacts(run, &session)).await?;
+    listed.map_err(|e| {
         tracing::error!(run.id = %run, agent, error = %e, "the files of run {run} cannot be listed: {e}");
         ApiError::internal()
     })
@@ -113,10 +114,14 @@ async fn file(
     caller: Caller,
     Path((name, path)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let Of { id, session, .. } = named(&app, &caller, &name).await?;
+    let Of { id, agent, session, .. } = named(&app, &caller, &name).await?;
     let (core, wanted) = (std::sync::Arc::clone(&app.core), path.clone());
-    let opened = tokio::task::spawn_blocking(move || core.artefact(id, &session, &wanted)).await;
-    let Ok(Ok(Some(file))) = opened else { return Err(ApiError::no_file(&path)) };
+    let opened = task::blocking(move || core.artefact(id, &session, &wanted)).await?;
+    let opened = opened.map_err(|e| {
+        tracing::error!(run.id = %id, agent, error = %e, "the file {path:?} of run {id} cannot be read: {e}");
+        ApiError::internal()
+    })?;
+    let Some(file) = opened else { return Err(ApiError::no_file(&path)) };
     let name = path.rsplit('/').next().unwrap_or(&path);
     Ok(content(file, name, "application/octet-stream"))
 }
@@ -141,8 +146,8 @@ async fn archive(
     let file_name = format!("{id}.{}", ARCHIVE.trim_start_matches("archive."));
     // The one that was made when the run ended, if it was asked for.
     let made = app.core.archive_of(id);
-    let opened = tokio::task::spawn_blocking(move || std::fs::File::open(made)).await;
-    if let Ok(Ok(file)) = opened {
+    let opened = task::blocking(move || std::fs::File::open(made)).await?;
+    if let Ok(file) = opened {
         return Ok(content(file, &file_name, "application/zstd"));
     }
     let permit =
@@ -151,7 +156,7 @@ async fn archive(
     let core = std::sync::Arc::clone(&app.core);
     let runtime = tokio::runtime::Handle::current();
     // A reader that goes away ends it: the next piece finds nobody.
-    drop(tokio::task::spawn_blocking(move || {
+    drop(task::blocking(move || {
         let _permit = permit;
         let mut out = Pieces { reader, runtime, gathered: Vec::with_capacity(CHUNK_MAX) };
         if let Err(e) = core.write_archive(id, &session, &mut out) {

@@ -16,6 +16,7 @@ use futures_util::stream;
 use super::{ApiError, App, CHUNK_MAX};
 use crate::engine::Core;
 use crate::ids::RunId;
+use crate::task;
 
 /// The database as it is now.
 #[utoipa::path(
@@ -55,7 +56,7 @@ async fn next((file, at): (Arc<File>, u64)) -> io::Result<Option<(Bytes, (Arc<Fi
         chunk.truncate(n);
         Ok::<_, io::Error>(chunk)
     };
-    let chunk = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+    let chunk = task::blocking(read).await??;
     let end = at + chunk.len() as u64;
     Ok((!chunk.is_empty()).then(|| (chunk.into(), (file, end))))
 }

@@ -25,7 +25,7 @@ use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::Method;
 use axum::http::request::Parts;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
 use super::ApiError;
 use crate::engine::{Core, Grant, RunningAs};
@@ -262,8 +262,6 @@ const OF_RUNS: &[&str] = &[
     "/retry",
     "/agentic-executions",
     "/agentic-executions/",
-    "/agentic-executions",
-    "/api/runs",
     "/runs",
     "/v1/files",
 ];
@@ -300,7 +298,7 @@ pub(super) async fn authorize(route: Option<MatchedPath>, request: Request, next
     };
     match refused {
         None => next.run(request).await,
-        Some(error) => error.shaped(request.uri().path()),
+        Some(error) => error.into_response(),
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) async fn shape(request: Request, next: Next) -> Response {
             told.headers_mut().append(name, value.clone());
         }
     }
+    // Who asked stands there too.
+    told.extensions_mut().extend(std::mem::take(answer.extensions_mut()));
     told
 }
 
@@ -88,6 +90,10 @@ fn enthusiast(error: &ApiError) -> (StatusCode, Value) {
         "unknown_agent" => "Agent not found.".to_owned(),
         "unknown_event" => "No AgenticExecution matches the given query.".to_owned(),
         "unknown_route" => "Not found.".to_owned(),
+        "unauthorized" if *error == ApiError::no_token() => {
+            "Authentication credentials were not provided.".to_owned()
+        }
+        "unauthorized" => "Invalid token.".to_owned(),
         _ => error.message().to_owned(),
     };
     let mut body = json!({});

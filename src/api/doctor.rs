@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::extract::State;
 
-use super::{AlertingView, Answer, ApiError, App, Data, data};
+use super::{AlertingView, Answer, App, Data, data};
 use crate::engine::Core;
 use crate::engine::doctor::Check;
+use crate::task;
 
 /// Every check, with what helps.
 #[utoipa::path(
@@ -21,8 +22,7 @@ use crate::engine::doctor::Check;
 pub async fn doctor(State(app): State<App>) -> Answer<Vec<Check>> {
     let core = Arc::clone(&app.core);
     // It reads files and waits for the disk.
-    let looked = tokio::task::spawn_blocking(move || core.doctor()).await;
-    let mut checks = looked.map_err(|_| ApiError::internal())?;
+    let mut checks = task::blocking(move || core.doctor()).await?;
     checks.extend(app.core.doctor_state().await?);
     let alerting = AlertingView::of(app.core.alerting().await?, app.core.clock.now_ms());
     let problems = alerting.problems();

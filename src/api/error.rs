@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::engine::{FileError, NotReplaced, PauseError, PingError, Refused};
 use crate::ids::RunId;
 use crate::store;
+use crate::task::Panicked;
 
 /// Seconds after which a caller that was turned away may come again.
 const RETRY_AFTER_S: u32 = 5;
@@ -148,35 +149,6 @@ impl ApiError {
     pub fn tokens_full(max: usize) -> Self {
         let message = format!("there are {max} tokens already, the most there may be; revoke some");
         Self::new(StatusCode::CONFLICT, "tokens_full", message)
-    }
-
-    /// The answer to a request that no handler saw, in the shape that is usual below `path`: the originals
-    /// of the dialects below `/api/` say `{"detail": ..}`.
-    #[must_use]
-    pub fn shaped(self, path: &str) -> Response {
-        let unauthorized = self.status == StatusCode::UNAUTHORIZED;
-        let mut answer = if path.starts_with("/api/") {
-            let words = match self.body.message.as_str() {
-                _ if !unauthorized => self.body.message.clone(),
-                m if m.starts_with("a token is") => {
-                    "Authentication credentials were not provided.".to_owned()
-                }
-                _ => "Invalid token.".to_owned(),
-            };
-            let retry = self.retry_after_s;
-            let mut answer = (self.status, Json(json!({ "detail": words }))).into_response();
-            if let Some(seconds) = retry {
-                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-            }
-            answer
-        } else {
-            self.into_response()
-        };
-        if unauthorized {
-            let how = HeaderValue::from_static("Bearer realm=\"matins\"");
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
-        }
-        answer
     }
 
     /// 404: there is no such route.
@@ -408,6 +380,10 @@ impl IntoResponse for ApiError {
         // A dialect tells it again, in its own shape.
         let told = Extension(self.clone());
         let mut answer = (self.status, told, Json(ErrorEnvelope { error: self.body })).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let how = HeaderValue::from_static("Bearer realm=\"matins\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, how);
+        }
         if let Some(seconds) = self.retry_after_s {
             answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -492,6 +468,7 @@ impl From<FileError> for ApiError {
             FileError::NoPlace(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage_full", message),
             FileError::NoRoom => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).retry(),
             FileError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", message).retry(),
+            FileError::Panicked(e) => e.into(),
             FileError::Io(e) => {
                 tracing::error!(error = %e, "a file cannot be taken in: {e}");
                 Self::internal()
@@ -501,8 +478,18 @@ impl From<FileError> for ApiError {
     }
 }
 
+impl From<Panicked> for ApiError {
+    fn from(_: Panicked) -> Self {
+        // It was logged where it happened.
+        Self::internal()
+    }
+}
+
 impl From<store::Error> for ApiError {
     fn from(error: store::Error) -> Self {
+        if let store::Error::Panicked(panicked) = error {
+            return panicked.into();
+        }
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(error = %error, cause, "a request failed in the store: {error}");
         match &error {

@@ -134,9 +134,6 @@ fn check_model(app: &App, agent: &AgentId, overrides: &Overrides) -> Result<(), 
     Err(ApiError::fields(vec![FieldError { pointer: "/model".to_owned(), message }]))
 }
 
-/// Newest runs of a session that are asked whose they are.
-const SESSION_LOOK: usize = 200;
-
 /// Somebody for whom some agents only exist reaches no others by way of one of them: neither the workspace of
 /// their sessions, nor their runs through a concurrency key that the files let them share.
 async fn check_others(
@@ -146,9 +143,7 @@ async fn check_others(
     overrides: &Overrides,
     overlap: Option<Overlap>,
 ) -> Result<(), ApiError> {
-    if caller.agents.is_none() {
-        return Ok(());
-    }
+    let Some(visible) = caller.visible() else { return Ok(()) };
     let ends_others = matches!(overlap, Some(Overlap::QueueOne | Overlap::CancelPrevious | Overlap::Replace));
     let shares_key = |entry: &Entry| entry.agent.policies.concurrency_key.is_some();
     if ends_others && app.core.catalog.get(agent).is_some_and(|entry| shares_key(&entry)) {
@@ -161,9 +156,7 @@ async fn check_others(
         let agent = &entry.agent;
         agent.policies.session.as_ref() == Some(name) && !caller.sees(agent.id.as_str())
     });
-    let session = app.core.store.session(name.clone(), SESSION_LOOK).await?;
-    let used = session.is_some_and(|s| s.events.iter().any(|event| !caller.sees(&event.agent_id)));
-    if configured || used {
+    if configured || app.core.store.session_of_others(name.clone(), visible).await? {
         let message = "this session is of agents that your token is not for; name another".to_owned();
         return Err(ApiError::fields(vec![FieldError { pointer: "/sessionId".to_owned(), message }]));
     }

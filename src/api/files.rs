@@ -28,6 +28,7 @@ use super::wire::{Data, FileView};
 use super::{Answer, ApiError, App, CHUNK_MAX, Caller, Scope, data};
 use crate::engine::{FileHead, Incoming};
 use crate::store::FileRow;
+use crate::task;
 
 /// Longest time between two pieces of an upload.
 pub const PIECE_DEADLINE: Duration = Duration::from_secs(30);
@@ -200,8 +201,14 @@ async fn medium(
     let medium = app.core.store.medium(conversation, name.clone()).await?;
     let medium = medium.filter(|medium| caller.sees(&medium.agent)).ok_or_else(missing)?;
     let path = app.core.content_of(&medium.file.id);
-    let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
-    let Ok(Ok(file)) = opened else { return Err(missing()) };
+    let file = match task::blocking(move || File::open(path)).await? {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
+        Err(e) => {
+            tracing::error!(error = %e, "the uploaded file {} cannot be read: {e}", medium.file.id);
+            return Err(ApiError::internal());
+        }
+    };
     Ok(content(file, &medium.file.name, &medium.file.media_type))
 }
 
@@ -252,7 +259,7 @@ async fn next((file, at, end): Reading) -> io::Result<Option<(Bytes, Reading)>> 
         chunk.truncate(n);
         Ok::<_, io::Error>(chunk)
     };
-    let chunk = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
+    let chunk = task::blocking(read).await??;
     if chunk.is_empty() {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
     }

@@ -137,7 +137,7 @@ impl Lines {
     /// The next line that is wanted; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<io::Result<LogLine>> {
         loop {
-            if self.wanted.lines.is_some_and(|lines| self.looked_at >= lines) {
+            if self.is_used_up() {
                 return None;
             }
             let line = match self.cut() {
@@ -158,9 +158,14 @@ impl Lines {
         }
     }
 
-    /// Whether everything was read and the run will write no more.
+    /// Whether nothing will follow: all lines that are wanted were looked at, or everything was read and the run
+    /// will write no more.
     pub(super) fn is_whole(&self) -> bool {
-        self.over && self.reader.is_settled()
+        self.is_used_up() || (self.over && self.reader.is_settled())
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.wanted.lines.is_some_and(|lines| self.looked_at >= lines)
     }
 
     fn passes(&mut self, line: &LogLine) -> bool {

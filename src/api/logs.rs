@@ -27,6 +27,7 @@ use super::stream::KEEP_ALIVE;
 use super::{ApiError, App, Caller, events};
 use crate::engine::Core;
 use crate::exec::{AttemptDir, RunDirs};
+use crate::task::blocking;
 
 /// Header that says in which attempt an answer begins.
 pub const LOG_ATTEMPT: &str = "x-log-attempt";
@@ -312,10 +313,10 @@ impl Reader {
         let Some(file) = self.file.clone() else { return Ok(()) };
         if let Some(lines) = query.tail {
             let file = file.clone();
-            self.position = blocking(move || file.tail(lines)).await?;
+            self.position = blocking(move || file.tail(lines)).await??;
         }
         if !self.follow {
-            let len = blocking(move || file.len()).await?;
+            let len = blocking(move || file.len()).await??;
             self.left = self.left.min(len.saturating_sub(self.position));
         }
         Ok(())
@@ -326,7 +327,7 @@ impl Reader {
     async fn count_on(&mut self, query: &Query) -> io::Result<()> {
         while query.attempt.is_some() && self.attempt < self.latest {
             let len = match self.file.clone() {
-                Some(file) => blocking(move || file.len()).await?,
+                Some(file) => blocking(move || file.len()).await??,
                 None => 0,
             };
             if self.position <= len {
@@ -348,7 +349,7 @@ impl Reader {
             let below: &FilePath = path.strip_prefix(&runs).unwrap_or(&path);
             LogFile::open(&runs, below)
         })
-        .await?;
+        .await??;
         Ok(())
     }
 
@@ -391,7 +392,7 @@ impl Reader {
     /// over the logs of all attempts since.
     async fn next_attempt(&mut self) {
         let len = match self.file.take() {
-            Some(file) => blocking(move || file.len()).await.unwrap_or(0),
+            Some(file) => blocking(move || file.len()).await.map_or(0, |len| len.unwrap_or(0)),
             None => 0,
         };
         self.attempt += 1;
@@ -404,7 +405,7 @@ impl Reader {
         }
         let Some(file) = self.file.clone() else { return Ok(Bytes::new()) };
         let (position, left) = (self.position, self.left);
-        let chunk = blocking(move || file.read_at(position, left)).await?;
+        let chunk = blocking(move || file.read_at(position, left)).await??;
         self.position += chunk.len() as u64;
         self.left -= chunk.len() as u64;
         Ok(chunk.into())
@@ -444,8 +445,4 @@ fn log_path(attempt: &AttemptDir, stream: Stream) -> PathBuf {
         Stream::Stdout => attempt.stdout(),
         Stream::Stderr => attempt.stderr(),
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -75,7 +75,10 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// The document as text, indented, with a newline at its end.
 #[must_use]
 pub fn text() -> String {
-    let mut text = serde_json::to_string_pretty(&value()).unwrap_or_default();
+    let mut document = value();
+    // By name: whether a map remembers its order is a feature that any dependency may turn on.
+    document.sort_all_objects();
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
     text
 }

@@ -6,6 +6,7 @@ use axum::extract::{Path, State};
 use super::wire::{SessionView, SkillView};
 use super::{Answer, ApiError, App, Caller, Listed, Page, ROWS_DEFAULT, data};
 use crate::config;
+use crate::task;
 
 /// The skills that there are.
 #[utoipa::path(
@@ -18,8 +19,7 @@ use crate::config;
 pub async fn list(State(app): State<App>, caller: Caller) -> Listed<SkillView> {
     let dir = app.core.settings().skills_dir.clone();
     // Without a folder there are none.
-    let read = tokio::task::spawn_blocking(move || config::describe_skills(&dir).unwrap_or_default()).await;
-    let described = read.map_err(|_| ApiError::internal())?;
+    let described = task::blocking(move || config::describe_skills(&dir).unwrap_or_default()).await?;
     let entries = app.core.catalog.all();
     let users = |id: &str| {
         let uses = entries.iter().filter(|e| e.agent.skills.iter().any(|s| s.id == id));
@@ -50,9 +50,8 @@ pub async fn session(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Answer<SessionView> {
-    let found = app.core.store.session(name.clone(), ROWS_DEFAULT).await?;
-    let mut session = found.ok_or_else(|| ApiError::no_session(&name))?;
-    session.events.retain(|event| caller.sees(&event.agent_id));
+    let found = app.core.store.session(name.clone(), caller.visible(), ROWS_DEFAULT).await?;
+    let session = found.ok_or_else(|| ApiError::no_session(&name))?;
     if session.events.is_empty() {
         return Err(ApiError::no_session(&name));
     }

@@ -77,6 +77,8 @@ pub async fn status(State(app): State<App>, caller: Caller) -> Answer<StatusView
     if caller.agents.is_some() {
         // It names the files of all agents.
         status.last_reload = None;
+        // Figures of all agents together, as /v1/stats refuses them to it.
+        (status.runs, status.deliveries, status.lateness, status.store) = (None, None, None, None);
     }
     let waiting = if pending + running > 0 { longest_waiting(core, &caller).await? } else { Vec::new() };
     Ok(data(StatusView { alerting, waiting, paused: paused(summaries), ..status }))
@@ -87,10 +89,8 @@ const WAITING_MAX: u32 = 5;
 
 async fn longest_waiting(core: &Core, caller: &Caller) -> Result<Vec<WaitingView>, crate::store::Error> {
     let mut waiting = Vec::new();
-    for (number, id, agent_id) in core.store.oldest_waiting(WAITING_MAX).await? {
-        if caller.sees(&agent_id)
-            && let Some(waiting_for) = core.waiting_for(number).await?
-        {
+    for (number, id, agent_id) in core.store.oldest_waiting(caller.visible(), WAITING_MAX).await? {
+        if let Some(waiting_for) = core.waiting_for(number).await? {
             let waiting_for = waiting_for.as_seen_by(caller.agents.is_none());
             waiting.push(WaitingView { event_id: id.to_string(), agent_id, waiting_for });
         }
@@ -118,15 +118,15 @@ fn view(
         agents,
         paused: Vec::new(),
         waiting: Vec::new(),
-        runs,
+        runs: Some(runs),
         max_running: settings.max_running,
-        deliveries,
+        deliveries: Some(deliveries),
         alerting: AlertingView::default(),
-        lateness: lateness(core),
-        store: StoreCounts {
+        lateness: Some(lateness(core)),
+        store: Some(StoreCounts {
             commits: counts.commits.load(Ordering::Relaxed),
             jobs: counts.jobs.load(Ordering::Relaxed),
-        },
+        }),
         draining: core.tasks.stop().is_soft(),
         last_reload: core.reloads.last().map(|reload| (&*reload).into()),
     }

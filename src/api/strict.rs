@@ -30,8 +30,9 @@ fn known(document: &str) -> Known {
     known
 }
 
-fn call(method: &str, path: &str) -> String {
-    format!("{} {path}", method.to_ascii_lowercase())
+/// The name of a call; the document writes `{path}` where the router writes `{*path}`.
+fn call(method: &str, route: &str) -> String {
+    format!("{} {}", method.to_ascii_lowercase(), route.replace("{*", "{"))
 }
 
 /// Refuses requests with parameters that their call does not know.
@@ -67,6 +68,7 @@ mod tests {
         let of = |name: &str| KNOWN.get(name).unwrap_or_else(|| panic!("{name}"));
         assert!(of("get /v1/events").contains("startedAfter"));
         assert!(of("get /v1/status").is_empty());
+        assert!(KNOWN.contains_key(&call("GET", "/v1/events/{id}/files/{*path}")), "whatever it is called");
         assert!(refused(of("get /v1/events"), "status=FAILED&limit=1&nextToken=").is_none());
         assert!(refused(of("get /v1/events"), "").is_none());
         for bad in ["Status=FAILED", "status=FAILED&x", "%73tatuss=1", "&&a=1"] {

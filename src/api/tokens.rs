@@ -183,13 +183,15 @@ fn glob(value: Value) -> Result<AgentGlob, String> {
 
 /// A duration from now on, or a time.
 fn until(value: Value, now_ms: i64) -> Result<i64, String> {
-    let at_ms = if let Ok(ms) = duration_ms(value.clone()) {
-        now_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX))
-    } else {
-        let written = text(value)?;
-        let wrong =
-            format!("{written:?} is neither a duration such as 30d nor a time such as 2027-01-01T00:00:00Z");
-        events::time("expires", &written).map_err(|_| wrong)?
+    let at_ms = match duration_ms(value.clone()) {
+        Ok(ms) => now_ms.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)),
+        Err(why) => {
+            let written = text(value)?;
+            let wrong = format!(
+                "{written:?} is neither a duration such as 30d ({why}) nor a time such as 2027-01-01T00:00:00Z"
+            );
+            events::time("expires", &written).map_err(|_| wrong)?
+        }
     };
     let coming = now_ms + 1..=now_ms.saturating_add(EXPIRES_MAX_MS);
     if coming.contains(&at_ms) {

@@ -530,22 +530,26 @@ pub struct StatusView {
     pub agents: AgentCounts,
     /// The agents that are paused, by id; at most 100.
     pub paused: Vec<PausedView>,
-    /// Runs.
-    pub runs: RunCounts,
+    /// Runs; null for a token that is for some agents only, as are the other figures of all agents together.
+    #[serde(default)]
+    pub runs: Option<RunCounts>,
     /// The runs that wait longest and what for; at most 5.
     #[serde(default)]
     pub waiting: Vec<WaitingView>,
     /// Most runs at once.
     pub max_running: u32,
     /// Deliveries.
-    pub deliveries: DeliveryCounts,
+    #[serde(default)]
+    pub deliveries: Option<DeliveryCounts>,
     /// How messages reach people.
     #[serde(default)]
     pub alerting: AlertingView,
     /// How late slots fire.
-    pub lateness: Lateness,
+    #[serde(default)]
+    pub lateness: Option<Lateness>,
     /// Writes.
-    pub store: StoreCounts,
+    #[serde(default)]
+    pub store: Option<StoreCounts>,
     /// Whether it is stopping.
     pub draining: bool,
     /// The last time that the files were read anew; null: they are in force as they were at the start.

@@ -7,6 +7,7 @@ use super::failure::{FAILED, Failure, NO_DAEMON, TRY_AGAIN};
 use super::output::unprinted;
 use super::{Done, Session};
 use crate::api::{LOG_ATTEMPT, LOG_OFFSET};
+use crate::task;
 
 /// Where bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +208,7 @@ where
 
 /// Writes in a thread of its own: a reader that does not read must not keep Ctrl-C from being heard.
 async fn write(sink: Sink, chunk: Vec<u8>) -> io::Result<()> {
-    let written = tokio::task::spawn_blocking(move || match sink {
+    let written = task::blocking(move || match sink {
         Sink::Stdout => {
             let mut stdout = io::stdout().lock();
             stdout.write_all(&chunk).and_then(|()| stdout.flush())
@@ -215,7 +216,7 @@ async fn write(sink: Sink, chunk: Vec<u8>) -> io::Result<()> {
         Sink::Stderr => io::stderr().lock().write_all(&chunk),
         Sink::Nowhere => Ok(()),
     });
-    written.await.map_err(io::Error::other)?
+    written.await?
 }
 
 /// A failure of something that cannot be waited for.

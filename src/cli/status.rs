@@ -31,13 +31,17 @@ pub async fn status(session: &Session) -> Done {
 fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
     let state = if s.draining { "draining: it takes no new runs" } else { "running" };
     let up = length(Duration::from_millis(u64::try_from(s.uptime_ms).unwrap_or(0)));
-    let late = match (s.lateness.p50_ms, s.lateness.p99_ms) {
-        (Some(p50), Some(p99)) => format!("p50 {p50} ms, p99 {p99} ms, of {} slots", s.lateness.count),
+    let late = s.lateness.as_ref().map(|late| match (late.p50_ms, late.p99_ms) {
+        (Some(p50), Some(p99)) => format!("p50 {p50} ms, p99 {p99} ms, of {} slots", late.count),
         _ => "no slot has fired yet".to_owned(),
-    };
+    });
     let agents =
         format!("{} active, {} paused, {} invalid", s.agents.active, s.agents.paused, s.agents.invalid);
-    let runs = format!("{} pending, {} running of at most {}", s.runs.pending, s.runs.running, s.max_running);
+    let runs = s.runs.as_ref();
+    let runs =
+        runs.map(|r| format!("{} pending, {} running of at most {}", r.pending, r.running, s.max_running));
+    let told = s.deliveries.as_ref().map(|d| format!("{} pending, {} given up", d.pending, d.exhausted));
+    let store = s.store.as_ref().map(|store| format!("{} writes in {} commits", store.jobs, store.commits));
     let mut fields = vec![
         ("daemon", Cell::text(format!("matins {}, pid {}, {state}", s.version, s.pid))),
         ("up", Cell::text(up)),
@@ -45,13 +49,10 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
         ("state", Cell::text(&s.state_dir)),
         ("http", s.http.as_ref().map_or_else(|| Cell::text("not answered"), Cell::text)),
         ("agents", Cell::text(agents)),
-        ("runs", Cell::text(runs)),
-        (
-            "deliveries",
-            Cell::text(format!("{} pending, {} given up", s.deliveries.pending, s.deliveries.exhausted)),
-        ),
-        ("lateness", Cell::text(late)),
-        ("store", Cell::text(format!("{} writes in {} commits", s.store.jobs, s.store.commits))),
+        ("runs", Cell::maybe(runs)),
+        ("deliveries", Cell::maybe(told)),
+        ("lateness", Cell::maybe(late)),
+        ("store", Cell::maybe(store)),
     ];
     if let Some(reload) = &s.last_reload {
         fields.push(("reloaded", Cell::text(reloaded(reload))));

@@ -92,10 +92,46 @@ impl Inherited {
         Some(socket)
     }
 
-    /// The TCP listener at `address`; where any port will do, one at that host.
-    pub fn tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let same = |a: SocketAddr| a == address || (address.port() == 0 && a.ip() == address.ip());
-        let index = self.tcp.iter().position(|s| s.local_addr().is_ok_and(same))?;
-        Some(self.tcp.swap_remove(index))
+    /// The TCP listener at `address`; where any port will do, one at that host. All others are closed: at a
+    /// port that stays open and is not answered clients hang, and it may be the very port that is asked for
+    /// at another address.
+    pub fn tcp(&mut self, address: Option<SocketAddr>) -> Option<TcpListener> {
+        let is_wanted =
+            |at: SocketAddr| address.is_some_and(|a| a == at || (a.port() == 0 && a.ip() == at.ip()));
+        let mut wanted = None;
+        for listener in self.tcp.drain(..) {
+            let at = listener.local_addr();
+            if wanted.is_none() && at.as_ref().is_ok_and(|at| is_wanted(*at)) {
+                wanted = Some(listener);
+            } else if let Ok(at) = at {
+                tracing::info!(
+                    "the listener at {at} is closed: the settings do not name this address (listen.http)"
+                );
+            }
+        }
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_listeners_that_were_there_one_is_kept_and_the_others_are_closed() {
+        let free = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
+        let two = [free, free].map(|at| TcpListener::bind(at).unwrap());
+        let [kept, closed] = two.each_ref().map(|l| l.local_addr().unwrap());
+        let inherited = |tcp| Inherited { unix: Vec::new(), tcp };
+        let mut all = inherited(two.into_iter().rev().collect());
+        assert_eq!(all.tcp(Some(kept)).unwrap().local_addr().unwrap(), kept);
+        assert!(all.tcp.is_empty());
+        assert!(std::net::TcpStream::connect(closed).is_err(), "nobody waits at a port that is not answered");
+        let listener = TcpListener::bind(free).unwrap();
+        let at = listener.local_addr().unwrap();
+        assert!(inherited(vec![listener]).tcp(None).is_none());
+        assert!(std::net::TcpStream::connect(at).is_err());
+        let listener = TcpListener::bind(free).unwrap();
+        assert!(inherited(vec![listener]).tcp(Some(free)).is_some(), "any port of that host");
     }
 }

@@ -176,7 +176,7 @@ async fn live(options: &Options, env: Env, invocation: Invocation, mut birth: Bi
     }
     let started_ms = birth.started_ms.unwrap_or_else(|| core.clock.now_ms());
     let (socket, kept) = listen(&core, &mut birth.inherited).await?;
-    let tcp = tcp::start(&core, &mut birth.inherited)?;
+    let tcp = tcp::start(&core, &mut birth.inherited, birth.started_ms.is_some())?;
     groups::settle(&core);
     core.start();
     let told_to_stop = caught.told_to_stop();

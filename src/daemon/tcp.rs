@@ -7,7 +7,8 @@
 //!
 //! A port that another process has keeps the daemon from starting where the settings ask for it. Where they
 //! do not - the address is the default, and two daemons on one machine are nothing unusual - the daemon says
-//! so, goes on, and looks again every [`LOOK_AGAIN`]: what is scheduled runs without HTTP.
+//! so, goes on, and looks again every [`LOOK_AGAIN`]: what is scheduled runs without HTTP. So does one that
+//! takes the place of another: a replacement never ends what was running.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use super::activation::Inherited;
 use super::listen::{CLOSE_GRACE, Door, HANDOVER_GRACE, Who, serve_door};
 use super::tls::Certificate;
 use crate::api::Peer;
-use crate::config::ValueSource;
+use crate::config::{Listen, ValueSource};
 use crate::engine::Core;
 use crate::task::OnEnd;
 
@@ -53,17 +54,42 @@ impl HeldTcp {
     }
 }
 
-/// Starts to answer HTTP over TCP, where the settings say so; now, or as soon as that may be.
+/// Says whether HTTP could be answered with these settings, as far as that can be told beside the daemon that
+/// has the port.
 ///
 /// # Errors
-/// A certificate that cannot be used, or an address that the settings ask for and that cannot be bound.
-pub fn start(core: &Arc<Core>, inherited: &mut Inherited) -> anyhow::Result<HeldTcp> {
+/// A certificate that cannot be used.
+pub fn check(listen: &Listen) -> anyhow::Result<()> {
+    certificate(listen).map(drop)
+}
+
+fn certificate(listen: &Listen) -> anyhow::Result<Option<Arc<Certificate>>> {
+    let files = listen.tls.as_ref().filter(|_| listen.http.is_some());
+    Ok(files.map(Certificate::load).transpose()?.map(Arc::new))
+}
+
+/// Starts to answer HTTP over TCP, where the settings say so; now, or as soon as that may be. With
+/// `replaces` this daemon takes the place of another.
+///
+/// # Errors
+/// A certificate that cannot be used, or an address that the settings ask for and that cannot be bound. None
+/// of a daemon that replaces another.
+pub fn start(core: &Arc<Core>, inherited: &mut Inherited, replaces: bool) -> anyhow::Result<HeldTcp> {
     let held = HeldTcp::default();
     let listen = core.settings().listen.clone();
+    let given = inherited.tcp(listen.http);
     let Some(address) = listen.http else { return Ok(held) };
-    let certificate = listen.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new);
-    let asked_for = core.settings().source(KEY) != ValueSource::Default;
-    let bound = match inherited.tcp(address) {
+    let certificate = match certificate(&listen) {
+        Ok(certificate) => certificate,
+        // The program was asked before, so the files have changed in this moment.
+        Err(e) if replaces => {
+            tracing::error!(error = %e, "HTTP is not answered: {e:#}; mend that, then `matins reexec`");
+            return Ok(held);
+        }
+        Err(e) => return Err(e),
+    };
+    let asked_for = core.settings().source(KEY) != ValueSource::Default && !replaces;
+    let bound = match given {
         Some(given) => Some(adopt(given).context("cannot watch the HTTP listener that was handed over")?),
         None if !address.ip().is_loopback() && certificate.is_none() && no_token(core) => {
             tracing::warn!(

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use super::reload;
 use crate::config::Settings;
 use crate::engine::{By, Core};
-use crate::task::OnEnd;
+use crate::task::{self, OnEnd};
 
 /// Quiet time after the last notice before the files are looked at.
 const DEBOUNCE: Duration = Duration::from_millis(500);
@@ -116,12 +116,12 @@ async fn watch(core: &Arc<Core>, mut seen: Print) {
             watches = Watches::new(&hint);
             core.clock.sleep_until(core.clock.now() + POLL).await;
             // What turned it on again was a reload: everything is in force.
-            seen = look(core).await;
+            seen = look(core, &seen).await;
             continue;
         }
         watches.set(&core.settings()).await;
         // What changed before the watches stood is seen now, what changes later is hinted at.
-        let now = look(core).await;
+        let now = look(core, &seen).await;
         if now != seen {
             seen = now;
             reload::carry_out(core, By::Watch).await;
@@ -135,9 +135,10 @@ async fn watch(core: &Arc<Core>, mut seen: Print) {
     }
 }
 
-async fn look(core: &Core) -> Print {
+/// What the files look like now; where the look breaks, as before: an empty print would be a change of all.
+async fn look(core: &Core, before: &Print) -> Print {
     let settings = core.settings();
-    tokio::task::spawn_blocking(move || Print::of(&settings)).await.unwrap_or_default()
+    task::blocking(move || Print::of(&settings)).await.unwrap_or_else(|_| before.clone())
 }
 
 /// Waits until the notices pause.
@@ -173,8 +174,8 @@ impl Watches {
         let ours = Ours::of(settings);
         let hint = Arc::clone(&self.hint);
         // Recursive watches walk the folders.
-        let made = tokio::task::spawn_blocking(move || make(hint, ours, &wanted)).await;
-        let made = made.unwrap_or_else(|_| Err(notify::Error::generic("the watch broke off")));
+        let made = task::blocking(move || make(hint, ours, &wanted)).await;
+        let made = made.unwrap_or_else(|e| Err(notify::Error::generic(&e.to_string())));
         self.whole = made.is_ok();
         match made {
             Ok(watcher) => self.watcher = Some(watcher),

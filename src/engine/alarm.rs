@@ -23,6 +23,7 @@ use crate::ids::{AgentId, Epoch, RunId};
 use crate::model::{Agent, Hook};
 use crate::secret::ExposeSecret as _;
 use crate::store::{DAEMON_COMMAND, DueDelivery};
+use crate::task::blocking;
 use crate::time::millis;
 use crate::webhook::{self, Attempt};
 
@@ -101,16 +102,19 @@ async fn tell(
     dirs: &RunDirs,
 ) -> Result<(), String> {
     let (folders, body) = (dirs.clone(), delivery.body.clone());
-    blocking(move || prepare(&folders, &body)).await?.map_err(|e| task_input::chain(&e))?;
+    let prepared = blocking(move || prepare(&folders, &body)).await.map_err(|e| e.to_string())?;
+    prepared.map_err(|e| task_input::chain(&e))?;
     let spec = spec(core, delivery, &command, dirs)?;
     if let Some(user) = spec.confine.user.clone() {
         let (state, folders) = (core.state_dir().clone(), dirs.clone());
-        let give = move || exec::hand_over(&state, &folders, &folders.run().to_string(), 1, &[], &user);
-        blocking(give).await?.map_err(|e| task_input::chain(&e))?;
+        let give = move || exec::hand_over(&state, &folders, &folders.run().to_string(), 1, &[], None, &user);
+        let given = blocking(give).await.map_err(|e| e.to_string())?;
+        given.map_err(|e| task_input::chain(&e))?;
     }
     let secrets = command.agent.as_ref().map(|entry| secrets(core, &entry.agent)).unwrap_or_default();
     let patience = command.hook.timeout + Duration::from_millis(spec.kill_grace_ms) + LATE;
-    let release = Release { version: exec::RELEASE_VERSION, epoch: Epoch(1), spec, secrets };
+    let release =
+        Release { version: exec::RELEASE_VERSION, epoch: Epoch(1), spec, secrets, keys: BTreeMap::new() };
     watch(core, exe, dirs, &release, patience).await
 }
 
@@ -124,6 +128,7 @@ fn prepare(dirs: &RunDirs, body: &str) -> Result<(), exec::Error> {
         definition_yaml: "",
         skills: &[],
         files: &[],
+        agent: None,
         session: &session,
         attempt: 1,
     };
@@ -162,7 +167,7 @@ async fn watch(
     };
     let folders = dirs.clone();
     let read = move || exec::read_outcome(&folders, 1, &report, &Judging::plainly());
-    let outcome = blocking(read).await?;
+    let outcome = blocking(read).await.map_err(|e| e.to_string())?;
     outcome.failure.map_or(Ok(()), |failure| Err(failure.explanation))
 }
 
@@ -258,8 +263,4 @@ pub(super) fn sweep(state_dir: &Path) {
             }
         }
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| "something inside matins broke".to_owned())
 }

@@ -10,7 +10,7 @@ use super::overdue::Overdue;
 use super::{Core, alarm, looping};
 use crate::model::Webhook;
 use crate::store::{self, AGENT_COMMAND, DAEMON_COMMAND, DueDelivery, EndpointRow};
-use crate::task::OnEnd;
+use crate::task::{self, OnEnd};
 
 /// An endpoint that fails or is disabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub(super) fn start(core: &Arc<Core>) {
     let state_dir = core.state_dir().clone();
     core.tasks.spawn("leftovers of commands", OnEnd::Logged, async move {
         // Whatever cannot be removed stays for the next start.
-        let _ = tokio::task::spawn_blocking(move || alarm::sweep(&state_dir)).await;
+        let _ = task::blocking(move || alarm::sweep(&state_dir)).await;
     });
 }
 

@@ -12,7 +12,7 @@ use super::Core;
 use crate::exec::{self, Artefact, Root, RunDirs};
 use crate::ids::RunId;
 use crate::store::{self, DueArchive};
-use crate::task::OnEnd;
+use crate::task::{self, OnEnd};
 
 /// The archive of a run, in its folder.
 pub const ARCHIVE: &str = "archive.tar.zst";
@@ -83,11 +83,15 @@ impl Core {
     /// # Errors
     /// Those of the store while it is asked what is due.
     pub(super) async fn make_archives(self: &Arc<Self>) -> Result<(), store::Error> {
-        let due = self.store.due_archives().await?;
-        if due.is_empty() || self.archiving.0.swap(true, std::sync::atomic::Ordering::AcqRel) {
+        // First, or what another has made meanwhile would be due still.
+        if self.archiving.0.swap(true, std::sync::atomic::Ordering::AcqRel) {
             return Ok(());
         }
         let busy = Busy(Arc::clone(self));
+        let due = self.store.due_archives().await?;
+        if due.is_empty() {
+            return Ok(());
+        }
         self.tasks.spawn("archives", OnEnd::Logged, async move {
             for archive in due {
                 if busy.0.tasks.stop().is_soft() {
@@ -103,9 +107,12 @@ impl Core {
 async fn make(core: &Arc<Core>, due: DueArchive) {
     let DueArchive { number, id, session, agent } = due;
     let making = Arc::clone(core);
-    let made = tokio::task::spawn_blocking(move || write(&making, id, &session)).await;
-    let made =
-        made.unwrap_or_else(|_| Err(io::Error::other("making it broke off; the daemon's log says more")));
+    let made = task::blocking(move || write(&making, id, &session)).await;
+    let made = made.unwrap_or_else(|e| Err(e.into()));
+    if made.is_err() && core.tasks.stop().is_soft() {
+        // Broken off, not tried in vain: the wish stays for the next daemon.
+        return;
+    }
     if let Err(e) = &made {
         tracing::warn!(run.id = %id, agent, error = %e, "the archive of run {id} cannot be made: {e}");
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Core;
 use crate::exec::{RunDirs, read_given};
 use crate::store::{self, EventDetail};
+use crate::task;
 
 /// Most changes that are listed.
 const CHANGES_MAX: usize = 1000;
@@ -62,9 +63,7 @@ impl Core {
         let (one, one_facts) = self.facts(a).await?;
         let (other, other_facts) = self.facts(b).await?;
         let compare = move || changes(&one_facts, &other_facts);
-        let compared = tokio::task::spawn_blocking(compare).await;
-        let (changes, truncated) =
-            compared.map_err(|_| store::inconsistent("runs", a, "it cannot be compared"))?;
+        let (changes, truncated) = task::blocking(compare).await?;
         Ok(Diff { a: one, b: other, changes, truncated })
     }
 
@@ -77,7 +76,7 @@ impl Core {
         let given = match event.id.parse() {
             Ok(id) => {
                 let dirs = RunDirs::new(self.state_dir(), id);
-                tokio::task::spawn_blocking(move || read_given(&dirs)).await.unwrap_or_default()
+                task::blocking(move || read_given(&dirs)).await?
             }
             Err(_) => crate::exec::Given::default(),
         };

@@ -82,7 +82,7 @@ impl Core {
             tokio::select! {
                 () = told => {}
                 () = self.clock.sleep_until(recheck) => {}
-                () = self.tasks.stop().clone().softened_owned() => {}
+                () = self.tasks.stop().softened() => {}
                 () = self.handover.begun().cancelled() => return Ok(state),
             }
         }

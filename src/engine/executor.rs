@@ -17,6 +17,7 @@ use crate::exec::{self, Attach, Ended, ExitReport, Judging};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Failure, FailureCode, Outcome, Protocol, SeededSkill, SuccessWhen};
 use crate::proc::Identity;
+use crate::task::{Panicked, blocking};
 
 /// How attempts are carried out: the launcher, or a no-op where only the engine is measured.
 pub trait Executor: Send + Sync + 'static {
@@ -147,7 +148,8 @@ impl Executor for Launcher {
         let exe = self.exe.clone();
         Box::pin(async move {
             let preparing = Arc::clone(&job);
-            let skills = blocking(move || preparing.prepare()).await?.map_err(|e| launch_error(&e))?;
+            let prepared = blocking(move || preparing.prepare()).await.map_err(broke)?;
+            let skills = prepared.map_err(|e| launch_error(&e))?;
             let held = exec::hold(&exe, &job.attempt_dir()).map_err(|e| launch_error(&e))?;
             Ok(Box::new(HeldLauncher { held, skills, job }) as Box<dyn Held>)
         })
@@ -187,22 +189,13 @@ impl Executor for Launcher {
                 };
                 exec::read_outcome(&request.dirs, request.attempt, &report, &by)
             };
-            blocking(read).await.unwrap_or_else(Outcome::failed)
+            blocking(read).await.unwrap_or_else(|e| Outcome::failed(broke(e)))
         })
     }
 }
 
-/// Work that blocks. It is cancelled only where the runtime ends because the program is replaced: then nothing has
-/// failed, and this never ends, so that nobody writes an end that the next program finds in the files.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done),
-        Err(e) if e.is_cancelled() => std::future::pending().await,
-        Err(_) => Err(Failure::new(
-            FailureCode::RuntimeError,
-            "something inside matins broke; the daemon's log says more",
-        )),
-    }
+fn broke(panicked: Panicked) -> Failure {
+    Failure::new(FailureCode::RuntimeError, format!("{panicked}; the daemon's log says more"))
 }
 
 fn launch_error(e: &exec::Error) -> Failure {
@@ -213,25 +206,4 @@ fn launch_error(e: &exec::Error) -> Failure {
         source = cause.source();
     }
     Failure::new(FailureCode::LaunchError, sentence)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn work_that_the_end_of_the_runtime_cancels_has_not_failed() {
-        let (ended, outcome) = std::sync::mpsc::channel();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        // A runtime that ends takes no more work: who asks for it is told that it was cancelled.
-        let handle = runtime.handle().clone();
-        runtime.shutdown_background();
-        std::thread::spawn(move || {
-            let _entered = handle.enter();
-            let asked = std::pin::pin!(blocking(|| ()));
-            let waker = std::task::Waker::noop();
-            let _ = ended.send(asked.poll(&mut std::task::Context::from_waker(waker)).is_pending());
-        });
-        assert!(outcome.recv().unwrap(), "it waits for the end instead of telling of a failure");
-    }
 }

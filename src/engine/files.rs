@@ -22,7 +22,7 @@ use super::Core;
 use super::doctor::FREE_FAIL;
 use crate::ids::FileId;
 use crate::store::{self, FileRow, NAME_MAX, NewFile};
-use crate::task::OnEnd;
+use crate::task::{OnEnd, Panicked, blocking};
 
 /// The folder of the content, below the state directory.
 pub const FOLDER: &str = "files";
@@ -62,6 +62,9 @@ pub enum FileError {
     /// The content cannot be written.
     #[error("the file cannot be written")]
     Io(#[from] io::Error),
+    /// The work on it panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// The row cannot be written.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -202,7 +205,8 @@ impl Incoming {
     /// Keeps the file: when this returns its content and its row are on disk.
     ///
     /// # Errors
-    /// No room, or what keeps it from being written; then nothing of it is left.
+    /// No room, or what keeps it from being written; then nothing of it is left. Where only the last step fails, its
+    /// new name, the row stays; it is garbage that no run names, and the next start makes up for the name.
     pub async fn finish(self) -> Result<FileRow, FileError> {
         let (told, hears) = oneshot::channel();
         let core = Arc::clone(&self.core);
@@ -281,11 +285,6 @@ fn parts(folder: &Path) -> Vec<FileId> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let id = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_suffix(PART)?.parse().ok();
     entries.flatten().filter_map(id).collect()
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, FileError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| FileError::Io(io::Error::other("a look at the folder of files broke off")))
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl Core {
         let Some(groups) = self.groups.get().cloned() else {
             return;
         };
-        let ended = tokio::task::spawn_blocking(move || groups.end_run(&run.to_string())).await;
+        let ended = crate::task::blocking(move || groups.end_run(&run.to_string())).await;
         if matches!(ended, Ok(true)) {
             tracing::warn!(run.id = %run, agent = %agent.id, "what run {run} had left in its control group was ended");
         }

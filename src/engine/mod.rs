@@ -7,6 +7,7 @@
 //!
 //! A run is born in [`submit`] and ends in [`run`]; both write through one store function each.
 
+mod agent_brief;
 mod alarm;
 mod alerting;
 pub mod archives;
@@ -80,6 +81,7 @@ pub use models::Models;
 pub use monitor::{Monitor, PingFailure};
 pub use pause::PauseError;
 pub use reload::{By, Changes, Mistake, Reload, ReloadError};
+pub use retry::most as most_attempts;
 pub use settle::Settled;
 pub use steps::{STEPS_BYTES_MAX, STEPS_MAX, StepsError, StepsPage};
 pub use submit::{Refused, TriggerRequest, Triggered};

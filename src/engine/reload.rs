@@ -24,6 +24,7 @@ use super::Core;
 use super::catalog::Update;
 use crate::config::{self, Env, LoadedAgents, Location, Problem, Problems, Settings, count};
 use crate::store;
+use crate::task;
 
 /// Problems that are kept of a reload and answered to who asked for it.
 pub const PROBLEMS_MAX: usize = 200;
@@ -240,10 +241,8 @@ impl Core {
         let (env, now) = (self.env.clone(), self.clock.now());
         // An empty directory is how a file system looks that is not mounted.
         let had = if *by == By::Watch { self.catalog.len() } else { 0 };
-        let reading = tokio::task::spawn_blocking(move || read(&location, &env, &old, had, now));
-        reading.await.map_err(|_| {
-            store::inconsistent("agents", 0, "reading the files broke off; the log says more").into()
-        })
+        let reading = task::blocking(move || read(&location, &env, &old, had, now));
+        Ok(reading.await.map_err(store::Error::from)?)
     }
 
     fn refuse(&self, by: &By, found: &Problems) -> ReloadError {

@@ -14,6 +14,7 @@ use crate::exec;
 use crate::ids::RunId;
 use crate::model::{Budget, RunState};
 use crate::store::{self, EndedRun, Garbage, LogRow, REMOVE_BATCH, Store};
+use crate::task::blocking;
 
 /// How long the logs of a run that has ended stay as they were written.
 const LOOSE_MS: i64 = 3_600_000;
@@ -323,9 +324,4 @@ fn runs_dir(core: &Core) -> PathBuf {
 
 fn cutoff(now_ms: i64, days: u64) -> i64 {
     now_ms.saturating_sub(i64::try_from(days).unwrap_or(i64::MAX).saturating_mul(86_400_000))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, store::Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| store::inconsistent("logs", 0, "a look at the folders broke off; the log says more"))
 }

@@ -32,19 +32,28 @@ pub(super) struct Failed<'a> {
 pub(super) fn next(policies: &Policies, failed: &Failed<'_>) -> Option<Duration> {
     let retry = &policies.retry;
     let kind = RetryOn::of(&failed.failure.code).filter(|kind| retry.on.contains(kind))?;
-    let most = match kind {
-        RetryOn::Interrupted if policies.on_interrupt != OnInterrupt::Retry || !policies.idempotent => {
-            return None;
-        }
-        RetryOn::Interrupted if retry.max == 1 => INTERRUPTED_MAX,
-        _ => retry.max,
-    };
-    if failed.attempt >= most {
+    if failed.attempt >= most_after(policies, kind) {
         return None;
     }
     let delay = retry.delay(failed.attempt, failed.random);
     let over = policies.total_timeout.is_some_and(|total| failed.elapsed.saturating_add(delay) >= total);
     (!over).then_some(delay)
+}
+
+/// Most attempts that a run may have, whatever they end of.
+#[must_use]
+pub fn most(policies: &Policies) -> u32 {
+    policies.retry.on.iter().map(|kind| most_after(policies, *kind)).max().unwrap_or(1)
+}
+
+/// Most attempts of a run of which one has ended like this.
+fn most_after(policies: &Policies, kind: RetryOn) -> u32 {
+    let max = policies.retry.max;
+    match kind {
+        RetryOn::Interrupted if policies.on_interrupt != OnInterrupt::Retry || !policies.idempotent => 1,
+        RetryOn::Interrupted if max == 1 => INTERRUPTED_MAX,
+        _ => max,
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +102,16 @@ mod tests {
         assert_eq!(after(&p, "interrupted", INTERRUPTED_MAX - 1, 0), Some(60), "without `retry:` too");
         assert_eq!(after(&p, "interrupted", INTERRUPTED_MAX, 0), None);
         assert_eq!(after(&p, "runtime_error", 1, 0), None);
+    }
+
+    #[test]
+    fn how_many_attempts_there_may_be_is_what_the_decision_allows() {
+        let mut p = policies(1);
+        assert_eq!((most(&p), most(&policies(5))), (1, 5));
+        (p.on_interrupt, p.idempotent) = (OnInterrupt::Retry, true);
+        assert_eq!(most(&p), INTERRUPTED_MAX, "without `retry:` too");
+        p.retry.on.clear();
+        assert_eq!(most(&p), 1);
     }
 
     #[test]

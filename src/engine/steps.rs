@@ -11,6 +11,7 @@ use crate::exec;
 use crate::ids::RunId;
 use crate::model::Step;
 use crate::store;
+use crate::task;
 
 /// Most steps of one reading.
 pub const STEPS_MAX: usize = 10_000;
@@ -71,8 +72,8 @@ impl Core {
             let read = |attempt| exec::read_steps(&runs, id, attempt);
             gather((from.0.max(1)..=attempts).map(read), from, limit)
         };
-        let read = tokio::task::spawn_blocking(read).await.map_err(io::Error::other);
-        read.and_then(|read| read).map_err(|source| StepsError::File { run: id, source })
+        let read = task::blocking(read).await.unwrap_or_else(|e| Err(e.into()));
+        read.map_err(|source| StepsError::File { run: id, source })
     }
 }
 

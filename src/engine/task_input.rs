@@ -9,6 +9,7 @@ use crate::secret::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::Core;
+use super::agent_brief::{self, Asked, Told};
 use super::concurrency::{self, Facts};
 use super::terms::{self, Terms};
 use crate::config::Env;
@@ -40,6 +41,8 @@ pub struct Job {
     files: Vec<GivenFile>,
     spec: Spec,
     secrets: BTreeMap<String, SecretString>,
+    /// What the built-in agent gets, where it is the program.
+    told: Option<Told>,
 }
 
 impl Job {
@@ -59,6 +62,10 @@ impl Job {
         self.shared.then_some(self.session.as_str())
     }
 
+    fn agent_files(&self) -> Option<&exec::AgentFiles> {
+        self.told.as_ref().map(|told| &told.files)
+    }
+
     /// Writes the run directory. Blocks.
     ///
     /// # Errors
@@ -71,13 +78,15 @@ impl Job {
             definition_yaml: &self.definition_yaml,
             skills: &self.skills,
             files: &self.files,
+            agent: self.agent_files(),
             session: &self.session,
             attempt: self.attempt,
         };
         let seeded = exec::prepare(&self.dirs, &preparation)?;
         if let Some(user) = &self.spec.confine.user {
             let (dirs, files) = (&self.dirs, &self.files);
-            exec::hand_over(&self.state_dir, dirs, &self.session, self.attempt, files, user)?;
+            let agent = self.agent_files();
+            exec::hand_over(&self.state_dir, dirs, &self.session, self.attempt, files, agent, user)?;
         }
         Ok(seeded)
     }
@@ -87,8 +96,12 @@ impl Job {
     /// # Errors
     /// What kept the launcher from taking its message.
     pub async fn release(&self, held: exec::Held, epoch: Epoch) -> Result<exec::Live, exec::Error> {
-        let secrets = self.secrets.iter().map(|(n, v)| (n.clone(), v.expose_secret().to_owned())).collect();
-        let release = Release { version: exec::RELEASE_VERSION, epoch, spec: self.spec.clone(), secrets };
+        let shown = |values: &BTreeMap<String, SecretString>| {
+            values.iter().map(|(n, v)| (n.clone(), v.expose_secret().to_owned())).collect()
+        };
+        let keys = self.told.as_ref().map(|told| shown(&told.keys)).unwrap_or_default();
+        let (version, spec, secrets) = (exec::RELEASE_VERSION, self.spec.clone(), shown(&self.secrets));
+        let release = Release { version, epoch, spec, secrets, keys };
         held.release(&release).await
     }
 }
@@ -134,17 +147,55 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         Prompt::Template(text) => template::render(text, &context)
             .map_err(|e| launch_error(format!("the prompt cannot be rendered: {e}")))?,
     };
-    let Executor::Command { command, .. } = &agent.executor else {
-        return Err(launch_error("this version has no built-in agent; use an executor of type command"));
-    };
-    let argv = argv("command", agent, command, &context)?;
     let shared = shared_session(agent, overrides, &context)?;
     let session = shared.clone().unwrap_or_else(|| claimed.id.to_string());
     let terms = Terms::of(agent, overrides, slot, &dirs, &session);
-    let mut env = environment(core, agent, claimed, &dirs, terms.result_schema.is_some());
-    let confine = core.confinement(agent, &dirs, &session, attempt)?;
-    core.at_home(&confine, &dirs.workspace(&session), &mut env);
-    let mut spec = Spec {
+    let skills = skills(core, said.skills, overrides.skills.as_deref())?;
+    let asked = Asked {
+        agent,
+        claimed,
+        dirs: &dirs,
+        attempt,
+        session: &session,
+        shared: shared.is_some(),
+        terms: &terms,
+        seeded: &skills,
+        context: &context,
+        total_ms: time_left(core, agent, claimed).await?,
+    };
+    let spec = spec(core, &asked).await?;
+    let told = agent_brief::told(core, &asked).await?;
+    Ok(Job {
+        state_dir: core.state_dir().clone(),
+        attempt,
+        session,
+        shared: shared.is_some(),
+        prompt,
+        input,
+        terms,
+        definition_yaml: core.catalog.yaml(claimed.definition, agent),
+        skills,
+        files: given(core, claimed).await?,
+        spec,
+        secrets: secrets(core, agent)?,
+        told,
+        dirs,
+    })
+}
+
+/// What the launcher is told.
+async fn spec(core: &Core, asked: &Asked<'_>) -> Result<Spec, Failure> {
+    let Asked { agent, claimed, dirs, attempt, terms, context, session, .. } = *asked;
+    let argv = match &agent.executor {
+        Executor::Command { command, .. } => argv("command", agent, command, context)?,
+        Executor::Llm(_) => agent_brief::argv(dirs, attempt),
+    };
+    let mut env = environment(core, agent, claimed, dirs, terms.result_schema.is_some());
+    let confine = core.confinement(agent, dirs, session, attempt)?;
+    core.at_home(&confine, &dirs.workspace(session), &mut env);
+    let gate = hook("gate", agent, agent.policies.gate.as_ref(), context)?;
+    let has_passed = gate.is_some() && was_let_through(dirs, attempt).await;
+    Ok(Spec {
         version: SPEC_VERSION,
         run: claimed.id,
         attempt,
@@ -161,28 +212,9 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         orphan_grace_ms: millis_u64(core.settings().orphan_grace),
         state_lock: Some(core.state_dir().join("lock")),
         confine,
-        total_ms: None,
-        gate: hook("gate", agent, agent.policies.gate.as_ref(), &context)?,
-        verify: hook("verify", agent, agent.policies.success_when.verify.as_ref(), &context)?,
-    };
-    if spec.gate.is_some() && was_let_through(&dirs, attempt).await {
-        spec.gate = None;
-    }
-    spec.total_ms = time_left(core, agent, claimed).await?;
-    Ok(Job {
-        state_dir: core.state_dir().clone(),
-        attempt,
-        session,
-        shared: shared.is_some(),
-        prompt,
-        input,
-        terms,
-        definition_yaml: core.catalog.yaml(claimed.definition, agent),
-        skills: skills(core, said.skills, overrides.skills.as_deref())?,
-        files: given(core, claimed).await?,
-        spec,
-        secrets: secrets(core, agent)?,
-        dirs,
+        total_ms: asked.total_ms,
+        gate: gate.filter(|_| !has_passed),
+        verify: hook("verify", agent, agent.policies.success_when.verify.as_ref(), context)?,
     })
 }
 
@@ -212,7 +244,12 @@ impl<'a> Said<'a> {
 }
 
 /// The program and its arguments, rendered.
-fn argv(what: &str, agent: &Agent, command: &[String], context: &Value) -> Result<Vec<String>, Failure> {
+pub(super) fn argv(
+    what: &str,
+    agent: &Agent,
+    command: &[String],
+    context: &Value,
+) -> Result<Vec<String>, Failure> {
     let render = |word: &String| {
         if plain(word) { Ok(word.clone()) } else { template::render_command(word, context) }
     };
@@ -279,7 +316,7 @@ fn plain(text: &str) -> bool {
     !text.contains('{')
 }
 
-fn millis_u64(d: Duration) -> u64 {
+pub(super) fn millis_u64(d: Duration) -> u64 {
     u64::try_from(millis(d)).unwrap_or(0)
 }
 
@@ -334,13 +371,13 @@ async fn context(core: &Core, agent: &Agent, said: &Said<'_>, claimed: &Claimed)
         Prompt::Template(text) => text,
         Prompt::Verbatim(_) => "",
     };
-    let command: &[String] = match &agent.executor {
-        Executor::Command { command, .. } => command,
-        Executor::Llm(_) => &[],
+    let command: Vec<&String> = match &agent.executor {
+        Executor::Command { command, .. } => command.iter().collect(),
+        Executor::Llm(llm) => agent_brief::words(llm).collect(),
     };
     let hooks = [policies.gate.as_ref(), policies.success_when.verify.as_ref()];
     let hooks = hooks.into_iter().flatten().flat_map(|hook| &hook.command);
-    let mut words = command.iter().chain(hooks).chain(&policies.session);
+    let mut words = command.into_iter().chain(hooks).chain(&policies.session);
     if plain(prompt) && words.all(|word| plain(word)) {
         return Value::Null;
     }
@@ -369,7 +406,7 @@ async fn context(core: &Core, agent: &Agent, said: &Said<'_>, claimed: &Claimed)
 }
 
 /// The newest success of the agent that its gate let through, for templates.
-async fn last_run(core: &Core, agent: i64) -> Value {
+pub(super) async fn last_run(core: &Core, agent: i64) -> Value {
     let Ok(Some(number)) = core.store.last_success(agent).await else { return Value::Null };
     let Some(newest) = core.store.event(number).await.ok().flatten().map(|d| d.event) else {
         return Value::Null;

@@ -238,9 +238,13 @@ impl Core {
     /// Those of the store.
     pub async fn revoke_token(&self, name: &str, by: &str) -> Result<Option<TokenRow>, store::Error> {
         let Some(row) = self.tokens.find(name) else { return Ok(None) };
-        // Refused first: should the write fail, nobody comes in by it until the next start.
-        self.tokens.change(|held| held.remove(&row.id));
-        self.store.remove_token(row.id.clone()).await?;
+        // Refused first, and again known where the write fails: it would be good after the next start, so who
+        // asks has to hear of it and must be able to ask again.
+        let held = self.tokens.change(|held| held.remove(&row.id));
+        if let Err(e) = self.store.remove_token(row.id.clone()).await {
+            self.tokens.change(|all| held.map(|held| all.insert(row.id.clone(), held)));
+            return Err(e);
+        }
         tracing::info!(token = row.name, by, "token {:?} was revoked", row.name);
         Ok(Some(row))
     }

@@ -81,8 +81,18 @@ pub fn open_artefact(folder: &Path, path: &str) -> io::Result<Option<File>> {
     let path = Path::new(path);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     let Some(fd) = root(folder)?.filter(|_| plain) else { return Ok(None) };
-    let Ok(file) = open_below(&fd, path, OFlags::RDONLY) else { return Ok(None) };
-    let file = File::from(file);
+    let file = match open_below(&fd, path, OFlags::RDONLY) {
+        Ok(file) => File::from(file),
+        // What is there and cannot be read is told apart from what is not there, or is a link.
+        Err(e)
+            if e == rustix::io::Errno::ACCESS
+                || e == rustix::io::Errno::PERM
+                || e == rustix::io::Errno::IO =>
+        {
+            return Err(e.into());
+        }
+        Err(_) => return Ok(None),
+    };
     Ok(file.metadata()?.is_file().then_some(file))
 }
 

@@ -20,6 +20,7 @@ use super::sweep::{Leftovers, sweep};
 use super::{AttemptDir, Error, ExitReport, Release};
 use crate::ids::{Epoch, RunId};
 use crate::proc::{self, Ending, Identity, Signal, Status};
+use crate::task;
 use crate::time::{Clock as _, SystemClock};
 
 /// Longest time for a launcher to take its release, seconds.
@@ -287,7 +288,7 @@ pub async fn reattach(
 /// Where a report is there nothing should be left; what is left nevertheless is ended.
 async fn sweep_quietly(leftovers: Leftovers) {
     let run = leftovers.run;
-    if !matches!(tokio::task::spawn_blocking(move || sweep(&leftovers)).await, Ok(true)) {
+    if !matches!(task::blocking(move || sweep(&leftovers)).await, Ok(true)) {
         tracing::error!("processes of run {run} could not be ended");
     }
 }
@@ -295,7 +296,7 @@ async fn sweep_quietly(leftovers: Leftovers) {
 async fn sweep_logged(leftovers: Leftovers) {
     let run = leftovers.run;
     tracing::warn!("the launcher of run {run} is gone without a report; ending what it left");
-    let swept = tokio::task::spawn_blocking(move || sweep(&leftovers)).await;
+    let swept = task::blocking(move || sweep(&leftovers)).await;
     if !matches!(swept, Ok(true)) {
         tracing::error!("processes of run {run} could not be ended");
     }

@@ -89,6 +89,12 @@ impl RunDirs {
         self.state.join("sessions").join(session)
     }
 
+    /// Where the built-in agent keeps the conversation of a session.
+    #[must_use]
+    pub fn conversation(&self, session: &str) -> PathBuf {
+        self.session(session).join("agent/conversation.json")
+    }
+
     /// The workspace of a session, shared by the runs that name it.
     #[must_use]
     pub fn workspace(&self, session: &str) -> PathBuf {
@@ -169,6 +175,24 @@ impl AttemptDir {
         self.0.join("exit.json")
     }
 
+    /// What the built-in agent is told; absent where another program runs.
+    #[must_use]
+    pub fn brief(&self) -> PathBuf {
+        self.0.join("brief.json")
+    }
+
+    /// The notes that the built-in agent has from runs before; absent where another program runs.
+    #[must_use]
+    pub fn notes(&self) -> PathBuf {
+        self.0.join("notes.json")
+    }
+
+    /// Every exchange of the built-in agent with its model; absent where another program runs.
+    #[must_use]
+    pub fn transcript(&self) -> PathBuf {
+        self.0.join("transcript.ndjson")
+    }
+
     /// The program's TMPDIR.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {
@@ -182,8 +206,9 @@ impl AttemptDir {
         let Ok(entries) = std::fs::read_dir(&self.0) else {
             return false;
         };
-        let names: Vec<_> = entries.map(|entry| entry.map(|e| e.file_name()).unwrap_or_default()).collect();
-        names == ["tmp"]
+        let mut names = entries.map(|entry| entry.map(|e| e.file_name()).unwrap_or_default());
+        names.all(|name| ["tmp", "brief.json", "notes.json"].iter().any(|prepared| name == *prepared))
+            && self.tmp().is_dir()
     }
 
     /// Where a launcher that panicked says so; absent otherwise.

@@ -41,7 +41,7 @@ pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Steps, read_steps};
 pub use outcome::{Judging, RESULT_MAX, read_outcome};
 pub use owner::hand_over;
 pub use pack::{FRAME, PACKED, PackedLog, log_bytes, open_below, pack_logs, remove_logs};
-pub use prepare::{Given, GivenFile, Preparation, check_session, prepare, read_given};
+pub use prepare::{AgentFiles, Given, GivenFile, Preparation, check_session, prepare, read_given};
 pub use report::{ExitReport, HookEnd, Hooks, REPORT_VERSION, Reason};
 pub use skills::{SKILL_BYTES_MAX, SKILL_DEPTH_MAX, SKILL_FILES_MAX};
 pub use spec::{DEFAULT_PATH, HookSpec, SPEC_VERSION, Spec, World, environment};

@@ -87,7 +87,7 @@ pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judg
         Protocol::Plain => Told::default(),
         Protocol::Matins => Told::read(&dir, by.failure_codes),
     };
-    (outcome.usage, outcome.cost_usd) = (told.usage, told.cost_usd);
+    (outcome.usage, outcome.cost_usd) = (told.usage, told.cost_usd.filter(|_| !told.cost_unknown));
     outcome.notes = std::mem::take(&mut told.notes);
     outcome.final_model.clone_from(&told.final_model);
     outcome.steps = (by.protocol == Protocol::Matins).then_some(told.steps);
@@ -166,6 +166,8 @@ struct Told {
     steps: u64,
     usage: Option<Usage>,
     cost_usd: Option<f64>,
+    /// Whether a line says that a part of the cost is unknown: then the sum is.
+    cost_unknown: bool,
     final_model: Option<String>,
     result: Option<Value>,
     result_too_long: bool,
@@ -204,6 +206,7 @@ impl Told {
             "usage" => {
                 let cost = fields.get("costUsd").and_then(Value::as_f64).filter(|c| *c >= 0.0);
                 self.cost_usd = cost.map(|c| c + self.cost_usd.unwrap_or_default()).or(self.cost_usd);
+                self.cost_unknown |= fields.get("costUsd").is_some_and(Value::is_null);
                 if let Ok(more) = serde_json::from_value(Value::Object(fields)) {
                     self.usage = Some(Usage::sum(self.usage.unwrap_or_default(), more));
                 }

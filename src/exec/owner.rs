@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::{Error, GivenFile, RunDirs};
+use super::{AgentFiles, Error, GivenFile, RunDirs};
 use crate::proc::{User, give};
 
 /// Everybody may pass, only the owner may list and write.
@@ -24,6 +24,7 @@ pub fn hand_over(
     session: &str,
     attempt: u32,
     given: &[GivenFile],
+    agent: Option<&AgentFiles>,
     user: &User,
 ) -> Result<(), Error> {
     let (attempts, session_dir) = (dirs.root().join("attempts"), dirs.session(session));
@@ -41,6 +42,12 @@ pub fn hand_over(
         give(&path, user).map_err(Error::file("give away", &path))?;
     }
     let attempt = dirs.attempt(attempt);
+    if let Some(agent) = agent {
+        let folder = agent.conversation.as_deref().and_then(Path::parent);
+        for path in [attempt.brief().as_path(), &attempt.notes()].into_iter().chain(folder) {
+            give(path, user).map_err(Error::file("give away", path))?;
+        }
+    }
     // What an earlier run of this user may have filled: the folder alone.
     for path in [&attempt.tmp(), attempt.path(), &dirs.files(), &dirs.workspace(session)] {
         give(path, user).map_err(Error::file("give away", path))?;

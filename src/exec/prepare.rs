@@ -30,6 +30,17 @@ pub struct GivenFile {
     pub bytes: u64,
 }
 
+/// What the built-in agent is given beside what every program is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentFiles {
+    /// What it is told, JSON.
+    pub brief: Vec<u8>,
+    /// Its notes, JSON.
+    pub notes: Vec<u8>,
+    /// The file of the conversation that it shares with other runs.
+    pub conversation: Option<PathBuf>,
+}
+
 /// What a run's folder is filled with.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparation<'a> {
@@ -45,6 +56,8 @@ pub struct Preparation<'a> {
     pub skills: &'a [Skill],
     /// Files that it gets, in order.
     pub files: &'a [GivenFile],
+    /// What the built-in agent is given; `None`: another program runs.
+    pub agent: Option<&'a AgentFiles>,
     /// The session whose workspace is made.
     pub session: &'a str,
     /// Number of the attempt, from 1.
@@ -72,9 +85,17 @@ pub fn prepare(dirs: &RunDirs, what: &Preparation<'_>) -> Result<Vec<SeededSkill
     }
     what.files.iter().try_for_each(|file| give_file(file, &dirs.files().join(&file.name)))?;
     make_attempt(&dirs.attempt(what.attempt))?;
+    what.agent.map_or(Ok(()), |agent| give_agent(&dirs.attempt(what.attempt), agent))?;
     let workspace = dirs.workspace(what.session);
     make_dirs(&workspace).map_err(Error::file("make the folder", &workspace))?;
     seed(dirs, what.skills)
+}
+
+fn give_agent(attempt: &AttemptDir, agent: &AgentFiles) -> Result<(), Error> {
+    write(&attempt.brief(), &agent.brief)?;
+    write(&attempt.notes(), &agent.notes)?;
+    let Some(folder) = agent.conversation.as_deref().and_then(Path::parent) else { return Ok(()) };
+    make_dirs(folder).map(drop).map_err(Error::file("make the folder", folder))
 }
 
 /// Copies a file that the run gets: what a program makes of its copy is no other run's matter.
@@ -142,6 +163,9 @@ fn make_attempt(attempt: &AttemptDir) -> Result<(), Error> {
             attempt.gate_log(),
             attempt.verify_log(),
             attempt.events(),
+            attempt.brief(),
+            attempt.notes(),
+            attempt.transcript(),
             attempt.result(),
             attempt.exit(),
             attempt.launcher_log(),
@@ -202,6 +226,7 @@ mod tests {
             definition_yaml: "name: x\n",
             skills,
             files: &[],
+            agent: None,
             session: "s-1",
             attempt,
         }

@@ -33,6 +33,9 @@ pub struct Release {
     pub spec: Spec,
     /// Secret variables of the program, name to value.
     pub secrets: BTreeMap<String, String>,
+    /// Secret variables of the program alone, which its gate and its verifier do not see.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Release {
@@ -42,6 +45,7 @@ impl fmt::Debug for Release {
             .field("epoch", &self.epoch)
             .field("spec", &self.spec)
             .field("secrets", &self.secrets.keys())
+            .field("keys", &self.keys.keys())
             .finish()
     }
 }
@@ -137,6 +141,7 @@ mod tests {
     fn release() -> Release {
         Release {
             version: RELEASE_VERSION,
+            keys: BTreeMap::from([("K".to_owned(), "v".to_owned())]),
             epoch: Epoch(7),
             spec: Spec {
                 version: super::super::SPEC_VERSION,

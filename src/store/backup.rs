@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{Error, Store, migrate};
+use crate::task;
 
 /// What a copy is called until it is whole.
 const PART: &str = ".part";
@@ -26,7 +27,7 @@ impl Store {
     /// [`Error::File`] and what SQLite says; then there is no new file.
     pub async fn backup(&self, to: PathBuf) -> Result<u64, Error> {
         let from = self.readers.read(|db| Ok(db.path().map(PathBuf::from))).await?.ok_or(Error::Closed)?;
-        tokio::task::spawn_blocking(move || backup(&from, &to)).await.map_err(|_| Error::Closed)?
+        task::blocking(move || backup(&from, &to)).await?
     }
 
     /// A copy of the database that has lost its name `at` already, and its length in bytes: it goes with
@@ -42,7 +43,7 @@ impl Store {
             std::fs::remove_file(&at).map_err(file(&at))?;
             Ok((copy, bytes))
         };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Closed)?
+        task::blocking(work).await?
     }
 }
 

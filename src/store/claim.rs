@@ -17,7 +17,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
 use super::{Error, Store, json, run_id, word};
-use crate::ids::{Epoch, RunId};
+use crate::ids::{AgentGlob, Epoch, RunId};
 use crate::model::{Overrides, Trigger, Window};
 use crate::time::millis;
 
@@ -397,15 +397,21 @@ impl Store {
         self.readers.read(move |db| waits(db, number, &pools, now_ms)).await
     }
 
-    /// The oldest runs that wait, at most `limit`: number, id and agent.
-    pub async fn oldest_waiting(&self, limit: u32) -> Result<Vec<(i64, RunId, String)>, Error> {
+    /// The oldest runs that wait, of agents that the asker may see, at most `limit`: number, id and agent.
+    pub async fn oldest_waiting(
+        &self,
+        visible: Option<AgentGlob>,
+        limit: u32,
+    ) -> Result<Vec<(i64, RunId, String)>, Error> {
         let sql = "SELECT r.number, r.id, a.id FROM runs r JOIN agents a ON a.number = r.agent
-                   WHERE r.completed_at IS NULL AND r.claimed_at IS NULL ORDER BY r.number LIMIT ?1";
+                   WHERE r.completed_at IS NULL AND r.claimed_at IS NULL AND (?2 IS NULL OR a.id GLOB ?2)
+                   ORDER BY r.number LIMIT ?1";
         self.readers
             .read(move |db| {
                 let mut statement = db.prepare_cached(sql)?;
-                let rows =
-                    statement.query_map([limit], |row| Ok((row.get(0)?, run_id(row, "id")?, row.get(2)?)))?;
+                let glob = visible.as_ref().map(AgentGlob::as_str);
+                let read = |row: &Row<'_>| Ok((row.get(0)?, run_id(row, "id")?, row.get(2)?));
+                let rows = statement.query_map(params![limit, glob], read)?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
             .await

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ids::{Epoch, RunId};
+use crate::task::Panicked;
 
 /// What SQLite said. Its own errors say the same thing once more as their source, so a chain of causes
 /// that ended in one told everything twice.
@@ -117,6 +118,9 @@ pub enum Error {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// Work that was to be done beside the writer panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
     /// A statement failed: a defect of this program.
     #[error("a statement failed")]
     Statement(#[source] Cause),

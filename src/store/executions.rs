@@ -1,7 +1,8 @@
 //! Runs with an execution key, as the caller who asked for them lists them.
 //!
-//! The pages are counted from the front because the published form of the list is; a page is found along an index
-//! and only its own rows are read. How many there are is kept by triggers and added up over one row an agent
+//! The pages are counted from the front because the published form of the list is. A page is found along an index,
+//! from its nearer end, and only its own rows are read; the index's entries before it are passed over one by one, so a
+//! page costs the more the further from both ends it is. How many there are is kept by triggers and added up over one row an agent
 //! and state. Bodies are part of a row here, so each has a bound.
 
 use rusqlite::types::Value as Sql;
@@ -74,7 +75,7 @@ impl Store {
             .read(move |db| {
                 let count = count(db, &filter)?;
                 // Where none can be found none is looked for: that would be a walk along all of them.
-                let rows = if filter.offset < count { list(db, &filter)? } else { Vec::new() };
+                let rows = if filter.offset < count { list(db, &filter, count)? } else { Vec::new() };
                 Ok((rows, count))
             })
             .await
@@ -142,7 +143,15 @@ fn agents(filter: &ExecutionFilter) -> Sql {
     })
 }
 
-fn list(db: &Connection, filter: &ExecutionFilter) -> Result<Vec<ExecutionRow>, Error> {
+/// Where a page of `limit` from `offset` on begins among `count` rows, seen from its nearer end: so many are passed
+/// over, so many taken, in this order.
+fn nearer(offset: u64, limit: u64, count: u64) -> (u64, u64, &'static str) {
+    let taken = limit.min(count.saturating_sub(offset));
+    let behind = count.saturating_sub(offset + taken);
+    if behind < offset { (behind, taken, "ASC") } else { (offset, taken, "DESC") }
+}
+
+fn list(db: &Connection, filter: &ExecutionFilter, count: u64) -> Result<Vec<ExecutionRow>, Error> {
     let one = match filter.agents.as_deref() {
         Some([agent]) => Some(*agent),
         _ => None,
@@ -161,17 +170,19 @@ fn list(db: &Connection, filter: &ExecutionFilter) -> Result<Vec<ExecutionRow>, 
             "?3 IS NULL AND (?2 IS NULL OR agent IN (SELECT value FROM json_each(?2)))",
         ),
     };
+    let limit = u64::try_from(filter.limit).unwrap_or(u64::MAX);
+    let (offset, limit, order) = nearer(filter.offset, limit, count);
     let which = format!(
         "SELECT number FROM runs INDEXED BY {index}
-         WHERE user = ?1 AND execution_key IS NOT NULL AND {condition} ORDER BY number DESC LIMIT ?4 OFFSET ?5"
+         WHERE user = ?1 AND execution_key IS NOT NULL AND {condition} ORDER BY number {order} LIMIT ?4 OFFSET ?5"
     );
     let sql = select(&which, "?6");
     let values = [
         Sql::Text(filter.user.clone()),
         one.map_or_else(|| agents(filter), Sql::Integer),
         filter.state.map_or(Sql::Null, |state| Sql::Text(state.as_str().to_owned())),
-        Sql::Integer(i64::try_from(filter.limit).unwrap_or(i64::MAX)),
-        Sql::Integer(i64::try_from(filter.offset).unwrap_or(i64::MAX)),
+        Sql::Integer(i64::try_from(limit).unwrap_or(i64::MAX)),
+        Sql::Integer(i64::try_from(offset).unwrap_or(i64::MAX)),
         Sql::Integer(i64::try_from(LISTED_BODY_MAX).unwrap_or(i64::MAX)),
     ];
     let mut statement = db.prepare_cached(&sql)?;
@@ -187,4 +198,18 @@ fn count(db: &Connection, filter: &ExecutionFilter) -> Result<u64, Error> {
     let values = [Sql::Text(filter.user.clone()), agents(filter), state];
     let count: i64 = db.prepare_cached(sql)?.query_row(params_from_iter(values), |row| row.get(0))?;
     Ok(u64::try_from(count).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_found_from_its_nearer_end() {
+        assert_eq!(nearer(0, 25, 100), (0, 25, "DESC"));
+        assert_eq!(nearer(25, 25, 100), (25, 25, "DESC"));
+        assert_eq!(nearer(50, 25, 100), (25, 25, "ASC"));
+        assert_eq!(nearer(75, 25, 90), (0, 15, "ASC"), "the last");
+        assert_eq!(nearer(0, 25, 3), (0, 3, "DESC"));
+    }
 }

@@ -126,9 +126,7 @@ impl Scan {
         if let Some(agent) = agent {
             scan.key("r.agent = ?", Sql::Integer(agent));
         }
-        let by_failure =
-            matches!(along, Along::Failed) || (along == Along::AgentEnded && filter.status.is_none());
-        if by_failure && along == Along::AgentEnded {
+        if along == Along::AgentEnded && filter.status.is_none() {
             scan.key("r.state = ?", text(RunState::Failed.as_str()));
         }
         if let Some(status) = filter.status {

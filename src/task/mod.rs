@@ -2,16 +2,60 @@
 //! means: a fatal task that ends before it was told to stop brings the daemon down with a code that
 //! is not 0, a logged one is only reported.
 //!
+//! Work that blocks goes to threads of its own through [`blocking`], the only place that does that: it starts at
+//! once, its panic is told once, and the end of the runtime is no failure of it.
+//!
 //! Stopping has two steps, held by [`Stop`]: soft (finish what you do, take nothing new) and hard
 //! (leave now). Hard implies soft. Tokens are passed, never global: two daemons live in one test.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Work that panicked. The log says where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("something inside matins broke")]
+pub struct Panicked;
+
+impl From<Panicked> for std::io::Error {
+    fn from(panicked: Panicked) -> Self {
+        Self::other(panicked)
+    }
+}
+
+/// Starts work that blocks, in a thread where it may; at once, also where nobody waits for its end.
+///
+/// Work that has not begun when the runtime ends, because the program is replaced, has not failed: who waits for
+/// it waits for ever, so that nobody writes an end that the next program would find.
+///
+/// # Errors
+/// [`Panicked`] where it panicked.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "the one place that hands out work that blocks")]
+pub fn blocking<T, F>(work: F) -> impl Future<Output = Result<T, Panicked>> + Send
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let (place, span) = (Location::caller(), tracing::Span::current());
+    let started = tokio::task::spawn_blocking(move || {
+        catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
+            span.in_scope(|| tracing::error!("the work that {place} handed out panicked"));
+            Panicked
+        })
+    });
+    async move {
+        match started.await {
+            Ok(ended) => ended,
+            // Its own panics are caught, so this is the end of the runtime.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
 
 /// The two stop signals of one daemon.
 #[derive(Debug, Clone)]
@@ -174,6 +218,31 @@ mod tests {
         tasks.join().await;
         assert_eq!(tasks.died().as_deref(), Some("store"));
         assert!(tasks.stop().is_soft());
+    }
+
+    #[tokio::test]
+    async fn work_that_blocks_starts_at_once_and_its_panic_is_its_own() {
+        let (told, hears) = std::sync::mpsc::channel();
+        drop(blocking(move || told.send(1)));
+        assert_eq!(hears.recv(), Ok(1), "nobody waits for it");
+        assert_eq!(blocking(|| 2).await, Ok(2));
+        assert_eq!(blocking(|| panic!("for the test")).await, Err::<(), _>(Panicked));
+    }
+
+    #[test]
+    fn work_that_the_end_of_the_runtime_cancels_has_not_failed() {
+        let (ended, outcome) = std::sync::mpsc::channel();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        // A runtime that ends takes no more work: who asks for it is told that it was cancelled.
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        std::thread::spawn(move || {
+            let _entered = handle.enter();
+            let asked = std::pin::pin!(blocking(|| ()));
+            let waker = std::task::Waker::noop();
+            let _ = ended.send(asked.poll(&mut std::task::Context::from_waker(waker)).is_pending());
+        });
+        assert!(outcome.recv().unwrap(), "it waits for the end instead of telling of a failure");
     }
 
     #[tokio::test]

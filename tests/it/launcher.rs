@@ -54,6 +54,7 @@ impl Attempt {
             definition_yaml: "name: test\n",
             skills: &[],
             files: &[],
+            agent: None,
             session: "s",
             attempt: 1,
         };
@@ -95,7 +96,13 @@ impl Attempt {
             gate: None,
             verify: None,
         };
-        let release = Release { version: RELEASE_VERSION, epoch: Epoch(7), spec, secrets: BTreeMap::new() };
+        let release = Release {
+            version: RELEASE_VERSION,
+            epoch: Epoch(7),
+            spec,
+            secrets: BTreeMap::new(),
+            keys: BTreeMap::new(),
+        };
         let dir = dirs.attempt(1);
         Self { state, dirs, dir, release }
     }

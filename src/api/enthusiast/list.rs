@@ -1,6 +1,6 @@
 //! The list of executions: numbered pages, newest first.
 //!
-//! How many there are is kept by the store and never counted, so a page costs the same among a million. What it does
+//! How many there are is kept by the store and never counted; a page is looked for from its nearer end. What it does
 //! not know in a query is ignored, as the original does; a status that there is not is that of no execution.
 
 use axum::Json;

@@ -85,7 +85,8 @@ async fn rows(
     }
     loop {
         let page = app.core.store.events_page(filter.clone()).await?;
-        seen += page.events.len();
+        let rows = page.events.len();
+        seen += rows;
         for event in page.events {
             if found.len() == most {
                 return Ok((found, filter.before));
@@ -100,7 +101,8 @@ async fn rows(
             return Ok((found, filter.before));
         }
         filter.before = Some(next);
-        if seen >= SCAN_MAX || found.is_empty() {
+        // A page that is cut short has looked at as many rows as one request may.
+        if seen >= SCAN_MAX || rows < filter.limit {
             return Ok((found, filter.before));
         }
     }

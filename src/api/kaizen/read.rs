@@ -11,7 +11,7 @@ use super::wire::{
 };
 use crate::api::answer::{self, Of};
 use crate::api::{ApiError, App, Caller, artefacts, events};
-use crate::engine::StepsError;
+use crate::engine::{StepsError, most_attempts};
 use crate::ids::RunId;
 use crate::model::{Event, Step};
 use crate::store::EventDetail;
@@ -100,12 +100,13 @@ fn level(failed: bool) -> String {
     if failed { "Error" } else { "Info" }.to_owned()
 }
 
-/// An execution as lists show it: without what has to be read from its folders.
+/// An execution as lists show it: without what has to be read from its folders, and with the attempts that
+/// its agent allows now.
 pub(super) fn row(app: &App, event: Event) -> Execution {
     let entry = event.agent_id.parse().ok().and_then(|id| app.core.catalog.get(&id));
     let name = entry.as_ref().map_or_else(|| event.agent_id.clone(), |e| e.agent.name.clone());
-    let total = entry.map_or(1, |e| i64::from(e.agent.policies.retry.max)).max(event.attempt);
-    Execution {
+    let most = entry.map_or(1, |e| most_attempts(&e.agent.policies));
+    let mut execution = Execution {
         workflow: Workflow { id: event.agent_id.clone(), name: name.clone() },
         batch: None,
         logins: Vec::new(),
@@ -117,8 +118,8 @@ pub(super) fn row(app: &App, event: Event) -> Execution {
         start_block: None,
         agent_conversation_thread_id: event.conversation.to_string(),
         attempts: event.attempt,
-        total_attempts: total,
-        is_last_attempt: event.attempt >= total,
+        total_attempts: 0,
+        is_last_attempt: false,
         is_test: false,
         live_view_url: None,
         browser_session_id: None,
@@ -136,7 +137,15 @@ pub(super) fn row(app: &App, event: Event) -> Execution {
         status: event.status.into(),
         session_id: event.session_id,
         id: event.id,
-    }
+    };
+    allow(&mut execution, most);
+    execution
+}
+
+/// Says how many attempts it may have.
+fn allow(execution: &mut Execution, most: u32) {
+    execution.total_attempts = i64::from(most).max(execution.attempts);
+    execution.is_last_attempt = execution.attempts >= execution.total_attempts;
 }
 
 fn duration(from: Option<&str>, to: Option<&str>) -> Option<i64> {
@@ -153,7 +162,12 @@ pub(super) async fn view(app: &App, detail: EventDetail) -> Result<Execution, Ap
     let given: Vec<String> =
         event.files.iter().flatten().map(|file| format!("files/{}", file.name)).collect();
     let succeeded = event.status == crate::model::RunState::Completed;
+    // The run goes by the definition that it was admitted with.
+    let of = app.core.catalog.get(&event.agent_id.parse().map_err(|_| ApiError::internal())?);
+    let of = of.map_or(0, |entry| entry.number);
+    let definition = app.core.catalog.definition(&app.core.store, of, detail.definition).await?;
     let mut execution = row(app, event);
+    allow(&mut execution, most_attempts(&definition.policies));
     execution.parent_execution_id = retry_of.map(|id| id.to_string());
     execution.session_archive = app.core.store.archive(number).await?.map(|archive| Archive::of(id, archive));
     if ended {

@@ -41,6 +41,43 @@ async fn the_index_shows_every_agent_in_a_short_row() {
     }
 }
 
+/// Sends this as the holder of a token for some agents.
+async fn as_of(stand: &Stand, agents: &str, request: axum::http::request::Builder) -> (u16, Value) {
+    let caller = Caller { agents: agents.parse().ok(), ..Caller::user(0, "root") };
+    let (status, _, body) = stand.send(request.extension(caller).body(Body::empty()).unwrap()).await;
+    (status.as_u16(), serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn what_others_have_waiting_takes_no_place_in_the_status() {
+    let stand = Stand::new(&[("lab", AGENT), ("shop", AGENT)], "").await;
+    for agent in ["lab", "lab", "lab", "lab", "lab", "shop"] {
+        let (status, body) =
+            stand.post(&format!("/v1/agents/{agent}/execute"), r#"{"overlap":"queue"}"#).await;
+        assert_eq!(status, 202, "{body}");
+    }
+    let agents = |body: &Value| -> Vec<String> {
+        let rows = body["data"]["waiting"].as_array().unwrap();
+        rows.iter().map(|row| row["agentId"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(agents(&stand.get("/v1/status").await.1), ["lab"; 5]);
+    let (status, body) = as_of(&stand, "shop*", Request::get("/v1/status")).await;
+    assert_eq!((status, agents(&body)), (200, vec!["shop".to_owned()]), "{body}");
+}
+
+#[tokio::test]
+async fn a_search_goes_on_behind_a_page_without_a_hit() {
+    let stand = Stand::new(&[("lab", AGENT), ("shop", AGENT)], "").await;
+    for n in 0..60 {
+        let agent = if n == 0 { "shop" } else { "lab" };
+        stand.post(&format!("/v1/agents/{agent}/execute"), r#"{"overlap":"queue"}"#).await;
+    }
+    let (status, found) = stand.post("/executions/list", r#"{"search":["shop"],"limit":5}"#).await;
+    assert_eq!(status, 200, "{found}");
+    assert_eq!(found["executions"].as_array().unwrap().len(), 1, "the sixtieth row: {found}");
+    assert_eq!(found["nextToken"], Value::Null);
+}
+
 #[tokio::test]
 async fn an_agent_remembers_its_last_24_ends() {
     let stand = Stand::one().await;

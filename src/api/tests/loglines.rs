@@ -110,5 +110,7 @@ async fn a_follower_gets_events_and_comes_back_to_the_next_line() {
     assert_eq!((&read["text"], &read["line"]), (&json!("three"), &json!(3)));
     let (.., rest) = stand.accept(&format!("{path}?lines=2"), EVENTS, Some("1:4:2")).await;
     assert_eq!(rest.matches("event: line").count(), 1, "one of the two was seen");
+    let (.., rest) = stand.accept(&format!("{path}?lines=2"), EVENTS, Some("1:8:3")).await;
+    assert_eq!(rest, "event: end\ndata: {}\n\n", "both were seen: who has them need not come back");
     assert_eq!(stand.accept(&path, EVENTS, Some("nonsense")).await.0, 400);
 }

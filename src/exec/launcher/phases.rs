@@ -41,7 +41,8 @@ pub(super) struct Phases<'a> {
 
 impl<'a> Phases<'a> {
     pub(super) fn new(dir: &'a AttemptDir, signals: &'a Signals, release: &'a Release) -> Self {
-        let secrets = release.secrets.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let secrets =
+            release.secrets.iter().chain(&release.keys).map(|(name, value)| (name.as_str(), value.as_str()));
         // A bound beyond the end of time is none.
         let after = |ms| Instant::now().checked_add(Duration::from_millis(ms));
         Self {
@@ -108,6 +109,7 @@ impl<'a> Phases<'a> {
             argv: &spec.argv,
             stdin: &spec.stdin,
             output: Output::Apart { stdout: &stdout, stderr: &stderr },
+            keys: true,
         };
         let started = start::start(&order, self.release, &self.caps, &self.redactor)?;
         (report.started, report.started_at_ms) = (true, SystemClock.now_ms());
@@ -159,7 +161,12 @@ impl<'a> Phases<'a> {
     }
 
     fn start_hook(&self, hook: &HookSpec, log: &Path) -> Result<Started, String> {
-        let order = Order { argv: &hook.argv, stdin: Path::new(NO_INPUT), output: Output::Together { log } };
+        let order = Order {
+            argv: &hook.argv,
+            stdin: Path::new(NO_INPUT),
+            output: Output::Together { log },
+            keys: false,
+        };
         start::start(&order, self.release, &self.caps, &self.redactor)
     }
 

@@ -1,4 +1,4 @@
-//! Takes secrets out of the two files that the program writes itself and that are read into the database.
+//! Takes secrets out of the files that the program writes itself and that others read: result, events, transcript.
 //!
 //! stdout and stderr pass a redactor on their way; the result and the events do not. When the tree has ended
 //! nobody writes them any more, so they are rewritten here, by the only process that still knows the values,
@@ -11,12 +11,14 @@ use super::super::layout::{open_regular, write_anew};
 use super::super::{AttemptDir, EVENTS_MAX, RESULT_MAX};
 use crate::secret::Redactor;
 
-/// Redacts `result.json` and `events.ndjson`, as far as they are ever read.
+/// Redacts `result.json`, `events.ndjson` and `transcript.ndjson`, as far as they are ever read.
 pub(super) fn scrub(dir: &AttemptDir, redactor: &Redactor) -> Result<(), String> {
     if redactor.is_idle() {
         return Ok(());
     }
-    for (path, max) in [(dir.result(), RESULT_MAX), (dir.events(), EVENTS_MAX)] {
+    for (path, max) in
+        [(dir.result(), RESULT_MAX), (dir.events(), EVENTS_MAX), (dir.transcript(), EVENTS_MAX)]
+    {
         rewrite(&path, max, redactor).map_err(|e| format!("cannot redact {}: {e}", path.display()))?;
     }
     Ok(())

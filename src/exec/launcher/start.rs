@@ -34,6 +34,8 @@ pub(super) struct Order<'a> {
     pub(super) stdin: &'a Path,
     /// Where its output goes.
     pub(super) output: Output<'a>,
+    /// Whether it gets the keys that are for the program alone.
+    pub(super) keys: bool,
 }
 
 /// Where output goes.
@@ -68,6 +70,8 @@ pub(super) fn start(
     let mut env = spec.env.clone();
     let secrets = release.secrets.iter().filter(|(name, _)| !name.starts_with(RESERVED));
     env.extend(secrets.map(|(name, value)| (name.clone(), value.clone())));
+    let keys = release.keys.iter().filter(|_| order.keys);
+    env.extend(keys.map(|(name, value)| (name.clone(), value.clone())));
     let name = argv.first().map_or("", String::as_str);
     let path = env.get("PATH").map_or("", String::as_str);
     let fail = |file: Option<&Path>, e: &io::Error| launch_error(name, &spec.cwd, path, file, e);

@@ -57,7 +57,7 @@ impl Receiver {
 
     /// Waits for the receiver's end. Off the runtime, which has a connection to drop meanwhile.
     async fn request(self) -> Request {
-        let ended = tokio::task::spawn_blocking(|| self.thread.join());
+        let ended = crate::task::blocking(|| self.thread.join());
         ended.await.unwrap().unwrap().pop().unwrap()
     }
 }

@@ -138,7 +138,11 @@ fn the_holder_of_a_token_reaches_no_other_agent_by_way_of_its_own() {
         "{}",
         seen.text()
     );
-    assert_eq!(shop.get("/v1/status").json()["data"]["lastReload"], Value::Null);
+    let status = shop.get("/v1/status").json()["data"].clone();
+    for all in ["lastReload", "runs", "deliveries", "lateness", "store"] {
+        assert_eq!(status[all], Value::Null, "{all} is of all agents");
+    }
+    assert_eq!(status["agents"]["active"], 1);
     let file = http.send("POST", "/v1/files?name=a.txt", &[("Content-Type", "text/plain")], b"secret");
     let file = file.json()["data"]["id"].as_str().unwrap().to_owned();
     assert_eq!(http.get(&format!("/v1/files/{file}")).status, 200);
@@ -284,6 +288,46 @@ fn a_listener_outlives_a_replacement_of_the_program() {
     assert!(daemon.log().contains("replacing this program"), "{}", daemon.log());
 }
 
+/// Writes another `listen.http` into the settings, in the place of `old`; the new one.
+fn listen_at(daemon: &Binary, old: &str, new: &str) -> String {
+    let path = daemon.home.path().join("matins.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (old, new) = (format!("http: {old}"), format!("http: {new}"));
+    assert!(text.contains(&old), "{text}");
+    std::fs::write(path, text.replace(&old, &new)).unwrap();
+    new.trim_start_matches("http: ").to_owned()
+}
+
+#[test]
+fn a_replacement_goes_to_the_address_that_the_settings_name_now() {
+    let (daemon, http) = daemon();
+    let reexec = || daemon.cli(&["reexec"]);
+    let before = format!("'{}'", http.address);
+    let at = listen_at(&daemon, "127.0.0.1:0", &before);
+    // The same port of every address: the listener that was handed over must have gone.
+    let at = listen_at(&daemon, &at, &format!("'0.0.0.0:{}'", http.address.port()));
+    assert!(reexec().status.success(), "{}", daemon.log());
+    assert_eq!(http.get("/healthz").status, 200, "{}", daemon.log());
+    assert!(daemon.log().contains(&format!("listener at {} is closed", http.address)), "{}", daemon.log());
+    // A certificate that cannot be read is found before anything is given up.
+    daemon.home.write("none.pem", "no certificate");
+    let tls = "127.0.0.1:1, tls: { cert: none.pem, key: none.pem }";
+    let at = listen_at(&daemon, &at, tls);
+    let refused = reexec();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("listen.tls.cert"), "{said}");
+    assert_eq!(http.get("/healthz").status, 200, "it goes on as it was");
+    // A port that another process has does not end what was running.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listen_at(&daemon, &at, &format!("'{}'", taken.local_addr().unwrap()));
+    assert!(reexec().status.success(), "{}", daemon.log());
+    assert!(daemon.log().contains("HTTP is not answered yet"), "{}", daemon.log());
+    assert!(http.connect().is_none(), "nobody hangs at the port of before");
+    listen_at(&daemon, &at, "null");
+    assert!(reexec().status.success(), "{}", daemon.log());
+    assert_eq!(daemon.get("/v1/status")["data"]["http"], Value::Null);
+}
+
 #[test]
 fn a_port_that_is_taken_and_asked_for_keeps_the_daemon_from_starting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -312,11 +356,7 @@ fn what_can_be_reached_from_elsewhere_waits_for_a_token() {
     assert_eq!(daemon.get("/v1/status")["data"]["http"], Value::Null);
     assert!(daemon.log().contains("matins token create"), "{}", daemon.log());
     let text = daemon.token(&json!({"name": "first"}));
-    let url = eventually_sync("it is bound", || {
-        daemon.get("/v1/status")["data"]["http"].as_str().map(str::to_owned)
-    });
-    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
-    let http = Http { address: ([127, 0, 0, 1], port).into(), token: text };
+    let http = Http { address: ([127, 0, 0, 1], daemon.http_address().port()).into(), token: text };
     assert_eq!(http.get("/v1/agents").status, 200);
     assert!(daemon.log().contains("not encrypted"), "{}", daemon.log());
 }
@@ -403,6 +443,11 @@ fn a_request_is_a_line_in_the_log_without_its_token() {
     );
     assert!(lines[1].contains("/v1/agents/{id}") && lines[1].contains("401"), "{}", lines[1]);
     assert!(!log.contains(&http.token) && !log.contains("limit=3"), "{log}");
+    // An error that a dialect tells in its own shape has its caller too.
+    assert_eq!(http.get("/api/agentic-executions/999/").status, 404);
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains("GET /api/agentic-executions/999/")).unwrap();
+    assert!(line.contains("admin") && line.contains("404"), "{line}");
 }
 
 /// No call of any dialect shows the holder of a token an agent that is not for it. New calls are found by
@@ -435,16 +480,17 @@ fn no_call_shows_an_agent_that_is_hidden() {
                     filled += part.split_once('}').unwrap().1;
                 }
                 let named = filled != *path;
-                if !named && (method == "post" || name != "lab") {
+                if !named && method == "get" && name != "lab" {
                     continue;
                 }
                 let typed = [("Content-Type", "application/json")];
-                let answer = shop.send(
-                    &method.to_uppercase(),
-                    &filled,
-                    &typed,
-                    if method == "post" { b"{}" } else { b"" },
-                );
+                // Some calls name what they are about in their body.
+                let body = match method {
+                    "get" => String::new(),
+                    _ if named => "{}".to_owned(),
+                    _ => json!({ "id": name, "agentId": name }).to_string(),
+                };
+                let answer = shop.send(&method.to_uppercase(), &filled, &typed, body.as_bytes());
                 asked += 1;
                 let shown = answer.text();
                 if named {

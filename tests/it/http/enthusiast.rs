@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::http::{FORM, Part, form};
 use crate::support::{Binary, Home, Http, eventually_sync};
 
 /// Two fields by default null, as the document has them.
@@ -187,22 +188,6 @@ fn a_token_lets_in_and_shows_what_is_its_own() {
     poll(&ann, &execution, "finished");
     daemon.settled();
 }
-
-/// A part of a form: its name, file name and type, content.
-type Part<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a str);
-
-fn form(parts: &[Part<'_>]) -> Vec<u8> {
-    let text = |(name, file, content): &Part<'_>| {
-        let file = file.map(|(file, kind)| format!("; filename=\"{file}\"\r\nContent-Type: {kind}"));
-        let head =
-            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{}", file.unwrap_or_default());
-        format!("{head}\r\n\r\n{content}\r\n")
-    };
-    let body: String = parts.iter().map(text).collect();
-    format!("{body}--b--\r\n").into_bytes()
-}
-
-const FORM: (&str, &str) = ("Content-Type", "multipart/form-data; boundary=b");
 
 #[test]
 fn a_form_brings_files() {

@@ -1,7 +1,7 @@
 //! Files over HTTP: taken in as they come, given to runs, given out again; and what is left of those that
 //! do not come to their end, which is nothing.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -11,20 +11,12 @@ use matins::ids::FileId;
 use matins::model::{Overrides, RunState};
 use serde_json::{Value, json};
 
-use crate::support::{Binary, Home, TestDaemon, eventually_sync};
-
-/// An answer: status, head, body.
-type Answer = (u16, String, Vec<u8>);
+use crate::support::http::{FORM, form, read_answer};
+use crate::support::{Answer, Binary, Home, TestDaemon, eventually_sync};
 
 /// Reads an answer to its end.
 fn answer(stream: &mut UnixStream) -> Answer {
-    let mut bytes = Vec::new();
-    // A server that refuses a body closes before it has read all of it.
-    let _ = stream.read_to_end(&mut bytes);
-    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("an answer has a head");
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let status = head[9..12].parse().unwrap();
-    (status, head.to_ascii_lowercase(), bytes[end + 4..].to_vec())
+    read_answer(stream).expect("a whole answer")
 }
 
 fn open(socket: &Path, head: &str) -> UnixStream {
@@ -40,36 +32,24 @@ fn call(socket: &Path, head: &str, body: &[u8]) -> Answer {
 }
 
 fn get(socket: &Path, path: &str) -> (u16, Value) {
-    let (status, _, body) = call(socket, &format!("GET {path} HTTP/1.1"), b"");
-    (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    let answer = call(socket, &format!("GET {path} HTTP/1.1"), b"");
+    (answer.status, answer.json())
 }
 
 fn upload(socket: &Path, name: &str, body: &[u8]) -> (u16, Value) {
     let head = format!("POST /v1/files?name={name} HTTP/1.1\r\nContent-Type: text/plain; charset=utf-8");
-    let (status, _, body) = call(socket, &head, body);
-    (status, serde_json::from_slice(&body).unwrap())
+    let answer = call(socket, &head, body);
+    (answer.status, answer.json())
 }
 
-/// A form of these parts: field, file name, content.
-fn form(socket: &Path, path: &str, parts: &[(&str, Option<&str>, &str)]) -> (u16, Value) {
-    let mut body = String::new();
-    for (field, file, content) in parts {
-        let file =
-            file.map(|f| format!("; filename=\"{f}\"\r\nContent-Type: application/pdf")).unwrap_or_default();
-        body.extend([
-            "--XX\r\nContent-Disposition: form-data; name=\"",
-            field,
-            "\"",
-            &file,
-            "\r\n\r\n",
-            content,
-            "\r\n",
-        ]);
-    }
-    body += "--XX--\r\n";
-    let head = format!("POST {path} HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=XX");
-    let (status, _, body) = call(socket, &head, body.as_bytes());
-    (status, serde_json::from_slice(&body).unwrap())
+/// Sends a form of these parts: field, file name, content.
+fn send(socket: &Path, path: &str, parts: &[(&str, Option<&str>, &str)]) -> (u16, Value) {
+    let pdf =
+        |(field, file, content): &(_, Option<_>, _)| (*field, file.map(|f| (f, "application/pdf")), *content);
+    let parts: Vec<_> = parts.iter().map(pdf).collect();
+    let head = format!("POST {path} HTTP/1.1\r\n{}: {}", FORM.0, FORM.1);
+    let answer = call(socket, &head, &form(&parts));
+    (answer.status, answer.json())
 }
 
 fn names(home: &Home) -> Vec<String> {
@@ -100,7 +80,7 @@ fn a_file_is_taken_in_and_described() {
     for name in [id, "1"] {
         assert_eq!(get(&socket, &format!("/v1/files/{name}")), (200, json!({ "data": expected })));
     }
-    let (status, second) = form(&socket, "/v1/files", &[("file", Some("c.pdf"), "%PDF")]);
+    let (status, second) = send(&socket, "/v1/files", &[("file", Some("c.pdf"), "%PDF")]);
     assert_eq!(
         (status, &second["data"]["name"], &second["data"]["mediaType"]),
         (201, &json!("c.pdf"), &json!("application/pdf"))
@@ -127,8 +107,8 @@ fn what_is_no_file_is_refused_and_leaves_nothing() {
         assert_eq!((status, code(&body)), (400, "invalid_parameter"), "{name}: {body}");
     }
     for query in ["", "?nme=x", "?name=x&more=1"] {
-        let (status, _, body) = call(&socket, &format!("POST /v1/files{query} HTTP/1.1"), b"x");
-        assert_eq!(status, 400, "{query}: {}", String::from_utf8_lossy(&body));
+        let answer = call(&socket, &format!("POST /v1/files{query} HTTP/1.1"), b"x");
+        assert_eq!(answer.status, 400, "{query}: {}", answer.text());
     }
     let file = ("file", Some("a"), "x");
     for parts in [
@@ -138,20 +118,20 @@ fn what_is_no_file_is_refused_and_leaves_nothing() {
         &[file, file],
         &[file, ("x", None, "y")],
     ] {
-        let (status, body) = form(&socket, "/v1/files", parts);
+        let (status, body) = send(&socket, "/v1/files", parts);
         assert_eq!((status, code(&body)), (400, "malformed"), "{parts:?}: {body}");
     }
-    assert_eq!(form(&socket, "/v1/files", &[("file", Some("../../evil"), "x")]).0, 400);
-    let (status, body) = form(&socket, "/v1/files", &[("file", Some("a"), &"x".repeat(1025))]);
+    assert_eq!(send(&socket, "/v1/files", &[("file", Some("../../evil"), "x")]).0, 400);
+    let (status, body) = send(&socket, "/v1/files", &[("file", Some("a"), &"x".repeat(1025))]);
     assert_eq!((status, code(&body)), (413, "body_too_large"));
-    let head = "POST /v1/files HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=XX";
+    let head = "POST /v1/files HTTP/1.1\r\nContent-Type: multipart/form-data; boundary=b";
     for torn in [
         "",
-        "--XX\r\n",
-        "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nabc",
+        "--b\r\n",
+        "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nabc",
         "\u{ff}",
     ] {
-        assert_eq!(call(&socket, head, torn.as_bytes()).0, 400, "{torn:?}");
+        assert_eq!(call(&socket, head, torn.as_bytes()).status, 400, "{torn:?}");
     }
     assert_eq!(names(&daemon.home), Vec::<String>::new());
     let full = "x".repeat(1024);
@@ -170,8 +150,8 @@ fn an_endless_upload_is_cut_at_the_cap() {
     let socket = daemon.home.socket();
     // What says that it is too long is not even begun.
     let mut stream = open(&socket, "POST /v1/files?name=a HTTP/1.1\r\nContent-Length: 10737418240");
-    let (status, _, body) = answer(&mut stream);
-    assert_eq!((status, code(&serde_json::from_slice(&body).unwrap())), (413, "body_too_large"));
+    let refused = answer(&mut stream);
+    assert_eq!((refused.status, refused.code().as_str()), (413, "body_too_large"));
     // What does not say it is cut.
     let mut stream = open(&socket, "POST /v1/files?name=a HTTP/1.1\r\nTransfer-Encoding: chunked");
     let mut sent = 0_u64;
@@ -180,8 +160,7 @@ fn an_endless_upload_is_cut_at_the_cap() {
         sent += 0x10000;
     }
     assert!(sent < 64 << 20, "it was cut after {sent} bytes");
-    let (status, ..) = answer(&mut stream);
-    assert_eq!(status, 413);
+    assert_eq!(answer(&mut stream).status, 413);
     assert_eq!(names(&daemon.home), Vec::<String>::new());
 }
 

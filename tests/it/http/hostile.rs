@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::chronos::prove;
 use crate::support::http::read_answer;
 use crate::support::{Binary, Home, Http};
 
@@ -26,6 +27,11 @@ fn daemon() -> (Binary, Http) {
     home.settings_with_http("");
     home.agent("a", "echo a", "");
     Binary::start(home).with_http()
+}
+
+/// A time for the line of a proof.
+fn ms(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1e3)
 }
 
 /// Memory of a process, KiB.
@@ -79,15 +85,20 @@ fn who_holds_connections_keeps_nobody_out() {
     let (p99, after) = (p99(&times), rss_kib(daemon.pid()));
     drop(held.stdin.take());
     assert!(held.wait().unwrap().success());
-    println!(
-        "\nproof: http:idle count={count} asked={ASKED} failed=0 alone_p99_ms={:.1} p99_ms={:.1} max_ms={:.1} \
-         rss_before_kib={before} rss_after_kib={after} verdict=ok",
-        alone.as_secs_f64() * 1e3,
-        p99.as_secs_f64() * 1e3,
-        times[0].as_secs_f64() * 1e3
-    );
     assert!(after < before + GROWTH_KIB, "{before} KiB before, {after} KiB after");
     assert!(p99 < P99_MAX, "{p99:?}");
+    let figures = [
+        ("count", count.to_string()),
+        ("asked", ASKED.to_string()),
+        ("failed", "0".to_owned()),
+        ("alone_p99_ms", ms(alone)),
+        ("p99_ms", ms(p99)),
+        ("max_ms", ms(times[0])),
+        ("rss_before_kib", before.to_string()),
+        ("rss_after_kib", after.to_string()),
+        ("verdict", "ok".to_owned()),
+    ];
+    prove("http:idle", &figures);
     // The control socket has places of its own.
     assert_eq!(daemon.get("/v1/status")["data"]["draining"], false);
 }
@@ -116,13 +127,20 @@ fn slow_clients_keep_nobody_out() {
     let mut strangers: Vec<TcpStream> = (0..400).map(|_| begun(&http, unknown)).collect();
     let times = others(&http);
     let after = rss_kib(daemon.pid());
-    println!(
-        "\nproof: http:slow heads=400 bodies=100 strangers=400 asked={ASKED} failed=0 p99_ms={:.1} \
-         rss_before_kib={before} rss_after_kib={after} verdict=ok",
-        p99(&times).as_secs_f64() * 1e3
-    );
     assert!(after < before + GROWTH_KIB, "{before} KiB before, {after} KiB after");
     assert!(p99(&times) < P99_MAX, "{:?}", p99(&times));
+    let figures = [
+        ("heads", heads.len().to_string()),
+        ("bodies", bodies.len().to_string()),
+        ("strangers", strangers.len().to_string()),
+        ("asked", ASKED.to_string()),
+        ("failed", "0".to_owned()),
+        ("p99_ms", ms(p99(&times))),
+        ("rss_before_kib", before.to_string()),
+        ("rss_after_kib", after.to_string()),
+        ("verdict", "ok".to_owned()),
+    ];
+    prove("http:slow", &figures);
     // Who has no token is answered before his body has come.
     assert_eq!(read_answer(strangers.last_mut().unwrap()).unwrap().status, 401);
     if std::env::var_os("MATINS_PATIENT").is_some() {

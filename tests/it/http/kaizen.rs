@@ -364,8 +364,7 @@ fn an_archive_that_was_asked_for_is_made_by_a_later_daemon_too() {
     daemon.kill();
     daemon.home.open_gate();
     daemon.restart();
-    let url = daemon.get("/v1/status")["data"]["http"].as_str().unwrap().to_owned();
-    let http = Http { address: url.split("://").nth(1).unwrap().parse().unwrap(), ..http };
+    let http = Http { address: daemon.http_address(), ..http };
     when(&http, &asked, "Completed");
     let archive = eventually_sync("the archive is there", || {
         let archive = get(&http, &asked)["sessionArchive"].clone();

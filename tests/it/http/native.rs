@@ -339,10 +339,7 @@ fn the_stream_goes_on_after_a_crash_where_its_reader_was() {
     daemon.settle();
     daemon.crash();
     daemon.restart();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    daemon.block_on(async { matins::daemon::tcp::serve(daemon.core(), listener) }).unwrap();
-    let http = Http { address, ..http };
+    let http = daemon.serve_again().with(&http.token);
     let mut again = Events::open(&http, "/v1/stream?topics=runs", Some(&id));
     assert_eq!(again.next().unwrap().1, id, "ready, where it was");
     let seen: Vec<(String, Value)> =

@@ -60,7 +60,11 @@ fn every_call_of_the_document_is_one_of_the_daemon() {
     let (_daemon, http) = daemon();
     for (path, item) in DOCUMENT["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            // A body that nothing takes: it is refused behind the router and changes nothing.
+            // A replacement needs no body and would end what is asked here.
+            if path == "/v1/reexec" && method == "post" {
+                continue;
+            }
+            // A body that nothing takes: what takes one refuses it behind the router.
             let made = path.replace('{', "none-").replace('}', "");
             let method = method.to_uppercase();
             let answer = match method.as_str() {
@@ -68,11 +72,10 @@ fn every_call_of_the_document_is_one_of_the_daemon() {
                 "GET" => http.send("GET", &made, &[], b""),
                 method => http.send(method, &made, &[("Content-Type", "text/x-none")], b"none"),
             };
-            assert!(
-                answer.status != 405 && answer.code() != "unknown_route",
-                "{method} {path}: {}",
-                answer.status
-            );
+            // What the dialects say of a path that is none.
+            let detail = answer.json()["detail"].clone();
+            let unknown = answer.code() == "unknown_route" || detail == "Not found." || detail == "Not Found";
+            assert!(answer.status != 405 && !unknown, "{method} {path}: {}", answer.status);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The built program as a black box: started, spoken to over its socket, killed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -72,12 +73,17 @@ impl Binary {
     /// Itself and where it answers HTTP over TCP, with an administrator's token there. Its settings are to
     /// say so: [`Home::settings_with_http`].
     pub fn with_http(self) -> (Self, Http) {
+        let address = self.http_address();
+        let token = self.token(&serde_json::json!({ "name": "admin", "scope": "admin" }));
+        (self, Http { address, token })
+    }
+
+    /// Where it answers HTTP over TCP; waits until it does.
+    pub fn http_address(&self) -> SocketAddr {
         let url = eventually_sync("it answers over TCP", || {
             self.get("/v1/status")["data"]["http"].as_str().map(ToOwned::to_owned)
         });
-        let address = url.split("://").nth(1).and_then(|a| a.parse().ok()).expect("an address");
-        let token = self.token(&serde_json::json!({ "name": "admin", "scope": "admin" }));
-        (self, Http { address, token })
+        url.split("://").nth(1).and_then(|a| a.parse().ok()).expect("an address")
     }
 
     /// The text of a new token of these fields.

@@ -1,7 +1,7 @@
 //! Plain HTTP/1.1 over TCP from outside of the daemon: what is sent is what the test writes, so it can be
 //! wrong as well.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -119,11 +119,29 @@ impl Http {
 }
 
 /// Reads to the end of the connection; `None` where that was no whole answer.
-pub fn read_answer(stream: &mut TcpStream) -> Option<Answer> {
+pub fn read_answer(stream: &mut impl Read) -> Option<Answer> {
     let mut bytes = Vec::new();
     // A reset behind a whole answer takes nothing from it.
     let _ = stream.read_to_end(&mut bytes);
     parse(&bytes)
+}
+
+/// A part of a form: its name, file name and type, content.
+pub type Part<'a> = (&'a str, Option<(&'a str, &'a str)>, &'a str);
+
+/// The header of a [`form`].
+pub const FORM: (&str, &str) = ("Content-Type", "multipart/form-data; boundary=b");
+
+/// The body of a form.
+pub fn form(parts: &[Part<'_>]) -> Vec<u8> {
+    let text = |(name, file, content): &Part<'_>| {
+        let file = file.map(|(file, kind)| format!("; filename=\"{file}\"\r\nContent-Type: {kind}"));
+        let head =
+            format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"{}", file.unwrap_or_default());
+        format!("{head}\r\n\r\n{content}\r\n")
+    };
+    let body: String = parts.iter().map(text).collect();
+    format!("{body}--b--\r\n").into_bytes()
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {

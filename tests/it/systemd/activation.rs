@@ -10,30 +10,22 @@ use serde_json::Value;
 
 use crate::support::{Binary, Home, Http, eventually_sync};
 
-/// Starts the daemon as systemd does for `matins.socket`: the socket is descriptor 3.
-fn activated(daemon: &Binary, listener: &UnixListener) -> Child {
-    // A shell moves the socket to its place and names its own pid, which it then gives to the daemon.
-    let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$; exec \"$@\"";
+/// Starts the daemon as systemd does for `matins.socket`: the socket is descriptor 3, an HTTP port descriptor 4.
+fn activated(daemon: &Binary, unix: &UnixListener, tcp: Option<&TcpListener>) -> Child {
+    // A shell moves the sockets to their places and names its own pid, which it then gives to the daemon.
+    let (moved, fds, names) = match tcp {
+        Some(_) => ("3<&0 4>&1", "2", "control:control"),
+        None => ("3<&0", "1", "control"),
+    };
+    let script = format!("exec {moved} </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$@\"");
     let serve = daemon.command(&["serve"]);
     let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh"]).arg(serve.get_program()).args(serve.get_args());
-    shell.env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "control").env_remove("MATINS_SOCKET");
-    let socket = listener.try_clone().unwrap();
+    shell.args(["-c", &script, "sh"]).arg(serve.get_program()).args(serve.get_args());
+    shell.env("LISTEN_FDS", fds).env("LISTEN_FDNAMES", names).env_remove("MATINS_SOCKET");
     let log = std::fs::OpenOptions::new().create(true).append(true).open(daemon.log_file()).unwrap();
-    let socket = Stdio::from(OwnedFd::from(socket));
-    shell.stdin(socket).stdout(Stdio::null()).stderr(log).spawn().unwrap()
-}
-
-/// As [`activated`], with the HTTP port as descriptor 4.
-fn activated_with_http(daemon: &Binary, unix: &UnixListener, tcp: &TcpListener) -> Child {
-    let script = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=$$; exec \"$@\"";
-    let serve = daemon.command(&["serve"]);
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh"]).arg(serve.get_program()).args(serve.get_args());
-    shell.env("LISTEN_FDS", "2").env("LISTEN_FDNAMES", "control:control").env_remove("MATINS_SOCKET");
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(daemon.log_file()).unwrap();
-    let (unix, tcp) = (OwnedFd::from(unix.try_clone().unwrap()), OwnedFd::from(tcp.try_clone().unwrap()));
-    shell.stdin(Stdio::from(unix)).stdout(Stdio::from(tcp)).stderr(log).spawn().unwrap()
+    let unix = Stdio::from(OwnedFd::from(unix.try_clone().unwrap()));
+    let tcp = tcp.map_or_else(Stdio::null, |tcp| OwnedFd::from(tcp.try_clone().unwrap()).into());
+    shell.stdin(unix).stdout(tcp).stderr(log).spawn().unwrap()
 }
 
 #[test]
@@ -46,7 +38,7 @@ fn a_port_that_systemd_holds_is_answered_at_and_kept_over_a_replacement() {
     let daemon = Binary::unstarted(home);
     std::fs::create_dir_all(daemon.home.state()).unwrap();
     let unix = UnixListener::bind(daemon.home.socket()).unwrap();
-    let child = activated_with_http(&daemon, &unix, &tcp);
+    let child = activated(&daemon, &unix, Some(&tcp));
     let http = Http { address, token: String::new() };
     // It waits in the queue of a port at which nobody answers yet.
     assert_eq!(http.get("/healthz").status, 200, "{}", daemon.log());
@@ -75,7 +67,7 @@ fn a_client_that_comes_first_waits_and_is_answered() {
     };
     // It connects to a socket of which nobody answers yet.
     let early = status(&daemon);
-    let first = activated(&daemon, &listener);
+    let first = activated(&daemon, &listener, None);
     let said = early.wait_with_output().unwrap();
     assert!(said.status.success());
     let status_of: Value = serde_json::from_slice(&said.stdout).unwrap();
@@ -84,7 +76,7 @@ fn a_client_that_comes_first_waits_and_is_answered() {
     assert!(daemon.home.socket().exists(), "the socket is systemd's");
     // Between two daemons nobody is refused.
     let between = status(&daemon);
-    let second = activated(&daemon, &listener);
+    let second = activated(&daemon, &listener, None);
     assert!(between.wait_with_output().unwrap().status.success());
     eventually_sync("it answers", || daemon.try_get("/healthz"));
     end(second);

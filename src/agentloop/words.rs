@@ -1,0 +1,138 @@
+//! What the loop says: to the model, and to people in steps and failures.
+
+use serde_json::{Map, Value, json};
+
+use super::model::{Said, Turn};
+use super::record::json_of;
+use super::run::End;
+use super::tools;
+
+/// Longest description of a step, characters.
+const DESCRIPTION_MAX: usize = 500;
+/// Longest quotation of what a model wrote, characters.
+const QUOTE_MAX: usize = 500;
+
+/// To the model before its last turn.
+pub(super) const LAST_STEP: &str = "This is the last step of the run: no other tool can be called any more. \
+    Call `finish` with what you have, or `stop_execution` with the reason.";
+/// To the model that ended with words that are no result.
+pub(super) const NO_RESULT: &str = "That is no result. Call the tool `finish` with the result that its parameters \
+    describe, or `stop_execution` with the reason why there is none.";
+/// To the model whose corrections are used up.
+pub(super) const SUM_UP: &str = "No correction is left: the run has failed. Call no tool. Say in at most 100 words, \
+    for the person who will read it, what was asked for and why no result was accepted.";
+
+/// To the model whose result does not fit.
+pub(super) fn does_not_fit(wrong: &[String]) -> String {
+    let list: Vec<String> = wrong.iter().map(|one| format!("- {one}")).collect();
+    format!("The result was not accepted:\n{}\nCall `finish` again with a result that fits.", list.join("\n"))
+}
+
+/// To the model whose arguments are none.
+pub(super) fn malformed_arguments(raw: &str, problem: &str) -> String {
+    let raw: String = raw.chars().take(QUOTE_MAX).collect();
+    format!("error: arguments are not valid JSON: {problem}; got: {raw}")
+}
+
+/// To the model whose call could not be read by its provider.
+pub(super) fn malformed_call(raw: &str) -> String {
+    let raw: String = raw.chars().take(QUOTE_MAX).collect();
+    format!(
+        "Your last call of a tool could not be read. Call it again, with arguments that are one JSON object. It was: {raw}"
+    )
+}
+
+/// To the model that repeats itself.
+pub(super) fn again(times: usize) -> String {
+    format!(
+        "[You have made this very call {times} times, with the same answer each time. Do something else, or finish.]"
+    )
+}
+
+/// `what: why`, on one line.
+pub(super) fn sentence(what: &str, why: &str) -> String {
+    let why = why.split_whitespace().collect::<Vec<_>>().join(" ");
+    if why.is_empty() { what.to_owned() } else { format!("{what}: {why}") }
+}
+
+/// A description as it stands in a step.
+pub(super) fn cut(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(DESCRIPTION_MAX) {
+        Some((end, _)) => format!("{}..", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// What a turn is about.
+pub(super) fn describe(said: &Said) -> String {
+    match said.text.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+        Some(text) => text.to_owned(),
+        None => said.calls.iter().map(|call| call.name.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The fields of a line of type `usage`.
+pub(super) fn usage(turn: &Turn) -> Value {
+    let mut line = json_of(&turn.usage);
+    if let Value::Object(fields) = &mut line {
+        fields.insert("modelCalls".to_owned(), json!(1));
+        fields.insert("costUsd".to_owned(), json!(turn.cost_usd));
+        fields.insert("model".to_owned(), json!(turn.model));
+    }
+    line
+}
+
+/// How a call went, as the transcript has it.
+pub(super) fn outcome(outcome: tools::Outcome) -> &'static str {
+    match outcome {
+        tools::Outcome::Done => "done",
+        tools::Outcome::Failed => "failed",
+        tools::Outcome::Denied => "denied",
+    }
+}
+
+/// Why a run ended, for the model.
+pub(super) fn of_end(end: &End) -> String {
+    match end {
+        End::Done { .. } => "The run has ended.".to_owned(),
+        End::Failed(failure) => failure.explanation.clone(),
+    }
+}
+
+/// One action of a step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Action {
+    pub(super) name: String,
+    pub(super) params: Map<String, Value>,
+    pub(super) outcome: Outcome,
+}
+
+/// How an action went.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Outcome {
+    /// It was done, with this answer.
+    Did(String),
+    /// It ended the run with a result.
+    End(String),
+    /// It ended the run without one, for this reason.
+    GaveUp(String),
+    /// It failed, for this reason.
+    Failed(String),
+}
+
+impl Action {
+    /// It as published steps have it.
+    pub(super) fn into_json(self) -> Value {
+        let (is_done, success, content, error) = match self.outcome {
+            Outcome::Did(content) => (false, None, Some(content), None),
+            Outcome::End(content) => (true, Some(true), Some(content), None),
+            Outcome::GaveUp(why) => (true, Some(false), None, Some(why)),
+            Outcome::Failed(why) => (false, Some(false), None, Some(why)),
+        };
+        json!({
+            "name": self.name, "params": self.params, "is_done": is_done, "success": success,
+            "extracted_content": content, "error": error, "include_in_memory": false,
+        })
+    }
+}

@@ -1,0 +1,208 @@
+//! What the built-in agent is told of a run: the definition and the settings, resolved to what its process needs.
+//!
+//! The process reads no settings, so everything is decided here: which models are asked and where, what bounds it, what
+//! it may call. Keys of providers are not part of it; they travel with the secrets, to the program alone. What is
+//! missing is a `launch_error` that names the place and the remedy: a run without a key must not look like one that
+//! was refused.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Core;
+use super::task_input::{self, millis_u64};
+use super::terms::{self, Terms};
+use crate::agentloop::brief::{
+    BRIEF_VERSION, Brief, CatalogueSkill, Limits, McpServer, Paths, Shell, Validator,
+};
+use crate::exec::{AgentFiles, RunDirs};
+use crate::model::{Agent, Executor, Failure, FailureCode, Llm, Skill};
+use crate::secret::SecretString;
+use crate::store::{Claimed, Left, dollars};
+use crate::time::rfc3339_ms;
+
+/// This program, also after its file was replaced.
+const OWN_EXE: &str = "/proc/self/exe";
+
+/// What the agent's process gets.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Files of the attempt.
+    pub(super) files: AgentFiles,
+    /// Keys of providers, by the variables that hold them.
+    pub(super) keys: BTreeMap<String, SecretString>,
+}
+
+/// The run that it is about.
+pub(super) struct Asked<'a> {
+    pub(super) agent: &'a Agent,
+    pub(super) claimed: &'a Claimed,
+    pub(super) dirs: &'a RunDirs,
+    pub(super) attempt: u32,
+    pub(super) session: &'a str,
+    pub(super) shared: bool,
+    pub(super) terms: &'a Terms,
+    pub(super) seeded: &'a [Skill],
+    /// What templates see.
+    pub(super) context: &'a Value,
+    /// What is left of the time of all attempts, milliseconds.
+    pub(super) total_ms: Option<u64>,
+}
+
+/// The program of an attempt: this one.
+pub(super) fn argv(dirs: &RunDirs, attempt: u32) -> Vec<String> {
+    let brief = dirs.attempt(attempt).brief();
+    vec![OWN_EXE.to_owned(), "__agent".to_owned(), brief.to_string_lossy().into_owned()]
+}
+
+/// Every word of it that may be a template.
+pub(super) fn words(llm: &Llm) -> impl Iterator<Item = &String> {
+    let validators = llm.validators.iter().flat_map(|validator| &validator.command);
+    validators.chain(llm.mcp.values().flat_map(|server| &server.command))
+}
+
+/// What the agent's process is told; `None`: another program carries the run out.
+///
+/// # Errors
+/// A model or a key that there is not, as a `launch_error`.
+pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>, Failure> {
+    let Asked { agent, claimed, dirs, attempt, .. } = *asked;
+    let Executor::Llm(llm) = &agent.executor else { return Ok(None) };
+    let models = core.models(llm, claimed.overrides.model.as_deref())?;
+    let left = core.budget_left(agent, claimed).await.map_err(|e| terms::unread(&e))?;
+    let notes = core.store.notes(claimed.agent).await.map_err(|e| terms::unread(&e))?;
+    let brief = Brief {
+        version: BRIEF_VERSION,
+        run: claimed.id,
+        attempt,
+        agent: agent.id.clone(),
+        trigger: claimed.trigger,
+        scheduled_for: claimed.nominal_ms.map(rfc3339_ms),
+        models: models.candidates,
+        paths: paths(asked),
+        seeded: asked.seeded.iter().map(|skill| skill.id.clone()).collect(),
+        catalogue: catalogue(core, asked.seeded).await,
+        tools: llm.tools.iter().map(ToString::to_string).collect(),
+        shell: shell(llm),
+        hosts: llm.hosts.clone(),
+        mcp: servers(asked, llm)?,
+        validators: validators(asked, llm)?,
+        limits: within(limits(asked, llm), left),
+        last_run: task_input::last_run(core, claimed.agent).await,
+        secrets: agent.secrets.keys().cloned().collect(),
+    };
+    let json = |e| launch_error(format!("what the agent is told is no JSON: {e}"));
+    let brief = serde_json::to_vec(&brief).map_err(json)?;
+    let notes = serde_json::to_vec(&notes).map_err(json)?;
+    let conversation = asked.shared.then(|| dirs.conversation(asked.session));
+    let files = AgentFiles { brief, notes, conversation };
+    Ok(Some(Told { files, keys: models.keys }))
+}
+
+fn paths(asked: &Asked<'_>) -> Paths {
+    let Asked { dirs, attempt, session, shared, terms, .. } = *asked;
+    let of_attempt = dirs.attempt(attempt);
+    Paths {
+        prompt: dirs.prompt(),
+        input: dirs.input(),
+        result_schema: terms.result_schema.as_ref().map(|_| dirs.result_schema()),
+        skills: dirs.skills(),
+        files: dirs.files(),
+        workspace: terms.cwd.clone(),
+        events: of_attempt.events(),
+        transcript: of_attempt.transcript(),
+        notes: of_attempt.notes(),
+        conversation: shared.then(|| dirs.conversation(session)),
+    }
+}
+
+fn limits(asked: &Asked<'_>, llm: &Llm) -> Limits {
+    let Asked { terms, total_ms, .. } = *asked;
+    let timeout = terms.timeout.map(millis_u64);
+    Limits {
+        max_steps: llm.max_steps.unwrap_or(Limits::MAX_STEPS),
+        max_tokens: llm.max_tokens,
+        max_cost_usd: llm.max_cost_usd,
+        of_budget: false,
+        max_output: llm.max_output_tokens.unwrap_or(Limits::MAX_OUTPUT),
+        corrections: llm.corrections.unwrap_or(Limits::CORRECTIONS),
+        call_timeout_ms: llm.call_timeout.map_or(Limits::CALL_TIMEOUT_MS, millis_u64),
+        tool_timeout_ms: llm.tool_timeout.map_or(Limits::TOOL_TIMEOUT_MS, millis_u64),
+        deadline_ms: timeout.into_iter().chain(total_ms).min(),
+    }
+}
+
+/// Bounds them by what the budgets of the day leave.
+fn within(limits: Limits, left: Left) -> Limits {
+    let tokens = left.tokens.filter(|left| limits.max_tokens.is_none_or(|own| *left < own));
+    let cost = left.microdollars.map(dollars).filter(|left| limits.max_cost_usd.is_none_or(|own| *left < own));
+    Limits {
+        max_tokens: tokens.or(limits.max_tokens),
+        max_cost_usd: cost.or(limits.max_cost_usd),
+        of_budget: tokens.is_some() || cost.is_some(),
+        ..limits
+    }
+}
+
+/// The skills that it may activate: those that are not seeded and say what they are for.
+async fn catalogue(core: &Core, seeded: &[Skill]) -> Vec<CatalogueSkill> {
+    let dir = core.settings().skills_dir.clone();
+    let listed = tokio::task::spawn_blocking(move || {
+        let skills = crate::config::describe_skills(&dir).unwrap_or_default();
+        let offered = |skill: crate::config::SkillHead| {
+            let description = skill.description.filter(|text| !text.is_empty())?;
+            Some(CatalogueSkill { dir: dir.join(&skill.id), id: skill.id, description })
+        };
+        skills.into_iter().filter_map(offered).collect::<Vec<_>>()
+    });
+    // Without a folder of skills there is none to offer.
+    let mut offered = listed.await.unwrap_or_default();
+    offered.retain(|skill| seeded.iter().all(|given| given.id != skill.id));
+    offered
+}
+
+fn shell(llm: &Llm) -> Option<Shell> {
+    let tool_timeout = llm.tool_timeout.map_or(Limits::TOOL_TIMEOUT_MS, millis_u64);
+    llm.shell.as_ref().map(|shell| Shell {
+        allow: shell.allow.clone(),
+        timeout_ms: shell.timeout.map_or(tool_timeout, millis_u64),
+    })
+}
+
+fn servers(asked: &Asked<'_>, llm: &Llm) -> Result<BTreeMap<String, McpServer>, Failure> {
+    let server = |(name, server): (&String, &crate::model::Mcp)| {
+        let what = format!("command of the server {name}");
+        let command = task_input::argv(&what, asked.agent, &server.command, asked.context)?;
+        let (url, token_env, allow) = (server.url.clone(), server.token.clone(), server.allow.clone());
+        Ok((name.clone(), McpServer { command, url, token_env, allow }))
+    };
+    llm.mcp.iter().map(server).collect()
+}
+
+fn validators(asked: &Asked<'_>, llm: &Llm) -> Result<Vec<Validator>, Failure> {
+    let validator = |hook: &crate::model::Hook| {
+        let command = task_input::argv("validator", asked.agent, &hook.command, asked.context)?;
+        Ok(Validator { command, timeout_ms: millis_u64(hook.timeout) })
+    };
+    llm.validators.iter().map(validator).collect()
+}
+
+fn launch_error(sentence: impl Into<String>) -> Failure {
+    Failure::new(FailureCode::LaunchError, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_budget_leaves_bounds_a_run_where_it_is_less_than_its_own_limits() {
+        let own = Limits { max_tokens: Some(1_000), max_cost_usd: None, ..Limits::default() };
+        assert_eq!(within(own.clone(), Left::default()), own);
+        let left = Left { tokens: Some(1_000), microdollars: None };
+        assert_eq!(within(own.clone(), left), own, "its own limit is met first");
+        let left = Left { tokens: Some(400), microdollars: Some(2_500_000) };
+        let bound = within(own, left);
+        assert_eq!((bound.max_tokens, bound.max_cost_usd, bound.of_budget), (Some(400), Some(2.5), true));
+    }
+}
