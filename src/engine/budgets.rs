@@ -1,8 +1,8 @@
 //! Budgets of a day: from the words of a definition and of the settings to what the store counts, and back to words.
 
-use super::Core;
+use super::{Core, Entry};
 use crate::model::{Agent, Budget, Executor, Llm};
-use crate::store::{self, Budgets, Claimed, Left, Quota, Shortage, Used, dollars, microdollars};
+use crate::store::{self, Amount, Budgets, Claimed, Left, Quota, Shortage, Used, dollars, microdollars};
 
 /// What a budget says, as it is counted.
 pub(super) fn quota(budget: &Budget) -> Quota {
@@ -51,7 +51,57 @@ pub(super) fn sentence(whose: &str, used: Used, free_at: Option<&str>) -> String
     }
 }
 
+/// Where a budget of tokens and money stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What may be used up in 24 hours.
+    pub quota: Quota,
+    /// What is used up or reserved.
+    pub used: Amount,
+}
+
+impl Standing {
+    /// `whose` (with its verb) is what it is of: `It has`.
+    pub(super) fn sentence(&self, whose: &str) -> String {
+        let Self { quota, used } = self;
+        let tokens = quota.tokens.map(|budget| {
+            let left = budget.saturating_sub(used.tokens);
+            format!("{left} of the {budget} tokens")
+        });
+        let money = quota.microdollars.map(|budget| {
+            let left = budget.saturating_sub(used.microdollars);
+            format!("{:.2} of the {:.2} US dollars", dollars(left), dollars(budget))
+        });
+        let parts: Vec<String> = tokens.into_iter().chain(money).collect();
+        format!("{whose} {} of 24 hours left.", parts.join(" and "))
+    }
+}
+
 impl Core {
+    /// Where the budget of tokens and money of an agent stands, or that of all together; `None`: it has none.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn standing(&self, agent: Option<&Entry>) -> Result<Option<Standing>, store::Error> {
+        let quota = match agent {
+            Some(entry) => quota(&entry.agent.policies.budget),
+            None => quota(&self.settings().budget),
+        };
+        if quota.tokens.is_none() && quota.microdollars.is_none() {
+            return Ok(None);
+        }
+        let used = self.store.used(agent.map(|entry| entry.number), self.clock.now_ms()).await?;
+        Ok(Some(Standing { quota, used }))
+    }
+
+    /// Where the budgets of an agent stand, a sentence each.
+    pub(super) async fn standings(&self, agent: &Entry) -> Result<Vec<String>, store::Error> {
+        let (own, all) = (self.standing(Some(agent)).await?, self.standing(None).await?);
+        let own = own.map(|standing| standing.sentence("Of its budget it has"));
+        let all = all.map(|standing| standing.sentence("Of the daemon's budget all agents together have"));
+        Ok(own.into_iter().chain(all).collect())
+    }
+
     /// The budgets under which a run of an agent is admitted.
     pub(super) fn budgets(&self, agent: &Agent) -> Budgets {
         Budgets {

@@ -66,6 +66,7 @@ use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
+pub use budgets::Standing;
 pub use backfill::{Backfill, BackfillRequest};
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use diff::{Change, Diff, Side};

@@ -60,6 +60,8 @@ mod claim_tests;
 #[cfg(test)]
 mod execution_tests;
 #[cfg(test)]
+mod spends_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ mod backfill;
 mod backup;
 mod blackbox;
 mod breaker;
+mod budgets;
 mod clock;
 mod crash;
 mod definitions;
