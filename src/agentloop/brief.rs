@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{AgentId, RunId};
-use crate::model::Trigger;
+use crate::model::{Trigger, Usage};
 
 /// Version of [`Brief`]; an agent refuses another.
 pub const BRIEF_VERSION: u32 = 1;
@@ -99,6 +99,24 @@ pub struct Price {
     pub cached_input: f64,
     /// Of input that was written to the provider's cache.
     pub cache_write: f64,
+}
+
+impl Price {
+    /// What that costs, US dollars; `None` where it is not known how much it was.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "no run has so many tokens that it would show")]
+    pub fn of(&self, usage: &Usage) -> Option<f64> {
+        let (input, output) = (usage.input_tokens?, usage.output_tokens?);
+        let cached = usage.cached_input_tokens.unwrap_or(0).min(input);
+        let written = usage.cache_write_tokens.unwrap_or(0).min(input - cached);
+        let cost = |tokens: u64, price: f64| tokens as f64 * price / 1e6;
+        Some(
+            cost(input - cached - written, self.input)
+                + cost(cached, self.cached_input)
+                + cost(written, self.cache_write)
+                + cost(output, self.output),
+        )
+    }
 }
 
 /// The files and folders of an attempt, absolute.

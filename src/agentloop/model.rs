@@ -27,7 +27,8 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// Tools that may be called, by name in ascending order.
     pub tools: Vec<ToolSpec>,
-    /// Whether one must be called.
+    /// Whether one must be called. Not every provider can be told so (a model that thinks refuses it), so an answer
+    /// may call none all the same.
     pub must_call: bool,
     /// Most tokens of the answer.
     pub max_output: u64,

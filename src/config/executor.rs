@@ -12,12 +12,10 @@ use super::context::{Context, is_program};
 use super::reader::{Fields, Reader};
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use super::{keys, llm, parts};
-use crate::model::{Executor, Protocol, SecretSource};
+use super::{keys, llm, parts, presets};
+use crate::model::{Executor, Preset, Protocol, SecretSource};
 use crate::template;
 
-/// Protocols of later versions.
-const PLANNED_PROTOCOLS: &[&str] = &["claude", "codex", "gemini"];
 const EXAMPLE: &str = "write e.g. `executor: { type: command, command: [python3, watch.py] }`";
 
 /// Reads `executor:`; `secrets` are those of the agent.
@@ -55,8 +53,12 @@ pub(super) fn executor(
     );
     match kind {
         Some(Kind::Command) => {
-            belongs(r, &of_llm, "llm");
-            command(r, cx, dir, span, program[0].1, program[1].1)
+            let of_preset = ["model", "limits"];
+            let (shared, own): (Vec<_>, Vec<_>) = of_llm.iter().partition(|(key, _)| of_preset.contains(key));
+            belongs(r, &own, "llm");
+            let of = |name| shared.iter().find(|(key, _)| *key == name).and_then(|(_, node)| *node);
+            let [model, limits] = of_preset.map(of);
+            command(r, cx, dir, span, &Command { argv: program[0].1, protocol: program[1].1, model, limits })
         }
         Some(Kind::Llm) => {
             belongs(r, &program, "command");
@@ -72,7 +74,7 @@ pub(super) fn executor(
 }
 
 /// Notes keys of the other kind of executor.
-fn belongs(r: &mut Reader, keys: &[(&str, Option<&Spanned<Node>>)], kind: &str) {
+fn belongs(r: &mut Reader, keys: &[(&'static str, Option<&Spanned<Node>>)], kind: &str) {
     for (key, node) in keys.iter().filter_map(|(key, node)| Some((key, (*node)?))) {
         let help = if *key == "shell" { "write `command: [sh, -c, \"..\"]`" } else { "remove the key" };
         r.error_help(node.span, format!("`{key}` belongs to `type: {kind}`"), help);
@@ -101,26 +103,41 @@ fn kind(r: &mut Reader, fields: &mut Fields<'_>) -> Option<Kind> {
     }
 }
 
-fn command(
-    r: &mut Reader,
-    cx: &mut Context,
-    dir: &Path,
-    span: Span,
-    command: Option<&Spanned<Node>>,
-    protocol: Option<&Spanned<Node>>,
-) -> Option<Executor> {
-    if command.is_none() {
+/// The keys of a program.
+struct Command<'a> {
+    argv: Option<&'a Spanned<Node>>,
+    protocol: Option<&'a Spanned<Node>>,
+    model: Option<&'a Spanned<Node>>,
+    limits: Option<&'a Spanned<Node>>,
+}
+
+fn command(r: &mut Reader, cx: &mut Context, dir: &Path, span: Span, keys: &Command<'_>) -> Option<Executor> {
+    if keys.argv.is_none() {
         r.error_help(span, "this executor has no `command`", EXAMPLE);
     }
-    let argv = command.and_then(|node| argv(r, cx, node, dir));
-    let protocol = match protocol {
+    let argv = keys.argv.and_then(|node| argv(r, cx, node, dir));
+    let protocol = match keys.protocol {
         Some(node) => {
             let known: Vec<_> = Protocol::ALL.iter().map(|p| p.as_str()).collect();
-            r.choice("protocol", node, &known, PLANNED_PROTOCOLS)
+            r.choice("protocol", node, &known, &[])
         }
         None => Some(Protocol::Plain),
     };
-    Some(Executor::Command { command: argv?, protocol: protocol? })
+    let preset = match protocol {
+        Some(protocol) if protocol.is_preset() => presets::read(r, cx, protocol, keys.model, keys.limits)?,
+        Some(_) => {
+            for (key, node) in [("model", keys.model), ("limits", keys.limits)] {
+                if let Some(node) = node {
+                    let message = format!("`{key}` belongs to `type: llm` and to presets");
+                    let help = "remove the key, or write e.g. `protocol: claude` where that is the program";
+                    r.error_help(node.span, message, help);
+                }
+            }
+            Preset::default()
+        }
+        None => Preset::default(),
+    };
+    Some(Executor::Command { command: argv?, protocol: protocol?, preset })
 }
 
 /// Reads a command: a program, resolved where it is a path, and its arguments.

@@ -29,6 +29,7 @@ mod output;
 mod overlay;
 mod parts;
 mod policies;
+mod presets;
 mod problem;
 mod prompt;
 mod reader;

@@ -85,12 +85,12 @@ pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judg
     }
     let mut told = match by.protocol {
         Protocol::Plain => Told::default(),
-        Protocol::Matins => Told::read(&dir, by.failure_codes),
+        _ => Told::read(&dir, by.failure_codes),
     };
     (outcome.usage, outcome.cost_usd) = (told.usage, told.cost_usd.filter(|_| !told.cost_unknown));
     outcome.notes = std::mem::take(&mut told.notes);
     outcome.final_model.clone_from(&told.final_model);
-    outcome.steps = (by.protocol == Protocol::Matins).then_some(told.steps);
+    outcome.steps = (by.protocol != Protocol::Plain).then_some(told.steps);
     if outcome.failure.is_none() {
         match judge(dirs, &dir, report, told, by) {
             Ok(result) => outcome.result = result,

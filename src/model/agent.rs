@@ -22,9 +22,52 @@ pub enum Protocol {
     Plain,
     /// As plain, and NDJSON lines in the events file.
     Matins,
+    /// Claude Code, started by a preset: `claude -p --output-format stream-json`.
+    Claude,
+    /// Codex, started by a preset: `codex exec --json`.
+    Codex,
+    /// Gemini CLI, started by a preset: `gemini --output-format stream-json`.
+    Gemini,
 }
 
-words!(Protocol { Plain => "plain", Matins => "matins" });
+words!(Protocol {
+    Plain => "plain",
+    Matins => "matins",
+    Claude => "claude",
+    Codex => "codex",
+    Gemini => "gemini",
+});
+
+impl Protocol {
+    /// Whether the program is an agent's command line tool, whose arguments and output we know.
+    #[must_use]
+    pub fn is_preset(self) -> bool {
+        matches!(self, Self::Claude | Self::Codex | Self::Gemini)
+    }
+}
+
+/// What a command line tool of a preset is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preset {
+    /// An alias of the daemon's `models:`, provider/model, or a name that the tool knows; `None`: the tool's own
+    /// choice.
+    pub model: Option<String>,
+    /// Most steps.
+    pub max_steps: Option<u64>,
+    /// Most tokens.
+    pub max_tokens: Option<u64>,
+    /// Most US dollars.
+    pub max_cost_usd: Option<f64>,
+}
+
+impl Preset {
+    /// Whether nothing is asked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// How an attempt is carried out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +80,9 @@ pub enum Executor {
         command: Vec<String>,
         /// How its outcome is read.
         protocol: Protocol,
+        /// What a preset's tool is asked for; empty with another protocol.
+        #[serde(default, skip_serializing_if = "Preset::is_empty")]
+        preset: Preset,
     },
     /// The built-in agent.
     Llm(Llm),

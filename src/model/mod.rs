@@ -19,7 +19,7 @@ mod slot;
 mod step;
 mod task;
 
-pub use agent::{Agent, Executor, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
+pub use agent::{Agent, Executor, Preset, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{ClockNote, Cron, CronError, CronPool};
 pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, RunFile, SeededSkill, Usage};

@@ -26,6 +26,7 @@ mod import;
 mod isolation;
 mod launcher;
 mod mistakes;
+mod models;
 mod newcomer;
 mod notify;
 mod overlap;

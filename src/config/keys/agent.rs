@@ -189,12 +189,18 @@ pub static EXECUTOR: Shape = Shape {
             "Of a program: it and its arguments, each a template of `{{ }}`; with a `/` it is relative to this file, else looked for in PATH",
             "[python3, watch.py, \"{{ input.site }}\"]",
         ),
-        or("protocol", words!(Protocol), "plain", "Of a program: how its outcome is read", "matins"),
+        or(
+            "protocol",
+            words!(Protocol),
+            "plain",
+            "Of a program: how its outcome is read; `claude`, `codex` and `gemini` are presets that add the arguments, too",
+            "claude",
+        ),
         or(
             "model",
             Kind::Text,
             "full",
-            "Of the built-in agent: an alias of the setting `models`, or provider/model",
+            "Of the built-in agent and of presets: an alias of the setting `models`, or provider/model; of a preset also a name that its program knows, and by default what that chooses",
             "openai/gpt-mini",
         ),
         optional(
@@ -212,7 +218,7 @@ pub static EXECUTOR: Shape = Shape {
         optional(
             "limits",
             Kind::Map(&LLM_LIMITS),
-            "Of the built-in agent: when it is ended",
+            "Of the built-in agent and of presets: when it is ended; tokens and money not of `codex` and `gemini`",
             "{ max_steps: 30 }",
         ),
         optional(

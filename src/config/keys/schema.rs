@@ -40,14 +40,19 @@ fn demands(shape: &'static Shape) -> Value {
     let is = |other: &'static Shape| std::ptr::eq(shape, other);
     let one_of = |keys: &[&str]| keys.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>();
     if is(&EXECUTOR) {
-        let of_llm: Map<String, Value> =
-            crate::config::llm::KEYS.iter().map(|key| ((*key).to_owned(), json!(false))).collect();
+        let of_llm = crate::config::llm::KEYS.iter().filter(|key| !["model", "limits"].contains(key));
+        let of_llm: Map<String, Value> = of_llm.map(|key| ((*key).to_owned(), json!(false))).collect();
         return json!({
             "if": { "properties": { "type": { "const": "llm" } }, "required": ["type"] },
             "then": { "properties": { "command": false, "protocol": false } },
             "else": {
                 "required": ["command"],
                 "properties": of_llm,
+                "if": {
+                    "properties": { "protocol": { "enum": ["claude", "codex", "gemini"] } },
+                    "required": ["protocol"],
+                },
+                "else": { "properties": { "model": false, "limits": false } },
             },
         });
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    Agent, CatchUp, Executor, Format, Overlap, Protocol, SecretSource, Timing, Webhook, WebhookEvent,
+    Agent, CatchUp, Executor, Format, Overlap, Preset, Protocol, SecretSource, Timing, Webhook, WebhookEvent,
 };
 
 /// Every key of this version.
@@ -87,6 +87,7 @@ fn every_key_is_read() {
         Executor::Command {
             command: [&watch, "--depth", "3", "${#x}", "{{ input.site }}"].map(ToOwned::to_owned).into(),
             protocol: Protocol::Matins,
+            preset: Preset::default(),
         }
     );
     let env: Vec<_> = agent.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -163,7 +164,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(agent.limits.output, crate::model::Limits::DEFAULT_OUTPUT);
     assert_eq!(agent.overlap, Overlap::Skip);
     assert!(agent.schedules.is_empty() && agent.webhooks.is_empty() && agent.skills.is_empty());
-    let Executor::Command { command, protocol } = agent.executor else { panic!("another executor") };
+    let Executor::Command { command, protocol, .. } = agent.executor else { panic!("another executor") };
     assert_eq!((command, protocol), (vec!["sh".to_owned()], Protocol::Plain));
 }
 

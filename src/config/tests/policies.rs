@@ -476,8 +476,8 @@ const MODELS: Cases = &[
     (
         "executor: { type: command, command: [sh], model: full, limits: {}, shell: true }\n",
         &[
-            "1:50 error: `model` belongs to `type: llm` | remove the key",
-            "1:64 error: `limits` belongs to `type: llm` | remove the key",
+            "1:50 error: `model` belongs to `type: llm` and to presets | remove the key, or write e.g. `protocol: claude` where that is the program",
+            "1:64 error: `limits` belongs to `type: llm` and to presets | remove the key, or write e.g. `protocol: claude` where that is the program",
             "1:75 error: `shell` belongs to `type: llm` | write `command: [sh, -c, \"..\"]`",
         ],
     ),

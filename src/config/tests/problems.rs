@@ -497,9 +497,16 @@ const EXECUTORS: Cases = &[
         ],
     ),
     (
-        "executor: { type: command, command: [sh], protocol: claude }\n",
+        "executor: { type: command, command: [sh], protocol: codex, limits: { max_steps: 3, max_cost_usd: 1 } }\n",
         &[
-            "1:53 error: `protocol: claude` is not available in this version | write one of `plain` or `matins`",
+            "1:98 error: `max_cost_usd` cannot be kept: codex tells only at its end what it has used up | remove it; `max_steps` and `timeout` are kept, and so is `budget`",
+        ],
+    ),
+    (
+        "executor: { type: command, command: [sh], protocol: claude, model: -p, tools: [files] }\n",
+        &[
+            "1:68 error: `-p` is no model | write a name that the program knows, or an alias of `models:`",
+            "1:79 error: `tools` belongs to `type: llm` | remove the key",
         ],
     ),
     (

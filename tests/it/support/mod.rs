@@ -1,5 +1,5 @@
 //! What the tests stand on: a home directory with definitions, an in-process daemon with a clock
-//! that is moved by hand, the built binary as a black box, a webhook receiver, and waiting on state.
+//! that is moved by hand, the built binary as a black box, a webhook receiver, a server of models, and waiting on state.
 
 pub mod binary;
 pub mod chronos;
@@ -7,6 +7,7 @@ pub mod contract;
 pub mod daemon;
 pub mod home;
 pub mod http;
+pub mod model_server;
 pub mod receiver;
 pub mod strace;
 pub mod wait;
@@ -16,5 +17,6 @@ pub use binary::Binary;
 pub use daemon::TestDaemon;
 pub use home::Home;
 pub use http::{Answer, Http};
+pub use model_server::{ModelServer, Reply};
 pub use receiver::TestReceiver;
 pub use wait::eventually_sync;
