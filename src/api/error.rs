@@ -416,6 +416,10 @@ impl From<Refused> for ApiError {
             Refused::QueueFull { .. } | Refused::BackfillFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry()
             }
+            // What a run that goes on reserves may be free any time.
+            Refused::Budget { in_ms: None, used: store::Used::Tokens(_) | store::Used::Microdollars(_), .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "budget", message).retry()
+            }
             Refused::Budget { in_ms, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "budget", message).retry_in(in_ms)
             }

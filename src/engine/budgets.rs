@@ -19,7 +19,11 @@ pub(super) fn limits(agent: &Agent) -> Quota {
         Executor::Llm(Llm { max_tokens, max_cost_usd, .. }) => {
             Quota { runs: None, tokens: *max_tokens, microdollars: max_cost_usd.map(microdollars) }
         }
-        Executor::Command { .. } => Quota::default(),
+        Executor::Command { preset, .. } => Quota {
+            runs: None,
+            tokens: preset.max_tokens,
+            microdollars: preset.max_cost_usd.map(microdollars),
+        },
     }
 }
 
