@@ -82,7 +82,7 @@ impl Core {
     ///
     /// # Errors
     /// Those of the store while it is asked what is due.
-    pub(super) async fn make_archives(self: &Arc<Self>) -> Result<(), store::Error> {
+    pub(crate) async fn make_archives(self: &Arc<Self>) -> Result<(), store::Error> {
         // First, or what another has made meanwhile would be due still.
         if self.archiving.0.swap(true, std::sync::atomic::Ordering::AcqRel) {
             return Ok(());

@@ -140,7 +140,7 @@ fn no_model(settings: &Settings, name: &str) -> String {
 }
 
 /// What a model costs: as the settings say, else as is known of it.
-fn price(settings: &Settings, provider: &str, model: &str) -> Option<Price> {
+pub(super) fn price(settings: &Settings, provider: &str, model: &str) -> Option<Price> {
     settings.prices.get(&format!("{provider}/{model}")).map(|said| Price {
         input: said.input,
         output: said.output,

@@ -47,6 +47,12 @@ impl RunDirs {
         self.root.join("prompt.md")
     }
 
+    /// What the program gets on stdin in the place of the prompt, where a preset adds to it.
+    #[must_use]
+    pub fn asked(&self) -> PathBuf {
+        self.root.join("stdin.md")
+    }
+
     /// The input; `{}` where there is none.
     #[must_use]
     pub fn input(&self) -> PathBuf {
@@ -93,6 +99,12 @@ impl RunDirs {
     #[must_use]
     pub fn conversation(&self, session: &str) -> PathBuf {
         self.session(session).join("agent/conversation.json")
+    }
+
+    /// Where the handle of a tool's conversation is kept.
+    #[must_use]
+    pub fn handle(&self, session: &str, tool: &str) -> PathBuf {
+        self.session(session).join(format!("{tool}.json"))
     }
 
     /// The workspace of a session, shared by the runs that name it.

@@ -12,6 +12,7 @@
 //! it would take exit codes away from tokio. Everything here is safe code on top of rustix.
 
 mod cgroup;
+mod child;
 mod descent;
 mod ending;
 mod identity;
@@ -27,6 +28,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use cgroup::{CONTROLLERS, Delegated, Group, GroupLimits, Places};
+pub use child::{Child, Finished, Pipes, run_to_end, run_with_input};
 pub use descent::{Descent, descent, peer_pidfd};
 pub use ending::Ending;
 pub use identity::{Identity, alive, boot_id, signal, wait_gone};

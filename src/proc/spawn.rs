@@ -48,10 +48,17 @@ pub struct Program<'a> {
 
 impl Program<'_> {
     #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
-    fn command(&self, stdin: File) -> io::Result<Command> {
+    fn command(&self, stdin: impl Into<Stdio>) -> io::Result<Command> {
         let (name, args) = self.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(self.file);
         command.arg0(name).args(args).env_clear().envs(self.env).current_dir(self.cwd).stdin(stdin);
+        Ok(command)
+    }
+
+    /// As a command that starts it in a process group of its own.
+    pub(super) fn grouped(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> io::Result<Command> {
+        let mut command = self.command(stdin)?;
+        command.stdout(stdout).stderr(stderr).process_group(0);
         Ok(command)
     }
 }

@@ -4,6 +4,7 @@
 //! `..` nor a symbolic link, also one that is made in the same moment, leads out of the root. Nothing that is not a
 //! regular file is read or written, so no pipe or device can hold the run up.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -88,8 +89,8 @@ impl Roots {
             let (root, rest) = found.ok_or_else(|| Answer::denied(format!("{path} is outside. {PATHS}")))?;
             return Ok(Place { root, rest: below(rest) });
         }
-        let named = self.0.iter().filter(|root| !root.prefix.is_empty());
-        let named = named.filter_map(|root| Some((root, asked.strip_prefix(&root.prefix).ok()?))).next();
+        let mut prefixed = self.0.iter().filter(|root| !root.prefix.is_empty());
+        let named = prefixed.find_map(|root| Some((root, asked.strip_prefix(&root.prefix).ok()?)));
         if named.is_none() && (asked.starts_with("@skills") || asked.starts_with("@files")) {
             return Err(Answer::failed(format!("There is no {path}; {}", self.skills())));
         }
@@ -278,13 +279,10 @@ fn read(place: &Place<'_>, path: &str, from: Option<u64>, lines: Option<u64>) ->
     let cut = more && !bytes.ends_with(b"\n");
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
     if cut {
-        text.push_str(&format!(
-            "\n[line {} goes on: {} KiB are the most of one reading]",
-            first + taken - 1,
-            READ_MAX >> 10
-        ));
+        let (line, most) = (first + taken - 1, READ_MAX >> 10);
+        let _ = write!(text, "\n[line {line} goes on: {most} KiB are the most of one reading]");
     } else if more && lines.is_none() {
-        text.push_str(&format!("[the file goes on at line {}]", first + taken));
+        let _ = write!(text, "[the file goes on at line {}]", first + taken);
     }
     Ok(Answer::done(text))
 }

@@ -268,7 +268,7 @@ fn unreachable(url: &Url, e: reqwest::Error) -> Answer {
 }
 
 /// An error with its causes.
-fn sentence(e: &dyn std::error::Error) -> String {
+pub(super) fn sentence(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
     let mut at = e.source();
     while let Some(cause) = at {

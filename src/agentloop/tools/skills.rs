@@ -4,6 +4,7 @@
 //! are named, not read: they are reached by `read_file` as `@skills/ID/..`.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +40,17 @@ impl ActivateSkill {
         (!catalogue.is_empty()).then(|| Self { catalogue, active: Mutex::default() })
     }
 
+    /// Which there are and what each is for, for the model.
+    pub(super) fn catalogue(&self) -> String {
+        let line = |skill: &CatalogueSkill| format!("- {}: {}", skill.id, skill.description);
+        let lines: Vec<String> = self.catalogue.iter().map(line).collect();
+        format!(
+            "<available_skills>\nBefore work that one of these describes, get its instructions by \
+             {ACTIVATE_SKILL}:\n{}\n</available_skills>",
+            lines.join("\n")
+        )
+    }
+
     fn activate(&self, name: &str) -> Answer {
         let Some(skill) = self.catalogue.iter().find(|skill| skill.id == name) else {
             return Answer::failed(format!("There is no skill {name:?}."));
@@ -59,15 +71,10 @@ impl ActivateSkill {
 
 impl Tool for ActivateSkill {
     fn spec(&self) -> ToolSpec {
-        let line = |skill: &CatalogueSkill| format!("- {}: {}", skill.id, skill.description);
-        let lines: Vec<String> = self.catalogue.iter().map(line).collect();
         let ids: Vec<&str> = self.catalogue.iter().map(|skill| skill.id.as_str()).collect();
         ToolSpec {
             name: ACTIVATE_SKILL.to_owned(),
-            description: format!(
-                "Gives the instructions of a skill. Call it before work that one of these describes:\n{}",
-                lines.join("\n")
-            ),
+            description: "Gives the instructions of one of the available skills.".to_owned(),
             parameters: json!({"type": "object", "properties": {"name": {"type": "string", "enum": ids}},
                                "required": ["name"], "additionalProperties": false}),
         }
@@ -91,9 +98,9 @@ fn content(skill: &CatalogueSkill) -> std::io::Result<String> {
     resources(&skill.dir, "", 0, &mut files);
     if !files.is_empty() {
         let more = files.len() > FILES_MAX;
-        text.push_str(&format!("\nPaths in it are relative to @skills/{id}/\n<skill_resources>\n"));
+        let _ = writeln!(text, "\nPaths in it are relative to @skills/{id}/\n<skill_resources>");
         for file in files.iter().take(FILES_MAX) {
-            text.push_str(&format!("  <file>{file}</file>\n"));
+            let _ = writeln!(text, "  <file>{file}</file>");
         }
         text.push_str(if more { "  (and others)\n</skill_resources>\n" } else { "</skill_resources>\n" });
     }

@@ -1,14 +1,17 @@
 //! The tools of one run, and the one way to call one.
 //!
-//! A call is answered whatever it is: a name that nobody has, arguments that do not fit, a tool that takes too long
-//! and one that the agent was not given are answers too, so a run goes on and nothing ever waits for a person.
+//! A call is answered whatever it is: a name that nobody has, arguments that do not fit and a tool that the agent was
+//! not given are answers too, so a run goes on and nothing ever waits for a person. What a call may take is the loop's
+//! to say: it drops the future.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
-use super::{Answer, Error, Tool, files, http, notes, skills};
+use super::mcp::{self, Server};
+use super::{Answer, Error, Tool, files, http, notes, shell, skills};
 use crate::agentloop::brief::Brief;
 use crate::agentloop::model::ToolSpec;
 use crate::schema::Schema;
@@ -37,19 +40,25 @@ struct Entry {
 }
 
 /// The tools of one run.
+#[derive(Default)]
 pub struct Toolbox {
     entries: BTreeMap<String, Entry>,
     specs: Vec<ToolSpec>,
+    /// For the model, before the conversation.
+    words: Vec<String>,
     notices: Vec<String>,
-    timeout: Duration,
+    servers: Vec<Arc<Server>>,
+    /// Servers that did not start, by name, and why.
+    dead: BTreeMap<String, String>,
+    /// Tools of servers that the definition does not allow.
+    withheld: BTreeSet<String>,
 }
 
-/// Makes the tools that the brief gives, and starts the servers of tools that it names.
+/// Makes the tools that the brief gives, and starts the servers of tools that it names, all at once.
 ///
 /// # Errors
 /// The notes cannot be read. A server that does not start is no error but a notice.
-#[expect(clippy::unused_async, reason = "servers of tools are started here")]
-pub async fn toolbox(brief: &Brief, _world: &World) -> Result<Toolbox, Error> {
+pub async fn toolbox(brief: &Brief, world: &World) -> Result<Toolbox, Error> {
     let has = |name: &str| brief.tools.iter().any(|tool| tool == name);
     let mut tools: Vec<Box<dyn Tool>> = Vec::new();
     if has("files") {
@@ -60,28 +69,55 @@ pub async fn toolbox(brief: &Brief, _world: &World) -> Result<Toolbox, Error> {
     if has("http_fetch") {
         tools.push(Box::new(http::Fetch::new(&brief.hosts)));
     }
+    if let Some(shell) = &brief.shell {
+        let cwd = brief.paths.workspace.clone();
+        tools.push(Box::new(shell::ShellTool::new(shell, cwd, world.env.clone())));
+    }
     if has("notes") {
         tools.extend(notes::tools(&brief.paths.notes)?);
     }
     if has("last_run") {
         tools.push(Box::new(notes::LastRun(brief.last_run.clone())));
     }
+    let mut toolbox = Toolbox::default();
     if let Some(skill) = skills::ActivateSkill::new(&brief.catalogue, &brief.seeded) {
+        toolbox.words.push(skill.catalogue());
         tools.push(Box::new(skill));
     }
-    Ok(Toolbox::new(tools, Vec::new(), Duration::from_millis(brief.limits.tool_timeout_ms)))
+    toolbox.add(tools);
+    toolbox.start_servers(brief, world).await;
+    toolbox.specs = toolbox.entries.values().map(|entry| entry.tool.spec()).collect();
+    Ok(toolbox)
 }
 
 impl Toolbox {
-    fn new(tools: Vec<Box<dyn Tool>>, notices: Vec<String>, timeout: Duration) -> Self {
-        let entry = |tool: Box<dyn Tool>| {
+    fn add(&mut self, tools: Vec<Box<dyn Tool>>) {
+        for tool in tools {
             let spec = tool.spec();
             let schema = Schema::compile(&spec.parameters).ok();
-            (spec.name, Entry { tool, schema })
-        };
-        let entries: BTreeMap<String, Entry> = tools.into_iter().map(entry).collect();
-        let specs = entries.values().map(|entry| entry.tool.spec()).collect();
-        Self { entries, specs, notices, timeout }
+            self.entries.insert(spec.name, Entry { tool, schema });
+        }
+    }
+
+    async fn start_servers(&mut self, brief: &Brief, world: &World) {
+        let servers = brief.mcp.iter();
+        let offers =
+            join_all(servers.map(|(name, of)| mcp::start(name, of, &brief.paths.workspace, world))).await;
+        for (name, offer) in brief.mcp.keys().zip(offers) {
+            match offer {
+                Ok(offer) => {
+                    self.words.extend(offer.server.instructions());
+                    self.add(offer.tools);
+                    self.withheld.extend(offer.withheld);
+                    self.notices.extend(offer.notices);
+                    self.servers.push(offer.server);
+                }
+                Err(why) => {
+                    self.notices.push(format!("The MCP server {name} did not start: {why}"));
+                    self.dead.insert(name.clone(), why);
+                }
+            }
+        }
     }
 
     /// The tools as a model is shown them, by name in ascending order; the same for the whole run.
@@ -90,13 +126,20 @@ impl Toolbox {
         &self.specs
     }
 
-    /// What is amiss with the tools, a sentence each: servers that did not start.
+    /// What the model is told of them before the conversation: the skills that it may activate, and what servers of
+    /// tools say of themselves.
+    #[must_use]
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// What is amiss with the tools, a sentence each: servers that did not start, tools that they do not have.
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
     }
 
-    /// Calls a tool. Whatever happens is an answer; it takes at most the time of a tool.
+    /// Calls a tool. Whatever happens is an answer.
     pub async fn call(&self, name: &str, arguments: &Map<String, Value>) -> Answer {
         let Some(entry) = self.entries.get(name) else {
             return self.unknown(name);
@@ -110,19 +153,12 @@ impl Toolbox {
                 lines.join("\n")
             ));
         }
-        match tokio::time::timeout(self.timeout, entry.tool.call(arguments)).await {
-            Ok(answer) => answer,
-            Err(_) => Answer::failed(format!(
-                "{name} was ended: it took longer than {} s, the most that a tool may take.",
-                self.timeout.as_secs_f64()
-            )),
-        }
+        entry.tool.call(arguments).await
     }
 
-    /// Ends what the tools have started.
-    #[expect(clippy::unused_async, reason = "servers of tools are ended here")]
+    /// Ends the servers that were started.
     pub async fn close(self) {
-        drop(self);
+        join_all(self.servers.iter().map(|server| server.close())).await;
     }
 
     fn unknown(&self, name: &str) -> Answer {
@@ -130,6 +166,18 @@ impl Toolbox {
             return Answer::denied(format!(
                 "This agent may not use {name}: its definition does not list {given_by:?} under `tools:`. Nobody is \
                  there to allow it; do without."
+            ));
+        }
+        if self.withheld.contains(name) {
+            return Answer::denied(format!(
+                "This agent may not use {name}: its definition does not allow it. Nobody is there to allow it; do \
+                 without."
+            ));
+        }
+        let dead = self.dead.iter().find(|(server, _)| name.starts_with(&mcp::shown_name(server, "")));
+        if let Some((server, why)) = dead {
+            return Answer::failed(format!(
+                "The MCP server {server} did not start, so it has no tools: {why}"
             ));
         }
         let names: Vec<&str> = self.entries.keys().map(String::as_str).collect();

@@ -28,11 +28,7 @@ async fn what_is_written_is_read_and_listed() {
         failed(&tools, "read_file", json!({"path": "a/b/c.txt", "from_line": 9})).await.contains("3 lines")
     );
     done(&tools, "write_file", json!({"path": "a/b/c.txt", "content": "x"})).await;
-    assert_eq!(
-        done(&tools, "read_file", json!({"path": "a/x/../b/c.txt"})).await,
-        "x",
-        "a part is looked up last"
-    );
+    assert_eq!(done(&tools, "read_file", json!({"path": "a/../a/b/c.txt"})).await, "x", "it stays inside");
     std::fs::write(dir.path().join("files/in.csv"), "1;2").unwrap();
     assert_eq!(done(&tools, "read_file", json!({"path": "@files/in.csv"})).await, "1;2");
     done(&tools, "write_file", json!({"path": "@files/out.txt", "content": "y"})).await;

@@ -111,9 +111,9 @@ async fn a_skill_is_activated_once_and_its_files_named() {
     let tools = with(&told).await;
     let spec = tools.specs().iter().find(|s| s.name == "activate_skill").unwrap();
     assert!(
-        spec.description.contains("- shop: what shop is for\n- log: what log is for"),
-        "{}",
-        spec.description
+        tools.words()[0].contains("- shop: what shop is for\n- log: what log is for"),
+        "{:?}",
+        tools.words()
     );
     assert_eq!(
         spec.parameters["properties"]["name"]["enum"],

@@ -1,0 +1,270 @@
+//! Programs that the built-in agent starts beside its conversation: commands, judges of results, servers of tools.
+//!
+//! Such a program is ended with everything that it started, whether it comes to its end, is given up or merely
+//! forgotten: dropping a [`Child`] kills it. Its tree is found by three marks: its process group, descent from it, and
+//! a variable of its environment, which also an orphan in a session of its own still carries. Who sheds all three falls
+//! to the launcher, which ends the whole tree of the run.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::pipe::PipeFlags;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::pipe::Receiver;
+use tokio::process::{ChildStdin, ChildStdout};
+
+use super::identity::open_pidfd;
+use super::{
+    Ending, Member, Program, Signal, Status, all, descendants, environ_holds, member, own_pid, signal_group,
+    signal_member, wait_gone,
+};
+
+/// Variable that marks what belongs to one program.
+const MARK: &str = "MATINS_TOOL_CALL";
+/// How often a tree is looked at again until nothing of it lives.
+const PASSES_MAX: u32 = 10;
+/// How long one look waits for those that it has hit; no longer, for nothing else goes on meanwhile.
+const PASS_PATIENCE: Duration = Duration::from_millis(20);
+/// How much of an output is read at once, bytes.
+const CHUNK: usize = 16 << 10;
+
+/// A program that was started, and everything that it starts.
+#[derive(Debug)]
+pub struct Child {
+    inner: tokio::process::Child,
+    pid: i32,
+    mark: String,
+    /// When it started, clock ticks since boot: what is older is not of its tree.
+    since: u64,
+    /// Its pid may be another's by now.
+    reaped: bool,
+}
+
+/// How a program is connected.
+#[derive(Debug)]
+pub enum Pipes {
+    /// Nothing to read; stdout and stderr go into this.
+    Output(OwnedFd),
+    /// stdin and stdout are pipes to us; stderr is ours.
+    Both,
+}
+
+impl Child {
+    /// Starts a program in a process group of its own. Needs a runtime.
+    pub fn start(program: &Program<'_>, pipes: Pipes) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let started = member(own_pid()).map_or(0, |own| own.start_ticks);
+        let mark = format!("{}-{started}-{}", own_pid(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut env: BTreeMap<String, String> = program.env.clone();
+        env.insert(MARK.to_owned(), mark.clone());
+        let (stdin, stdout, stderr) = match pipes {
+            Pipes::Output(end) => (Stdio::null(), Stdio::from(end.try_clone()?), Stdio::from(end)),
+            Pipes::Both => (Stdio::piped(), Stdio::piped(), Stdio::inherit()),
+        };
+        let command = Program { env: &env, ..*program }.grouped(stdin, stdout, stderr)?;
+        let inner = tokio::process::Command::from(command).spawn()?;
+        let pid = inner.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(io::ErrorKind::NotFound)?;
+        let since = member(pid).map_or(0, |own| own.start_ticks);
+        Ok(Self { inner, pid, mark, since, reaped: false })
+    }
+
+    /// The pipes of [`Pipes::Both`], once.
+    pub fn pipes(&mut self) -> Option<(ChildStdout, ChildStdin)> {
+        Some((self.inner.stdout.take()?, self.inner.stdin.take()?))
+    }
+
+    /// Waits until the program has ended, and ends what it left behind.
+    pub async fn ended(&mut self) -> io::Result<Status> {
+        if !self.reaped {
+            let pidfd = open_pidfd(self.pid).map_err(io::Error::other)?;
+            Ending::watch(&pidfd).map_err(io::Error::other)?.reached().await;
+            // Not reaped yet, so its group cannot be another's.
+            self.kill();
+        }
+        let status = self.inner.wait().await?;
+        self.reaped = true;
+        let code = status.code().map(Status::Code).or_else(|| status.signal().map(Status::Signal));
+        code.ok_or_else(|| io::Error::other("it neither exited nor was killed"))
+    }
+
+    /// Kills the program and everything that it started.
+    pub fn kill(&self) {
+        for _ in 0..PASSES_MAX {
+            let found = self.alive();
+            if !self.reaped {
+                signal_group(self.pid, Signal::KILL);
+            }
+            let hit: Vec<OwnedFd> = found.iter().filter_map(|m| signal_member(m, Signal::KILL)).collect();
+            if hit.is_empty() {
+                break;
+            }
+            // One that is held up in the kernel is not waited for: it is dead to everybody else.
+            let _ = wait_gone(&hit, PASS_PATIENCE);
+        }
+    }
+
+    /// What lives of its tree.
+    fn alive(&self) -> Vec<Member> {
+        let mut found = if self.reaped { Vec::new() } else { descendants(self.pid) };
+        let marked = |m: &Member| environ_holds(m.pid, MARK, &self.mark) == Some(true);
+        let mut known: Vec<i32> = found.iter().map(|m| m.pid).collect();
+        known.extend([self.pid, own_pid()]);
+        let others = all().into_iter().filter(|m| m.start_ticks >= self.since && !known.contains(&m.pid));
+        found.extend(others.filter(marked));
+        found.retain(|m| !m.zombie);
+        found
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.kill();
+        }
+    }
+}
+
+/// How a program came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// How it ended; `None`: it was killed when its time was over.
+    pub status: Option<Status>,
+    /// What it wrote, stdout and stderr as they came; the middle is left out where it is too long.
+    pub output: Vec<u8>,
+    /// How many bytes were left out.
+    pub dropped: u64,
+}
+
+/// Starts a program without input, waits for its end at most so long, and tells what it wrote: of each end of it at
+/// most half of `keep` bytes. Dropping the future kills it.
+pub async fn run_to_end(program: &Program<'_>, timeout: Duration, keep: usize) -> io::Result<Finished> {
+    let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    // A program that meets a full pipe must wait, not fail; only our end is asked without waiting.
+    let flags = rustix::fs::fcntl_getfl(&writer)?;
+    rustix::fs::fcntl_setfl(&writer, flags - rustix::fs::OFlags::NONBLOCK)?;
+    let mut child = Child::start(program, Pipes::Output(writer))?;
+    let output = Receiver::from_owned_fd(reader)?;
+    let mut kept = Kept::new(keep);
+    let whole = async {
+        tokio::select! {
+            status = child.ended() => status,
+            never = drain(&output, &mut kept) => never,
+        }
+    };
+    let status = match tokio::time::timeout(timeout, whole).await {
+        Ok(status) => Some(status?),
+        Err(_) => None,
+    };
+    if status.is_none() {
+        child.kill();
+        let _ = child.ended().await;
+    }
+    // What stands in the pipe; a process that escaped may hold it open, so its end is not waited for.
+    while read_some(&output, &mut kept).is_ok_and(|n| n > 0) {}
+    Ok(kept.finish(status))
+}
+
+/// Reads until the pipe is closed, and then waits for ever: the end of the program is what counts.
+async fn drain(output: &Receiver, kept: &mut Kept) -> io::Result<Status> {
+    loop {
+        output.readable().await?;
+        match read_some(output, kept) {
+            Ok(0) => return std::future::pending().await,
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn read_some(output: &Receiver, kept: &mut Kept) -> io::Result<usize> {
+    let mut chunk = vec![0; CHUNK];
+    let n = output.try_read(&mut chunk)?;
+    kept.push(chunk.get(..n).unwrap_or_default());
+    Ok(n)
+}
+
+/// Gives a program its input, closes it, waits for its end at most so long, and tells what it wrote to stdout, of which
+/// at most `keep` bytes are kept. Dropping the future kills it.
+pub async fn run_with_input(
+    program: &Program<'_>,
+    input: &[u8],
+    timeout: Duration,
+    keep: usize,
+) -> io::Result<Finished> {
+    let mut child = Child::start(program, Pipes::Both)?;
+    let (mut stdout, mut stdin) = child.pipes().ok_or(io::ErrorKind::BrokenPipe)?;
+    let mut kept = Kept::new(keep);
+    let whole = async {
+        let write = async {
+            // A program that does not care for its input may close it.
+            let _ = stdin.write_all(input).await;
+            drop(stdin);
+            std::future::pending::<io::Result<Status>>().await
+        };
+        let read = async {
+            let mut chunk = vec![0; CHUNK];
+            loop {
+                match stdout.read(&mut chunk).await? {
+                    0 => return std::future::pending().await,
+                    n => kept.push(chunk.get(..n).unwrap_or_default()),
+                }
+            }
+        };
+        tokio::select! { status = child.ended() => status, e = write => e, e = read => e }
+    };
+    let status = match tokio::time::timeout(timeout, whole).await {
+        Ok(status) => Some(status?),
+        Err(_) => None,
+    };
+    if status.is_none() {
+        child.kill();
+        let _ = child.ended().await;
+    }
+    let rest = async {
+        let mut chunk = vec![0; CHUNK];
+        while let Ok(n @ 1..) = stdout.read(&mut chunk).await {
+            kept.push(chunk.get(..n).unwrap_or_default());
+        }
+    };
+    // Everything that held the pipe was killed, unless it escaped.
+    let _ = tokio::time::timeout(Duration::from_millis(200), rest).await;
+    Ok(kept.finish(status))
+}
+
+/// The two ends of an output.
+struct Kept {
+    half: usize,
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    dropped: u64,
+}
+
+impl Kept {
+    fn new(keep: usize) -> Self {
+        Self { half: keep / 2, head: Vec::new(), tail: VecDeque::new(), dropped: 0 }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let (head, rest) = bytes.split_at(bytes.len().min(self.half - self.head.len()));
+        self.head.extend_from_slice(head);
+        self.tail.extend(rest);
+        let over = self.tail.len().saturating_sub(self.half);
+        self.tail.drain(..over);
+        self.dropped += over as u64;
+    }
+
+    fn finish(self, status: Option<Status>) -> Finished {
+        let mut output = self.head;
+        if self.dropped > 0 {
+            output.extend_from_slice(format!("\n[{} bytes are left out]\n", self.dropped).as_bytes());
+        }
+        output.extend(self.tail);
+        Finished { status, output, dropped: self.dropped }
+    }
+}
