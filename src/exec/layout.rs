@@ -29,6 +29,14 @@ impl RunDirs {
         Self { state: state_dir.to_owned(), run, root }
     }
 
+    /// Makes the run's folder, where it is not there yet.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn make(&self) -> io::Result<()> {
+        make_dirs(&self.root).map(drop)
+    }
+
     /// The run.
     #[must_use]
     pub fn run(&self) -> RunId {
