@@ -11,7 +11,7 @@ use super::model::{Arguments, Message, ToolCall, ToolResult, Turn};
 use super::record::json_of;
 use super::results::{FINISH, Finish, STOP};
 use super::run::{End, Run, fail};
-use super::tools::{Answer, Outcome};
+use super::tools::{ACTIVATE_SKILL, Answer, Outcome};
 use super::words::{self, Action};
 use crate::model::FailureCode;
 
@@ -153,7 +153,10 @@ impl Run<'_> {
         let content = self.record.clean(answer.content);
         let seen = self.guard.see(name, arguments, &content);
         let file = format!("tool-output-{}-{}.txt", self.spent.steps, n + 1);
-        answer.content = context::shown(content, &self.brief.paths.files, &file);
+        // Instructions are of no use without their middle.
+        let whole = name == ACTIVATE_SKILL;
+        answer.content =
+            if whole { content } else { context::shown(content, &self.brief.paths.files, &file) };
         match seen {
             Seen::New => {}
             Seen::Again(times) => answer.content = format!("{}\n\n{}", answer.content, words::again(times)),

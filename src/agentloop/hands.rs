@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::model::ToolSpec;
-use super::tools::Answer;
+use super::tools::{Answer, Toolbox};
 
 /// Tools to call.
 pub trait Hands: Send + Sync {
@@ -17,16 +17,12 @@ pub trait Hands: Send + Sync {
     fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer>;
 }
 
-/// No tools at all.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoHands;
-
-impl Hands for NoHands {
+impl Hands for Toolbox {
     fn specs(&self) -> Vec<ToolSpec> {
-        Vec::new()
+        Toolbox::specs(self).to_vec()
     }
 
-    fn call<'a>(&'a self, name: &'a str, _: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
-        Box::pin(std::future::ready(Answer::failed(format!("there is no tool {name:?}"))))
+    fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
+        Box::pin(Toolbox::call(self, name, arguments))
     }
 }

@@ -9,6 +9,7 @@
 
 mod act;
 pub mod brief;
+mod candidates;
 mod context;
 mod conversation;
 mod guard;

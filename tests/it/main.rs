@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 mod against;
+mod agent;
 mod answers;
 mod attempts;
 mod backfill;
