@@ -223,11 +223,7 @@ fn a_daemon_that_is_killed_in_mid_conversation_loses_nothing() {
 #[test]
 fn no_key_and_no_secret_is_in_any_file() {
     let server = ModelServer::start();
-    let home = home(
-        &server,
-        "  tools: [files]\n",
-        "secrets: { SHOP_KEY: { file: /tmp/none } }\n",
-    );
+    let home = home(&server, "  tools: [files]\n", "secrets: { SHOP_KEY: { file: /tmp/none } }\n");
     let secret = "hunter2-and-more";
     let file = home.write("shop.key", secret);
     let yaml = home.path().join("agents/shop.yaml");
