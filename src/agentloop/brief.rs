@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{AgentId, RunId};
-use crate::model::{Trigger, Usage};
+pub use crate::model::Price;
+use crate::model::Trigger;
 
 /// Version of [`Brief`]; an agent refuses another.
 pub const BRIEF_VERSION: u32 = 1;
@@ -86,37 +87,6 @@ pub struct Candidate {
     /// Most tokens of a conversation with it; `None`: unknown.
     #[serde(default)]
     pub context: Option<u64>,
-}
-
-/// US dollars for a million tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Price {
-    /// Of input.
-    pub input: f64,
-    /// Of output.
-    pub output: f64,
-    /// Of input that was read from the provider's cache.
-    pub cached_input: f64,
-    /// Of input that was written to the provider's cache.
-    pub cache_write: f64,
-}
-
-impl Price {
-    /// What that costs, US dollars; `None` where it is not known how much it was.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "no run has so many tokens that it would show")]
-    pub fn of(&self, usage: &Usage) -> Option<f64> {
-        let (input, output) = (usage.input_tokens?, usage.output_tokens?);
-        let cached = usage.cached_input_tokens.unwrap_or(0).min(input);
-        let written = usage.cache_write_tokens.unwrap_or(0).min(input - cached);
-        let cost = |tokens: u64, price: f64| tokens as f64 * price / 1e6;
-        Some(
-            cost(input - cached - written, self.input)
-                + cost(cached, self.cached_input)
-                + cost(written, self.cache_write)
-                + cost(output, self.output),
-        )
-    }
 }
 
 /// The files and folders of an attempt, absolute.

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -21,7 +21,7 @@ use axum::response::IntoResponse as _;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 
 use super::caller::OPEN;
-use super::{ApiError, Caller};
+use super::{ApiError, Because, Caller, Guarded};
 use crate::engine::Core;
 
 /// Bad tokens from one address that are answered as such in one window.
@@ -30,6 +30,9 @@ pub const FAILED_MAX: u32 = 10;
 pub const FAILED_WINDOW_MS: i64 = 60_000;
 /// Most addresses that are remembered for their bad tokens.
 const FAILED_PEERS_MAX: usize = 4_096;
+/// Most requests of one token that are answered at once, also those that are followed or waited for: nobody takes all
+/// places of the listener.
+pub const ANSWERS_MAX: usize = 64;
 /// Where a token may stand beside `Authorization`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
@@ -51,11 +54,12 @@ pub(super) struct AskedBy(pub Arc<str>);
 pub(super) struct Gate {
     core: Arc<Core>,
     failed: Failed,
+    shares: Arc<Shares>,
 }
 
 impl Gate {
     pub fn new(core: Arc<Core>) -> Arc<Self> {
-        Arc::new(Self { core, failed: Failed::default() })
+        Arc::new(Self { core, failed: Failed::default(), shares: Arc::default() })
     }
 
     /// Who sends this; `None` where nobody has to be known.
@@ -130,9 +134,19 @@ fn token(headers: &HeaderMap) -> Option<Option<&str>> {
 
 /// Lets a request over TCP in, or answers why not. On the control socket the caller is known already.
 pub(super) async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response<Body> {
+    let mut share = None;
     if let Some(peer) = request.extensions().get::<Peer>().copied() {
         match gate.examine(peer, &request) {
             Ok(Some(caller)) => {
+                if let Because::Token(name) = &caller.because {
+                    share = Shares::take(&gate.shares, name);
+                    if share.is_none() {
+                        let why = format!(
+                            "{ANSWERS_MAX} requests of token {name:?} are under way; let some of them end"
+                        );
+                        return ApiError::busy(&why).into_response();
+                    }
+                }
                 request.extensions_mut().insert(caller);
             }
             Ok(None) => {}
@@ -144,7 +158,50 @@ pub(super) async fn admit(State(gate): State<Arc<Gate>>, mut request: Request, n
     if let Some(name) = caller {
         answer.extensions_mut().insert(AskedBy(name));
     }
-    answer
+    match share {
+        Some(share) => answer.map(|body| Body::new(Guarded::new(body, share))),
+        None => answer,
+    }
+}
+
+/// How many requests of each token are being answered.
+#[derive(Debug, Default)]
+struct Shares(Mutex<HashMap<Arc<str>, usize>>);
+
+/// One of the requests of a token; given back when this is dropped.
+#[derive(Debug)]
+struct Share {
+    of: Arc<Shares>,
+    name: Arc<str>,
+}
+
+impl Shares {
+    fn held(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` where the token has as many as it may.
+    fn take(shares: &Arc<Self>, name: &Arc<str>) -> Option<Share> {
+        let mut held = shares.held();
+        let count = held.entry(Arc::clone(name)).or_default();
+        if *count >= ANSWERS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Share { of: Arc::clone(shares), name: Arc::clone(name) })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = self.of.held();
+        if let Some(count) = held.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.name);
+            }
+        }
+    }
 }
 
 /// Refuses writes that a page of another site sends.

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::events::find;
-use super::files::{content, encoded};
+use super::files::{content, disposition, encoded};
 use super::wire::ArtefactView;
 use super::{ApiError, App, CHUNK_MAX, Caller, Listed, Page};
 use crate::engine::archives::ARCHIVE;
@@ -88,7 +88,7 @@ async fn named(app: &App, caller: &Caller, name: &str) -> Result<Of, ApiError> {
 async fn list(State(app): State<App>, caller: Caller, Path(name): Path<String>) -> Listed<ArtefactView> {
     let Of { id, agent, session, given } = named(&app, &caller, &name).await?;
     let view = |file: Artefact| ArtefactView {
-        url: url(id, &file.path),
+        url: file.exact.then(|| url(id, &file.path)),
         given: given.contains(&file.path),
         bytes: file.bytes,
         modified_at: rfc3339_ms(file.modified_ms),
@@ -166,10 +166,8 @@ async fn archive(
         }
     }));
     let chunks = stream::unfold(coming, |mut coming| async move { Some((coming.recv().await?, coming)) });
-    let headers = [
-        (CONTENT_TYPE, "application/zstd".to_owned()),
-        (CONTENT_DISPOSITION, format!("attachment; filename=\"{file_name}\"")),
-    ];
+    let headers =
+        [(CONTENT_TYPE, "application/zstd".to_owned()), (CONTENT_DISPOSITION, disposition(&file_name))];
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 

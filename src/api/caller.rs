@@ -27,7 +27,7 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::ApiError;
+use super::{ApiError, strict};
 use crate::engine::{Core, Grant, RunningAs};
 use crate::ids::{AgentGlob, AgentId};
 use crate::model::{ApiScope, TokenScope};
@@ -272,13 +272,16 @@ const OF_ALL: &[&str] = &["/metrics", "/v1/doctor", "/v1/reexec"];
 /// Where a write is about one agent.
 const OF_ONE: &str = "/v1/agents/{id}/";
 
-/// What a route needs. A write that is not known here is for administrators.
+/// What a route needs. A write that is not known here is for administrators; what no route serves needs no more than a
+/// read, so that who mistyped it is told so.
 fn needed(method: &Method, route: &str) -> Scope {
     match method {
         _ if OPEN.contains(&route) => Scope::None,
+        _ if strict::is_served(method, route) == Some(false) => Scope::Read,
         _ if OF_ADMINS.iter().any(|of| route.starts_with(of)) => Scope::Admin,
         &Method::GET | &Method::HEAD => Scope::Read,
         &Method::POST if READ_BY_POST.contains(&route) => Scope::Read,
+        &Method::DELETE if route == "/v1/files/{id}" => Scope::Trigger,
         &Method::POST if OF_RUNS.iter().any(|tail| route.ends_with(tail)) => Scope::Trigger,
         _ => Scope::Admin,
     }
@@ -287,8 +290,8 @@ fn needed(method: &Method, route: &str) -> Scope {
 /// Refuses what the caller may not do. A request of nobody is refused too: who it is that asks is known
 /// from the listener or from its token.
 pub(super) async fn authorize(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    let route = route.as_ref().map_or_else(|| request.uri().path(), MatchedPath::as_str);
-    let wanted = needed(request.method(), route);
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    let wanted = if route.is_empty() { Scope::Read } else { needed(request.method(), route) };
     let refused = match request.extensions().get::<Caller>() {
         _ if wanted == Scope::None => None,
         Some(caller) => {
@@ -398,6 +401,11 @@ mod tests {
             ("DELETE", "/v1/events/1", Scope::Admin),
             ("POST", "/v1/whatever", Scope::Admin),
             ("PUT", "/v1/agents/a/execute", Scope::Admin),
+            ("PATCH", "/v1/agents/{id}", Scope::Read),
+            ("DELETE", "/v1/events/{id}/cancel", Scope::Read),
+            ("DELETE", "/v1/files/{id}", Scope::Trigger),
+            ("HEAD", "/v1/backup", Scope::Admin),
+            ("POST", "/v1/reload", Scope::Admin),
         ] {
             assert_eq!(needed(&method.parse().unwrap(), path), scope, "{method} {path}");
         }

@@ -208,6 +208,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_file", format!("file {name:?} does not exist"))
     }
 
+    /// 409: a file that a run has.
+    #[must_use]
+    pub fn file_in_use(name: &str) -> Self {
+        let message = format!("file {name:?} is in use by a run; it goes with the last run that has it");
+        Self::new(StatusCode::CONFLICT, "file_in_use", message)
+    }
+
     /// 409: steps that cannot be shown, because their file is none any more.
     #[must_use]
     pub fn history_replaced(id: RunId) -> Self {
@@ -300,6 +307,13 @@ impl ApiError {
     pub fn too_large(max: usize) -> Self {
         let message = format!("the body is longer than {max} bytes, the most that is taken");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    }
+
+    /// 415: a body that is packed.
+    #[must_use]
+    pub fn coded(coding: &str) -> Self {
+        let message = format!("a body with Content-Encoding: {coding} is not taken; send it as it is");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
     }
 
     /// 415: the body is not what can be read.

@@ -15,7 +15,8 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::header::{
-    CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -41,7 +42,7 @@ const FIELD: &str = "file";
 pub(super) fn router() -> OpenApiRouter<App> {
     // The cap of an upload is that of the settings.
     let uploads = OpenApiRouter::new().routes(routes!(upload)).layer(DefaultBodyLimit::disable());
-    uploads.routes(routes!(describe)).routes(routes!(medium))
+    uploads.routes(routes!(describe, remove)).routes(routes!(medium))
 }
 
 /// The query of an upload that is no form.
@@ -81,6 +82,9 @@ async fn upload(
     caller: Caller,
     request: Request,
 ) -> Result<(StatusCode, Json<Data<FileView>>), ApiError> {
+    if let Some(coding) = request.headers().get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        return Err(ApiError::coded(&String::from_utf8_lossy(coding.as_bytes())));
+    }
     let taken = tokio::time::timeout(UPLOAD_DEADLINE, async {
         let user = Some(caller.who());
         let incoming = if is_form(request.headers()) {
@@ -111,7 +115,10 @@ async fn of_body(app: &App, user: Option<String>, request: Request) -> Result<In
         return Err(ApiError::parameter("name", "a body that is no form needs the name of its file"));
     };
     let bytes = said(request.headers(), CONTENT_LENGTH).and_then(|length| length.parse().ok());
-    let media_type = said(request.headers(), CONTENT_TYPE);
+    // What programs say of a body where nobody told them what it is.
+    let media_type = said(request.headers(), CONTENT_TYPE).filter(|said| {
+        !said.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
+    });
     let head = FileHead { name, media_type, bytes, user };
     receive(app, head, request.into_body().into_data_stream()).await
 }
@@ -127,9 +134,14 @@ async fn of_form(app: &App, user: Option<String>, request: Request) -> Result<In
     while let Some(part) = next_part(&mut form).await? {
         let (field, name) =
             (part.name().unwrap_or_default().to_owned(), part.file_name().map(ToOwned::to_owned));
-        let Some(name) = name.filter(|_| field == FIELD && found.is_none()) else {
+        if field != FIELD || found.is_some() {
             return Err(ApiError::malformed(format!(
                 "the form has one part, the file `{FIELD}`, and not {field:?} too"
+            )));
+        }
+        let Some(name) = name else {
+            return Err(ApiError::malformed(format!(
+                "the part `{FIELD}` has no filename that can be read; write filename=\"..\" in UTF-8"
             )));
         };
         let media_type = part.content_type().map(ToOwned::to_owned);
@@ -182,6 +194,26 @@ pub(super) fn may_use(caller: &Caller, file: &FileRow) -> bool {
 async fn describe(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer<FileView> {
     let file = app.core.store.file(id.clone()).await?.filter(|file| may_use(&caller, file));
     Ok(data(file.ok_or_else(|| ApiError::no_file(&id))?.into()))
+}
+
+/// Removes a file that no run has. Who gave it may, and administrators.
+#[utoipa::path(
+    delete,
+    path = "/v1/files/{id}",
+    operation_id = "remove_file",
+    tag = "files",
+    responses(
+        (status = 200, description = "The file, which is gone", body = Data<FileView>),
+        (status = 409, description = "A run has it; it goes with the last of them")
+    )
+)]
+async fn remove(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer<FileView> {
+    let file = app.core.store.file(id.clone()).await?.filter(|file| may_use(&caller, file));
+    let file = file.ok_or_else(|| ApiError::no_file(&id))?;
+    if !app.core.store.remove_file(file.number).await? {
+        return Err(ApiError::file_in_use(&id));
+    }
+    Ok(data(file.into()))
 }
 
 /// The content of a file of a conversation, by the name that its run knows it by or by its id.
@@ -238,11 +270,19 @@ pub(super) fn content(file: File, name: &str, media_type: &str) -> Response {
     let headers = [
         (CONTENT_TYPE, media_type.to_owned()),
         (CONTENT_LENGTH, length.to_string()),
-        (CONTENT_DISPOSITION, format!("attachment; filename*=UTF-8''{}", encoded(name))),
+        (CONTENT_DISPOSITION, disposition(name)),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox".to_owned()),
     ];
     (headers, Body::from_stream(chunks)).into_response()
+}
+
+/// To be kept under this name: in ASCII for who knows no other, and as it is.
+pub(super) fn disposition(name: &str) -> String {
+    let plain =
+        |c: char| if c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%') || c == ' ' { c } else { '_' };
+    let ascii: String = name.chars().map(plain).collect();
+    format!("attachment; filename=\"{ascii}\"; filename*=UTF-8''{}", encoded(name))
 }
 
 type Reading = (Arc<File>, u64, u64);

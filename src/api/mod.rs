@@ -29,6 +29,7 @@ mod events;
 mod execute;
 mod extract;
 mod files;
+mod guarded;
 mod history;
 mod kaizen;
 mod logfile;
@@ -68,7 +69,7 @@ use utoipa_axum::routes;
 
 use crate::engine::Core;
 
-pub use access::{FAILED_MAX, FAILED_WINDOW_MS, Peer};
+pub use access::{ANSWERS_MAX, FAILED_MAX, FAILED_WINDOW_MS, Peer};
 pub use alerting::{AlertingView, EndpointView, PingFailureView};
 pub use caller::{Because, Caller, Callers, Scope, Users};
 pub use content::{ContentItem, ITEMS_MAX};
@@ -76,6 +77,7 @@ pub use cursor::Page;
 pub use error::{ApiError, ErrorBody, ErrorEnvelope, FieldError};
 pub use extract::BODY_DEADLINE;
 pub use files::{PIECE_DEADLINE, UPLOAD_DEADLINE, media_url};
+pub use guarded::Guarded;
 pub use logfile::CHUNK_MAX;
 pub use loglines::{LINE_MAX, LogLine, SEARCH_MAX};
 pub use logs::{LOG_ATTEMPT, LOG_OFFSET};

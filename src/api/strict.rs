@@ -35,6 +35,15 @@ fn call(method: &str, route: &str) -> String {
     format!("{} {}", method.to_ascii_lowercase(), route.replace("{*", "{"))
 }
 
+/// Whether a route that the document has is served by this method; `None`: the document does not have it.
+pub(super) fn is_served(method: &Method, route: &str) -> Option<bool> {
+    let route = route.replace("{*", "{");
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let known = KNOWN.contains_key(&call(method.as_str(), &route));
+    let other = || KNOWN.keys().any(|call| call.split_once(' ').is_some_and(|(_, path)| path == route));
+    (known || other()).then_some(known)
+}
+
 /// Refuses requests with parameters that their call does not know.
 pub async fn parameters(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let refusal = route.and_then(|route| {

@@ -96,17 +96,24 @@ pub fn parse_all(text: &str, source: usize) -> (Option<Spanned<Node>>, Vec<Synta
     (Some(root), errors)
 }
 
-/// The tree as JSON, without places.
+/// The tree as JSON, without places; the members of its objects by name, so that their order in the file is no
+/// difference.
 #[must_use]
 pub fn to_json(node: &Node) -> Value {
+    let mut json = as_written(node);
+    json.sort_all_objects();
+    json
+}
+
+fn as_written(node: &Node) -> Value {
     match node {
         Node::Null => Value::Null,
         Node::Bool(b) => Value::Bool(*b),
         Node::Number(n) => Value::Number(n.clone()),
         Node::Text(s) => Value::String(s.clone()),
-        Node::Seq(items) => items.iter().map(|item| to_json(&item.value)).collect(),
+        Node::Seq(items) => items.iter().map(|item| as_written(&item.value)).collect(),
         Node::Map(entries) => {
-            entries.iter().map(|(key, value)| (key.value.clone(), to_json(&value.value))).collect()
+            entries.iter().map(|(key, value)| (key.value.clone(), as_written(&value.value))).collect()
         }
     }
 }

@@ -6,14 +6,13 @@
 //! last byte was handed over, so a follower of a log keeps its place.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use axum::body::{Body, Bytes, HttpBody};
-use hyper::body::{Frame, SizeHint};
+use axum::body::Body;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::api::Guarded;
 
 /// The places of a listener.
 #[derive(Debug)]
@@ -131,8 +130,8 @@ pub struct Busy {
 
 impl Busy {
     /// The body of the answer; the connection is not idle before that was sent.
-    pub fn until_sent(self, body: Body) -> Sending {
-        Sending { body, _busy: self }
+    pub fn until_sent(self, body: Body) -> Guarded<Self> {
+        Guarded::new(body, self)
     }
 }
 
@@ -143,33 +142,6 @@ impl Drop for Busy {
         *self.place.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(turn);
         drop(held);
         self.place.places.changed.notify_one();
-    }
-}
-
-/// A body on its way.
-#[derive(Debug)]
-pub struct Sending {
-    body: Body,
-    _busy: Busy,
-}
-
-impl HttpBody for Sending {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

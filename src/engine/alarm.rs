@@ -185,6 +185,7 @@ fn spec(core: &Core, delivery: &DueDelivery, command: &Command, dirs: &RunDirs) 
     };
     let agent = own.map_or_else(|| "daemon".parse::<AgentId>().map_err(|e| e.to_string()), Ok)?;
     Ok(Spec {
+        listen: None,
         version: SPEC_VERSION,
         run: dirs.run(),
         attempt: 1,

@@ -82,7 +82,7 @@ impl Core {
     ///
     /// # Errors
     /// Those of the store while it is asked what is due.
-    pub(super) async fn make_archives(self: &Arc<Self>) -> Result<(), store::Error> {
+    pub(crate) async fn make_archives(self: &Arc<Self>) -> Result<(), store::Error> {
         // First, or what another has made meanwhile would be due still.
         if self.archiving.0.swap(true, std::sync::atomic::Ordering::AcqRel) {
             return Ok(());
@@ -130,7 +130,9 @@ fn part_of(archive: &Path) -> PathBuf {
 fn write(core: &Core, run: RunId, session: &str) -> io::Result<u64> {
     let whole = core.archive_of(run);
     let part = part_of(&whole);
-    let written = exec::make_anew(&part).and_then(|file| {
+    // A run that ended before it began has no folder yet.
+    let made = RunDirs::new(core.state_dir(), run).make().and_then(|()| exec::make_anew(&part));
+    let written = made.and_then(|file| {
         core.write_archive(run, session, Stopping { core, file: &file })?;
         file.sync_all()?;
         Ok(file.metadata()?.len())

@@ -35,6 +35,7 @@ mod models;
 mod monitor;
 mod overdue;
 pub mod pause;
+mod preset;
 pub mod pulse;
 pub mod reload;
 pub mod retention;

@@ -10,7 +10,7 @@ use super::Core;
 use super::task_input::secret;
 use crate::agentloop::brief::{Candidate, Price};
 use crate::config::{Env, Settings};
-use crate::model::{Failure, FailureCode, Llm, SecretSource, Wire};
+use crate::model::{Failure, FailureCode, KnownModel, Llm, SecretSource, known_model};
 use crate::secret::SecretString;
 
 /// How the variables are named that hold keys of providers; nothing that a definition sets is named so.
@@ -67,15 +67,19 @@ impl Models {
             ));
         };
         let key_env = self.key(settings, env, provider, said.key.as_ref(), known)?;
-        let wire = said.wire.or_else(|| provider.parse().ok()).unwrap_or(Wire::OpenAi);
+        let wire = match said.wire.or_else(|| provider.parse().ok()) {
+            Some(wire) => wire.as_str(),
+            // It speaks as `openai` does, but for what only that one takes.
+            None => provider,
+        };
         self.candidates.push(Candidate {
             provider: provider.to_owned(),
-            wire: wire.as_str().to_owned(),
+            wire: wire.to_owned(),
             model: model.to_owned(),
             base_url: format!("{}/", base_url.trim_end_matches('/')),
             key_env,
             price: price(settings, provider, model),
-            context: None,
+            context: known_model(provider, model).and_then(KnownModel::context),
         });
         Ok(())
     }
@@ -115,13 +119,14 @@ fn no_model(settings: &Settings, name: &str) -> String {
 }
 
 /// What a model costs: as the settings say, else as is known of it.
-fn price(settings: &Settings, provider: &str, model: &str) -> Option<Price> {
-    settings.prices.get(&format!("{provider}/{model}")).map(|said| Price {
+pub(super) fn price(settings: &Settings, provider: &str, model: &str) -> Option<Price> {
+    let said = settings.prices.get(&format!("{provider}/{model}")).map(|said| Price {
         input: said.input,
         output: said.output,
         cached_input: said.cached_input,
         cache_write: said.cache_write,
-    })
+    });
+    said.or_else(|| known_model(provider, model).map(|known| known.price))
 }
 
 /// What is known of a provider without the settings.
@@ -156,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Location, load_settings};
+    use crate::model::Wire;
     use crate::secret::ExposeSecret as _;
 
     const SETTINGS: &str = "models: { full: anthropic/claude, lite: home/org/small }
@@ -200,7 +206,7 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
             told,
             [
                 ("anthropic", "anthropic", "claude", anthropic, Some("MATINS_KEY_ANTHROPIC")),
-                ("home", "openai", "org/small", "http://127.0.0.1:1/v1/", None),
+                ("home", "home", "org/small", "http://127.0.0.1:1/v1/", None),
                 ("shop-2", "mistral", "m", "https://x.example/", Some("MATINS_KEY_SHOP_2")),
                 ("anthropic", "anthropic", "haiku", anthropic, Some("MATINS_KEY_ANTHROPIC")),
             ],
@@ -212,6 +218,14 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
         let price = Price { input: 3.0, output: 15.0, cached_input: 0.3, cache_write: 3.0 };
         assert_eq!(found.candidates[0].price, Some(price));
         assert_eq!(found.candidates[1].price, None, "nobody knows");
+        let table = models(&settings(SETTINGS), &env, &self::llm(Some("anthropic/claude-opus-5"), &[]), None)
+            .unwrap();
+        assert_eq!(
+            table.candidates[0].price.map(|price| price.output),
+            Some(25.0),
+            "of the program's own table"
+        );
+        assert_eq!(table.candidates[0].context, Some(1_000_000));
     }
 
     #[test]

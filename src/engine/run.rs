@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use super::executor::{Attached, OutcomeRequest, Watched};
 use super::message::Told;
+use super::preset;
 use super::retry::{self, Failed};
 use super::terms::{self, Terms};
 use super::{Core, Ending, task_input};
@@ -269,6 +270,7 @@ impl Watch {
         }
         let stopped = report.reason == Reason::Cancelled;
         let mut outcome = core.executor.outcome(request, report).await;
+        preset::add_cost(core, &self.agent, &mut outcome);
         if stopped {
             outcome.failure = Some(ended_early(core, self.number).await);
         }

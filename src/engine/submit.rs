@@ -145,7 +145,12 @@ fn idempotency_key(key: String, request: &TriggerRequest) -> Result<IdempotencyK
     if key.is_empty() || key.chars().count() > KEY_MAX {
         return Err(Refused::BadKey);
     }
-    let asked = serde_json::to_vec(&(&request.overrides, request.overlap))
+    let mut overrides = request.overrides.clone();
+    // The order of an object's members is no difference.
+    for value in [&mut overrides.input, &mut overrides.result_schema].into_iter().flatten() {
+        value.sort_all_objects();
+    }
+    let asked = serde_json::to_vec(&(&overrides, request.overlap))
         .map_err(|e| store::inconsistent("idempotency_keys", 0, e.to_string()))?;
     Ok(IdempotencyKey { key, body: Sha256::digest(&asked).into() })
 }

@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use super::Core;
 use super::agent_brief::{self, Asked, Told};
 use super::concurrency::{self, Facts};
+use super::preset;
 use super::terms::{self, Terms};
 use crate::config::Env;
+use crate::exec::presets::{Placement, place};
 use crate::exec::{
     self, AttemptDir, GivenFile, HookSpec, Preparation, Release, RunDirs, SPEC_VERSION, Spec, World,
 };
@@ -43,6 +45,8 @@ pub struct Job {
     secrets: BTreeMap<String, SecretString>,
     /// What the built-in agent gets, where it is the program.
     told: Option<Told>,
+    /// What a preset's tool gets beside its arguments.
+    placement: Option<Placement>,
 }
 
 impl Job {
@@ -83,6 +87,9 @@ impl Job {
             attempt: self.attempt,
         };
         let seeded = exec::prepare(&self.dirs, &preparation)?;
+        if let Some(placement) = &self.placement {
+            place(&self.dirs, placement)?;
+        }
         if let Some(user) = &self.spec.confine.user {
             let (dirs, files) = (&self.dirs, &self.files);
             let agent = self.agent_files();
@@ -163,7 +170,8 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         context: &context,
         total_ms: time_left(core, agent, claimed).await?,
     };
-    let spec = spec(core, &asked).await?;
+    let mut spec = spec(core, &asked).await?;
+    let placement = preset::fit(core, &asked, &prompt, &mut spec).await;
     let told = agent_brief::told(core, &asked).await?;
     Ok(Job {
         state_dir: core.state_dir().clone(),
@@ -179,6 +187,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         spec,
         secrets: secrets(core, agent)?,
         told,
+        placement,
         dirs,
     })
 }
@@ -215,6 +224,7 @@ async fn spec(core: &Core, asked: &Asked<'_>) -> Result<Spec, Failure> {
         total_ms: asked.total_ms,
         gate: gate.filter(|_| !has_passed),
         verify: hook("verify", agent, agent.policies.success_when.verify.as_ref(), context)?,
+        listen: None,
     })
 }
 

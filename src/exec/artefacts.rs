@@ -27,6 +27,8 @@ const LEVEL: i32 = 3;
 pub struct Artefact {
     /// Its way from the root, with `/`.
     pub path: String,
+    /// Whether that is its name; else bytes of it are no UTF-8 and are replaced.
+    pub exact: bool,
     /// Its length.
     pub bytes: u64,
     /// When it last changed, Unix ms.
@@ -63,6 +65,7 @@ pub fn list_artefacts(roots: &[Root]) -> io::Result<Vec<Artefact>> {
             let meta = file.metadata()?;
             found.push(Artefact {
                 path: format!("{}/{}", one.name, path.to_string_lossy()),
+                exact: path.to_str().is_some(),
                 bytes: meta.len(),
                 modified_ms: meta.mtime().saturating_mul(1000) + meta.mtime_nsec() / 1_000_000,
             });

@@ -29,6 +29,14 @@ impl RunDirs {
         Self { state: state_dir.to_owned(), run, root }
     }
 
+    /// Makes the run's folder, where it is not there yet.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn make(&self) -> io::Result<()> {
+        make_dirs(&self.root).map(drop)
+    }
+
     /// The run.
     #[must_use]
     pub fn run(&self) -> RunId {
@@ -45,6 +53,12 @@ impl RunDirs {
     #[must_use]
     pub fn prompt(&self) -> PathBuf {
         self.root.join("prompt.md")
+    }
+
+    /// What the program gets on stdin in the place of the prompt, where a preset adds to it.
+    #[must_use]
+    pub fn asked(&self) -> PathBuf {
+        self.root.join("stdin.md")
     }
 
     /// The input; `{}` where there is none.
@@ -93,6 +107,12 @@ impl RunDirs {
     #[must_use]
     pub fn conversation(&self, session: &str) -> PathBuf {
         self.session(session).join("agent/conversation.json")
+    }
+
+    /// Where the handle of a tool's conversation is kept.
+    #[must_use]
+    pub fn handle(&self, session: &str, tool: &str) -> PathBuf {
+        self.session(session).join(format!("{tool}.json"))
     }
 
     /// The workspace of a session, shared by the runs that name it.

@@ -22,6 +22,7 @@ mod outcome;
 mod owner;
 mod pack;
 mod prepare;
+pub mod presets;
 mod report;
 mod skills;
 mod spec;

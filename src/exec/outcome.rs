@@ -320,7 +320,7 @@ pub(super) fn quote(text: &str) -> String {
 
 fn result(dir: &AttemptDir, told: Told, by: &Judging<'_>) -> Result<Option<Value>, Failure> {
     let wanted = by.success_when.result;
-    let found = find_result(dir, told, by.result_schema.is_some() || wanted)?;
+    let found = find_result(dir, told, by)?;
     let refuse = |why: String| Failure::new(FailureCode::ValidationFailed, why);
     let Some(schema) = by.result_schema else {
         return match found {
@@ -347,7 +347,8 @@ fn result(dir: &AttemptDir, told: Told, by: &Judging<'_>) -> Result<Option<Value
     }
 }
 
-fn find_result(dir: &AttemptDir, told: Told, promised: bool) -> Result<Option<Value>, Failure> {
+fn find_result(dir: &AttemptDir, told: Told, by: &Judging<'_>) -> Result<Option<Value>, Failure> {
+    let promised = by.result_schema.is_some() || by.success_when.result;
     let too_large = |place: &str| {
         let why = format!("the result {place} is larger than {} MiB", RESULT_MAX >> 20);
         Failure::new(FailureCode::OutputLimit, why)
@@ -371,7 +372,8 @@ fn find_result(dir: &AttemptDir, told: Told, promised: bool) -> Result<Option<Va
         parsed.map(Some).map_err(|e| unfit(format!("the result {place} is not JSON: {e}")))
     };
     match read(&dir.result(), "in MATINS_RESULT_FILE")? {
-        None if promised => read(&dir.stdout(), "on stdout"),
+        // What a preset's tool prints is what it does, not what came out.
+        None if promised && !by.protocol.is_preset() => read(&dir.stdout(), "on stdout"),
         found => Ok(found),
     }
 }

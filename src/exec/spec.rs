@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::presets::Listen;
 use super::{Confine, RunDirs};
 use crate::ids::{AgentId, RunId};
 use crate::model::{Trigger, Window};
@@ -70,6 +71,9 @@ pub struct Spec {
     /// Judges what the program did, where it ended by itself.
     #[serde(default)]
     pub verify: Option<HookSpec>,
+    /// How the program is listened to, where a preset knows it.
+    #[serde(default)]
+    pub listen: Option<Listen>,
 }
 
 /// A program that the launcher runs before or after the program, in its environment and directory and

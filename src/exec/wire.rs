@@ -144,6 +144,7 @@ mod tests {
             keys: BTreeMap::from([("K".to_owned(), "v".to_owned())]),
             epoch: Epoch(7),
             spec: Spec {
+                listen: None,
                 version: super::super::SPEC_VERSION,
                 run: RunId::generate(0, &SeededEntropy::new(1)),
                 attempt: 1,

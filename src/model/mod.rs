@@ -12,6 +12,7 @@ mod exclusions;
 mod failure;
 mod llm;
 mod policy;
+mod prices;
 mod run;
 mod schedule;
 mod skill;
@@ -30,6 +31,7 @@ pub use policy::{
     ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies, Priority,
     Retry, RetryOn, SuccessWhen, TokenScope, Variant,
 };
+pub use prices::{KnownModel, Price, known_model};
 pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
 pub use schedule::{
     Bounds, CatchUp, Dst, DstGap, DstOverlap, Exclude, Overlap, Schedule, SlotOverrides, Timeout, Timing,

@@ -82,6 +82,15 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// How often the archive of a run was tried.
+    pub(crate) async fn archive_tries(&self, run: i64) -> i64 {
+        let sql = "SELECT tries FROM archives WHERE run = ?1";
+        self.readers.read(move |db| Ok(db.query_row(sql, [run], |row| row.get(0))?)).await.unwrap()
+    }
+}
+
 /// An archive of this run is wanted, which is being admitted.
 pub(super) fn want(db: &Connection, run: i64) -> Result<(), Error> {
     db.prepare_cached("INSERT INTO archives (run) VALUES (?1)")?.execute([run])?;

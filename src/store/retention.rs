@@ -159,12 +159,16 @@ impl Store {
     ) -> Result<Vec<i64>, Error> {
         // The latest failure stays, whatever the settings say.
         let keep = if state == RunState::Failed { keep.max(1) } else { keep };
-        let sql = "SELECT r.number FROM runs r INDEXED BY runs_of_agent JOIN agents a ON a.number = r.agent
-                   WHERE r.agent = ?1 AND r.state = ?2 AND r.number IS NOT a.last_success
+        // What is kept for another reason counts among the newest: only what lies beyond them is asked whether it may go.
+        let sql = "SELECT r.number FROM
+                     (SELECT number, agent, created_at FROM runs INDEXED BY runs_of_agent
+                      WHERE agent = ?1 AND state = ?2 ORDER BY number DESC LIMIT -1 OFFSET ?3) r
+                   JOIN agents a ON a.number = r.agent
+                   WHERE r.number IS NOT a.last_success
                      AND r.number < (SELECT max(number) FROM runs)
                      AND NOT EXISTS (SELECT 1 FROM idempotency_keys k WHERE k.run = r.number)
                      AND r.created_at < ?5
-                   ORDER BY r.number DESC LIMIT ?4 OFFSET ?3";
+                   ORDER BY r.number DESC LIMIT ?4";
         self.readers
             .read(move |db| {
                 numbers(db, sql, params![agent, state.as_str(), signed(keep), limit(), before_ms])
@@ -477,7 +481,7 @@ fn remove_delivery(db: &Connection, number: i64) -> Result<(), Error> {
     Ok(())
 }
 
-fn discard(db: &Connection, what: &Garbage) -> Result<(), Error> {
+pub(super) fn discard(db: &Connection, what: &Garbage) -> Result<(), Error> {
     let (kind, name) = what.key();
     let sql = "INSERT INTO garbage (kind, name) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
     db.prepare_cached(sql)?.execute([kind, name])?;

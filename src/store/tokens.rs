@@ -122,3 +122,16 @@ fn row(row: &rusqlite::Row<'_>) -> Result<TokenRow, rusqlite::Error> {
         last_used_ms: row.get(9)?,
     })
 }
+
+#[cfg(test)]
+impl Store {
+    /// Lets no token be removed from now on, or again.
+    pub(crate) async fn hold_tokens(&self, hold: bool) {
+        let sql = if hold {
+            "CREATE TRIGGER held BEFORE DELETE ON tokens BEGIN SELECT RAISE(ABORT, 'held'); END"
+        } else {
+            "DROP TRIGGER held"
+        };
+        self.writer.write(move |db| Ok(db.execute_batch(sql)?)).await.unwrap();
+    }
+}

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Error, Store};
+use super::{Error, Store, retention};
 use crate::ids::{FileId, RunId};
 use crate::model::RunFile;
 
@@ -75,6 +75,21 @@ impl Store {
     /// A file by its id or its number.
     pub async fn file(&self, name: String) -> Result<Option<FileRow>, Error> {
         self.readers.read(move |db| one(db, &name)).await
+    }
+
+    /// Removes a file, unless a run has it; whether it is gone. Its content goes with the garbage.
+    pub async fn remove_file(&self, number: i64) -> Result<bool, Error> {
+        self.writer
+            .write(move |db| {
+                let sql = "DELETE FROM files WHERE number = ?1 AND unused_since IS NOT NULL RETURNING id";
+                let id: Option<String> =
+                    db.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+                if let Some(id) = &id {
+                    retention::discard(db, &retention::Garbage::File(id.clone()))?;
+                }
+                Ok(id.is_some())
+            })
+            .await
     }
 
     /// The files that a run was given, in their order.

@@ -95,6 +95,7 @@ impl Attempt {
             total_ms: None,
             gate: None,
             verify: None,
+            listen: None,
         };
         let release = Release {
             version: RELEASE_VERSION,

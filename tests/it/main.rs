@@ -31,6 +31,7 @@ mod models;
 mod newcomer;
 mod notify;
 mod overlap;
+mod presets;
 mod release;
 mod reload;
 mod retention;

@@ -13,6 +13,7 @@ use super::wire::{ExecuteRequest, Executed, IdRequest, Retried, Status};
 use crate::api::execute::idempotency_key;
 use crate::api::extract::{flag, text};
 use crate::api::{ApiError, App, Caller, content};
+use crate::engine::builtin::DEFAULT_AGENT;
 use crate::engine::{Entry, Refused, TriggerRequest};
 use crate::model::{Executor, Overrides};
 
@@ -46,6 +47,7 @@ pub async fn execute(
     body.finish()?;
     let entry = match agent {
         Some(agent) => named(&app, &caller, &agent)?,
+        None if !caller.sees(DEFAULT_AGENT) => return Err(ApiError::no_agent(DEFAULT_AGENT)),
         None => app.core.default_agent().await?,
     };
     let content = content::read(&app, &caller, items).await.map_err(ApiError::as_bad_request)?;

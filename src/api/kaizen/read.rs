@@ -112,7 +112,7 @@ pub(super) fn row(app: &App, event: Event) -> Execution {
         logins: Vec::new(),
         authentications: Vec::new(),
         context_authentications: Vec::new(),
-        params: event.input.clone().filter(Value::is_object).unwrap_or_else(|| json!({})),
+        params: event.input.clone().filter(Value::is_object),
         metadata: json!({ "agentId": event.agent_id, "trigger": event.trigger, "userId": event.user_id }),
         name,
         start_block: None,
@@ -124,7 +124,11 @@ pub(super) fn row(app: &App, event: Event) -> Execution {
         live_view_url: None,
         browser_session_id: None,
         parent_execution_id: None,
-        downloads: Downloads { status: Status::from(event.status), files: Vec::new(), message: None },
+        downloads: Downloads {
+            status: Status::from(event.status),
+            files: Vec::new(),
+            message: Some("lists name no files: /executions/get does".to_owned()),
+        },
         start_time: event.started_at.clone(),
         duration_ms: duration(event.started_at.as_deref(), event.completed_at.as_deref()),
         end_time: event.completed_at,
@@ -167,6 +171,8 @@ pub(super) async fn view(app: &App, detail: EventDetail) -> Result<Execution, Ap
     let of = of.map_or(0, |entry| entry.number);
     let definition = app.core.catalog.definition(&app.core.store, of, detail.definition).await?;
     let mut execution = row(app, event);
+    execution.params.get_or_insert_with(|| json!({}));
+    execution.downloads.message = None;
     allow(&mut execution, most_attempts(&definition.policies));
     execution.parent_execution_id = retry_of.map(|id| id.to_string());
     execution.session_archive = app.core.store.archive(number).await?.map(|archive| Archive::of(id, archive));

@@ -194,7 +194,7 @@ pub struct Downloads {
     pub status: Status,
     /// The files; none in lists.
     pub files: Vec<Download>,
-    /// Always null.
+    /// In lists, that they name no files; else null.
     pub message: Option<String>,
 }
 
@@ -249,9 +249,9 @@ pub struct Execution {
     pub authentications: Vec<Value>,
     /// When it began; null before.
     pub start_time: Option<String>,
-    /// Its input.
-    #[schema(value_type = Object)]
-    pub params: Value,
+    /// Its input; null in lists.
+    #[schema(value_type = Option<Object>)]
+    pub params: Option<Value>,
     /// Agent, trigger and user.
     #[schema(value_type = Object)]
     pub metadata: Value,
@@ -300,7 +300,7 @@ pub struct Execution {
     pub failure_code: Option<String>,
     /// What went wrong, a sentence.
     pub failure_explanation: Option<String>,
-    /// The archive of its session; null where none was asked for.
+    /// The archive of its session; null in lists, and where none was asked for.
     pub session_archive: Option<Archive>,
 }
 

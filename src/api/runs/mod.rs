@@ -171,6 +171,10 @@ async fn told(app: &App, number: i64) -> Result<Option<TaskResponse>, ApiError> 
     let event = detail.event;
     let history = history(app, number, &event.agent_id).await?;
     let mut response = TaskResponse { task_id: task, history, ..TaskResponse::of(number, event.status) };
+    if let (RunState::Failed, Some(why), Some(history)) = (event.status, &event.error, &mut response.history)
+    {
+        history.push(HistoryItem::of_failure(event.failure_code.as_deref(), why));
+    }
     if event.status == RunState::Completed {
         let result = event.result.filter(|result| !result.is_null());
         let written = match (&result, event.id.parse()) {

@@ -59,6 +59,20 @@ pub struct HistoryItem {
     pub actions: Vec<StepAction>,
 }
 
+impl HistoryItem {
+    /// How a run failed: what the shape has no other place for.
+    pub(super) fn of_failure(code: Option<&str>, why: &str) -> Self {
+        let action = StepAction {
+            name: code.unwrap_or("failed").to_owned(),
+            is_done: true,
+            success: Some(false),
+            error: Some(why.to_owned()),
+            ..StepAction::default()
+        };
+        Self { description: "The run failed".to_owned(), actions: vec![action] }
+    }
+}
+
 impl From<Step> for HistoryItem {
     fn from(step: Step) -> Self {
         Self { description: step.description, actions: step.actions }

@@ -10,6 +10,7 @@ mod metrics;
 mod runs;
 mod stream;
 mod tasks;
+mod undone;
 
 use std::sync::Arc;
 

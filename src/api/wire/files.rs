@@ -55,8 +55,8 @@ pub struct ArtefactView {
     pub modified_at: String,
     /// Whether it is one that the run was given.
     pub given: bool,
-    /// Where its content is had.
-    pub url: String,
+    /// Where its content is had; null where its name is no UTF-8, so that no address can name it (the archive has it).
+    pub url: Option<String>,
 }
 
 /// A skill.

@@ -60,7 +60,7 @@ pub static PROVIDER: Shape = Shape {
         optional(
             "wire",
             words!(Wire),
-            "How it is spoken to; by default as the provider of its name, one that is not known as `openai`",
+            "How it is spoken to; by default as the provider of its name, one that is not known as `openai` without what only that one takes",
             "openai",
         ),
         optional(

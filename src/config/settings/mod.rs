@@ -80,7 +80,8 @@ pub struct Tls {
 pub struct Provider {
     /// Where its API is; `None`: the provider's own address.
     pub base_url: Option<String>,
-    /// How it is spoken to; `None`: as the provider of its name, where that is known, else as `openai`.
+    /// How it is spoken to; `None`: as the provider of its name, where that is known, else as
+    /// `openai` without what only that one takes.
     pub wire: Option<Wire>,
     /// Where its API key comes from; `None`: the variable in which its own programs look.
     pub key: Option<SecretSource>,

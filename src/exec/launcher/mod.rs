@@ -12,6 +12,7 @@
 //!
 //! Single-threaded because it may then wait for any child, and because nothing can be locked while it spawns.
 
+mod hear;
 mod limits;
 mod phases;
 pub mod sandbox;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::super::{AttemptDir, ExitReport, HookEnd, HookSpec, Reason, Release};
+use super::hear::Hearing;
 use super::limits::{self, Caps};
 use super::scrub;
 use super::signals::Signals;
@@ -111,6 +112,7 @@ impl<'a> Phases<'a> {
             output: Output::Apart { stdout: &stdout, stderr: &stderr },
             keys: true,
         };
+        let hearing = spec.listen.as_ref().map(|listen| Hearing::begin(self.dir, listen)).transpose()?;
         let started = start::start(&order, self.release, &self.caps, &self.redactor)?;
         (report.started, report.started_at_ms) = (true, SystemClock.now_ms());
         let bounds = Bounds {
@@ -118,7 +120,7 @@ impl<'a> Phases<'a> {
             idle_timeout_ms: spec.idle_timeout_ms,
             output_limit: spec.output_limit,
         };
-        let seen = self.watch(started, &bounds);
+        let seen = self.watch_hearing(started, &bounds, hearing);
         (report.reason, report.limit, report.total) = (seen.reason, seen.limit, seen.total);
         if let (Reason::Exited, Some(bytes)) = (seen.reason, self.caps.exceeded(&spec.confine)) {
             (report.reason, report.limit) = (Reason::MemoryLimit, Some(bytes));
@@ -171,9 +173,13 @@ impl<'a> Phases<'a> {
     }
 
     fn watch(&mut self, started: Started, bounds: &Bounds) -> Seen {
+        self.watch_hearing(started, bounds, None)
+    }
+
+    fn watch_hearing(&mut self, started: Started, bounds: &Bounds, hearing: Option<Hearing>) -> Seen {
         let watch =
             Watch::new(&self.release.spec, bounds, &self.caps, self.total, self.dir, self.signals, started);
-        let mut seen = watch.run();
+        let mut seen = watch.listening(hearing).run();
         self.errors.append(&mut seen.errors);
         seen
     }

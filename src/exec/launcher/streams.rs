@@ -30,6 +30,8 @@ pub(super) struct Stream {
     pub(super) error: Option<String>,
     out: Vec<u8>,
     tail: Option<Vec<u8>>,
+    /// What was shown since it was last asked for, where somebody listens.
+    heard: Option<Vec<u8>>,
 }
 
 /// The bytes that both streams may still keep.
@@ -51,7 +53,18 @@ impl Stream {
             error: None,
             out: Vec::new(),
             tail: None,
+            heard: None,
         }
+    }
+
+    /// Keeps what it shows until [`Self::take_heard`].
+    pub(super) fn listen(&mut self) {
+        self.heard = Some(Vec::new());
+    }
+
+    /// What it showed since the last time.
+    pub(super) fn take_heard(&mut self) -> Vec<u8> {
+        self.heard.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Keeps its end in memory too.
@@ -108,6 +121,9 @@ impl Stream {
             tail.extend_from_slice(bytes);
             let excess = tail.len().saturating_sub(TAIL);
             tail.drain(..excess);
+        }
+        if let Some(heard) = &mut self.heard {
+            heard.extend_from_slice(bytes);
         }
         let Some(file) = &mut self.file else {
             return;

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::{AttemptDir, Reason, Spec};
 use super::KILL_PATIENCE;
+use super::hear::Hearing;
 use super::limits::Caps;
 use super::signals::Signals;
 use super::start::Started;
@@ -80,6 +81,7 @@ pub(super) struct Watch<'a> {
     orphan: Option<Orphan<'a>>,
     buffer: Vec<u8>,
     errors: Vec<String>,
+    hearing: Option<Hearing>,
 }
 
 impl<'a> Watch<'a> {
@@ -118,7 +120,17 @@ impl<'a> Watch<'a> {
             orphan,
             buffer: vec![0; CHUNK],
             errors: Vec::new(),
+            hearing: None,
         }
+    }
+
+    /// Listens to what the program prints.
+    pub(super) fn listening(mut self, hearing: Option<Hearing>) -> Self {
+        if hearing.is_some() {
+            self.streams.iter_mut().for_each(Stream::listen);
+        }
+        self.hearing = hearing;
+        self
     }
 
     /// Returns when nothing of the tree is left.
@@ -135,6 +147,10 @@ impl<'a> Watch<'a> {
         }
         for stream in &mut self.streams {
             stream.finish(&mut self.budget, &mut self.buffer);
+        }
+        self.hear();
+        if let Some(hearing) = self.hearing.take() {
+            self.errors.extend(hearing.end(self.status));
         }
         self.note_output_limit();
         self.seen()
@@ -212,6 +228,9 @@ impl<'a> Watch<'a> {
             Reason::IdleTimeout
         } else if self.orphan.as_mut().is_some_and(|orphan| orphan.is_over(now)) {
             Reason::Orphaned
+        } else if self.hearing.as_ref().is_some_and(Hearing::is_hopeless) {
+            // No cause of ours: why it failed stands in its events.
+            return self.ask(now);
         } else {
             return;
         };
@@ -228,6 +247,10 @@ impl<'a> Watch<'a> {
     /// Asks the program's group to end.
     fn end(&mut self, reason: Reason, now: Instant) {
         self.cause.get_or_insert(reason);
+        self.ask(now);
+    }
+
+    fn ask(&mut self, now: Instant) {
         let signal = Signal::from_named_raw(self.spec.kill_signal).unwrap_or(Signal::TERM);
         proc::signal_group(self.program, signal);
         // A stopped process hears nothing.
@@ -291,6 +314,16 @@ impl<'a> Watch<'a> {
                 && let Some(idle) = &mut self.idle
             {
                 idle.last = Instant::now();
+            }
+        }
+        self.hear();
+    }
+
+    /// Passes on what the streams have shown.
+    fn hear(&mut self) {
+        if let Some(hearing) = &mut self.hearing {
+            for (i, stream) in self.streams.iter_mut().enumerate() {
+                hearing.take(i, &stream.take_heard());
             }
         }
     }

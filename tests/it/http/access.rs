@@ -510,3 +510,34 @@ fn no_call_shows_an_agent_that_is_hidden() {
     }
     assert!(asked > 50, "{asked} calls");
 }
+
+#[test]
+fn the_default_agent_is_hidden_as_any_other() {
+    let (_daemon, http) = daemon();
+    let shop = http.with(&token(&http, &json!({"name": "shop", "scope": "trigger", "agents": "shop-*"})));
+    let refused = shop.post("/agents/execute", &json!({"content": [{"type": "text", "text": "hello"}]}));
+    assert_eq!((refused.status, refused.code().as_str()), (404, "unknown_agent"), "{}", refused.text());
+    assert_eq!(http.get("/v1/events").json()["data"], json!([]), "nothing was run");
+}
+
+#[test]
+fn who_mistypes_a_call_is_not_told_to_become_an_administrator() {
+    let (_daemon, http) = daemon();
+    let ann = http.with(&token(&http, &json!({"name": "ann", "scope": "trigger"})));
+    for (method, path, status) in [
+        ("POST", "/agents/execute/", 404),
+        ("POST", "/v1/agents/lab/exec", 404),
+        ("PATCH", "/v1/agents/lab", 405),
+        ("DELETE", "/v1/events/1", 405),
+        ("POST", "/v1/reload", 403),
+        ("DELETE", "/v1/tokens/ann", 403),
+    ] {
+        let answer = ann.send(method, path, &[], b"");
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+    }
+    assert_eq!(
+        http.with("").send("POST", "/nothing", &[], b"").status,
+        401,
+        "who has no token learns nothing"
+    );
+}

@@ -8,11 +8,11 @@ use std::path::Path;
 use matins::engine::retention::Retention;
 use matins::engine::{FileHead, Refused};
 use matins::ids::FileId;
-use matins::model::{Overrides, RunState};
+use matins::model::{Overrides, RunState, TokenScope};
 use serde_json::{Value, json};
 
 use crate::support::http::{FORM, form, read_answer};
-use crate::support::{Answer, Binary, Home, TestDaemon, eventually_sync};
+use crate::support::{Answer, Binary, Home, Http, TestDaemon, eventually_sync};
 
 /// Reads an answer to its end.
 fn answer(stream: &mut UnixStream) -> Answer {
@@ -294,4 +294,66 @@ fn a_file_stays_as_long_as_a_run_has_it() {
     pass();
     pass();
     assert_eq!(names(&daemon.home), Vec::<String>::new(), "the run went, and its file with it");
+}
+
+#[test]
+fn a_file_is_taken_back_by_who_gave_it_as_long_as_no_run_has_it() {
+    let home = Home::new();
+    home.agent("a", "true", "");
+    let daemon = TestDaemon::start(home);
+    let http = daemon.serve();
+    let who = |name: &str| http.with(&daemon.token(name, TokenScope::Trigger, None));
+    let (ann, bob) = (who("ann"), who("bob"));
+    let give = |name: &str| {
+        let plain = [("Content-Type", "application/x-www-form-urlencoded")];
+        let given =
+            ann.send("POST", &format!("/v1/files?name={name}"), &plain, b"abc").json()["data"].clone();
+        assert_eq!(given["mediaType"], "application/octet-stream", "what curl says of any body is no type");
+        given["id"].as_str().unwrap().to_owned()
+    };
+    let (unused, used) = (give("a.txt"), give("b.txt"));
+    let coded = ann.send("POST", "/v1/files?name=c", &[("Content-Encoding", "gzip")], b"abc");
+    assert_eq!((coded.status, coded.code().as_str()), (415, "unsupported_media_type"));
+    let run = daemon.trigger_with("a", with(&[&used.parse().unwrap()]));
+    daemon.wait_for(run, RunState::Completed);
+    let remove = |http: &Http, id: &str| http.send("DELETE", &format!("/v1/files/{id}"), &[], b"");
+    assert_eq!(remove(&bob, &unused).status, 404, "another's does not exist");
+    let kept = remove(&ann, &used);
+    assert_eq!((kept.status, kept.code().as_str()), (409, "file_in_use"));
+    assert_eq!(remove(&ann, &unused).json()["data"]["id"], json!(unused));
+    assert_eq!(remove(&ann, &unused).status, 404);
+    daemon.block_on(async { Retention::default().pass(daemon.core()).await }).unwrap();
+    assert_eq!(names(&daemon.home), [used.as_str()], "its content went too");
+}
+
+#[test]
+fn a_part_without_a_name_is_told_so() {
+    let daemon = Binary::start(Home::new());
+    let (status, told) = send(&daemon.home.socket(), "/v1/files", &[("file", None, "x")]);
+    assert_eq!(status, 400);
+    assert!(told["error"]["message"].as_str().unwrap().contains("has no filename"), "{told}");
+}
+
+#[test]
+fn what_is_given_out_has_a_name_for_every_client() {
+    let home = Home::new();
+    home.agent("a", "echo x > \"$MATINS_FILES_DIR/r\u{e9}sum\u{e9}.txt\"; echo y > \"$MATINS_FILES_DIR/$(printf 'caf\\351')\"", "");
+    let daemon = TestDaemon::start(home);
+    let http = daemon.serve();
+    let run = daemon.trigger("a");
+    daemon.wait_for(run, RunState::Completed);
+    let listed = http.get(&format!("/v1/events/{run}/files")).json()["data"].clone();
+    let of = |name: &str| {
+        let found = listed.as_array().unwrap().iter().find(|f| f["path"].as_str().unwrap().starts_with(name));
+        found.unwrap_or_else(|| panic!("{name}: {listed}"))["url"].clone()
+    };
+    assert_eq!(of("files/caf"), Value::Null, "no address can name it");
+    let answer = http.get(of("files/r").as_str().unwrap());
+    assert_eq!(answer.text(), "x\n");
+    let disposition = answer.header("content-disposition").unwrap().to_owned();
+    assert!(
+        disposition.contains("filename=\"r_sum_.txt\"")
+            && disposition.contains("filename*=UTF-8''r%C3%A9sum%C3%A9.txt"),
+        "{disposition}"
+    );
 }

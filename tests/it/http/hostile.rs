@@ -9,11 +9,12 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use matins::api::ANSWERS_MAX;
 use serde_json::json;
 
 use crate::support::chronos::prove;
 use crate::support::http::read_answer;
-use crate::support::{Binary, Home, Http};
+use crate::support::{Binary, Home, Http, eventually_sync};
 
 /// Requests of the client that others must not keep out.
 const ASKED: usize = 300;
@@ -115,15 +116,19 @@ fn slow_clients_keep_nobody_out() {
     let (daemon, http) = daemon();
     let before = rss_kib(daemon.pid());
     let head = "GET /v1/agents HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
-    let body = format!(
-        "POST /v1/agents/a/execute HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
-         Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
-        http.token
-    );
+    // Of two tokens, each with as many as it may nearly have.
+    let slow = ["slow-1", "slow-2"].map(|name| daemon.token(&json!({ "name": name })));
+    let body = |n: usize| {
+        format!(
+            "POST /v1/agents/a/execute HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
+            slow[n % 2]
+        )
+    };
     let unknown = "POST /v1/agents/a/execute HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
-    let slow = Instant::now();
+    let begin = Instant::now();
     let heads: Vec<TcpStream> = (0..400).map(|_| begun(&http, head)).collect();
-    let bodies: Vec<TcpStream> = (0..100).map(|_| begun(&http, &body)).collect();
+    let bodies: Vec<TcpStream> = (0..100).map(|n| begun(&http, &body(n))).collect();
     let mut strangers: Vec<TcpStream> = (0..400).map(|_| begun(&http, unknown)).collect();
     let times = others(&http);
     let after = rss_kib(daemon.pid());
@@ -148,8 +153,29 @@ fn slow_clients_keep_nobody_out() {
         assert_eq!(last.read(&mut [0]).unwrap_or(0), 0, "a head that does not come is not answered");
         let mut last = bodies.into_iter().next_back().unwrap();
         assert_eq!(read_answer(&mut last).unwrap().code(), "body_timeout");
-        assert!(slow.elapsed() < Duration::from_secs(45), "{:?}", slow.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(45), "{:?}", begin.elapsed());
     }
+}
+
+#[test]
+fn the_followers_of_one_token_leave_places_to_others() {
+    let (daemon, http) = daemon();
+    let follower = http.with(&daemon.token(&json!({"name": "follower", "scope": "read"})));
+    let follow =
+        format!("GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {}\r\n\r\n", follower.token);
+    let mut streams: Vec<TcpStream> = (0..ANSWERS_MAX).map(|_| begun(&http, &follow)).collect();
+    for stream in &mut streams {
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200");
+    }
+    let refused = follower.get("/v1/status");
+    assert_eq!((refused.status, refused.code().as_str()), (503, "unavailable"), "{}", refused.text());
+    assert!(refused.text().contains("follower"), "it says whose: {}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(http.get("/v1/status").status, 200, "another token is answered");
+    drop(streams);
+    eventually_sync("its share is free again", || (follower.get("/v1/status").status == 200).then_some(()));
 }
 
 /// Sends pieces until the other end has enough of them; what was sent and how it was answered.

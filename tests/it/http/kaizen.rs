@@ -428,3 +428,23 @@ fn a_session_is_shown_by_its_name_and_its_integer() {
     assert_eq!(other.post("/executions/get", &json!({"id": first["executionId"]})).status, 404);
     assert_eq!(other.post("/executions/list", &json!({})).json()["executions"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn an_archive_of_what_never_began_is_there_and_empty() {
+    let home = Home::new();
+    let go = home.gate();
+    home.agent("one", &format!("cat {}", go.display()), "");
+    let (daemon, http) = start(home, "");
+    let first = execute(&http, &json!({"agentId": "one"}));
+    when(&http, &first["executionId"], "InProgress");
+    let never = execute(&http, &json!({"agentId": "one", "archiveSessionFiles": true}));
+    let id = never["executionId"].as_str().unwrap();
+    assert_eq!(http.post(&format!("/v1/events/{id}/cancel"), &json!({})).status, 202);
+    let ready = eventually_sync("its archive is made", || {
+        let found = http.post("/executions/get", &json!({"id": id})).json();
+        let archive = found["execution"]["sessionArchive"].clone();
+        (archive["status"] != "Pending").then_some(archive)
+    });
+    assert_eq!((&ready["status"], &ready["error"]), (&json!("Ready"), &Value::Null), "{ready}");
+    daemon.home.open_gate();
+}

@@ -64,9 +64,14 @@ fn who_waits_gets_the_whole_answer() {
 fn a_failure_is_done_and_not_successful() {
     let (_daemon, http) = daemon("echo half; exit 1", "", "");
     let told = run(&http, &json!({"prompt": "abc"})).json();
+    let why = "the program exited with code 1";
+    let action = json!({
+        "name": "runtime_error", "params": {}, "is_done": true, "success": false, "extracted_content": null,
+        "error": why, "include_in_memory": false
+    });
     let wanted = json!({
-        "task_id": 1, "task_run_id": 1, "history": [], "result": null, "is_done": true, "is_successful": false,
-        "status": "failure"
+        "task_id": 1, "task_run_id": 1, "history": [{"description": "The run failed", "actions": [action]}],
+        "result": null, "is_done": true, "is_successful": false, "status": "failure"
     });
     assert_eq!(told, wanted);
 }

@@ -10,6 +10,7 @@ pub mod http;
 pub mod model_server;
 pub mod receiver;
 pub mod strace;
+pub mod tool_server;
 pub mod wait;
 pub mod witness;
 

@@ -1,0 +1,102 @@
+//! What the tool of a preset is asked for, from the definition, the caller and the settings.
+//!
+//! The launcher is told how to listen, so nothing of the tool's answer is left to the daemon but its price: a tool that
+//! does not tell what it cost has the cost of its tokens, where the price of its model is known, else none.
+
+use std::path::PathBuf;
+
+use super::Core;
+use super::agent_brief::Asked;
+use super::models;
+use crate::exec::Spec;
+use crate::exec::presets::{self, Ask, Conversation, Listen, Placement};
+use crate::model::{Agent, Executor, Outcome, Preset, Protocol, Usage};
+use crate::task::blocking;
+
+/// A million, in which prices count.
+const MILLION: f64 = 1e6;
+
+/// Makes the plain command of a preset's tool the whole one; what is placed for it. `None`: another program.
+pub(super) async fn fit(core: &Core, asked: &Asked<'_>, prompt: &str, spec: &mut Spec) -> Option<Placement> {
+    let Executor::Command { protocol: tool, preset, .. } = &asked.agent.executor else { return None };
+    if !tool.is_preset() {
+        return None;
+    }
+    let (tool, dirs, terms) = (*tool, asked.dirs, asked.terms);
+    let workspace = dirs.workspace(asked.session);
+    // As root nothing is put where the run's user may change the way to it.
+    let in_workspace = spec.cwd == workspace && spec.confine.user.is_none();
+    let kept = dirs.handle(asked.session, tool.as_str());
+    let conversation = if asked.shared { read(kept.clone()).await } else { None };
+    let model = model(core, asked, tool, preset);
+    let schema_file = dirs.result_schema().to_string_lossy().into_owned();
+    let skills: Vec<String> = asked.seeded.iter().map(|skill| skill.id.clone()).collect();
+    let ask = Ask {
+        tool,
+        preset,
+        model: model.as_deref(),
+        run_dir: &dirs.root().to_string_lossy(),
+        schema: terms.result_schema.as_ref().map(|schema| (schema_file.as_str(), schema)),
+        skills: &skills,
+        in_workspace,
+        conversation: conversation.as_ref(),
+    };
+    let (argv, added) = presets::command(std::mem::take(&mut spec.argv), &ask);
+    spec.argv = argv;
+    let stdin = (!added.is_empty()).then(|| format!("{prompt}{added}"));
+    if stdin.is_some() {
+        spec.stdin = dirs.asked();
+    }
+    spec.listen = Some(Listen {
+        tool,
+        model,
+        // Claude keeps it itself.
+        max_steps: preset.max_steps.filter(|_| tool != Protocol::Claude),
+        max_tokens: preset.max_tokens,
+        schema: terms.result_schema.is_some(),
+        judged: terms.result_schema.is_some() || !asked.agent.policies.success_when.is_empty(),
+        conversation: kept,
+        before: conversation.map_or_else(Usage::default, |conversation| conversation.used),
+    });
+    Some(Placement { tool, workspace: in_workspace.then_some(workspace), stdin })
+}
+
+async fn read(path: PathBuf) -> Option<Conversation> {
+    blocking(move || presets::read_conversation(&path)).await.ok().flatten()
+}
+
+/// The model that the caller asks for, else the definition; `None`: the tool's own choice.
+fn model(core: &Core, asked: &Asked<'_>, tool: Protocol, preset: &Preset) -> Option<String> {
+    let name = asked.claimed.overrides.model.as_ref().or(preset.model.as_ref())?;
+    let settings = core.settings();
+    let full = settings.models.get(name).unwrap_or(name);
+    Some(presets::tool_model(tool, full).to_owned())
+}
+
+/// Adds what the tokens of a run cost, where its tool does not tell.
+pub(super) fn add_cost(core: &Core, agent: &Agent, outcome: &mut Outcome) {
+    let Executor::Command { protocol, .. } = &agent.executor else { return };
+    let provider = match protocol {
+        Protocol::Claude => "anthropic",
+        Protocol::Codex => "openai",
+        Protocol::Gemini => "google",
+        Protocol::Plain | Protocol::Matins => return,
+    };
+    let (Some(usage), Some(model), None) = (outcome.usage, &outcome.final_model, outcome.cost_usd) else {
+        return;
+    };
+    outcome.cost_usd = models::price(&core.settings(), provider, model).map(|price| {
+        let count = |tokens: Option<u64>| {
+            #[expect(clippy::cast_precision_loss, reason = "nobody uses 2^52 tokens")]
+            let count = tokens.unwrap_or(0) as f64;
+            count
+        };
+        let (read, written) = (count(usage.cached_input_tokens), count(usage.cache_write_tokens));
+        let plain = (count(usage.input_tokens) - read - written).max(0.0);
+        let sum = plain * price.input
+            + read * price.cached_input
+            + written * price.cache_write
+            + count(usage.output_tokens) * price.output;
+        sum / MILLION
+    });
+}

@@ -1,0 +1,74 @@
+//! The launcher's end of a preset: what the tool prints goes to its log, and from there, redacted as it is, through the
+//! preset's listener into the events file.
+//!
+//! The events file is the launcher's from the start of the attempt, but opened for appending, so a program that the
+//! tool starts may add lines of its own.
+
+use std::fs::File;
+use std::io::Write as _;
+
+use super::super::AttemptDir;
+use super::super::layout::append_anew;
+use super::super::presets::{Conversation, Listen, Listener};
+use crate::proc::Status;
+use crate::time::{Clock as _, SystemClock, rfc3339_ms};
+
+/// Listens to the program of one attempt.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    listener: Listener,
+    listen: Listen,
+    events: Option<File>,
+    error: Option<String>,
+}
+
+impl Hearing {
+    /// Begins; why it cannot, in one sentence.
+    pub(super) fn begin(dir: &AttemptDir, listen: &Listen) -> Result<Self, String> {
+        let listener =
+            Listener::new(listen).ok_or_else(|| format!("{} is no preset of this version", listen.tool))?;
+        let path = dir.events();
+        let events = append_anew(&path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+        Ok(Self { listener, listen: listen.clone(), events: Some(events), error: None })
+    }
+
+    /// Takes what came on stdout (0) or stderr (1).
+    pub(super) fn take(&mut self, stream: usize, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let now = now();
+        let lines =
+            if stream == 0 { self.listener.stdout(bytes, &now) } else { self.listener.stderr(bytes, &now) };
+        self.write(&lines);
+    }
+
+    /// Whether the program is to be ended.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.listener.is_hopeless()
+    }
+
+    /// The program has ended; what could not be written.
+    pub(super) fn end(mut self, status: Option<Status>) -> Option<String> {
+        let lines = self.listener.end(status == Some(Status::Code(0)), &now());
+        self.write(&lines);
+        if let Some(kept) = self.listener.conversation()
+            && let Err(e) = Conversation::keep(kept.as_ref(), &self.listen.conversation)
+        {
+            self.error.get_or_insert(format!("cannot keep {}: {e}", self.listen.conversation.display()));
+        }
+        self.error
+    }
+
+    fn write(&mut self, lines: &[u8]) {
+        let Some(file) = &mut self.events else { return };
+        if let Err(e) = file.write_all(lines) {
+            self.error = Some(format!("events.ndjson is incomplete: {e}"));
+            self.events = None;
+        }
+    }
+}
+
+fn now() -> String {
+    rfc3339_ms(SystemClock.now_ms())
+}
