@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::context;
 use super::guard::Seen;
+use super::judges::Judged;
 use super::model::{Arguments, Message, ToolCall, ToolResult, Turn};
 use super::record::json_of;
 use super::results::{FINISH, Finish, STOP};
@@ -206,9 +207,19 @@ impl Run<'_> {
         }
     }
 
-    /// Judges a result by its schema.
+    /// Judges a result, by its schema first.
     async fn judge(&mut self, result: &Value) -> Result<(), Verdict> {
-        self.wanted.judge(result).map_err(|wrong| Verdict::Again(words::does_not_fit(&wrong)))
+        self.wanted.judge(result).map_err(|wrong| Verdict::Again(words::does_not_fit(&wrong)))?;
+        let (verdict, said) = match self.judges.judge(result).await {
+            Judged::Accepted => return Ok(()),
+            Judged::Refused(feedback) => {
+                let feedback = words::does_not_fit(&[self.record.clean(feedback)]);
+                (Verdict::Again(feedback.clone()), feedback)
+            }
+            Judged::Ended(failure) => (Verdict::Final(End::Failed(failure.clone())), failure.explanation),
+        };
+        self.record.exchange("judged", json!({"step": self.spent.steps, "said": said}));
+        Err(verdict)
     }
 
     /// Takes down what a call gave.
@@ -238,6 +249,5 @@ pub(super) enum Verdict {
     /// The model is told what is wrong.
     Again(String),
     /// It ends the run.
-    #[expect(dead_code, reason = "said by validators")]
     Final(End),
 }

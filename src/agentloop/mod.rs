@@ -14,6 +14,7 @@ mod context;
 mod conversation;
 mod guard;
 pub mod hands;
+pub mod judges;
 pub mod model;
 mod process;
 pub mod providers;

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::brief::{BRIEF_VERSION, Brief};
 use super::candidates::candidates;
 use super::conversation::{self, Task};
+use super::judges::Validators;
 use super::record::Record;
 use super::run::{End, Parts, Run};
 use super::tools::{World, toolbox};
@@ -126,7 +127,9 @@ async fn carry_out(brief: &Brief, record: &Arc<Record>) -> End {
         record.notice("notice", notice);
     }
     let before = brief.paths.conversation.as_deref().map(conversation::load).unwrap_or_default();
-    let parts = Parts { brief, model: &model, hands: &hands, record };
+    let (list, cwd) = (brief.validators.clone(), brief.paths.workspace.clone());
+    let judges = Validators { list, env: world.env, cwd };
+    let parts = Parts { brief, model: &model, hands: &hands, judges: &judges, record };
     let end = match Run::new(parts, &task, before) {
         Ok(mut run) => {
             let end = run.carry_out().await;

@@ -136,7 +136,18 @@ fn ways() -> Vec<Way> {
         ("runtime_error", "", "", vec![bad(), bad(), bad()]),
         ("runtime_error", "", "", vec![Reply::text("long").cut_short(), Reply::text("long").cut_short()]),
         ("timeout", "", "timeout: 1s\n", vec![Reply::silence()]),
-        ("launch_error", "  model: none/at-all\n", "", vec![]),
+        (
+            "max_retries_exceeded",
+            "  validators: [ { command: [sh, -c, 'echo too dear; exit 1'] } ]\n  corrections: 0\n",
+            "",
+            vec![Reply::finish(&json!(8)), Reply::text("It was too dear.")],
+        ),
+        (
+            "validation_failed",
+            "  validators: [ { command: [sh, -c, 'echo ''{\"retry\": false}''; exit 1'] } ]\n",
+            "",
+            vec![Reply::finish(&json!(8))],
+        ),
     ]
 }
 
@@ -145,7 +156,7 @@ fn every_way_to_fail_has_its_code() {
     let server = ModelServer::start();
     let home = home(&server, "", "");
     for (n, (_, executor, more, _)) in ways().iter().enumerate() {
-        agent(&home, &format!("w{n}"), executor, &format!("{more}breaker: { failures: 0 }\n"));
+        agent(&home, &format!("w{n}"), executor, &format!("{more}breaker: {{ failures: 0 }}\n"));
     }
     let daemon = TestDaemon::start(home);
     for (n, (code, _, _, replies)) in ways().into_iter().enumerate() {
@@ -161,6 +172,9 @@ fn every_way_to_fail_has_its_code() {
         );
         assert_eq!(server.left(), 0, "way {n} ({code}) asked less than it should: {:?}", event.error);
     }
+    let nobody = Overrides { model: Some("nobody/at-all".to_owned()), ..Overrides::default() };
+    let event = daemon.wait_end(daemon.trigger_with("shop", nobody)).event;
+    assert_eq!(event.failure_code.as_deref(), Some("launch_error"), "{:?}", event.error);
     assert_eq!(server.complaints(), Vec::<String>::new());
     let waits =
         daemon.events().into_iter().find(|e| e.failure_code.as_deref() == Some("rate_limited")).unwrap();
