@@ -1,5 +1,4 @@
-//! The tools of the built-in agent through the whole daemon: real programs, a real MCP server, real addresses, and what
-//! of it is denied.
+//! The tools of the built-in agent through the whole daemon: real programs, a real MCP server, and what is denied.
 
 use std::path::PathBuf;
 
@@ -93,24 +92,4 @@ fn programs_see_the_secrets_of_the_definition_and_the_model_sees_none() {
     for body in &shown {
         assert!(!body.contains("hunter2") && !body.contains(KEY), "{body}");
     }
-}
-
-#[test]
-fn addresses_are_reached_as_the_definition_says() {
-    let server = ModelServer::start();
-    let address = server.base("local");
-    let port = address.rsplit(':').next().unwrap().split('/').next().unwrap().to_owned();
-    let keys = "  tools: [http_fetch]\n  hosts: [127.0.0.1]\n";
-    server.script([
-        Reply::call("http_fetch", &json!({"url": format!("http://127.0.0.1:{port}/nowhere")})),
-        Reply::call("http_fetch", &json!({"url": format!("http://localhost:{port}/")})),
-        Reply::finish(&json!("done")),
-    ]);
-    let daemon = TestDaemon::start(home(&server, keys, ""));
-    let run = daemon.trigger("a");
-    daemon.wait_for(run, RunState::Completed);
-    // The server of models calls a path that it does not know a complaint.
-    let shown: Vec<String> = server.asked().iter().map(|asked| asked.body.to_string()).collect();
-    assert!(shown[1].contains("HTTP 404"), "{}", shown[1]);
-    assert!(shown[2].contains("localhost is not among the hosts"), "{}", shown[2]);
 }
