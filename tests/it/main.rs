@@ -22,6 +22,7 @@ mod faults;
 mod foresight;
 mod gate;
 mod ground;
+mod hands;
 mod http;
 mod import;
 mod isolation;
