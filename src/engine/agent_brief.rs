@@ -135,7 +135,8 @@ fn limits(asked: &Asked<'_>, llm: &Llm) -> Limits {
 /// Bounds them by what the budgets of the day leave.
 fn within(limits: Limits, left: Left) -> Limits {
     let tokens = left.tokens.filter(|left| limits.max_tokens.is_none_or(|own| *left < own));
-    let cost = left.microdollars.map(dollars).filter(|left| limits.max_cost_usd.is_none_or(|own| *left < own));
+    let cost =
+        left.microdollars.map(dollars).filter(|left| limits.max_cost_usd.is_none_or(|own| *left < own));
     Limits {
         max_tokens: tokens.or(limits.max_tokens),
         max_cost_usd: cost.or(limits.max_cost_usd),

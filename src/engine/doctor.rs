@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 pub(super) use files::FREE_FAIL;
 
 use super::Core;
-pub(super) use machine::some;
 use crate::config::{Env, Settings};
 use crate::model::{Agent, words};
+pub(super) use machine::some;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -67,8 +67,8 @@ use crate::task::{OnEnd, Tasks};
 use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
-pub use budgets::Standing;
 pub use backfill::{Backfill, BackfillRequest};
+pub use budgets::Standing;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use diff::{Change, Diff, Side};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};

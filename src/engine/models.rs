@@ -294,7 +294,10 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
         let fine = check(&settings, &Env::default(), &[Arc::clone(&good)]).unwrap();
         assert!(fine.remedy.is_none(), "{fine:?}");
         let found = check(&settings, &Env::default(), &[good, bad]).unwrap().found;
-        assert!(found.starts_with("bad cannot ask a model: there is no key for the provider openai"), "{found}");
+        assert!(
+            found.starts_with("bad cannot ask a model: there is no key for the provider openai"),
+            "{found}"
+        );
     }
 
     #[test]

@@ -23,7 +23,9 @@ use super::terms::{self, Terms};
 use super::{Core, Ending, task_input};
 use crate::exec::{self, Ended, Reason};
 use crate::ids::{Epoch, RunId};
-use crate::model::{Agent, Executor, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage};
+use crate::model::{
+    Agent, Executor, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage,
+};
 use crate::store::{self, Claim, Claimed, Compared, Finish, Finished, Gone, Retried, Retry, Wanted};
 use crate::time::{millis, rfc3339_ms};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    BreakerStep, Claim, Compared, Error, Finished, NewDelivery, Store, breaker, notes, outbox, previous, run_id,
-    spends, to_json, word,
+    BreakerStep, Claim, Compared, Error, Finished, NewDelivery, Store, breaker, notes, outbox, previous,
+    run_id, spends, to_json, word,
 };
 use crate::ids::{Epoch, RunId};
 use crate::model::{Outcome, RunState, SeededSkill};

@@ -66,7 +66,11 @@ async fn a_run_without_limits_reserves_what_the_last_ones_took_at_most() {
     let refused = ask(&f, budgets, 5_000).await.unwrap_err();
     let short = Shortage { budget: 1_000_000, used: 900_000, wanted: 400_000 };
     assert_eq!((refused.daemon, refused.of), (true, Used::Microdollars(short)));
-    assert_eq!(refused.free_at_ms, Some(4_000 + DAY_MS), "what is reserved does not keep it longer than that");
+    assert_eq!(
+        refused.free_at_ms,
+        Some(4_000 + DAY_MS),
+        "what is reserved does not keep it longer than that"
+    );
 }
 
 #[tokio::test]

@@ -48,7 +48,11 @@ fn a_run_that_succeeds_can_still_stop_the_next_one() {
     assert!(said.contains("agent a has 400 of the 1000 tokens of its budget of 24 hours left"), "{said}");
     assert!(said.contains("this run may take 600; there is enough at 2026-03-03T10:00"), "{said}");
     let why = daemon.block_on(daemon.core().why(&"a".parse().unwrap(), None)).unwrap().sentences.join(" ");
-    assert!(why.contains("(budget)") && why.contains("Of its budget it has 400 of the 1000 tokens of 24 hours left."), "{why}");
+    assert!(
+        why.contains("(budget)")
+            && why.contains("Of its budget it has 400 of the 1000 tokens of 24 hours left."),
+        "{why}"
+    );
     daemon.block_on(daemon.core().pause(&"a".parse().unwrap(), "ann", None)).unwrap();
     daemon.advance(DAY);
     ask(&daemon, "a").unwrap();
@@ -73,7 +77,8 @@ fn the_budget_of_the_daemon_is_of_all_agents_together() {
 #[test]
 fn what_a_budget_leaves_out_is_foreseen() {
     let home = Home::new();
-    let schedule = "schedules: [ { cron: '0 */6 * * *', start: 2026-03-03 } ]\nbudget: { tokens_per_day: 1000 }\n";
+    let schedule =
+        "schedules: [ { cron: '0 */6 * * *', start: 2026-03-03 } ]\nbudget: { tokens_per_day: 1000 }\n";
     agent(&home, "a", 400, 0.0, schedule);
     let daemon = TestDaemon::start(home);
     ask(&daemon, "a").unwrap();
