@@ -110,7 +110,8 @@ impl<'a> Run<'a> {
         specs.extend(wanted.specs());
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         let specs_bytes = json_of(&specs).to_string().len();
-        let conversation = Conversation::begin(brief, task, before);
+        let mut conversation = Conversation::begin(brief, task, before);
+        conversation.system.extend(hands.words().into_iter().map(|text| record.clean(text)));
         let beginning = json!({
             "version": super::TRANSCRIPT_VERSION,
             "brief": json_of(brief),
