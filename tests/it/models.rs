@@ -470,6 +470,12 @@ async fn no_answer_and_a_broken_one_are_worth_another_try() {
     assert_eq!(error.kind, ErrorKind::Transient);
     assert!(error.message.starts_with("openai cannot be reached: "), "{error}");
 
+    let odd = Some(SecretString::from("two\nlines"));
+    let odd = Remote::new(candidate(server.base("openai")), odd, "a", http.clone(), clock()).unwrap();
+    let error = odd.turn(&request()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Auth, "{error}");
+    assert!(!error.message.contains("two") && error.message.contains("line break"), "{error}");
+
     let refused = |base: &str, key| {
         Remote::new(candidate(base.to_owned()), key, "a", http.clone(), clock()).err().unwrap()
     };

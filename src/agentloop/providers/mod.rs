@@ -284,3 +284,6 @@ fn tokens(value: &Value) -> Option<u64> {
 fn whole(number: f64) -> u64 {
     number as u64
 }
+
+#[cfg(test)]
+mod tests;
