@@ -341,7 +341,7 @@ async fn a_conversation_that_grows_keeps_its_beginning_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_told_apart_with_every_hint_of_when_to_come_back() {
+async fn failures_are_told_apart_by_status() {
     use ErrorKind::{Auth, Invalid, Quota, RateLimited, TooLong, Transient};
     let server = ModelServer::start();
     for provider in ALL {
@@ -370,6 +370,14 @@ async fn failures_are_told_apart_with_every_hint_of_when_to_come_back() {
                 "{error}"
             );
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_hint_of_when_to_come_back_is_heard() {
+    let server = ModelServer::start();
+    for provider in ALL {
+        let remote = remote(&server, provider, "m");
         let second = Some(Duration::from_secs(1));
         let limited = Reply::rate_limited;
         let hints = [
@@ -387,7 +395,13 @@ async fn failures_are_told_apart_with_every_hint_of_when_to_come_back() {
     }
     let google = remote(&server, "google", "m");
     let error = bad(&server, &google, Reply::rate_limited().retry_info("43s")).await;
-    assert_eq!((error.kind, error.retry_after), (RateLimited, Some(Duration::from_secs(43))));
+    assert_eq!((error.kind, error.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(43))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_status_that_means_two_things_is_told_apart_by_words() {
+    use ErrorKind::{Auth, Quota, TooLong};
+    let server = ModelServer::start();
     for provider in ["openai", "google"] {
         let error =
             bad(&server, &remote(&server, provider, "m"), Reply::out_of_quota().retry_info("43s")).await;

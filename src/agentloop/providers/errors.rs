@@ -237,9 +237,8 @@ fn kind(status: u16, told: &Told<'_>) -> ErrorKind {
         400 if told.key_is_bad() => ErrorKind::Auth,
         413 => ErrorKind::TooLong,
         400 | 422 if told.says(&TOO_LONG) => ErrorKind::TooLong,
-        408 | 409 | 425 | 498 | 499 => ErrorKind::Transient,
         501 | 505 => ErrorKind::Invalid,
-        500..=599 => ErrorKind::Transient,
+        408 | 409 | 425 | 498 | 499 | 500..=599 => ErrorKind::Transient,
         _ => ErrorKind::Invalid,
     }
 }
