@@ -7,11 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::context;
 use super::guard::Seen;
+use super::judges::Judged;
 use super::model::{Arguments, Message, ToolCall, ToolResult, Turn};
 use super::record::json_of;
 use super::results::{FINISH, Finish, STOP};
 use super::run::{End, Run, fail};
-use super::tools::{Answer, Outcome};
+use super::tools::{ACTIVATE_SKILL, Answer, Outcome};
 use super::words::{self, Action};
 use crate::model::FailureCode;
 
@@ -153,7 +154,10 @@ impl Run<'_> {
         let content = self.record.clean(answer.content);
         let seen = self.guard.see(name, arguments, &content);
         let file = format!("tool-output-{}-{}.txt", self.spent.steps, n + 1);
-        answer.content = context::shown(content, &self.brief.paths.files, &file);
+        // Instructions are of no use without their middle.
+        let whole = name == ACTIVATE_SKILL;
+        answer.content =
+            if whole { content } else { context::shown(content, &self.brief.paths.files, &file) };
         match seen {
             Seen::New => {}
             Seen::Again(times) => answer.content = format!("{}\n\n{}", answer.content, words::again(times)),
@@ -203,9 +207,19 @@ impl Run<'_> {
         }
     }
 
-    /// Judges a result by its schema.
+    /// Judges a result, by its schema first.
     async fn judge(&mut self, result: &Value) -> Result<(), Verdict> {
-        self.wanted.judge(result).map_err(|wrong| Verdict::Again(words::does_not_fit(&wrong)))
+        self.wanted.judge(result).map_err(|wrong| Verdict::Again(words::does_not_fit(&wrong)))?;
+        let (verdict, said) = match self.judges.judge(result).await {
+            Judged::Accepted => return Ok(()),
+            Judged::Refused(feedback) => {
+                let feedback = words::does_not_fit(&[self.record.clean(feedback)]);
+                (Verdict::Again(feedback.clone()), feedback)
+            }
+            Judged::Ended(failure) => (Verdict::Final(End::Failed(failure.clone())), failure.explanation),
+        };
+        self.record.exchange("judged", json!({"step": self.spent.steps, "said": said}));
+        Err(verdict)
     }
 
     /// Takes down what a call gave.
@@ -235,6 +249,5 @@ pub(super) enum Verdict {
     /// The model is told what is wrong.
     Again(String),
     /// It ends the run.
-    #[expect(dead_code, reason = "said by validators")]
     Final(End),
 }

@@ -10,14 +10,13 @@ use std::path::Path;
 use super::conversation::Conversation;
 use super::model::Message;
 use super::spent::Spent;
+use super::tools::ACTIVATE_SKILL;
 
 /// Longest answer of a tool that is shown whole, bytes.
 pub const ANSWER_MAX: usize = 16 << 10;
 /// Share of a window at which something is taken out, and down to which, per cent.
 const HIGH: u64 = 70;
 const LOW: u64 = 50;
-/// Tool whose answers stay.
-const SKILLS: &str = "activate_skill";
 /// What stands in the place of an answer that was taken out.
 const REMOVED: &str = "[This answer was taken out to make room. Call the tool again if you need it.]";
 /// Shortest answer that is worth being taken out, bytes.
@@ -75,7 +74,7 @@ pub fn trim(conversation: &mut Conversation, spent: &Spent, window: Option<u64>,
 fn take_out(conversation: &mut Conversation, index: usize) {
     let Some(Message::Tools { results }) = conversation.messages().get(index) else { return };
     let large = |(n, r): (usize, &super::model::ToolResult)| {
-        (r.name != SKILLS && r.content.len() > WORTH).then_some(n)
+        (r.name != ACTIVATE_SKILL && r.content.len() > WORTH).then_some(n)
     };
     let large: Vec<usize> = results.iter().enumerate().filter_map(large).collect();
     for n in large {

@@ -90,11 +90,11 @@ impl Conversation {
     #[must_use]
     pub fn begin(brief: &Brief, task: &Task, before: Vec<Message>) -> Self {
         let skill = |(name, text): &(String, String)| {
-            let dir = brief.paths.skills.join(name);
             let text = text.trim();
+            // No path of this run: the same words in every run are what a provider's cache finds again.
             format!(
-                "<skill_content name={name:?}>\n{text}\n\nIts files are in {}.\n</skill_content>",
-                dir.display()
+                "<skill_content name={name:?}>\n{text}\n\nIts files are @skills/{name}/.. for read_file, and \
+                 $MATINS_SKILLS_DIR/{name}/.. for programs.\n</skill_content>"
             )
         };
         let mut system = vec![INSTRUCTIONS.to_owned()];

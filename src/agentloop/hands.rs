@@ -6,27 +6,32 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::model::ToolSpec;
-use super::tools::Answer;
+use super::tools::{Answer, Toolbox};
 
 /// Tools to call.
 pub trait Hands: Send + Sync {
     /// How they are shown to the model; in any order.
     fn specs(&self) -> Vec<ToolSpec>;
 
+    /// What the model is told of them before the conversation.
+    fn words(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Calls one by its name, which may be none of theirs. Dropping the future ends the call.
     fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer>;
 }
 
-/// No tools at all.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoHands;
-
-impl Hands for NoHands {
+impl Hands for Toolbox {
     fn specs(&self) -> Vec<ToolSpec> {
-        Vec::new()
+        Toolbox::specs(self).to_vec()
     }
 
-    fn call<'a>(&'a self, name: &'a str, _: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
-        Box::pin(std::future::ready(Answer::failed(format!("there is no tool {name:?}"))))
+    fn words(&self) -> Vec<String> {
+        Toolbox::words(self).to_vec()
+    }
+
+    fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
+        Box::pin(Toolbox::call(self, name, arguments))
     }
 }

@@ -9,10 +9,12 @@
 
 mod act;
 pub mod brief;
+mod candidates;
 mod context;
 mod conversation;
 mod guard;
 pub mod hands;
+pub mod judges;
 pub mod model;
 mod process;
 pub mod providers;

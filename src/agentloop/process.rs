@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,13 +16,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use tokio::sync::oneshot;
 
 use super::brief::{BRIEF_VERSION, Brief};
+use super::candidates::candidates;
 use super::conversation::{self, Task};
-use super::hands::{Hands, NoHands};
-use super::model::Model;
+use super::judges::Validators;
 use super::record::Record;
 use super::run::{End, Parts, Run};
+use super::tools::{World, toolbox};
 use crate::model::{Failure, FailureCode};
-use crate::secret::{ExposeSecret as _, Redactor, SecretString, read_env};
+use crate::secret::{ExposeSecret as _, Redactor, SecretString, environment_without, read_env};
 
 /// How long the run may take to end when it is told to.
 pub const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -56,6 +58,7 @@ fn begin(path: &Path) -> Result<ExitCode, String> {
         ));
     }
     let record = Record::open(&brief.paths.events, &brief.paths.transcript, redactor(&brief))?.aloud();
+    let record = Arc::new(record);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot make a runtime: {e}"))?;
     let ended = runtime.block_on(async {
@@ -104,40 +107,53 @@ fn redactor(brief: &Brief) -> Redactor {
     Redactor::new(known.iter().map(|(name, value)| (name.as_str(), value.expose_secret())))
 }
 
-async fn carry_out(brief: &Brief, record: &Record) -> End {
-    let began = async {
-        let task = Task::read(brief)?;
-        let model = model(brief, record)?;
-        Ok::<_, String>((task, model))
+async fn carry_out(brief: &Brief, record: &Arc<Record>) -> End {
+    let launch_error = |why| told(record, Failure::new(FailureCode::LaunchError, why));
+    let task = match Task::read(brief) {
+        Ok(task) => task,
+        Err(why) => return launch_error(why),
     };
-    let (task, model) = match began.await {
-        Ok(began) => began,
-        Err(why) => return told(record, Failure::new(FailureCode::LaunchError, why)),
+    let model = match candidates(brief, record) {
+        Ok(model) => model,
+        Err(why) => return launch_error(why),
     };
-    let hands: Box<dyn Hands> = Box::new(NoHands);
+    let keys: Vec<&str> = brief.models.iter().filter_map(|candidate| candidate.key_env.as_deref()).collect();
+    let world = World { env: environment_without(&keys) };
+    let hands = match toolbox(brief, &world).await {
+        Ok(hands) => hands,
+        Err(e) => return launch_error(e.to_string()),
+    };
+    for notice in hands.notices() {
+        record.notice("notice", notice);
+    }
     let before = brief.paths.conversation.as_deref().map(conversation::load).unwrap_or_default();
-    let parts = Parts { brief, model: &*model, hands: &*hands, record };
-    let mut run = match Run::new(parts, &task, before) {
-        Ok(run) => run,
-        Err(failure) => return told(record, failure),
+    let (list, cwd) = (brief.validators.clone(), brief.paths.workspace.clone());
+    let judges = Validators { list, env: world.env, cwd };
+    let parts = Parts { brief, model: &model, hands: &hands, judges: &judges, record };
+    let end = match Run::new(parts, &task, before) {
+        Ok(mut run) => {
+            let end = run.carry_out().await;
+            keep(brief, &run, record);
+            end
+        }
+        Err(failure) => told(record, failure),
     };
-    let end = run.carry_out().await;
+    // Servers of tools that do not leave are ended by the launcher.
+    let _ = tokio::time::timeout(PATIENCE, hands.close()).await;
+    end
+}
+
+/// Keeps the conversation for the runs after it in its session.
+fn keep(brief: &Brief, run: &Run<'_>, record: &Record) {
     if let Some(path) = &brief.paths.conversation
         && let Err(e) = conversation::save(path, run.messages(), record)
     {
         let _ = writeln!(std::io::stderr(), "the conversation cannot be kept in {}: {e}", path.display());
     }
-    end
 }
 
 /// The end of a run that could not begin.
 fn told(record: &Record, failure: Failure) -> End {
     record.event("error", json!({"code": failure.code, "message": failure.explanation}));
     End::Failed(failure)
-}
-
-/// Who answers.
-fn model(brief: &Brief, _record: &Record) -> Result<Box<dyn Model>, String> {
-    let first = brief.models.first().ok_or("the brief names no model")?;
-    Err(format!("the provider {} is not known", first.provider))
 }

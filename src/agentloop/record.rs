@@ -101,6 +101,14 @@ impl Record {
         self.lock().failed.clone()
     }
 
+    /// A step that is not the model's: something that people should know of.
+    pub fn notice(&self, kind: &str, description: &str) {
+        let at = rfc3339_ms(SystemClock.now_ms());
+        self.say(description);
+        self.exchange(kind, json!({"text": description}));
+        self.event("step", json!({"at": at, "kind": kind, "description": description, "actions": []}));
+    }
+
     /// A line of the events file.
     pub fn event(&self, kind: &str, fields: Value) {
         let line = self.line(kind, fields, None);

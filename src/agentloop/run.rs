@@ -15,6 +15,7 @@ use super::context;
 use super::conversation::{Conversation, Task};
 use super::guard::Guard;
 use super::hands::Hands;
+use super::judges::Judges;
 use super::model::{ErrorKind, Message, Model, ModelError, Request, Said, Stop, ToolSpec, Turn};
 use super::record::{Record, json_of};
 use super::results::Wanted;
@@ -57,6 +58,8 @@ pub struct Parts<'a> {
     pub model: &'a dyn Model,
     /// What may be called.
     pub hands: &'a dyn Hands,
+    /// Who judges a result that fits its schema.
+    pub judges: &'a dyn Judges,
     /// Where it tells of itself.
     pub record: &'a Record,
 }
@@ -66,6 +69,7 @@ pub struct Run<'a> {
     pub(super) brief: &'a Brief,
     pub(super) model: &'a dyn Model,
     pub(super) hands: &'a dyn Hands,
+    pub(super) judges: &'a dyn Judges,
     pub(super) record: &'a Record,
     pub(super) wanted: Wanted,
     pub(super) conversation: Conversation,
@@ -97,18 +101,20 @@ impl<'a> Run<'a> {
     /// # Errors
     /// A result schema that is none.
     pub fn new(parts: Parts<'a>, task: &Task, before: Vec<Message>) -> Result<Self, Failure> {
-        let Parts { brief, model, hands, record } = parts;
+        let Parts { brief, model, hands, judges, record } = parts;
         let wanted = Wanted::new(task.result_schema.clone());
         let wanted = wanted.map_err(|why| Failure::new(FailureCode::LaunchError, why))?;
         let mut specs = hands.specs();
         specs.extend(wanted.specs());
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         let specs_bytes = json_of(&specs).to_string().len();
-        let conversation = Conversation::begin(brief, task, before);
+        let mut conversation = Conversation::begin(brief, task, before);
+        conversation.system.extend(hands.words().into_iter().map(|text| record.clean(text)));
         Ok(Self {
             brief,
             model,
             hands,
+            judges,
             record,
             wanted,
             conversation,

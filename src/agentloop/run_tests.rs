@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Map;
 
 use super::super::brief::{BRIEF_VERSION, Candidate, Limits, Paths, Price};
+use super::super::judges::Validators;
 use super::super::model::{Arguments, ToolCall, ToolResult};
 use super::super::tools::Answer;
 use super::*;
@@ -176,7 +177,13 @@ impl Bench {
             tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let redactor = Redactor::new([("KEY", "hunter22")]);
         let record = Record::open(&self.brief.paths.events, &self.brief.paths.transcript, redactor).unwrap();
-        let parts = Parts { brief: &self.brief, model: &self.model, hands: &Tools, record: &record };
+        let parts = Parts {
+            brief: &self.brief,
+            model: &self.model,
+            hands: &Tools,
+            judges: &Validators::default(),
+            record: &record,
+        };
         let end = runtime.block_on(async {
             let mut run = Run::new(parts, &self.task, self.before.clone()).unwrap();
             let end = run.carry_out().await;

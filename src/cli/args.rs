@@ -77,6 +77,14 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
         format: CheckFormat,
     },
+    /// List the skills, and what is wrong with them
+    Skills {
+        /// The folder that holds their folders; by default that of the settings
+        dir: Option<PathBuf>,
+        /// Print only what is wrong; the exit code is 78 where a skill cannot be offered to a model
+        #[arg(long)]
+        check: bool,
+    },
     /// Print the JSON Schema of a file, for editors
     Schema {
         /// Which file

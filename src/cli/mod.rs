@@ -32,6 +32,7 @@ mod run;
 mod schema;
 mod serve;
 mod show;
+mod skills;
 mod status;
 mod successor;
 mod sweep;
@@ -84,6 +85,7 @@ pub fn main() -> ExitCode {
         }
         Command::Completions { shell } => completions(shell),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
+        Command::Skills { dir, check } => skills::skills(dir, check, &cli.global, &env),
         Command::Schema { of } => schema::schema(of),
         Command::Explain { what } => explain::explain(&what, cli.global.json),
         Command::Config { command: ConfigCommand::Show } => config_show::show(&cli.global, &env),
@@ -143,6 +145,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Manual { .. }
         | Command::Openapi { .. }
         | Command::Schema { .. }
+        | Command::Skills { .. }
         | Command::Explain { .. }
         | Command::Config { .. }
         | Command::Definitions { .. } => Ok(0),

@@ -6,6 +6,8 @@
 
 mod redact;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -81,6 +83,15 @@ pub fn read_env(name: &str) -> Result<SecretString, Error> {
     let value = std::env::var_os(name).ok_or_else(|| Error::NoVariable(name.to_owned()))?;
     let value = value.into_string().map_err(|_| Error::NotText { place: place() })?;
     checked(value, &place)
+}
+
+/// The environment of this process but the variables of these names, for programs that it starts. What is no text is
+/// left out.
+#[must_use]
+pub fn environment_without(names: &[&str]) -> BTreeMap<String, String> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).filter(|(name, _)| !names.contains(&name.as_str())).collect()
 }
 
 /// The content of a file; one trailing newline (`\n` or `\r\n`) is cut.
@@ -202,6 +213,8 @@ mod tests {
     #[test]
     fn a_variable_is_read() {
         assert!(!read_env("PATH").unwrap().expose_secret().is_empty());
+        assert!(environment_without(&[]).contains_key("PATH"));
+        assert!(!environment_without(&["PATH"]).contains_key("PATH"));
         assert!(matches!(read_env("A=B"), Err(Error::NoVariable(_))));
         assert!(matches!(read_env(""), Err(Error::NoVariable(_))));
     }

@@ -5,12 +5,14 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test may panic like the test itself")]
 
 mod against;
+mod agent;
 mod answers;
 mod attempts;
 mod backfill;
 mod backup;
 mod blackbox;
 mod breaker;
+mod budgets;
 mod clock;
 mod crash;
 mod definitions;
@@ -20,6 +22,7 @@ mod faults;
 mod foresight;
 mod gate;
 mod ground;
+mod hands;
 mod http;
 mod import;
 mod isolation;

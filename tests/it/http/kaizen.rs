@@ -273,7 +273,7 @@ fn what_is_asked_for_this_execution_comes_before_what_the_agent_says() {
         "echo '{\"n\": 1}' > $MATINS_RESULT_FILE",
         "result_schema: { type: object, required: [n] }\n",
     );
-    let (_daemon, http) = start(home, "models: { full: a/b, lite: a/c }\n");
+    let (_daemon, http) = start(home, "models: { full: openai/b, lite: openai/c }\n");
     let schema = json!({"type": "object", "required": ["m"]});
     let refused =
         execute(&http, &json!({"agentId": "shop", "summarySchema": schema, "kaizenVersion": "Lite"}));

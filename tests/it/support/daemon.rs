@@ -16,7 +16,7 @@ use matins::store::{EventDetail, EventFilter, SlotFilter, SlotRow};
 use matins::task::{Stop, Tasks};
 use matins::time::{Clock as _, TestClock, from_ms};
 
-use super::{Home, Http, eventually_sync};
+use super::{Home, Http, eventually_sync, model_server};
 
 /// 2026-03-02 09:00:00 UTC, a Monday.
 pub const START_MS: i64 = 1_772_442_000_000;
@@ -87,7 +87,11 @@ impl TestDaemon {
     fn open(&mut self) {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let env = Env::from_iter([("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", "/tmp")]);
+        let env = Env::from_iter([
+            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            ("HOME", "/tmp"),
+            (model_server::KEY_ENV, model_server::KEY),
+        ]);
         let location = config::locate(Some(self.home.path()), &env);
         let (settings, problems) = config::load_settings(&location, &env);
         assert!(!problems.has_errors(), "{}", problems.render(false));

@@ -125,7 +125,7 @@ async fn a_call_that_is_given_up_leaves_nothing() {
         0,
     )
     .unwrap();
-    let reading = tokio::task::spawn_blocking(move || std::fs::read(started).unwrap());
+    let reading = crate::task::blocking(move || std::fs::read(started).unwrap());
     tokio::select! {
         answer = call(&tools, "shell", json!({"command": "sleep 600 & echo $! > pid; echo go > started; wait"})) => {
             assert_eq!(answer.outcome, Outcome::Failed, "it cannot end");
