@@ -46,7 +46,7 @@ pub struct Conversation {
 }
 
 /// What a run is about, as it lies in its folder.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Task {
     /// The prompt.
     pub prompt: String,
@@ -85,16 +85,24 @@ impl Task {
     }
 }
 
+impl Task {
+    /// What of a `SKILL.md` is shown.
+    #[must_use]
+    pub fn skill_text(text: &str) -> String {
+        without_front_matter(text).to_owned()
+    }
+}
+
 impl Conversation {
     /// The beginning of a run; `before` is what the runs before it in the session have left.
     #[must_use]
     pub fn begin(brief: &Brief, task: &Task, before: Vec<Message>) -> Self {
         let skill = |(name, text): &(String, String)| {
-            let dir = brief.paths.skills.join(name);
             let text = text.trim();
+            // No path of this run: the same words in every run are what a provider's cache finds again.
             format!(
-                "<skill_content name={name:?}>\n{text}\n\nIts files are in {}.\n</skill_content>",
-                dir.display()
+                "<skill_content name={name:?}>\n{text}\n\nIts files are @skills/{name}/.. for read_file, and \
+                 $MATINS_SKILLS_DIR/{name}/.. for programs.\n</skill_content>"
             )
         };
         let mut system = vec![INSTRUCTIONS.to_owned()];

@@ -13,6 +13,11 @@ pub trait Hands: Send + Sync {
     /// How they are shown to the model; in any order.
     fn specs(&self) -> Vec<ToolSpec>;
 
+    /// What the model is told of them before the conversation.
+    fn words(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Calls one by its name, which may be none of theirs. Dropping the future ends the call.
     fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer>;
 }
@@ -20,6 +25,10 @@ pub trait Hands: Send + Sync {
 impl Hands for Toolbox {
     fn specs(&self) -> Vec<ToolSpec> {
         Toolbox::specs(self).to_vec()
+    }
+
+    fn words(&self) -> Vec<String> {
+        Toolbox::words(self).to_vec()
     }
 
     fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {

@@ -101,7 +101,13 @@ pub async fn list(
     let now_ms = app.core.clock.now_ms();
     let rows: Vec<Row> = rows.into_iter().map(|a| with_entry(&app, a)).collect();
     let wire = |(a, e): Row| AgentView::of(a, e.as_deref(), now_ms, fires);
-    Ok(Json(AgentsPage::Full(page(rows, limit, |(a, _)| Kind::Agents.encode(&a.id), wire))))
+    let mut page = page(rows, limit, |(a, _)| Kind::Agents.encode(&a.id), wire);
+    for agent in &mut page.data {
+        if let Some(entry) = app.core.catalog.by_number(agent.number) {
+            agent.budget = app.core.standing(Some(entry.as_ref())).await?.map(Into::into);
+        }
+    }
+    Ok(Json(AgentsPage::Full(page)))
 }
 
 /// Short rows, from the first agent after `after`.
@@ -176,7 +182,11 @@ pub(super) async fn one(app: &App, agent: AgentId) -> Result<AgentView, ApiError
 async fn with_fires(app: &App, agent: AgentId, fires: usize) -> Result<AgentView, ApiError> {
     let found = app.core.store.agent(agent.clone()).await?;
     let (summary, entry) = with_entry(app, found.ok_or_else(|| ApiError::no_agent(agent.as_str()))?);
-    Ok(AgentView::of(summary, entry.as_deref(), app.core.clock.now_ms(), fires))
+    let budget = match entry.as_deref() {
+        Some(entry) => app.core.standing(Some(entry)).await?.map(Into::into),
+        None => None,
+    };
+    Ok(AgentView { budget, ..AgentView::of(summary, entry.as_deref(), app.core.clock.now_ms(), fires) })
 }
 
 /// An agent as the store and, unless its file was never readable, the catalog have it.

@@ -430,6 +430,12 @@ impl From<Refused> for ApiError {
             Refused::QueueFull { .. } | Refused::BackfillFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "queue_full", message).retry()
             }
+            // What a run that goes on reserves may be free any time.
+            Refused::Budget {
+                in_ms: None,
+                used: store::Used::Tokens(_) | store::Used::Microdollars(_),
+                ..
+            } => Self::new(StatusCode::TOO_MANY_REQUESTS, "budget", message).retry(),
             Refused::Budget { in_ms, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "budget", message).retry_in(in_ms)
             }
@@ -538,8 +544,12 @@ mod tests {
     async fn every_refusal_has_its_status_and_code() {
         let run = RunId::generate(0, &SeededEntropy::new(1));
         let agent: crate::ids::AgentId = "a".parse().unwrap();
-        let budget =
-            Refused::Budget { whose: "x".into(), runs: 3, free_at_ms: Some(9_000), in_ms: Some(5_000) };
+        let budget = Refused::Budget {
+            whose: "x".into(),
+            used: store::Used::Runs(3),
+            free_at_ms: Some(9_000),
+            in_ms: Some(5_000),
+        };
         let field = Refused::Field { pointer: "/prompt".into(), message: "too long".into() };
         for (refused, status, code, retry) in [
             (Refused::UnknownAgent("x".into()), 404, "unknown_agent", false),

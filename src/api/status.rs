@@ -80,6 +80,9 @@ pub async fn status(State(app): State<App>, caller: Caller) -> Answer<StatusView
         // Figures of all agents together, as /v1/stats refuses them to it.
         (status.runs, status.deliveries, status.lateness, status.store) = (None, None, None, None);
     }
+    if caller.agents.is_none() {
+        status.budget = core.standing(None).await?.map(Into::into);
+    }
     let waiting = if pending + running > 0 { longest_waiting(core, &caller).await? } else { Vec::new() };
     Ok(data(StatusView { alerting, waiting, paused: paused(summaries), ..status }))
 }
@@ -122,6 +125,7 @@ fn view(
         max_running: settings.max_running,
         deliveries: Some(deliveries),
         alerting: AlertingView::default(),
+        budget: None,
         lateness: Some(lateness(core)),
         store: Some(StoreCounts {
             commits: counts.commits.load(Ordering::Relaxed),

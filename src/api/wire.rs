@@ -32,7 +32,9 @@ pub use files::{ArtefactView, FileView, SessionView, SkillView};
 pub use messages::{
     BreakerMessage, DisabledMessage, LostMessage, OverdueMessage, PingMessage, RunLinks, RunMessage,
 };
-pub use overview::{AgentIndexView, ChangeView, Figures, ProblemView, StatsDay, StatsNow, StatsView};
+pub use overview::{
+    AgentIndexView, BudgetView, ChangeView, Figures, ProblemView, StatsDay, StatsNow, StatsView,
+};
 pub use plan::{ForecastView, PlanView, WhyView};
 pub use requests::{
     BackfillRequestBody, EnableRequest, ExecuteRequest, Nothing, PauseRequest, ResumeRequest, TestRequest,
@@ -124,6 +126,9 @@ pub struct AgentView {
     pub definition_sha256: Option<String>,
     /// The file it was read from.
     pub file: Option<String>,
+    /// Where its budget of tokens and money stands; null: it has none.
+    #[serde(default)]
+    pub budget: Option<BudgetView>,
 }
 
 impl AgentView {
@@ -154,6 +159,7 @@ impl AgentView {
             updated_at: rfc3339_ms(summary.updated_at_ms),
             definition_sha256: entry.map(|e| hex(&e.sha256)),
             file: agent.map(|a| a.file.display().to_string()),
+            budget: None,
         }
     }
 }
@@ -544,6 +550,9 @@ pub struct StatusView {
     /// How messages reach people.
     #[serde(default)]
     pub alerting: AlertingView,
+    /// Where the budget of tokens and money of all agents together stands; null: there is none.
+    #[serde(default)]
+    pub budget: Option<BudgetView>,
     /// How late slots fire.
     #[serde(default)]
     pub lateness: Option<Lateness>,

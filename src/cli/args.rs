@@ -77,6 +77,14 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = CheckFormat::Human)]
         format: CheckFormat,
     },
+    /// List the skills, and what is wrong with them
+    Skills {
+        /// The folder that holds their folders; by default that of the settings
+        dir: Option<PathBuf>,
+        /// Print only what is wrong; the exit code is 78 where a skill cannot be offered to a model
+        #[arg(long)]
+        check: bool,
+    },
     /// Print the JSON Schema of a file, for editors
     Schema {
         /// Which file
@@ -148,6 +156,15 @@ pub enum Command {
         /// The other
         #[arg(value_name = "RUN", value_parser = run_name)]
         b: String,
+    },
+    /// Play a recorded run of the built-in agent again, offline, under its definition as it is now
+    Replay {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_parser = run_name)]
+        run: String,
+        /// A folder of agents, or one agent file; what the daemon would read by default
+        #[arg(long, value_name = "PATH")]
+        agents: Option<PathBuf>,
     },
     /// End a run; a second call kills it
     Cancel {

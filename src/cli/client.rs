@@ -195,7 +195,7 @@ fn translate(error: &ErrorBody) -> Failure {
         "forbidden" => (NOT_ALLOWED, None),
         "overlap" => (NOT_RUN, Some("--overlap queue waits for it, --overlap allow runs beside it")),
         "queue_full" => (TRY_AGAIN, Some("`matins events --status pending` shows what waits")),
-        "budget" => (TRY_AGAIN, Some("raise `budget: { runs_per_day }`, or wait")),
+        "budget" => (TRY_AGAIN, Some("raise `budget:`, or wait")),
         "not_ended" => (FAILED, Some("`matins cancel` ends it")),
         "draining" | "unavailable" => (TRY_AGAIN, Some("`matins status` shows when it is back")),
         "unknown_event" => (FAILED, Some("`matins events` lists the runs")),

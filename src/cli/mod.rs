@@ -28,10 +28,12 @@ mod pause;
 mod plan;
 mod reexec;
 mod reload;
+mod replay;
 mod run;
 mod schema;
 mod serve;
 mod show;
+mod skills;
 mod status;
 mod successor;
 mod sweep;
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         }
         Command::Completions { shell } => completions(shell),
         Command::Check { path, format } => check::check(path, format, &cli.global, &env),
+        Command::Skills { dir, check } => skills::skills(dir, check, &cli.global, &env),
         Command::Schema { of } => schema::schema(of),
         Command::Explain { what } => explain::explain(&what, cli.global.json),
         Command::Config { command: ConfigCommand::Show } => config_show::show(&cli.global, &env),
@@ -120,7 +123,11 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
             _ => {}
         }
         let client = Client::connect(global, env).await?;
-        dispatch(command, &Session { client, out: Output::of_process(global.json) }).await
+        let session = Session { client, out: Output::of_process(global.json) };
+        if let Command::Replay { run, agents } = command {
+            return replay::replay(&session, &run, agents, global, env).await;
+        }
+        dispatch(command, &session).await
     });
     // A write to a stopped pipe may hang in its thread; an interrupted command does not wait for it.
     runtime.shutdown_background();
@@ -129,13 +136,14 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
-        // Handled before: they need no daemon.
+        // Handled before: they need no daemon, or more than the session.
         Command::Doctor
         | Command::Serve { .. }
         | Command::Init { .. }
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
+        | Command::Replay { .. }
         | Command::Backup { .. }
         | Command::Restore { .. }
         | Command::Import { .. }
@@ -143,6 +151,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         | Command::Manual { .. }
         | Command::Openapi { .. }
         | Command::Schema { .. }
+        | Command::Skills { .. }
         | Command::Explain { .. }
         | Command::Config { .. }
         | Command::Definitions { .. } => Ok(0),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::client::data;
 use super::output::{Cell, length};
 use super::{Done, Session};
-use crate::api::wire::{PausedView, ReloadView, StatusView};
+use crate::api::wire::{BudgetView, PausedView, ReloadView, StatusView};
 use crate::config;
 
 /// `matins status`.
@@ -54,6 +54,9 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
         ("lateness", Cell::maybe(late)),
         ("store", Cell::maybe(store)),
     ];
+    if let Some(budget) = &s.budget {
+        fields.push(("budget", Cell::text(budgeted(budget))));
+    }
     if let Some(reload) = &s.last_reload {
         fields.push(("reloaded", Cell::text(reloaded(reload))));
     }
@@ -63,6 +66,13 @@ fn fields(s: &StatusView) -> Vec<(&'static str, Cell)> {
     }));
     fields.extend(s.paused.iter().map(|p| ("paused", Cell::text(paused(p)))));
     fields
+}
+
+fn budgeted(b: &BudgetView) -> String {
+    let tokens = b.tokens_per_day.map(|budget| format!("{} of {budget} tokens", b.tokens_used));
+    let usd = b.usd_per_day.map(|budget| format!("{:.2} of {budget:.2} US dollars", b.usd_used));
+    let parts: Vec<String> = tokens.into_iter().chain(usd).collect();
+    format!("{} of 24 hours used or reserved", parts.join(", "))
 }
 
 fn paused(p: &PausedView) -> String {

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::Skill;
+use crate::model::{Skill, SkillFile};
 
 /// The file that makes a folder a skill.
 pub const SKILL_FILE: &str = "SKILL.md";
@@ -50,8 +50,10 @@ pub struct SkillHead {
     pub id: String,
     /// Its name.
     pub name: Option<String>,
-    /// What it is for.
+    /// What it is for; without it, it can be seeded but not offered to a model.
     pub description: Option<String>,
+    /// What is wrong with its file, a sentence each.
+    pub problems: Vec<String>,
 }
 
 /// Bytes of a skill's file in which its head has to lie.
@@ -72,16 +74,9 @@ fn describe(skill: Skill) -> SkillHead {
         // What cannot be read says nothing.
         let _ = file.take(HEAD_MAX).read_to_end(&mut bytes);
     }
-    let (name, description) = head(&String::from_utf8_lossy(&bytes));
-    SkillHead { id: skill.id, name, description }
-}
-
-/// `name` and `description` of the YAML between the first two lines of dashes.
-fn head(text: &str) -> (Option<String>, Option<String>) {
-    let body = text.strip_prefix("---").and_then(|rest| rest.split_once("\n---"));
-    let tree = body.and_then(|(yaml, _)| serde_yaml::from_str::<serde_yaml::Value>(yaml).ok());
-    let field = |name: &str| Some(tree.as_ref()?.get(name)?.as_str()?.trim().to_owned());
-    (field("name"), field("description"))
+    let SkillFile { name, description, problems, .. } =
+        SkillFile::read(&skill.id, &String::from_utf8_lossy(&bytes));
+    SkillHead { id: skill.id, name, description, problems }
 }
 
 /// The skill of an id.
@@ -116,14 +111,20 @@ mod tests {
 
     #[test]
     fn a_skill_says_what_it_is_for() {
-        let said = |name: &str, description: &str| (Some(name.to_owned()), Some(description.to_owned()));
-        assert_eq!(
-            head("---\nname: shop\ndescription: >\n  how to\n  shop\n---\n# x\n"),
-            said("shop", "how to shop")
-        );
-        for odd in ["", "# no head", "---\nname: [a]\n", "---\n: :\n---\n", "---\n- a\n---\n"] {
-            assert_eq!(head(odd), (None, None), "{odd:?}");
+        let dir = tempfile::tempdir().unwrap();
+        for (id, text) in
+            [("odd", "# no head"), ("shop", "---\nname: shop\ndescription: >\n  how to\n  shop\n---\n# x\n")]
+        {
+            std::fs::create_dir(dir.path().join(id)).unwrap();
+            std::fs::write(dir.path().join(id).join(SKILL_FILE), text).unwrap();
         }
+        let told = describe_skills(dir.path()).unwrap();
+        assert_eq!((told[0].description.as_deref(), told[0].problems.len()), (None, 1));
+        assert_eq!(
+            (told[1].name.as_deref(), told[1].description.as_deref()),
+            (Some("shop"), Some("how to shop"))
+        );
+        assert!(told[1].problems.is_empty(), "{:?}", told[1].problems);
     }
 
     #[test]

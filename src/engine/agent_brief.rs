@@ -11,12 +11,14 @@ use serde_json::Value;
 
 use super::Core;
 use super::task_input::{self, millis_u64};
-use super::terms::Terms;
-use crate::agentloop::brief::{BRIEF_VERSION, Brief, Limits, McpServer, Paths, Shell, Validator};
+use super::terms::{self, Terms};
+use crate::agentloop::brief::{
+    BRIEF_VERSION, Brief, CatalogueSkill, Limits, McpServer, Paths, Shell, Validator,
+};
 use crate::exec::{AgentFiles, RunDirs};
 use crate::model::{Agent, Executor, Failure, FailureCode, Llm, Skill};
 use crate::secret::SecretString;
-use crate::store::Claimed;
+use crate::store::{Claimed, Left, dollars};
 use crate::time::rfc3339_ms;
 
 /// This program, also after its file was replaced.
@@ -67,6 +69,8 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
     let Asked { agent, claimed, dirs, attempt, .. } = *asked;
     let Executor::Llm(llm) = &agent.executor else { return Ok(None) };
     let models = core.models(llm, claimed.overrides.model.as_deref())?;
+    let left = core.budget_left(agent, claimed).await.map_err(|e| terms::unread(&e))?;
+    let notes = core.store.notes(claimed.agent).await.map_err(|e| terms::unread(&e))?;
     let brief = Brief {
         version: BRIEF_VERSION,
         run: claimed.id,
@@ -77,20 +81,21 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
         models: models.candidates,
         paths: paths(asked),
         seeded: asked.seeded.iter().map(|skill| skill.id.clone()).collect(),
-        catalogue: Vec::new(),
+        catalogue: catalogue(core, asked.seeded).await,
         tools: llm.tools.iter().map(ToString::to_string).collect(),
         shell: shell(llm),
         hosts: llm.hosts.clone(),
         mcp: servers(asked, llm)?,
         validators: validators(asked, llm)?,
-        limits: limits(asked, llm),
+        limits: within(limits(asked, llm), left),
         last_run: task_input::last_run(core, claimed.agent).await,
         secrets: agent.secrets.keys().cloned().collect(),
     };
-    let brief = serde_json::to_vec(&brief)
-        .map_err(|e| launch_error(format!("what the agent is told is no JSON: {e}")))?;
+    let json = |e| launch_error(format!("what the agent is told is no JSON: {e}"));
+    let brief = serde_json::to_vec(&brief).map_err(json)?;
+    let notes = serde_json::to_vec(&notes).map_err(json)?;
     let conversation = asked.shared.then(|| dirs.conversation(asked.session));
-    let files = AgentFiles { brief, notes: b"{}".to_vec(), conversation };
+    let files = AgentFiles { brief, notes, conversation };
     Ok(Some(Told { files, keys: models.keys }))
 }
 
@@ -127,6 +132,36 @@ fn limits(asked: &Asked<'_>, llm: &Llm) -> Limits {
     }
 }
 
+/// Bounds them by what the budgets of the day leave.
+fn within(limits: Limits, left: Left) -> Limits {
+    let tokens = left.tokens.filter(|left| limits.max_tokens.is_none_or(|own| *left < own));
+    let cost =
+        left.microdollars.map(dollars).filter(|left| limits.max_cost_usd.is_none_or(|own| *left < own));
+    Limits {
+        max_tokens: tokens.or(limits.max_tokens),
+        max_cost_usd: cost.or(limits.max_cost_usd),
+        of_budget: tokens.is_some() || cost.is_some(),
+        ..limits
+    }
+}
+
+/// The skills that it may activate: those that are not seeded and say what they are for.
+async fn catalogue(core: &Core, seeded: &[Skill]) -> Vec<CatalogueSkill> {
+    let dir = core.settings().skills_dir.clone();
+    let listed = tokio::task::spawn_blocking(move || {
+        let skills = crate::config::describe_skills(&dir).unwrap_or_default();
+        let offered = |skill: crate::config::SkillHead| {
+            let description = skill.description.filter(|text| !text.is_empty())?;
+            Some(CatalogueSkill { dir: dir.join(&skill.id), id: skill.id, description })
+        };
+        skills.into_iter().filter_map(offered).collect::<Vec<_>>()
+    });
+    // Without a folder of skills there is none to offer.
+    let mut offered = listed.await.unwrap_or_default();
+    offered.retain(|skill| seeded.iter().all(|given| given.id != skill.id));
+    offered
+}
+
 fn shell(llm: &Llm) -> Option<Shell> {
     let tool_timeout = llm.tool_timeout.map_or(Limits::TOOL_TIMEOUT_MS, millis_u64);
     llm.shell.as_ref().map(|shell| Shell {
@@ -155,4 +190,20 @@ fn validators(asked: &Asked<'_>, llm: &Llm) -> Result<Vec<Validator>, Failure> {
 
 fn launch_error(sentence: impl Into<String>) -> Failure {
     Failure::new(FailureCode::LaunchError, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_budget_leaves_bounds_a_run_where_it_is_less_than_its_own_limits() {
+        let own = Limits { max_tokens: Some(1_000), max_cost_usd: None, ..Limits::default() };
+        assert_eq!(within(own.clone(), Left::default()), own);
+        let left = Left { tokens: Some(1_000), microdollars: None };
+        assert_eq!(within(own.clone(), left), own, "its own limit is met first");
+        let left = Left { tokens: Some(400), microdollars: Some(2_500_000) };
+        let bound = within(own, left);
+        assert_eq!((bound.max_tokens, bound.max_cost_usd, bound.of_budget), (Some(400), Some(2.5), true));
+    }
 }

@@ -12,7 +12,7 @@ use super::catalog::Entry;
 use super::submit::Refused;
 use super::{Core, catalog};
 use crate::ids::AgentId;
-use crate::model::{Agent, Breaker, Executor, Limits, Llm, Overlap, Policies};
+use crate::model::{Agent, Breaker, Executor, Limits, Llm, Overlap, Policies, ToolName};
 
 /// The id of the agent of requests that name none.
 pub const DEFAULT_AGENT: &str = "default";
@@ -62,7 +62,7 @@ fn built_in(core: &Core, id: AgentId) -> Agent {
         input: serde_json::json!({}),
         input_schema: None,
         result_schema: None,
-        executor: Executor::Llm(Llm::default()),
+        executor: Executor::Llm(Llm { tools: vec![ToolName::Files, ToolName::HttpFetch], ..Llm::default() }),
         env: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeMap::new(),
         schedules: Vec::new(),

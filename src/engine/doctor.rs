@@ -20,6 +20,7 @@ pub(super) use files::FREE_FAIL;
 use super::Core;
 use crate::config::{Env, Settings};
 use crate::model::{Agent, words};
+pub(super) use machine::some;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,6 +124,7 @@ pub fn examine(patient: &Patient<'_>) -> Vec<Check> {
     checks.extend([machine::zones(Path::new("/usr/share/zoneinfo")), machine::sqlite()]);
     checks.extend(files::state_dir(state));
     checks.extend(files::agents_in_the_way(state, &patient.agents));
+    checks.extend(super::models::check(patient.settings, patient.env, &patient.agents));
     checks.extend([
         service::lock(state, patient.daemon.is_some()),
         service::unit(patient.env, patient.daemon.is_some()),

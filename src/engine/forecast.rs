@@ -9,15 +9,15 @@
 mod foresee;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::Core;
 use super::catalog::{Entry, ScheduleEntry};
+use super::{Core, budgets};
 use crate::ids::{AgentGlob, AgentId, ScheduleId};
 use crate::model::NotRun;
 use crate::plan::{self, Coming, Event};
-use crate::store;
+use crate::store::{self, Quota, Spending};
 
 use foresee::{Bounds, Play, Turn};
 pub use foresee::{Fate, Foreseen, WaitsFor};
@@ -132,16 +132,17 @@ impl Core {
         let mut agents: Vec<Arc<Entry>> = rows.iter().map(|row| Arc::clone(&row.agent)).collect();
         agents.sort_by_key(|agent| agent.number);
         agents.dedup_by_key(|agent| agent.number);
-        let (max_running, pools, runs_per_day) = {
+        let (max_running, pools, daemon) = {
             let settings = self.settings();
-            (settings.max_running, settings.pools.clone(), settings.budget.runs_per_day)
+            (settings.max_running, settings.pools.clone(), budgets::quota(&settings.budget))
         };
         let counted = |agent: &Arc<Entry>| agent.agent.policies.budget.runs_per_day.is_some();
         let asked = agents.iter().map(|agent| (agent.number, counted(agent))).collect();
         let habits = self.store.habits(asked, now_ms).await?;
-        let admitted = if runs_per_day.is_some() { self.store.admitted(now_ms).await? } else { Vec::new() };
-        let bounds = Bounds { max_running, pools, runs_per_day };
-        let mut play = Play::new(bounds, habits, &agents, admitted, now_ms);
+        let admitted = if daemon.runs.is_some() { self.store.admitted(now_ms).await? } else { Vec::new() };
+        let bounds = Bounds { max_running, pools, daemon };
+        let spendings = self.spendings(&agents, daemon, now_ms).await?;
+        let mut play = Play::new(bounds, habits, &agents, admitted, now_ms).spending(spendings);
         let mut played = Vec::new();
         for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.outlook.reason.is_none()) {
             let schedule = &row.agent.schedules[row.position];
@@ -153,6 +154,26 @@ impl Core {
             rows[index].outlook.foreseen = Some(foreseen);
         }
         Ok(())
+    }
+}
+
+/// What budgets of tokens and money are held against; empty where there are none.
+impl Core {
+    async fn spendings(
+        &self,
+        agents: &[Arc<Entry>],
+        daemon: Quota,
+        now_ms: i64,
+    ) -> Result<HashMap<i64, Spending>, store::Error> {
+        let counts = |quota: Quota| quota.tokens.is_some() || quota.microdollars.is_some();
+        let of_all = counts(daemon);
+        let own = |agent: &Arc<Entry>| counts(budgets::quota(&agent.agent.policies.budget));
+        let asked = agents.iter().map(|agent| (agent.number, own(agent)));
+        let asked: Vec<(i64, bool)> = asked.filter(|(_, own)| *own || of_all).collect();
+        if asked.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.store.spendings(asked, of_all, now_ms).await
     }
 }
 

@@ -13,6 +13,7 @@ mod alerting;
 pub mod archives;
 pub mod backfill;
 mod breaker;
+mod budgets;
 pub mod builtin;
 pub mod catalog;
 mod concurrency;
@@ -67,6 +68,7 @@ use crate::time::Clock;
 
 pub use alerting::{Alerting, EndpointHealth};
 pub use backfill::{Backfill, BackfillRequest};
+pub use budgets::Standing;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
 pub use diff::{Change, Diff, Side};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};

@@ -5,12 +5,14 @@
 //! in the log, for a run that could be carried out is not to fail for its understudy.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::Core;
+use super::doctor::{Check, some};
 use super::task_input::secret;
 use crate::agentloop::brief::{Candidate, Price};
 use crate::config::{Env, Settings};
-use crate::model::{Failure, FailureCode, KnownModel, Llm, SecretSource, known_model};
+use crate::model::{Agent, Executor, Failure, FailureCode, KnownModel, Llm, SecretSource, known_model};
 use crate::secret::SecretString;
 
 /// How the variables are named that hold keys of providers; nothing that a definition sets is named so.
@@ -46,6 +48,29 @@ fn models(settings: &Settings, env: &Env, llm: &Llm, asked: Option<&str>) -> Res
         }
     }
     Ok(models)
+}
+
+/// Whether the built-in agents can ask their models; `None`: there are none.
+pub(super) fn check(settings: &Settings, env: &Env, agents: &[Arc<Agent>]) -> Option<Check> {
+    let mut checked = 0;
+    let mut without = Vec::new();
+    for agent in agents {
+        let Executor::Llm(llm) = &agent.executor else { continue };
+        checked += 1;
+        if let Err(failure) = models(settings, env, llm, None) {
+            without.push((agent.id.to_string(), failure.explanation));
+        }
+    }
+    let found = without.first().map(|(_, why)| why.clone());
+    let without: Vec<String> = without.into_iter().map(|(id, _)| id).collect();
+    Some(match found {
+        None if checked == 0 => return None,
+        None => Check::ok("models", format!("{checked} built-in agents have a model and its key")),
+        Some(why) => {
+            let found = format!("{} cannot ask a model: {why}", some(without));
+            Check::warn("models", found, "until then each of its runs ends `launch_error`")
+        }
+    })
 }
 
 impl Models {
@@ -251,6 +276,27 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
         assert!(
             why.contains("no key for the provider anthropic") && why.contains("ANTHROPIC_API_KEY"),
             "{why}"
+        );
+    }
+
+    #[test]
+    fn the_doctor_names_agents_without_a_model() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(SETTINGS);
+        let agent = |id: &str, model: &str| {
+            let file = dir.path().join(format!("{id}.yaml"));
+            std::fs::write(&file, format!("executor: {{ type: llm, model: {model} }}\n")).unwrap();
+            let checked = crate::config::check_path(&file, &Env::default(), crate::time::from_ms(0));
+            Arc::clone(&checked.agents[0])
+        };
+        let (good, bad) = (agent("good", "lite"), agent("bad", "openai/gpt"));
+        assert!(check(&settings, &Env::default(), &[]).is_none());
+        let fine = check(&settings, &Env::default(), &[Arc::clone(&good)]).unwrap();
+        assert!(fine.remedy.is_none(), "{fine:?}");
+        let found = check(&settings, &Env::default(), &[good, bad]).unwrap().found;
+        assert!(
+            found.starts_with("bad cannot ask a model: there is no key for the provider openai"),
+            "{found}"
         );
     }
 

@@ -20,6 +20,8 @@ use crate::task::blocking;
 const LOOSE_MS: i64 = 3_600_000;
 /// Logs of this size are packed at once, bytes.
 const LARGE: i64 = 16 << 20;
+/// How long it is kept what a run used up of models, beside the run itself.
+const SPENDS_MS: i64 = 90 * 86_400_000;
 /// Agents whose history one pass looks at because runs of theirs have ended.
 const BUSY_AGENTS: usize = 200;
 /// Agents that it looks at in turn, whatever they do.
@@ -163,6 +165,7 @@ impl Retention {
         for _ in 0..ROUNDS {
             let gone = [
                 store.remove_keys(now_ms).await?,
+                store.remove_spends(now_ms - SPENDS_MS).await?,
                 store.remove_messages(old_ms).await?,
                 store.remove_sessions(old_ms).await?,
                 store.remove_files(unused_ms).await?,

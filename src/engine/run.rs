@@ -23,7 +23,9 @@ use super::terms::{self, Terms};
 use super::{Core, Ending, task_input};
 use crate::exec::{self, Ended, Reason};
 use crate::ids::{Epoch, RunId};
-use crate::model::{Agent, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage};
+use crate::model::{
+    Agent, Executor, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage,
+};
 use crate::store::{self, Claim, Claimed, Compared, Finish, Finished, Gone, Retried, Retry, Wanted};
 use crate::time::{millis, rfc3339_ms};
 
@@ -270,6 +272,10 @@ impl Watch {
         }
         let stopped = report.reason == Reason::Cancelled;
         let mut outcome = core.executor.outcome(request, report).await;
+        if !matches!(self.agent.executor, Executor::Llm(_)) {
+            // Only the built-in agent is shown its notes again.
+            outcome.notes.clear();
+        }
         preset::add_cost(core, &self.agent, &mut outcome);
         if stopped {
             outcome.failure = Some(ended_early(core, self.number).await);

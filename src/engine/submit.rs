@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::builtin::DEFAULT_AGENT;
 use super::catalog::{Entry, ScheduleEntry};
 use super::concurrency::{self, Facts};
-use super::{Core, Ending, run};
+use super::{Core, Ending, budgets, run};
 use crate::ids::{AgentId, FileId, RunId};
 use crate::model::{
     Agent, CatchUp, NotRun, Overlap, Overrides, RunState, Schedule, Skill, Trigger, Variant, Window,
@@ -17,7 +17,7 @@ use crate::model::{
 use crate::plan::{self, Decision, Event, Policy};
 use crate::schema::Schema;
 use crate::store::{
-    self, Admission, Budgets, Choice, IdempotencyKey, Manual, ManualRefusal, NewRun, SlotRun, Way,
+    self, Admission, Choice, IdempotencyKey, Manual, ManualRefusal, NewRun, SlotRun, Used, Way,
 };
 use crate::task::OnEnd;
 use crate::time::rfc3339_ms;
@@ -88,14 +88,14 @@ pub enum Refused {
         /// The agent.
         agent: AgentId,
     },
-    /// A budget of runs is used up.
-    #[error("{whose} has had the {runs} runs of its budget in the last 24 hours{}", free_again(*.free_at_ms))]
+    /// A budget is used up.
+    #[error("{}", budgets::sentence(.whose, *.used, .free_at_ms.map(rfc3339_ms).as_deref()))]
     Budget {
         /// Whose budget it is.
         whose: String,
-        /// Runs in 24 hours.
-        runs: u64,
-        /// When there is one again, Unix ms; `None`: never.
+        /// What is used up.
+        used: Used,
+        /// When there is enough again, Unix ms; `None`: never, or only once a run that goes on has ended.
         free_at_ms: Option<i64>,
         /// How long until then, ms.
         in_ms: Option<i64>,
@@ -135,10 +135,6 @@ pub enum Refused {
 
 /// Longest idempotency key, characters.
 pub const KEY_MAX: usize = 255;
-
-fn free_again(at_ms: Option<i64>) -> String {
-    at_ms.map_or_else(String::new, |at| format!("; the next one is free at {}", rfc3339_ms(at)))
-}
 
 /// A caller's key with the digest of what he asks for.
 fn idempotency_key(key: String, request: &TriggerRequest) -> Result<IdempotencyKey, Refused> {
@@ -444,7 +440,7 @@ impl Core {
             Err(ManualRefusal::QueueFull) => Err(Refused::QueueFull { agent: agent.clone() }),
             Err(ManualRefusal::Budget(used_up)) => Err(Refused::Budget {
                 whose: if used_up.daemon { "the daemon".to_owned() } else { format!("agent {agent}") },
-                runs: used_up.runs,
+                used: used_up.of,
                 free_at_ms: used_up.free_at_ms,
                 in_ms: used_up.free_at_ms.map(|at| at.saturating_sub(now_ms).max(0)),
             }),
@@ -471,10 +467,7 @@ impl Core {
             concurrency: concurrency::key(agent, &facts).unwrap_or_default(),
             pool: policies.pool.clone(),
             priority: policies.priority,
-            budgets: Budgets {
-                agent: policies.budget.runs_per_day,
-                daemon: self.settings().budget.runs_per_day,
-            },
+            budgets: self.budgets(agent),
             ..NewRun::plain(id, number, definition, overlap)
         }
     }

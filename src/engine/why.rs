@@ -99,6 +99,7 @@ impl Core {
             why.sentences.push(format!("No slot of {agent} has been due up to now."));
         }
         why.sentences.extend(sentence::state(&entry, &summary, &zone, now_ms));
+        why.sentences.extend(self.standings(&entry).await?);
         why.next = next_fires(&entry, now_ms, FIRES);
         why.sentences.push(sentence::next(&entry, &summary, &why.next, &zone, now_ms));
         why.slots = slots;

@@ -83,11 +83,12 @@ pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judg
         outcome.gated = true;
         return outcome;
     }
-    let told = match by.protocol {
+    let mut told = match by.protocol {
         Protocol::Plain => Told::default(),
         _ => Told::read(&dir, by.failure_codes),
     };
     (outcome.usage, outcome.cost_usd) = (told.usage, told.cost_usd.filter(|_| !told.cost_unknown));
+    outcome.notes = std::mem::take(&mut told.notes);
     outcome.final_model.clone_from(&told.final_model);
     outcome.steps = (by.protocol != Protocol::Plain).then_some(told.steps);
     if outcome.failure.is_none() {
@@ -171,6 +172,7 @@ struct Told {
     result: Option<Value>,
     result_too_long: bool,
     failure: Option<Failure>,
+    notes: Vec<(String, Option<String>)>,
 }
 
 impl Told {
@@ -211,8 +213,18 @@ impl Told {
             }
             "result" => self.result = fields.remove("result").or(Some(Value::Null)),
             "error" => self.failure = Some(told_failure(&fields, own)),
+            "note" => self.notes.extend(note(&mut fields)),
             _ => {}
         }
+    }
+}
+
+/// What an agent keeps for later runs: a key, and its text or null where it goes.
+fn note(fields: &mut Map<String, Value>) -> Option<(String, Option<String>)> {
+    match (fields.remove("key")?, fields.remove("value")) {
+        (Value::String(key), Some(Value::String(value))) => Some((key, Some(value))),
+        (Value::String(key), None | Some(Value::Null)) => Some((key, None)),
+        _ => None,
     }
 }
 

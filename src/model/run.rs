@@ -152,6 +152,9 @@ pub struct Outcome {
     pub log_error: Option<String>,
     /// The skills that were seeded, with their digests.
     pub skills: Vec<SeededSkill>,
+    /// What its agent keeps for later runs, in the order in which it was said: a key and its text; `None`: it goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<(String, Option<String>)>,
 }
 
 impl Outcome {

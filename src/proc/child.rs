@@ -94,12 +94,15 @@ impl Child {
 
     /// Kills the program and everything that it started.
     pub fn kill(&self) {
-        for _ in 0..PASSES_MAX {
+        for pass in 0..PASSES_MAX {
             let found = self.alive();
+            // The program itself is waited for too; one that has ended is there at once.
+            let mut hit: Vec<OwnedFd> = Vec::new();
             if !self.reaped {
+                hit.extend(open_pidfd(self.pid).ok().filter(|_| pass == 0));
                 signal_group(self.pid, Signal::KILL);
             }
-            let hit: Vec<OwnedFd> = found.iter().filter_map(|m| signal_member(m, Signal::KILL)).collect();
+            hit.extend(found.iter().filter_map(|m| signal_member(m, Signal::KILL)));
             if hit.is_empty() {
                 break;
             }

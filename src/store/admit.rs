@@ -44,7 +44,7 @@ pub struct NewRun {
     pub not_before_ms: Option<i64>,
     /// The run that it repeats.
     pub retry_of: Option<i64>,
-    /// What may be admitted in a day; nothing is counted where both are `None`.
+    /// What may be used up in a day; nothing is counted where none says so.
     pub budgets: Budgets,
 }
 
@@ -494,6 +494,7 @@ pub(super) fn insert_run(
     ])?;
     let number = db.last_insert_rowid();
     super::run::transition(db, number, crate::model::RunState::Pending, 0, now_ms)?;
+    super::spends::reserve(db, number, run.agent, run.budgets)?;
     Ok(number)
 }
 

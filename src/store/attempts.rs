@@ -7,7 +7,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{Error, Store, json, run_id, to_json};
+use super::{Error, Store, json, notes, run_id, spends, to_json};
 use crate::ids::{Epoch, RunId};
 use crate::model::{Failure, Outcome, RunState, Usage};
 
@@ -158,6 +158,10 @@ fn wait(db: &Connection, retry: &Retry) -> Result<Retried, Error> {
                    ON CONFLICT (run) DO UPDATE SET usage = excluded.usage";
         db.prepare_cached(sql)?.execute(params![number, to_json("run_details", usage)?])?;
     }
+    spends::hold(db, *number, outcome)?;
+    let agent = "SELECT agent FROM runs WHERE number = ?1";
+    let agent = db.prepare_cached(agent)?.query_row([number], |row| row.get(0))?;
+    notes::keep(db, agent, *number, &outcome.notes, *at_ms)?;
     super::run::transition(db, *number, RunState::Running, epoch.0, *at_ms)?;
     Ok(Retried::Waits)
 }

@@ -1,6 +1,6 @@
-//! How many runs an agent, and all agents together, may begin in 24 hours.
+//! How many runs an agent, and all agents together, may begin in 24 hours; tokens and money are in `spends`.
 //!
-//! They are counted from the rows, in the transaction that admits the next one, so no counter can
+//! Runs are counted from the rows, in the transaction that admits the next one, so no counter can
 //! drift from what happened. A run counts from its admission, whatever becomes of it. With a budget
 //! of N the question is how old the N-th newest run is: a walk of at most N steps along an index.
 //! Runs that lie further ahead than a day were made by a clock that was set back since and do not count; of
@@ -8,18 +8,40 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::Error;
+use super::{Error, spends};
 
 /// The stretch of time that a budget is for, ms.
 pub const DAY_MS: i64 = 24 * 3_600_000;
 
-/// Runs that may be admitted in 24 hours; `None`: any number.
+/// What may be used up in 24 hours; `None`: any amount.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Runs that are admitted.
+    pub runs: Option<u64>,
+    /// Tokens, input and output.
+    pub tokens: Option<u64>,
+    /// Millionths of a US dollar.
+    pub microdollars: Option<u64>,
+}
+
+/// The budgets under which a run is admitted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Budgets {
-    /// Of the agent.
-    pub agent: Option<u64>,
+    /// Of its agent.
+    pub agent: Quota,
     /// Of all agents together.
-    pub daemon: Option<u64>,
+    pub daemon: Quota,
+    /// Its own limits, as far as its definition gives some: what is reserved for it.
+    pub run: Quota,
+}
+
+impl Budgets {
+    /// Whether tokens or money are counted.
+    #[must_use]
+    pub fn count_amounts(&self) -> bool {
+        let counts = |quota: Quota| quota.tokens.is_some() || quota.microdollars.is_some();
+        counts(self.agent) || counts(self.daemon)
+    }
 }
 
 /// Whose budget is used up, and when there is a run again.
@@ -27,31 +49,53 @@ pub struct Budgets {
 pub struct UsedUp {
     /// Whether it is that of all agents together.
     pub daemon: bool,
-    /// Runs of it in 24 hours.
-    pub runs: u64,
-    /// Unix ms; `None`: never, it is a budget of 0.
+    /// What is used up.
+    pub of: Used,
+    /// Unix ms; `None`: never, for it is a budget of 0, or only once a run that goes on has ended.
     pub free_at_ms: Option<i64>,
 }
 
-/// The budget that leaves no run for `agent` now.
+/// What is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Used {
+    /// So many runs in 24 hours.
+    Runs(u64),
+    /// Tokens.
+    Tokens(Shortage),
+    /// Money, in millionths of a US dollar.
+    Microdollars(Shortage),
+}
+
+/// A budget that leaves too little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage {
+    /// What may be used up in 24 hours.
+    pub budget: u64,
+    /// What is used up or reserved.
+    pub used: u64,
+    /// What the run would reserve, at least 1.
+    pub wanted: u64,
+}
+
+/// The budget that leaves no run for `agent` now, of whatever it is.
 pub(super) fn used_up(
     db: &Connection,
     agent: i64,
     budgets: Budgets,
     now_ms: i64,
 ) -> Result<Option<UsedUp>, Error> {
-    if let Some(runs) = budgets.agent {
+    if let Some(runs) = budgets.agent.runs {
         let nth = |runs, latest_ms| nth_of_agent(db, agent, runs, latest_ms);
         if let Some(freed) = full(runs, now_ms, nth)? {
-            return Ok(Some(UsedUp { daemon: false, runs, free_at_ms: freed.at_ms() }));
+            return Ok(Some(UsedUp { daemon: false, of: Used::Runs(runs), free_at_ms: freed.at_ms() }));
         }
     }
-    if let Some(runs) = budgets.daemon
+    if let Some(runs) = budgets.daemon.runs
         && let Some(freed) = full(runs, now_ms, |runs, latest_ms| nth_of_all(db, runs, now_ms, latest_ms))?
     {
-        return Ok(Some(UsedUp { daemon: true, runs, free_at_ms: freed.at_ms() }));
+        return Ok(Some(UsedUp { daemon: true, of: Used::Runs(runs), free_at_ms: freed.at_ms() }));
     }
-    Ok(None)
+    spends::used_up(db, agent, budgets, now_ms)
 }
 
 /// When a budget that is used up has room again.

@@ -254,6 +254,13 @@ impl Store {
         self.remove(sql, now_ms - super::idempotency::KEY_LIFE_MS, 0).await
     }
 
+    /// Forgets what runs used up that ended before `before_ms`: budgets look at a day, guesses at the newest; how many.
+    pub async fn remove_spends(&self, before_ms: i64) -> Result<usize, Error> {
+        let sql = "DELETE FROM spends WHERE run IN
+                   (SELECT run FROM spends INDEXED BY spends_by_time WHERE at < ?1 AND ?2 = 0 LIMIT ?3)";
+        self.remove(sql, before_ms, 0).await
+    }
+
     /// Removes sessions that were not used since `before_ms` and have no run; how many.
     pub async fn remove_sessions(&self, before_ms: i64) -> Result<usize, Error> {
         self.writer

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
-    BreakerStep, Claim, Compared, Error, Finished, NewDelivery, Store, breaker, outbox, previous, run_id,
-    to_json, word,
+    BreakerStep, Claim, Compared, Error, Finished, NewDelivery, Store, breaker, notes, outbox, previous,
+    run_id, spends, to_json, word,
 };
 use crate::ids::{Epoch, RunId};
 use crate::model::{Outcome, RunState, SeededSkill};
@@ -250,6 +250,8 @@ fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
     let (agent, started): (i64, Option<i64>) =
         db.prepare_cached(sql)?.query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
     note_end(db, *number, agent, outcome, *at_ms)?;
+    spends::settle(db, *number, agent, outcome, *at_ms)?;
+    notes::keep(db, agent, *number, &outcome.notes, *at_ms)?;
     super::tally::ended(agent, outcome, started.map(|at| at_ms.saturating_sub(at)), *at_ms);
     if outcome.result.is_some() || outcome.usage.is_some() || outcome.log_error.is_some() {
         let result = outcome.result.as_ref().map(|r| to_json("run_details", r)).transpose()?;

@@ -6,14 +6,14 @@ use super::*;
 use crate::ids::{AgentId, Epoch, RunId, ScheduleId, SeededEntropy};
 use crate::model::{Failure, FailureCode, NotRun, Outcome, Overlap, Overrides, RunState, Trigger, Window};
 
-struct Fixture {
-    store: Store,
+pub(super) struct Fixture {
+    pub(super) store: Store,
     _dir: tempfile::TempDir,
     entropy: SeededEntropy,
-    agent: AgentRow,
+    pub(super) agent: AgentRow,
 }
 
-async fn fixture() -> Fixture {
+pub(super) async fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let (store, _threads) = Store::open(&dir.path().join("matins.db")).unwrap();
     let agent = sync(&store, &["s-0"], 1_000).await;
@@ -30,7 +30,7 @@ async fn sync(store: &Store, schedules: &[&str], now_ms: i64) -> AgentRow {
 }
 
 impl Fixture {
-    fn new_run(&self, overlap: Overlap) -> NewRun {
+    pub(super) fn new_run(&self, overlap: Overlap) -> NewRun {
         let id = RunId::generate(1, &self.entropy);
         NewRun::plain(id, self.agent.number, self.agent.definition.unwrap(), overlap)
     }
@@ -66,7 +66,7 @@ impl Fixture {
         rows.into_iter().map(|r| (r.nominal_ms, r.until_ms, r.count, r.reason)).collect()
     }
 
-    async fn start(&self, claimed: &Claimed) -> Result<Wanted, Error> {
+    pub(super) async fn start(&self, claimed: &Claimed) -> Result<Wanted, Error> {
         let identity = crate::proc::Identity {
             boot_id: crate::ids::BootId::new("b"),
             pid: 7,
@@ -76,7 +76,7 @@ impl Fixture {
         self.store.start(claimed.number, claimed.id, claimed.epoch, identity, Vec::new(), 3_000).await
     }
 
-    async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<Finished, Error> {
+    pub(super) async fn finish(&self, claimed: &Claimed, outcome: Outcome) -> Result<Finished, Error> {
         self.finish_compared(claimed, outcome, Compared::Nothing).await
     }
 
@@ -110,7 +110,7 @@ impl Fixture {
         claimed
     }
 
-    async fn claim_one(&self) -> Claimed {
+    pub(super) async fn claim_one(&self) -> Claimed {
         self.claim(1, 2_500).await.pop().unwrap()
     }
 

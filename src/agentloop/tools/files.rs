@@ -121,11 +121,14 @@ impl Place<'_> {
             Mode::empty(),
         )?;
         let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
+        // To name a place takes no other flags: openat2 refuses what has no effect.
+        let more =
+            if flags.contains(OFlags::PATH) { OFlags::CLOEXEC } else { OFlags::CLOEXEC | OFlags::NOCTTY };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let mut tries = 0;
         loop {
             tries += 1;
-            match rustix::fs::openat2(&root, rest, flags | OFlags::CLOEXEC | OFlags::NOCTTY, mode, resolve) {
+            match rustix::fs::openat2(&root, rest, flags | more, mode, resolve) {
                 Err(Errno::AGAIN | Errno::INTR) if tries < RESOLVE_TRIES => {}
                 answer => return answer,
             }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{AgentCounts, DeliveryCounts, FireView, RunCounts};
-use crate::engine::{Entry, FeedItem};
+use crate::engine::{Entry, FeedItem, Standing};
 use crate::model::{Event, RunState};
-use crate::store::{AgentGlance, Tally};
+use crate::store::{AgentGlance, Tally, dollars};
 use crate::time::rfc3339_ms;
 
 /// One agent in a short row.
@@ -55,6 +55,31 @@ impl AgentIndexView {
             pending: glance.pending,
             running: glance.running,
             next_fire: next.map(|(at, timezone)| FireView { at: rfc3339_ms(at), timezone }),
+        }
+    }
+}
+
+/// Where a budget of tokens and money of 24 hours stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetView {
+    /// Tokens that may be used up; null: any number.
+    pub tokens_per_day: Option<u64>,
+    /// Tokens that are used up, or reserved for runs that have not ended.
+    pub tokens_used: u64,
+    /// US dollars that may be used up; null: any amount.
+    pub usd_per_day: Option<f64>,
+    /// US dollars that are used up, or reserved for runs that have not ended.
+    pub usd_used: f64,
+}
+
+impl From<Standing> for BudgetView {
+    fn from(Standing { quota, used }: Standing) -> Self {
+        Self {
+            tokens_per_day: quota.tokens,
+            tokens_used: used.tokens,
+            usd_per_day: quota.microdollars.map(dollars),
+            usd_used: dollars(used.microdollars),
         }
     }
 }

@@ -37,7 +37,7 @@ pub static BUDGET: Shape = Shape {
         optional(
             "usd_per_day",
             Kind::OrNull(&Kind::Number(0.0, 1e9)),
-            "Most US dollars in 24 hours (this version reads and checks it only)",
+            "Most US dollars in 24 hours: what runs that ended in them cost, and what is reserved for those that have not. A run reserves its `max_cost_usd`, else what the last ones cost at most; what costs nobody knows counts nothing",
             "5",
         ),
         optional(
@@ -53,7 +53,7 @@ const fn tokens() -> Key {
     optional(
         "tokens_per_day",
         Kind::OrNull(&Kind::Whole(1, MOST)),
-        "Most model tokens in 24 hours, input and output together (this version reads and checks it only)",
+        "Most model tokens in 24 hours, input and output together: what runs that ended in them used up, and what is reserved for those that have not. A run reserves its `max_tokens`, else what the last ones used up at most",
         "2000000",
     )
 }

@@ -456,8 +456,8 @@ const MODELS: Cases = &[
             "1:43 error: unknown word `HTTP` for `tools` | write one of `files`, `http_fetch`, `shell`, `notes` or `last_run`",
             "1:49 error: unknown word `file` for `tools` | did you mean `files`?",
             "1:55 error: `tools: browser` is not available in this version | write one of `files`, `http_fetch`, `shell`, `notes` or `last_run`",
-            "1:85 error: `max_steps` must be a whole number from 1 to 9223372036854775807",
-            "1:88 error: unknown key `memory` in limits | write it under the agent's own `limits:`",
+            "1:86 error: `max_steps` must be a whole number from 1 to 9223372036854775807",
+            "1:89 error: unknown key `memory` in limits | write it under the agent's own `limits:`",
         ],
     ),
     (

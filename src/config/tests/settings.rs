@@ -220,7 +220,7 @@ const MISTAKES: Cases = &[
             "matins.yaml:2:20 error: provider `grok` has no `base_url`, and its address is not known | did you mean `groq`? Else write its `base_url`",
             "matins.yaml:2:30 error: provider `home` has no `base_url`, and its address is not known | write it, e.g. `base_url: http://127.0.0.1:11434/v1/`",
             "matins.yaml:2:38 error: unknown word `opneai` for `wire` | did you mean `openai`?",
-            "matins.yaml:2:64 error: this is no URL: relative URL without a base | write an address such as `https://hooks.example/matins`",
+            "matins.yaml:2:65 error: this is no URL: relative URL without a base | write an address such as `https://hooks.example/matins`",
             "matins.yaml:3:11 error: unknown provider `mistrall` | did you mean `mistral`?",
         ],
     ),

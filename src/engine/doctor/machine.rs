@@ -11,7 +11,7 @@ use crate::proc;
 const NAMES_MAX: usize = 5;
 
 /// Some names as a list.
-pub(super) fn some(mut names: Vec<String>) -> String {
+pub(in crate::engine) fn some(mut names: Vec<String>) -> String {
     names.sort();
     let more = names.len().saturating_sub(NAMES_MAX);
     names.truncate(NAMES_MAX);

@@ -1,15 +1,16 @@
 //! What is foreseen of future runs: how long each takes, what it meets, and whether it comes to be.
 //!
 //! The runs of a plan are played through in the order of their slots, each as long as the median of
-//! its agent's last runs: overlap policies, pools, `max_running`, budgets of runs and start
-//! deadlines leave out or delay what they would. It is a guess and is shown as one. It knows neither
+//! its agent's last runs: overlap policies, pools, `max_running`, budgets and start
+//! deadlines leave out or delay what they would; what a run uses up of models is the mean of those. It is a guess and is shown as one. It knows neither
 //! priorities nor retries nor runs by hand, and a run of which nothing is known takes no time.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::engine::budgets::{limits, quota};
 use crate::engine::catalog::{Entry, ScheduleEntry};
 use crate::model::{NotRun, Overlap};
-use crate::store::{Budgets, DAY_MS, Habit};
+use crate::store::{ALL_AGENTS, Amount, Budgets, DAY_MS, Habit, Quota, Shortage, Spending, Takes};
 
 /// What is foreseen of one run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,8 +93,8 @@ struct Played {
 pub(super) struct Bounds {
     pub(super) max_running: u32,
     pub(super) pools: BTreeMap<String, u32>,
-    /// Runs of all agents in a day.
-    pub(super) runs_per_day: Option<u64>,
+    /// What all agents together may use up in a day.
+    pub(super) daemon: Quota,
 }
 
 /// The runs so far.
@@ -108,7 +109,34 @@ pub(super) struct Play {
     /// Admissions of the last day, oldest first.
     admitted: VecDeque<i64>,
     of_agents: HashMap<i64, VecDeque<i64>>,
+    spendings: HashMap<i64, Spent>,
     rows: Vec<Foreseen>,
+}
+
+/// What an agent, or all together, use up.
+struct Spent {
+    takes: Takes,
+    settled: VecDeque<(i64, Amount)>,
+    /// That and what is reserved, together.
+    used: Amount,
+}
+
+impl Spent {
+    /// What counts at an instant; what is a day old by then is forgotten.
+    fn used(&mut self, at_ms: i64) -> Amount {
+        while let Some((spent_ms, amount)) = self.settled.front()
+            && spent_ms.saturating_add(DAY_MS) <= at_ms
+        {
+            self.used = self.used.minus(*amount);
+            self.settled.pop_front();
+        }
+        self.used
+    }
+
+    fn add(&mut self, at_ms: i64, amount: Amount) {
+        self.used = self.used.plus(amount);
+        self.settled.push_back((at_ms, amount));
+    }
 }
 
 /// A slot whose turn it is.
@@ -137,6 +165,7 @@ impl Play {
             running: Vec::new(),
             admitted: admitted.into(),
             of_agents: HashMap::new(),
+            spendings: HashMap::new(),
             rows: Vec::new(),
         };
         for agent in agents {
@@ -150,6 +179,16 @@ impl Play {
             }
         }
         play
+    }
+
+    /// Holds budgets of tokens and money against what was used up.
+    pub(super) fn spending(mut self, spendings: HashMap<i64, Spending>) -> Self {
+        let spent = |Spending { takes, settled, reserved }: Spending| {
+            let used = settled.iter().fold(reserved, |sum, (_, amount)| sum.plus(*amount));
+            Spent { takes, settled: settled.into(), used }
+        };
+        self.spendings = spendings.into_iter().map(|(whose, spending)| (whose, spent(spending))).collect();
+        self
     }
 
     /// What is foreseen of each run, in the order of their turns.
@@ -167,13 +206,14 @@ impl Play {
             self.rows[row].fate = Some(Fate::NotRun(reason));
             return;
         }
-        let budgets = budgets(turn.agent, &self.bounds);
-        if budgets.daemon.is_some() {
+        let (of_agent, of_all) = budgets(turn.agent, &self.bounds);
+        if of_all.is_some() {
             self.admitted.push_back(turn.at_ms);
         }
-        if budgets.agent.is_some() {
+        if of_agent.is_some() {
             self.of_agents.entry(turn.agent.number).or_default().push_back(turn.at_ms);
         }
+        self.spend(turn);
         self.clear(turn);
         let (start_ms, waits_for) = self.start(turn);
         self.rows[row].starts_ms = start_ms;
@@ -198,10 +238,35 @@ impl Play {
             Overlap::Queue | Overlap::QueueOne | Overlap::Allow if full => return Some(NotRun::QueueFull),
             _ => {}
         }
-        let budgets = budgets(turn.agent, &self.bounds);
+        let (of_agent, of_all) = budgets(turn.agent, &self.bounds);
         let own = self.of_agents.entry(turn.agent.number).or_default();
-        let used = used_up(own, budgets.agent, at_ms) || used_up(&mut self.admitted, budgets.daemon, at_ms);
-        used.then_some(NotRun::Budget)
+        let used = used_up(own, of_agent, at_ms) || used_up(&mut self.admitted, of_all, at_ms);
+        (used || self.is_short(turn)).then_some(NotRun::Budget)
+    }
+
+    /// Whether a budget of tokens or money leaves too little for the slot.
+    fn is_short(&mut self, turn: &Turn<'_>) -> bool {
+        let Some(own) = self.spendings.get(&turn.agent.number) else { return false };
+        let agent = &turn.agent.agent;
+        let run = Budgets { run: limits(agent), ..Budgets::default() };
+        let wanted = run.wanted(own.takes.most);
+        let quotas = [(turn.agent.number, quota(&agent.policies.budget)), (ALL_AGENTS, self.bounds.daemon)];
+        quotas.into_iter().any(|(whose, quota)| {
+            let Some(spent) = self.spendings.get_mut(&whose) else { return false };
+            let used = spent.used(turn.at_ms);
+            Shortage::of(quota.tokens, used.tokens, wanted.tokens).is_some()
+                || Shortage::of(quota.microdollars, used.microdollars, wanted.microdollars).is_some()
+        })
+    }
+
+    /// The slot's run takes what one of its agent takes on average.
+    fn spend(&mut self, turn: &Turn<'_>) {
+        let Some(mean) = self.spendings.get(&turn.agent.number).map(|own| own.takes.mean) else { return };
+        for whose in [turn.agent.number, ALL_AGENTS] {
+            if let Some(spent) = self.spendings.get_mut(&whose) {
+                spent.add(turn.at_ms, mean);
+            }
+        }
     }
 
     /// Runs of its scope that have not ended at `at_ms`.
@@ -277,8 +342,9 @@ fn scope(agent: &Entry) -> Scope {
     key.map_or(Scope::Agent(agent.number), |key| Scope::Key(key.clone()))
 }
 
-fn budgets(agent: &Entry, bounds: &Bounds) -> Budgets {
-    Budgets { agent: agent.agent.policies.budget.runs_per_day, daemon: bounds.runs_per_day }
+/// The budgets of runs: of the agent and of all.
+fn budgets(agent: &Entry, bounds: &Bounds) -> (Option<u64>, Option<u64>) {
+    (agent.agent.policies.budget.runs_per_day, bounds.daemon.runs)
 }
 
 /// Whether a budget leaves nothing at `at_ms`; admissions that are a day old are forgotten.

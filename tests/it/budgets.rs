@@ -1,0 +1,93 @@
+//! Budgets of tokens and money for a rolling day, of programs that report what they used up.
+
+use std::time::Duration;
+
+use matins::engine::Refused;
+use matins::engine::forecast::{Fate, Range};
+use matins::model::{NotRun, Overlap, Overrides, RunState};
+
+use crate::support::daemon::START_MS;
+use crate::support::{Home, TestDaemon, eventually_sync};
+
+const DAY: Duration = Duration::from_hours(24);
+
+/// An agent whose every run says that it used so much.
+fn agent(home: &Home, id: &str, tokens: u64, usd: f64, more: &str) {
+    let line = format!(r#"{{"type":"usage","inputTokens":{tokens},"outputTokens":0,"costUsd":{usd}}}"#);
+    let script = serde_json::to_string(&format!("echo '{line}' >> $MATINS_EVENTS_FILE")).unwrap();
+    let executor = format!("{{ type: command, command: [/bin/sh, -c, {script}], protocol: matins }}");
+    home.write(&format!("agents/{id}.yaml"), &format!("executor: {executor}\n{more}"));
+}
+
+fn ask(daemon: &TestDaemon, agent: &str) -> Result<(), Refused> {
+    let run = daemon.ask(agent, Overrides::default(), Some(Overlap::Allow), None)?;
+    daemon.wait_for(run.id, RunState::Completed);
+    Ok(())
+}
+
+#[test]
+fn a_run_that_succeeds_can_still_stop_the_next_one() {
+    let home = Home::new();
+    let schedule = "schedules: [ { every: 1h, overlap: allow } ]\nbudget: { tokens_per_day: 1000 }\n";
+    agent(&home, "a", 600, 0.0, schedule);
+    let mut daemon = TestDaemon::start(home);
+    let mut reasons = Vec::new();
+    for _ in 0..2 {
+        let before = daemon.slots().len();
+        daemon.advance(Duration::from_hours(1));
+        eventually_sync("the slot", || (daemon.slots().len() > before).then_some(()));
+        daemon.settle();
+        reasons.push(daemon.slots()[0].reason);
+        // What was used up is on disk.
+        daemon.stop();
+        daemon.restart();
+    }
+    assert_eq!(reasons, [None, Some(NotRun::Budget)]);
+    let refused = ask(&daemon, "a").unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("agent a has 400 of the 1000 tokens of its budget of 24 hours left"), "{said}");
+    assert!(said.contains("this run may take 600; there is enough at 2026-03-03T10:00"), "{said}");
+    let why = daemon.block_on(daemon.core().why(&"a".parse().unwrap(), None)).unwrap().sentences.join(" ");
+    assert!(
+        why.contains("(budget)")
+            && why.contains("Of its budget it has 400 of the 1000 tokens of 24 hours left."),
+        "{why}"
+    );
+    daemon.block_on(daemon.core().pause(&"a".parse().unwrap(), "ann", None)).unwrap();
+    daemon.advance(DAY);
+    ask(&daemon, "a").unwrap();
+}
+
+#[test]
+fn the_budget_of_the_daemon_is_of_all_agents_together() {
+    let home = Home::new();
+    home.settings("budget: { usd_per_day: 1 }\n");
+    agent(&home, "a", 10, 0.6, "");
+    agent(&home, "b", 10, 0.6, "");
+    home.agent("free", "true", "");
+    let daemon = TestDaemon::start(home);
+    ask(&daemon, "a").unwrap();
+    ask(&daemon, "b").unwrap();
+    for agent in ["a", "b", "free"] {
+        let said = ask(&daemon, agent).unwrap_err().to_string();
+        assert!(said.contains("the daemon has 0.00 of the 1.00 US dollars"), "{said}");
+    }
+}
+
+#[test]
+fn what_a_budget_leaves_out_is_foreseen() {
+    let home = Home::new();
+    let schedule =
+        "schedules: [ { cron: '0 */6 * * *', start: 2026-03-03 } ]\nbudget: { tokens_per_day: 1000 }\n";
+    agent(&home, "a", 400, 0.0, schedule);
+    let daemon = TestDaemon::start(home);
+    ask(&daemon, "a").unwrap();
+    let begin_ms = START_MS + 15 * 3_600_000;
+    let (from_ms, to_ms) = (begin_ms, begin_ms + 24 * 3_600_000);
+    let range = Range { visible: None, agent: None, from_ms, to_ms, after: None, limit: 100, foresee: true };
+    let rows = daemon.block_on(daemon.core().forecast(&range)).unwrap();
+    let fates: Vec<Option<Fate>> = rows.iter().map(|row| row.foreseen.as_ref().unwrap().fate).collect();
+    let budget = Some(Fate::NotRun(NotRun::Budget));
+    // The run by hand at 09:00 counts until 09:00 of the next day.
+    assert_eq!(fates, [None, budget, None, budget]);
+}
