@@ -14,7 +14,7 @@ use super::results::{FINISH, Finish, STOP};
 use super::run::{End, Run, fail};
 use super::tools::{ACTIVATE_SKILL, Answer, Outcome};
 use super::words::{self, Action};
-use crate::model::FailureCode;
+use crate::model::{Failure, FailureCode};
 
 /// What came of the calls of one turn.
 #[derive(Default)]
@@ -210,16 +210,18 @@ impl Run<'_> {
     /// Judges a result, by its schema first.
     async fn judge(&mut self, result: &Value) -> Result<(), Verdict> {
         self.wanted.judge(result).map_err(|wrong| Verdict::Again(words::does_not_fit(&wrong)))?;
-        let (verdict, said) = match self.judges.judge(result).await {
-            Judged::Accepted => return Ok(()),
+        match self.judges.judge(result).await {
+            Judged::Accepted => Ok(()),
             Judged::Refused(feedback) => {
-                let feedback = words::does_not_fit(&[self.record.clean(feedback)]);
-                (Verdict::Again(feedback.clone()), feedback)
+                self.record.exchange("judged", json!({"result": result, "said": feedback}));
+                Err(Verdict::Again(words::does_not_fit(&[self.record.clean(feedback)])))
             }
-            Judged::Ended(failure) => (Verdict::Final(End::Failed(failure.clone())), failure.explanation),
-        };
-        self.record.exchange("judged", json!({"step": self.spent.steps, "said": said}));
-        Err(verdict)
+            Judged::Ended(failure) => {
+                let Failure { code, explanation } = &failure;
+                self.record.exchange("judged", json!({"result": result, "code": code, "said": explanation}));
+                Err(Verdict::Final(End::Failed(failure)))
+            }
+        }
     }
 
     /// Takes down what a call gave.

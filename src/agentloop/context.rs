@@ -139,7 +139,9 @@ mod tests {
         let text = |text: &str| Message::User { text: text.to_owned() };
         let said = || Message::Assistant(Said { text: Some("y".repeat(3_000)), ..Said::default() });
         let mut c = Conversation::default();
-        [text("one"), said(), text("two"), said(), text("three")].into_iter().for_each(|m| c.push(m));
+        for message in [text("one"), said(), text("two"), said(), text("three")] {
+            c.push(message);
+        }
         c.inherit(4);
         trim(&mut c, &Spent::default(), Some(2_600), false);
         assert_eq!(c.messages()[0], text("two"));

@@ -46,7 +46,7 @@ pub struct Conversation {
 }
 
 /// What a run is about, as it lies in its folder.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Task {
     /// The prompt.
     pub prompt: String,
@@ -82,6 +82,14 @@ impl Task {
             skills: brief.seeded.iter().map(skill).collect::<Result<_, String>>()?,
             files: names(&paths.files),
         })
+    }
+}
+
+impl Task {
+    /// What of a `SKILL.md` is shown.
+    #[must_use]
+    pub fn skill_text(text: &str) -> String {
+        without_front_matter(text).to_owned()
     }
 }
 

@@ -19,6 +19,7 @@ pub mod model;
 mod process;
 pub mod providers;
 mod record;
+pub mod replay;
 mod results;
 pub mod retry;
 mod run;
@@ -31,6 +32,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
+pub use conversation::Task;
 pub use process::main;
 pub use run::End;
 

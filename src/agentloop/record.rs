@@ -47,7 +47,7 @@ impl Record {
     }
 
     /// A record that keeps nothing.
-    #[cfg(test)]
+    #[must_use]
     pub fn nowhere() -> Self {
         let files = Files { events: None, transcript: None, failed: None };
         Self { redactor: Redactor::new([]), files: Mutex::new(files), aloud: false }

@@ -75,6 +75,8 @@ pub struct Run<'a> {
     pub(super) conversation: Conversation,
     pub(super) spent: Spent,
     pub(super) guard: Guard,
+    /// The first line of the transcript, until it is written.
+    beginning: Value,
     /// All tools, by name in ascending order.
     specs: Vec<ToolSpec>,
     /// Bytes of them.
@@ -110,6 +112,14 @@ impl<'a> Run<'a> {
         let specs_bytes = json_of(&specs).to_string().len();
         let mut conversation = Conversation::begin(brief, task, before);
         conversation.system.extend(hands.words().into_iter().map(|text| record.clean(text)));
+        let beginning = json!({
+            "version": super::TRANSCRIPT_VERSION,
+            "brief": json_of(brief),
+            "task": json_of(task),
+            "system": conversation.system,
+            "messages": json_of(&conversation.messages()),
+            "tools": json_of(&specs),
+        });
         Ok(Self {
             brief,
             model,
@@ -118,6 +128,7 @@ impl<'a> Run<'a> {
             record,
             wanted,
             conversation,
+            beginning,
             specs,
             specs_bytes,
             spent: Spent::default(),
@@ -136,12 +147,12 @@ impl<'a> Run<'a> {
 
     /// Runs to the end. The conversation is whole then: every call in it is answered.
     pub async fn carry_out(&mut self) -> End {
-        self.record.exchange("begin", self.beginning());
+        self.record.exchange("begin", self.beginning.take());
         let deadline = self.brief.limits.deadline_ms.map(Duration::from_millis);
         let deadline = deadline.and_then(|after| Instant::now().checked_add(after));
         let end = match deadline {
-            None => self.to_the_end().await,
-            Some(at) => tokio::time::timeout_at(at, self.to_the_end()).await.unwrap_or_else(|_| {
+            None => self.until_ended().await,
+            Some(at) => tokio::time::timeout_at(at, self.until_ended()).await.unwrap_or_else(|_| {
                 let why = "its time was over before it had finished";
                 End::Failed(Failure::new(FailureCode::Timeout, why))
             }),
@@ -165,17 +176,7 @@ impl<'a> Run<'a> {
         self.conversation.messages()
     }
 
-    fn beginning(&self) -> Value {
-        json!({
-            "version": super::TRANSCRIPT_VERSION,
-            "brief": json_of(self.brief),
-            "system": self.conversation.system,
-            "messages": json_of(&self.conversation.messages()),
-            "tools": json_of(&self.specs),
-        })
-    }
-
-    async fn to_the_end(&mut self) -> End {
+    async fn until_ended(&mut self) -> End {
         loop {
             if let ControlFlow::Break(end) = self.step().await {
                 return end;
@@ -233,10 +234,8 @@ impl<'a> Run<'a> {
         let max_output = self.fits(wanted)?;
         let own = self.wanted.specs();
         let ends = |spec: &&ToolSpec| own.iter().any(|own| own.name == spec.name);
-        let tools = match self.last {
-            true => self.specs.iter().filter(ends).cloned().collect(),
-            false => self.specs.clone(),
-        };
+        let tools =
+            if self.last { self.specs.iter().filter(ends).cloned().collect() } else { self.specs.clone() };
         ControlFlow::Continue(Request {
             system: self.conversation.system.clone(),
             messages: self.conversation.messages().to_vec(),

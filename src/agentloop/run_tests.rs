@@ -82,7 +82,10 @@ fn words(text: &str) -> Turn {
 }
 
 fn call(name: &str, arguments: Value) -> ToolCall {
-    let Value::Object(arguments) = arguments else { panic!("{arguments}") };
+    let arguments = match arguments {
+        Value::Object(arguments) => arguments,
+        other => panic!("{other}"),
+    };
     ToolCall { id: format!("c-{name}"), name: name.to_owned(), arguments: Arguments::Object(arguments) }
 }
 
@@ -100,7 +103,8 @@ fn malformed(name: &str) -> ToolCall {
 }
 
 fn finish(result: Value) -> Turn {
-    one("finish", json!({"result": result, "summary": "done"}))
+    let fields = [("result".to_owned(), result), ("summary".to_owned(), json!("done"))];
+    one("finish", Value::Object(Map::from_iter(fields)))
 }
 
 fn paths(dir: &Path) -> Paths {

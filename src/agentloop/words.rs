@@ -22,6 +22,9 @@ pub(super) const NO_RESULT: &str = "That is no result. Call the tool `finish` wi
 pub(super) const SUM_UP: &str = "No correction is left: the run has failed. Call no tool. Say in at most 100 words, \
     for the person who will read it, what was asked for and why no result was accepted.";
 
+/// In the place of a turn that was not recorded.
+pub(super) const RECORDING_OVER: &str = "the recording ends here: the run asked the model no further";
+
 /// To the model whose result does not fit.
 pub(super) fn does_not_fit(wrong: &[String]) -> String {
     let list: Vec<String> = wrong.iter().map(|one| format!("- {one}")).collect();

@@ -52,6 +52,7 @@ mod status;
 mod stream;
 mod strict;
 mod tokens;
+mod transcript;
 pub mod wire;
 
 #[cfg(test)]
@@ -142,6 +143,7 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(events::diff))
         .routes(routes!(execute::retry))
         .routes(routes!(history::history))
+        .routes(routes!(transcript::transcript))
         .routes(routes!(logs::logs))
         .routes(routes!(stream::stream))
         .routes(routes!(stats::stats))

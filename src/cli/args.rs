@@ -157,6 +157,15 @@ pub enum Command {
         #[arg(value_name = "RUN", value_parser = run_name)]
         b: String,
     },
+    /// Play a recorded run of the built-in agent again, offline, under its definition as it is now
+    Replay {
+        /// Its id, a unique prefix of it, @last, or AGENT@last
+        #[arg(value_parser = run_name)]
+        run: String,
+        /// A folder of agents, or one agent file; what the daemon would read by default
+        #[arg(long, value_name = "PATH")]
+        agents: Option<PathBuf>,
+    },
     /// End a run; a second call kills it
     Cancel {
         /// Its id, a unique prefix of it, @last, or AGENT@last

@@ -28,6 +28,7 @@ mod pause;
 mod plan;
 mod reexec;
 mod reload;
+mod replay;
 mod run;
 mod schema;
 mod serve;
@@ -122,7 +123,11 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
             _ => {}
         }
         let client = Client::connect(global, env).await?;
-        dispatch(command, &Session { client, out: Output::of_process(global.json) }).await
+        let session = Session { client, out: Output::of_process(global.json) };
+        if let Command::Replay { run, agents } = command {
+            return replay::replay(&session, &run, agents, global, env).await;
+        }
+        dispatch(command, &session).await
     });
     // A write to a stopped pipe may hang in its thread; an interrupted command does not wait for it.
     runtime.shutdown_background();
@@ -131,13 +136,14 @@ fn ask(command: Command, global: &Global, env: &Env) -> Done {
 
 async fn dispatch(command: Command, session: &Session) -> Done {
     match command {
-        // Handled before: they need no daemon.
+        // Handled before: they need no daemon, or more than the session.
         Command::Doctor
         | Command::Serve { .. }
         | Command::Init { .. }
         | Command::Successor
         | Command::Sweep
         | Command::Check { .. }
+        | Command::Replay { .. }
         | Command::Backup { .. }
         | Command::Restore { .. }
         | Command::Import { .. }

@@ -13,9 +13,6 @@ use crate::exec::presets::{self, Ask, Conversation, Listen, Placement};
 use crate::model::{Agent, Executor, Outcome, Preset, Protocol, Usage};
 use crate::task::blocking;
 
-/// A million, in which prices count.
-const MILLION: f64 = 1e6;
-
 /// Makes the plain command of a preset's tool the whole one; what is placed for it. `None`: another program.
 pub(super) async fn fit(core: &Core, asked: &Asked<'_>, prompt: &str, spec: &mut Spec) -> Option<Placement> {
     let Executor::Command { protocol: tool, preset, .. } = &asked.agent.executor else { return None };
@@ -39,6 +36,7 @@ pub(super) async fn fit(core: &Core, asked: &Asked<'_>, prompt: &str, spec: &mut
         schema: terms.result_schema.as_ref().map(|schema| (schema_file.as_str(), schema)),
         skills: &skills,
         in_workspace,
+        sandboxed: spec.confine.sandbox.is_some(),
         conversation: conversation.as_ref(),
     };
     let (argv, added) = presets::command(std::mem::take(&mut spec.argv), &ask);
@@ -85,18 +83,6 @@ pub(super) fn add_cost(core: &Core, agent: &Agent, outcome: &mut Outcome) {
     let (Some(usage), Some(model), None) = (outcome.usage, &outcome.final_model, outcome.cost_usd) else {
         return;
     };
-    outcome.cost_usd = models::price(&core.settings(), provider, model).map(|price| {
-        let count = |tokens: Option<u64>| {
-            #[expect(clippy::cast_precision_loss, reason = "nobody uses 2^52 tokens")]
-            let count = tokens.unwrap_or(0) as f64;
-            count
-        };
-        let (read, written) = (count(usage.cached_input_tokens), count(usage.cache_write_tokens));
-        let plain = (count(usage.input_tokens) - read - written).max(0.0);
-        let sum = plain * price.input
-            + read * price.cached_input
-            + written * price.cache_write
-            + count(usage.output_tokens) * price.output;
-        sum / MILLION
-    });
+    let price = models::price(&core.settings(), provider, model);
+    outcome.cost_usd = price.and_then(|price| price.of(&usage));
 }

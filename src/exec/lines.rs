@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Take};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -94,19 +94,36 @@ pub struct Steps {
 /// # Errors
 /// Those of the file system, and anything that is not a regular file reached without links.
 pub fn read_steps(runs: &Path, run: RunId, attempt: u32) -> io::Result<Steps> {
-    let path =
-        AttemptDir::at(&Path::new(&run.to_string()).join("attempts").join(attempt.to_string())).events();
+    let file = open_of(runs, run, attempt, AttemptDir::events)?;
+    Ok(Steps { lines: Lines::of(file), attempt, next: 0 })
+}
+
+/// Opens the transcript of an attempt; `None` where it has none. As in [`read_steps`], no link is followed. Blocks.
+///
+/// # Errors
+/// Those of the file system, and anything that is not a regular file reached without links.
+pub fn open_transcript(runs: &Path, run: RunId, attempt: u32) -> io::Result<Option<File>> {
+    open_of(runs, run, attempt, AttemptDir::transcript)
+}
+
+/// Opens a file of an attempt that a program may have put anything in the place of.
+fn open_of(
+    runs: &Path,
+    run: RunId,
+    attempt: u32,
+    which: impl Fn(&AttemptDir) -> PathBuf,
+) -> io::Result<Option<File>> {
+    let dir = Path::new(&run.to_string()).join("attempts").join(attempt.to_string());
     let root = match openat(CWD, runs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(root) => open_below(root, &path, OFlags::RDONLY),
+        Ok(root) => open_below(root, &which(&AttemptDir::at(&dir)), OFlags::RDONLY),
         Err(e) => Err(e),
     };
-    let file = match root.map(File::from) {
-        Ok(file) if file.metadata()?.is_file() => Some(file),
-        Ok(_) => return Err(io::Error::other("not a regular file")),
-        Err(Errno::NOENT) => None,
-        Err(e) => return Err(e.into()),
-    };
-    Ok(Steps { lines: Lines::of(file), attempt, next: 0 })
+    match root.map(File::from) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::other("not a regular file")),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 impl Iterator for Steps {

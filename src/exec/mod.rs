@@ -38,7 +38,7 @@ pub use confine::{Confine, Surroundings, sandbox};
 pub use held::{Attach, Canceller, Ended, Held, Live, hold, reattach};
 pub use layout::{AttemptDir, RunDirs};
 pub use leave::{Left, end_launchers};
-pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Steps, read_steps};
+pub use lines::{EVENT_LINE_MAX, EVENTS_MAX, Steps, open_transcript, read_steps};
 pub use outcome::{Judging, RESULT_MAX, read_outcome};
 pub use owner::hand_over;
 pub use pack::{FRAME, PACKED, PackedLog, log_bytes, open_below, pack_logs, remove_logs};

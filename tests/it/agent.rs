@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use matins::agentloop::End;
+use matins::agentloop::replay::Recording;
 use matins::model::{Overrides, RunState, StepAction};
 use serde_json::{Value, json};
 
@@ -256,6 +258,32 @@ fn no_key_and_no_secret_is_in_any_file() {
         let found = holding(daemon.home.path(), text);
         assert_eq!(found.len(), allowed, "{found:?}");
     }
+}
+
+#[test]
+fn a_recorded_run_is_played_again_without_a_model() {
+    let server = ModelServer::start();
+    let validators = "  validators: [ { command: [sh, -c, 'grep -q 7 || (echo too dear; exit 1)'] } ]\n";
+    let home = home(&server, &format!("  tools: [files]\n{validators}"), PRICE);
+    server.script([
+        Reply::call("write_file", &json!({"path": "a", "content": "b"})),
+        Reply::finish(&json!({"price": 8})),
+        Reply::finish(&json!({"price": 7})),
+    ]);
+    let daemon = TestDaemon::start(home);
+    let run = daemon.trigger("shop");
+    daemon.wait_for(run, RunState::Completed);
+    let http = daemon.serve();
+    let text = http.get(&format!("/v1/events/{run}/transcript")).text();
+    let recording = Recording::read(&text).unwrap();
+    let (mut stricter, asked) = (recording.task.clone(), server.asked().len());
+    let same = daemon.block_on(recording.replay(None, None));
+    assert_eq!(Some(&same.replayed), same.recorded.as_ref());
+    assert_eq!((same.unasked, same.shown_otherwise), (0, false));
+    stricter.result_schema = Some(json!({"required": ["shop"]}));
+    let other = daemon.block_on(Recording::read(&text).unwrap().replay(Some(stricter), None));
+    assert!(matches!(other.replayed, End::Failed(_)), "{other:?}");
+    assert_eq!(server.asked().len(), asked, "no model is asked");
 }
 
 #[test]

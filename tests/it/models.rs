@@ -341,7 +341,7 @@ async fn a_conversation_that_grows_keeps_its_beginning_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_told_apart_with_every_hint_of_when_to_come_back() {
+async fn failures_are_told_apart_by_status() {
     use ErrorKind::{Auth, Invalid, Quota, RateLimited, TooLong, Transient};
     let server = ModelServer::start();
     for provider in ALL {
@@ -370,6 +370,14 @@ async fn failures_are_told_apart_with_every_hint_of_when_to_come_back() {
                 "{error}"
             );
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_hint_of_when_to_come_back_is_heard() {
+    let server = ModelServer::start();
+    for provider in ALL {
+        let remote = remote(&server, provider, "m");
         let second = Some(Duration::from_secs(1));
         let limited = Reply::rate_limited;
         let hints = [
@@ -387,7 +395,13 @@ async fn failures_are_told_apart_with_every_hint_of_when_to_come_back() {
     }
     let google = remote(&server, "google", "m");
     let error = bad(&server, &google, Reply::rate_limited().retry_info("43s")).await;
-    assert_eq!((error.kind, error.retry_after), (RateLimited, Some(Duration::from_secs(43))));
+    assert_eq!((error.kind, error.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(43))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_status_that_means_two_things_is_told_apart_by_words() {
+    use ErrorKind::{Auth, Quota, TooLong};
+    let server = ModelServer::start();
     for provider in ["openai", "google"] {
         let error =
             bad(&server, &remote(&server, provider, "m"), Reply::out_of_quota().retry_info("43s")).await;
@@ -469,6 +483,12 @@ async fn no_answer_and_a_broken_one_are_worth_another_try() {
     let error = gone.turn(&request()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Transient);
     assert!(error.message.starts_with("openai cannot be reached: "), "{error}");
+
+    let odd = Some(SecretString::from("two\nlines"));
+    let odd = Remote::new(candidate(server.base("openai")), odd, "a", http.clone(), clock()).unwrap();
+    let error = odd.turn(&request()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Auth, "{error}");
+    assert!(!error.message.contains("two") && error.message.contains("line break"), "{error}");
 
     let refused = |base: &str, key| {
         Remote::new(candidate(base.to_owned()), key, "a", http.clone(), clock()).err().unwrap()

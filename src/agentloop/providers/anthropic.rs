@@ -15,9 +15,9 @@ use crate::model::Usage;
 /// The request.
 pub(super) fn ask(from: &From<'_>) -> (ChatRequest, ChatOptions) {
     let mut messages = Vec::new();
-    let system = &from.request.system;
-    for (at, text) in system.iter().enumerate().filter(|(_, text)| !text.is_empty()) {
-        let message = ChatMessage::system(text.clone());
+    let system: Vec<&String> = from.request.system.iter().filter(|text| !text.is_empty()).collect();
+    for (at, text) in system.iter().enumerate() {
+        let message = ChatMessage::system((*text).clone());
         messages.push(if at + 1 == system.len() { marked(message) } else { message });
     }
     // A pause is resumed with the model's own words last, which may end in a thought, and those take no mark.

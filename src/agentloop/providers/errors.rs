@@ -79,8 +79,15 @@ impl Errors<'_> {
         }
         // The outermost sentence holds the URL, the innermost only what went wrong.
         let why = if error.source().is_some() { root.to_string() } else { "no answer".to_owned() };
-        let what = if error.is_connect() { "cannot be reached" } else { "broke off" };
-        let kind = if refused { ErrorKind::Invalid } else { ErrorKind::Transient };
+        let (kind, what) = match error {
+            // Nothing else of a request is other people's than the key.
+            _ if error.is_builder() => {
+                (ErrorKind::Auth, "cannot be asked with this API key, is there a line break in it?")
+            }
+            _ if refused => (ErrorKind::Invalid, "may not be reached"),
+            _ if error.is_connect() => (ErrorKind::Transient, "cannot be reached"),
+            _ => (ErrorKind::Transient, "broke off"),
+        };
         let message = format!("{} {what}: {why}", self.provider);
         ModelError { kind, status: None, retry_after: None, message }
     }
@@ -230,9 +237,8 @@ fn kind(status: u16, told: &Told<'_>) -> ErrorKind {
         400 if told.key_is_bad() => ErrorKind::Auth,
         413 => ErrorKind::TooLong,
         400 | 422 if told.says(&TOO_LONG) => ErrorKind::TooLong,
-        408 | 409 | 425 | 498 | 499 => ErrorKind::Transient,
         501 | 505 => ErrorKind::Invalid,
-        500..=599 => ErrorKind::Transient,
+        408 | 409 | 425 | 498 | 499 | 500..=599 => ErrorKind::Transient,
         _ => ErrorKind::Invalid,
     }
 }

@@ -187,7 +187,7 @@ impl Remote {
         errors::Errors {
             provider: &self.candidate.provider,
             key_env: self.candidate.key_env.as_deref(),
-            key: self.key.as_ref().map(|key| key.expose_secret()),
+            key: self.key.as_ref().map(SecretString::expose_secret),
             request: from.request,
             now: self.clock.now(),
         }
@@ -284,3 +284,6 @@ fn tokens(value: &Value) -> Option<u64> {
 fn whole(number: f64) -> u64 {
     number as u64
 }
+
+#[cfg(test)]
+mod tests;

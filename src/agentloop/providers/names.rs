@@ -3,10 +3,11 @@
 //! and the same id gives the same bytes in every request of a run.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-/// Longest id that OpenAI takes.
+/// Longest id that `OpenAI` takes.
 const OPENAI_MAX: usize = 40;
 /// Length of Mistral's ids, all of letters and digits.
 const MISTRAL: usize = 9;
@@ -19,7 +20,7 @@ fn plain(id: &str) -> bool {
 fn hashed(prefix: &str, id: &str) -> String {
     let mut text = prefix.to_owned();
     for byte in &Sha256::digest(id.as_bytes())[..12] {
-        text.push_str(&format!("{byte:02x}"));
+        let _ = write!(text, "{byte:02x}");
     }
     text
 }
@@ -51,7 +52,8 @@ pub(super) fn fresh(given: Option<&str>, taken: &[String], ours: impl Fn(usize) 
     if let Some(given) = given.filter(|id| !id.is_empty() && free(id)) {
         return given.to_owned();
     }
-    (taken.len()..).map(ours).find(|id| free(id)).unwrap_or_default()
+    // Of one more than are taken, one is free.
+    (taken.len()..=2 * taken.len()).map(ours).find(|id| free(id)).unwrap_or_default()
 }
 
 #[cfg(test)]

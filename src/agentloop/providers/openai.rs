@@ -1,4 +1,4 @@
-//! Chat completions, as OpenAI has them and as others have taken them over, each with its own exceptions.
+//! Chat completions, as `OpenAI` has them and as others have taken them over, each with its own exceptions.
 //!
 //! | provider | exception |
 //! |---|---|

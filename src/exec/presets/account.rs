@@ -160,10 +160,6 @@ impl Account {
         &self.listen
     }
 
-    pub(super) fn steps(&self) -> u64 {
-        self.steps
-    }
-
     pub(super) fn is_over(&self) -> bool {
         self.over
     }

@@ -57,7 +57,7 @@ impl Claude {
     fn assistant(&mut self, line: &Map<String, Value>, account: &mut Account) {
         let Some(message) = object(line, "message") else { return };
         if text(message, "model") == "<synthetic>" {
-            self.error = text(line, "error").to_owned();
+            text(line, "error").clone_into(&mut self.error);
             return;
         }
         let (id, parent) = (text(message, "id"), text(line, "parent_tool_use_id"));
@@ -205,11 +205,15 @@ impl Claude {
         let all = std::mem::take(&mut self.open).into_iter();
         let (told, open): (Vec<Message>, _) = all.partition(|open| open.parent == parent);
         self.open = open;
-        told.iter().for_each(|message| tell(message, account));
+        for message in &told {
+            tell(message, account);
+        }
     }
 
     fn tell_all(&mut self, account: &mut Account) {
-        std::mem::take(&mut self.open).iter().for_each(|message| tell(message, account));
+        for message in std::mem::take(&mut self.open) {
+            tell(&message, account);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The arguments that a preset adds to the command of a definition.
 //!
 //! What the definition says itself is never said twice: a permission mode, a sandbox or an approval mode that stands in
-//! `command` is the one that holds. Without one the tool may write in its working directory, as any program of a run
+//! `command` is the one that holds; how the output is printed is the preset's. Without a mode the tool may write in its working directory, as any program of a run
 //! may, and whatever else would need somebody's leave is denied, not waited for.
 
 use serde_json::Value;
@@ -26,6 +26,8 @@ pub struct Ask<'a> {
     pub skills: &'a [String],
     /// Whether the working directory is the session's workspace.
     pub in_workspace: bool,
+    /// Whether the run is confined already, by us.
+    pub sandboxed: bool,
     /// The conversation to go on with.
     pub conversation: Option<&'a Conversation>,
 }
@@ -59,7 +61,10 @@ fn claude(words: &mut Words, ask: &Ask<'_>) {
     if !ask.skills.is_empty() {
         words.add(["--add-dir", ask.run_dir]);
     }
-    words.add(["-p", "--output-format", "stream-json", "--verbose"]);
+    words.remove(&["--output-format"]);
+    words.flag("-p", &["--print"]);
+    words.add(["--output-format", "stream-json"]);
+    words.flag("--verbose", &[]);
     if !words.has(&["--permission-mode", "--dangerously-skip-permissions"]) {
         words.add(["--permission-mode", "acceptEdits"]);
     }
@@ -77,13 +82,17 @@ fn codex(words: &mut Words, ask: &Ask<'_>) {
     if !words.has(&["-s", "--sandbox", "--dangerously-bypass-approvals-and-sandbox", "--yolo"])
         && !words.0.iter().any(|word| word.starts_with("sandbox_mode="))
     {
-        words.add(["-c", "sandbox_mode=\"workspace-write\""]);
+        // Its own sandbox mounts, which nothing may that is confined by Landlock: each command would fail, and it
+        // would not tell.
+        let mode = if ask.sandboxed { "danger-full-access" } else { "workspace-write" };
+        words.add(["-c", &format!("sandbox_mode=\"{mode}\"")]);
     }
     words.option("--model", ask.model);
     if let Some(conversation) = ask.conversation {
         words.add(["resume", &conversation.handle]);
     }
-    words.add(["--json", "--skip-git-repo-check"]);
+    words.flag("--json", &[]);
+    words.flag("--skip-git-repo-check", &[]);
     if let Some((file, schema)) = ask.schema
         && is_strict(schema)
     {
@@ -92,7 +101,9 @@ fn codex(words: &mut Words, ask: &Ask<'_>) {
 }
 
 fn gemini(words: &mut Words, ask: &Ask<'_>) {
-    words.add(["--output-format", "stream-json", "--skip-trust"]);
+    words.remove(&["--output-format", "-o"]);
+    words.add(["--output-format", "stream-json"]);
+    words.flag("--skip-trust", &[]);
     if !words.has(&["--approval-mode", "-y", "--yolo"]) {
         words.add(["--approval-mode", "auto_edit"]);
     }
@@ -109,7 +120,7 @@ fn added(ask: &Ask<'_>) -> String {
     if ask.tool != Protocol::Claude && !ask.in_workspace && !ask.skills.is_empty() {
         added.push_str("\n\nRead these skills before you begin:\n");
         for id in ask.skills {
-            added.push_str(&format!("- {}/skills/{id}/SKILL.md\n", ask.run_dir));
+            added.extend(["- ", ask.run_dir, "/skills/", id, "/SKILL.md\n"]);
         }
     }
     let told = match ask.tool {
@@ -120,9 +131,9 @@ fn added(ask: &Ask<'_>) -> String {
     if let Some((_, schema)) = ask.schema
         && !told
     {
-        added.push_str(&format!(
-            "\n\nYour last message must be nothing but a JSON value that fits this JSON Schema:\n{schema}\n"
-        ));
+        added
+            .push_str("\n\nYour last message must be nothing but a JSON value that fits this JSON Schema:\n");
+        added.extend([schema.to_string().as_str(), "\n"]);
     }
     added
 }
@@ -178,6 +189,26 @@ impl Words {
         }
     }
 
+    /// An option without a value, which the tools do not take twice; `names`: its other names.
+    fn flag(&mut self, name: &str, names: &[&str]) {
+        if !self.has(&[name]) && !self.has(names) {
+            self.add([name]);
+        }
+    }
+
+    /// Takes an option with its value away, under any of its names.
+    fn remove(&mut self, names: &[&str]) {
+        let mut value_follows = false;
+        self.0.retain(|word| {
+            if std::mem::take(&mut value_follows) {
+                return false;
+            }
+            value_follows = names.contains(&word.as_str());
+            !value_follows
+                && !names.iter().any(|name| word.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
+        });
+    }
+
     /// Whether one of these options stands there already.
     fn has(&self, names: &[&str]) -> bool {
         let is = |word: &str, name: &str| {
@@ -203,6 +234,7 @@ mod tests {
             schema: None,
             skills: &[],
             in_workspace: true,
+            sandboxed: false,
             conversation: None,
         }
     }
@@ -223,6 +255,8 @@ mod tests {
             of(Protocol::Codex, &["codex"]),
             "codex exec -c sandbox_mode=\"workspace-write\" --json --skip-git-repo-check"
         );
+        let confined = line(&["codex"], &Ask { sandboxed: true, ..ask(Protocol::Codex, &preset) });
+        assert!(confined.contains("sandbox_mode=\"danger-full-access\""), "{confined}");
         assert_eq!(
             of(Protocol::Gemini, &["gemini"]),
             "gemini --output-format stream-json --skip-trust --approval-mode auto_edit"
@@ -239,6 +273,27 @@ mod tests {
         assert_eq!(codex, "codex exec -s read-only --json --skip-git-repo-check");
         let gemini = of(Protocol::Gemini, &["gemini", "--yolo"]);
         assert!(!gemini.contains("--approval-mode"), "{gemini}");
+    }
+
+    #[test]
+    fn a_line_of_cron_may_stand_as_it_is() {
+        let preset = Preset::default();
+        let of = |tool, words: &[&str]| line(words, &ask(tool, &preset));
+        let claude = of(Protocol::Claude, &["claude", "-p", "do it", "--output-format", "json", "--verbose"]);
+        assert_eq!(
+            claude,
+            "claude -p do it --verbose --output-format stream-json --permission-mode acceptEdits"
+        );
+        let codex = of(Protocol::Codex, &["codex", "exec", "--json", "do it"]);
+        assert_eq!(
+            codex,
+            "codex exec --json do it -c sandbox_mode=\"workspace-write\" --skip-git-repo-check"
+        );
+        let gemini = of(Protocol::Gemini, &["gemini", "-o", "json", "--output-format=text", "-p", "do it"]);
+        assert_eq!(
+            gemini,
+            "gemini -p do it --output-format stream-json --skip-trust --approval-mode auto_edit"
+        );
     }
 
     #[test]

@@ -174,3 +174,23 @@ fn skills_are_found_and_the_key_is_nowhere() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "files with the key");
 }
+
+#[test]
+fn the_program_outlives_the_daemon_and_its_result_is_taken() {
+    let script = vec![echo(), Says::Hangs(Duration::from_secs(3)), Says::Words("After all.")];
+    let mut stage = Stage::new("claude", script, ECHO, "", "");
+    let run = stage.daemon.trigger("tool");
+    let event = stage.daemon.detail(run).event;
+    let seen = crate::support::wait::within(Duration::from_mins(3), || {
+        Some(stage.steps(&event)).filter(|steps| !steps.is_empty())
+    });
+    assert!(seen.is_some(), "the first step");
+    stage.daemon.crash();
+    let exit = stage.daemon.home.run_file(&run.to_string(), "attempts/1/exit.json");
+    crate::support::eventually_sync("the launcher ends without a daemon", || exit.exists().then_some(()));
+    stage.daemon.restart();
+    let event = end(&stage.daemon, run);
+    assert_eq!(completed(&event), &json!("After all."));
+    assert_eq!(stage.steps(&event)[0].description, "I look.");
+    assert_eq!(tokens(&event)[0], Some(274));
+}

@@ -11,6 +11,7 @@ mod openai;
 mod reply;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
@@ -128,7 +129,7 @@ impl ModelServer {
         for provider in PROVIDERS {
             let key =
                 if provider == "local" { String::new() } else { format!(", key: {{ env: {KEY_ENV} }}") };
-            text.push_str(&format!("  {provider}: {{ base_url: '{}'{key} }}\n", self.base(provider)));
+            let _ = write!(text, "  {provider}: {{ base_url: '{}'{key} }}\n", self.base(provider));
         }
         text
     }

@@ -1,0 +1,281 @@
+//! A recorded run once more, without a model, a tool or a network.
+//!
+//! The transcript answers in their place: the model says what it said, in the order in which it said it, and a call of
+//! a tool gives what the same call gave. Only what is decided on this side is decided anew: whether a result fits, how
+//! many corrections there are, what the limits are. So an edited schema, limit or skill is tried on real answers and
+//! costs nothing; what a model would have said to an edited prompt it cannot tell.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use super::brief::{Brief, Limits};
+use super::conversation::{Conversation, Task};
+use super::hands::Hands;
+use super::judges::{Judged, Judges};
+use super::model::{Arguments, ErrorKind, Message, Model, ModelError, Request, ToolSpec, Turn};
+use super::record::{Record, json_of};
+use super::results::{FINISH, STOP};
+use super::run::{End, Parts, Run};
+use super::tools::{Answer, Outcome};
+use super::words;
+use crate::model::Failure;
+
+/// A run as its transcript tells it.
+#[derive(Debug)]
+pub struct Recording {
+    /// What it was told.
+    pub brief: Brief,
+    /// What it was about.
+    pub task: Task,
+    before: Vec<Message>,
+    tools: Vec<ToolSpec>,
+    turns: VecDeque<Result<Turn, ModelError>>,
+    answers: Vec<(String, Value, Answer)>,
+    verdicts: Vec<(Value, Judged)>,
+    end: Option<End>,
+}
+
+/// How a replay went.
+#[derive(Debug, PartialEq)]
+pub struct Replayed {
+    /// How the recorded run ended; `None`: the recording breaks off.
+    pub recorded: Option<End>,
+    /// How it ends now.
+    pub replayed: End,
+    /// Recorded turns that were not asked for.
+    pub unasked: usize,
+    /// Whether the model would be shown another beginning than it was.
+    pub shown_otherwise: bool,
+}
+
+impl Recording {
+    /// Reads a transcript.
+    ///
+    /// # Errors
+    /// A sentence that names the line.
+    pub fn read(transcript: &str) -> Result<Self, String> {
+        let mut lines = Vec::new();
+        for (n, line) in transcript.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let value: Value = serde_json::from_str(line)
+                .map_err(|e| format!("line {} of the transcript is not JSON: {e}", n + 1))?;
+            lines.push(value);
+        }
+        let first = lines.first().filter(|line| line["type"] == "begin");
+        let first = first.ok_or("the transcript does not tell how the run began")?;
+        if first["version"] != super::TRANSCRIPT_VERSION {
+            return Err(format!("the transcript is of version {}", first["version"]));
+        }
+        let messages: Vec<Message> = field(first, "messages")?;
+        let before = messages.split_last().map(|(_, before)| before.to_vec()).unwrap_or_default();
+        let mut tools: Vec<ToolSpec> = field(first, "tools")?;
+        tools.retain(|tool| tool.name != FINISH && tool.name != STOP);
+        let (brief, task) = (field(first, "brief")?, field(first, "task")?);
+        let mut recording = Self {
+            brief,
+            task,
+            before,
+            tools,
+            turns: VecDeque::new(),
+            answers: Vec::new(),
+            verdicts: Vec::new(),
+            end: None,
+        };
+        lines.iter().skip(1).try_for_each(|line| recording.take(line))?;
+        Ok(recording)
+    }
+
+    fn take(&mut self, line: &Value) -> Result<(), String> {
+        let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        match line["type"].as_str() {
+            Some("turn") => self.turns.push_back(Ok(whole(line)?)),
+            Some("failure") => self.turns.push_back(Err(whole(line)?)),
+            Some("tool") => {
+                let outcome = match line["outcome"].as_str() {
+                    Some("done") => Outcome::Done,
+                    Some("denied") => Outcome::Denied,
+                    _ => Outcome::Failed,
+                };
+                let note = field(line, "note")?;
+                let answer = Answer { content: text("content"), outcome, note };
+                self.answers.push((text("name"), line["arguments"].clone(), answer));
+            }
+            Some("judged") => {
+                let judged = match line["code"].as_str() {
+                    None => Judged::Refused(text("said")),
+                    Some(code) => Judged::Ended(Failure { code: code.to_owned(), explanation: text("said") }),
+                };
+                self.verdicts.push((line["result"].clone(), judged));
+            }
+            Some("end") => {
+                self.end = Some(match line["code"].as_str() {
+                    Some(code) => {
+                        End::Failed(Failure { code: code.to_owned(), explanation: text("message") })
+                    }
+                    None => End::Done { result: line["result"].clone(), summary: field(line, "summary")? },
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Plays it again, with another task or other limits where they are given.
+    pub async fn replay(self, task: Option<Task>, limits: Option<Limits>) -> Replayed {
+        let task = task.unwrap_or_else(|| self.task.clone());
+        let mut brief = self.brief;
+        let limits = limits.unwrap_or(brief.limits);
+        // No time passes here, and nothing is saved where the run lies.
+        brief.limits = Limits { deadline_ms: None, ..limits };
+        brief.paths.files = std::path::PathBuf::from("/dev/null");
+        let beginning = |task: &Task| {
+            let c = Conversation::begin(&brief, task, Vec::new());
+            (c.system.clone(), c.messages().to_vec())
+        };
+        let shown_otherwise = beginning(&self.task) != beginning(&task);
+        let played = Played {
+            turns: Mutex::new(self.turns),
+            tools: self.tools,
+            answers: Mutex::new(self.answers),
+            verdicts: self.verdicts,
+        };
+        let record = Record::nowhere();
+        let parts = Parts { brief: &brief, model: &played, hands: &played, judges: &played, record: &record };
+        let replayed = match Run::new(parts, &task, self.before) {
+            Ok(mut run) => run.carry_out().await,
+            Err(failure) => End::Failed(failure),
+        };
+        let unasked = lock(&played.turns).len();
+        Replayed { recorded: self.end, replayed, unasked, shown_otherwise }
+    }
+}
+
+/// A line that is one value beside its `type` and `at`.
+fn whole<T: serde::de::DeserializeOwned>(line: &Value) -> Result<T, String> {
+    T::deserialize(line).map_err(|e| format!("a line of the transcript does not fit: {e}"))
+}
+
+fn field<T: serde::de::DeserializeOwned>(line: &Value, name: &str) -> Result<T, String> {
+    T::deserialize(&line[name]).map_err(|e| format!("`{name}` of the transcript does not fit: {e}"))
+}
+
+/// Everybody who answered.
+struct Played {
+    turns: Mutex<VecDeque<Result<Turn, ModelError>>>,
+    tools: Vec<ToolSpec>,
+    answers: Mutex<Vec<(String, Value, Answer)>>,
+    verdicts: Vec<(Value, Judged)>,
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Model for Played {
+    fn turn<'a>(&'a self, _: &'a Request) -> BoxFuture<'a, Result<Turn, ModelError>> {
+        let turn = lock(&self.turns).pop_front();
+        let over = || ModelError {
+            kind: ErrorKind::Invalid,
+            status: None,
+            retry_after: None,
+            message: words::RECORDING_OVER.to_owned(),
+        };
+        Box::pin(std::future::ready(turn.unwrap_or_else(|| Err(over()))))
+    }
+}
+
+impl Hands for Played {
+    fn specs(&self) -> Vec<ToolSpec> {
+        self.tools.clone()
+    }
+
+    fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
+        let wanted = json_of(&Arguments::Object(arguments.clone()));
+        let mut answers = lock(&self.answers);
+        let at = answers.iter().position(|(known, with, _)| known == name && *with == wanted);
+        let answer = at.map(|at| answers.remove(at).2);
+        let none = || Answer::failed(format!("the recording has no such call of {name}"));
+        Box::pin(std::future::ready(answer.unwrap_or_else(none)))
+    }
+}
+
+impl Judges for Played {
+    fn judge<'a>(&'a self, result: &'a Value) -> BoxFuture<'a, Judged> {
+        let known = self.verdicts.iter().find(|(of, _)| of == result).map(|(_, judged)| judged.clone());
+        Box::pin(std::future::ready(known.unwrap_or(Judged::Accepted)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn transcript() -> String {
+        let brief = json!({
+            "version": 1, "run": "019cadc6-9a80-7873-b70d-977a3b8316c7", "attempt": 1, "agent": "shop",
+            "trigger": "manual", "models": [], "seeded": [],
+            "paths": {"prompt": "/p", "input": "/i", "result_schema": null, "skills": "/s", "files": "/f",
+                      "workspace": "/w", "events": "/e", "transcript": "/t", "notes": "/n", "conversation": null},
+            "limits": {"max_steps": 30, "max_tokens": null, "max_cost_usd": null, "max_output": 100,
+                       "corrections": 1, "call_timeout_ms": 1, "tool_timeout_ms": 1000, "deadline_ms": 5},
+        });
+        let task =
+            json!({"prompt": "Find it.", "input": {}, "result_schema": null, "skills": [], "files": []});
+        let turn = |name: &str, arguments: Value| {
+            json!({"type": "turn", "said": {"calls": [{"id": name, "name": name, "arguments": {"object": arguments}}]},
+                   "stop": "end", "usage": {}, "model": "m"})
+        };
+        let tool = json!({"type": "tool", "name": "fetch", "arguments": {"object": {"n": 1}}, "content": "7",
+                          "outcome": "done", "note": null});
+        let lines = [
+            json!({"type": "begin", "version": 1, "brief": brief, "task": task, "tools": [],
+                   "messages": [{"role": "user", "text": "Find it."}]}),
+            turn("fetch", json!({"n": 1})),
+            tool,
+            turn("finish", json!({"result": {"price": 7}})),
+            json!({"type": "end", "result": {"price": 7}, "summary": null}),
+        ];
+        lines.map(|line| line.to_string()).join("\n")
+    }
+
+    async fn played(edit: impl FnOnce(&mut Task, &mut Limits)) -> Replayed {
+        let recording = Recording::read(&transcript()).unwrap();
+        let (mut task, mut limits) = (recording.task.clone(), recording.brief.limits.clone());
+        edit(&mut task, &mut limits);
+        recording.replay(Some(task), Some(limits)).await
+    }
+
+    #[tokio::test]
+    async fn a_run_that_nobody_changed_ends_as_it_did() {
+        let same = played(|_, _| {}).await;
+        let end = End::Done { result: json!({"price": 7}), summary: None };
+        assert_eq!((same.recorded, same.replayed), (Some(end.clone()), end));
+        assert_eq!((same.unasked, same.shown_otherwise), (0, false));
+    }
+
+    #[tokio::test]
+    async fn an_edited_definition_is_tried_on_the_recorded_answers() {
+        let stricter = played(|task, _| task.result_schema = Some(json!({"required": ["shop"]}))).await;
+        let End::Failed(failure) = stricter.replayed else { panic!() };
+        assert!(failure.explanation.contains("recording"), "{}", failure.explanation);
+        let shorter = played(|_, limits| limits.max_steps = 1).await;
+        let End::Failed(failure) = shorter.replayed else { panic!() };
+        assert_eq!((failure.code.as_str(), shorter.unasked), ("step_limit", 1));
+        let reworded = played(|task, _| task.prompt = "Look for it.".to_owned()).await;
+        assert!(reworded.shown_otherwise && matches!(reworded.replayed, End::Done { .. }));
+    }
+
+    #[test]
+    fn what_is_no_transcript_is_told() {
+        for bad in ["", "{}", "{\"type\":\"begin\",\"version\":2}", "{\"type\":\"begin\",\"version\":1}", "x"]
+        {
+            assert!(Recording::read(bad).is_err(), "{bad:?}");
+        }
+        let torn = transcript().lines().take(3).collect::<Vec<_>>().join("\n");
+        assert_eq!(Recording::read(&torn).unwrap().end, None);
+    }
+}
