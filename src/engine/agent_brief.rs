@@ -87,7 +87,7 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
         hosts: llm.hosts.clone(),
         mcp: servers(asked, llm)?,
         validators: validators(asked, llm)?,
-        limits: within(limits(asked, llm), left),
+        limits: within(&limits(asked, llm), left),
         last_run: task_input::last_run(core, claimed.agent).await,
         secrets: agent.secrets.keys().cloned().collect(),
     };
@@ -133,7 +133,7 @@ fn limits(asked: &Asked<'_>, llm: &Llm) -> Limits {
 }
 
 /// Bounds them by what the budgets of the day leave.
-fn within(limits: Limits, left: Left) -> Limits {
+fn within(limits: &Limits, left: Left) -> Limits {
     let tokens = left.tokens.filter(|left| limits.max_tokens.is_none_or(|own| *left < own));
     let cost =
         left.microdollars.map(dollars).filter(|left| limits.max_cost_usd.is_none_or(|own| *left < own));
@@ -141,14 +141,14 @@ fn within(limits: Limits, left: Left) -> Limits {
         max_tokens: tokens.or(limits.max_tokens),
         max_cost_usd: cost.or(limits.max_cost_usd),
         of_budget: tokens.is_some() || cost.is_some(),
-        ..limits
+        ..limits.clone()
     }
 }
 
 /// The skills that it may activate: those that are not seeded and say what they are for.
 async fn catalogue(core: &Core, seeded: &[Skill]) -> Vec<CatalogueSkill> {
     let dir = core.settings().skills_dir.clone();
-    let listed = tokio::task::spawn_blocking(move || {
+    let listed = crate::task::blocking(move || {
         let skills = crate::config::describe_skills(&dir).unwrap_or_default();
         let offered = |skill: crate::config::SkillHead| {
             let description = skill.description.filter(|text| !text.is_empty())?;
@@ -199,11 +199,11 @@ mod tests {
     #[test]
     fn what_a_budget_leaves_bounds_a_run_where_it_is_less_than_its_own_limits() {
         let own = Limits { max_tokens: Some(1_000), max_cost_usd: None, ..Limits::default() };
-        assert_eq!(within(own.clone(), Left::default()), own);
+        assert_eq!(within(&own, Left::default()), own);
         let left = Left { tokens: Some(1_000), microdollars: None };
-        assert_eq!(within(own.clone(), left), own, "its own limit is met first");
+        assert_eq!(within(&own, left), own, "its own limit is met first");
         let left = Left { tokens: Some(400), microdollars: Some(2_500_000) };
-        let bound = within(own, left);
+        let bound = within(&own, left);
         assert_eq!((bound.max_tokens, bound.max_cost_usd, bound.of_budget), (Some(400), Some(2.5), true));
     }
 }

@@ -49,14 +49,12 @@ fn models(r: &mut Reader, node: &Spanned<Node>, given: &[&str]) -> Option<BTreeM
 
 fn is_model(r: &mut Reader, span: Span, text: &str, given: &[&str]) -> bool {
     let parts = text.split_once('/').filter(|(provider, model)| !provider.is_empty() && !model.is_empty());
-    match parts.filter(|_| !text.contains(char::is_whitespace)) {
-        Some((provider, _)) => llm::provider_of(r, span, provider, given.iter().copied()),
-        None => {
-            let message = format!("`{}` is no model", text.escape_debug());
-            r.error_help(span, message, "write provider/model, e.g. `anthropic/claude-opus`");
-            false
-        }
+    if let Some((provider, _)) = parts.filter(|_| !text.contains(char::is_whitespace)) {
+        return llm::provider_of(r, span, provider, given.iter().copied());
     }
+    let message = format!("`{}` is no model", text.escape_debug());
+    r.error_help(span, message, "write provider/model, e.g. `anthropic/claude-opus`");
+    false
 }
 
 fn providers(r: &mut Reader, node: &Spanned<Node>, dir: &Path) -> Option<BTreeMap<String, Provider>> {
