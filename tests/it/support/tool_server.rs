@@ -1,6 +1,6 @@
 //! The providers as agents' command line tools speak to them: streamed, on loopback, by a script.
 //!
-//! Three wires: Anthropic Messages, OpenAI Responses, Gemini. Each request takes the next answer of the script, and the
+//! Three wires: Anthropic Messages, `OpenAI` Responses, Gemini. Each request takes the next answer of the script, and the
 //! last one again and again. Every answer tells the same usage, so that what a run has used up can be foreseen.
 
 use std::sync::{Arc, Mutex};

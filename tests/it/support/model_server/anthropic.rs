@@ -143,7 +143,6 @@ fn check_block(at: usize, block: &Value) -> Result<(), Complaint> {
         "text" if text(block, "text").trim().is_empty() => {
             Err(wrong(format!("messages.{at}: text content blocks must be non-empty")))
         }
-        "text" => Ok(()),
         "tool_use" => {
             let id = text(block, "id");
             let good =
@@ -169,7 +168,7 @@ fn check_block(at: usize, block: &Value) -> Result<(), Complaint> {
             Err(wrong(format!("messages.{at}.thinking.cache_control: Extra inputs are not permitted")))
         }
         "thinking" if block["signature"].is_string() => Ok(()),
-        "server_tool_use" | "redacted_thinking" => Ok(()),
+        "text" | "server_tool_use" | "redacted_thinking" => Ok(()),
         other => Err(wrong(format!("messages.{at}: Input tag {other:?} found using 'type' is not expected"))),
     }
 }

@@ -129,7 +129,7 @@ impl ModelServer {
         for provider in PROVIDERS {
             let key =
                 if provider == "local" { String::new() } else { format!(", key: {{ env: {KEY_ENV} }}") };
-            let _ = write!(text, "  {provider}: {{ base_url: '{}'{key} }}\n", self.base(provider));
+            let _ = writeln!(text, "  {provider}: {{ base_url: '{}'{key} }}", self.base(provider));
         }
         text
     }
@@ -183,20 +183,20 @@ async fn serve(
         match check(&method, &asked, &shared) {
             Err(complaint) => {
                 shared.complaints.push(format!("{provider} {rest}: {}", complaint.message));
-                return failure(&asked, Failure::of(&complaint));
+                return failure(&asked, &Failure::of(&complaint));
             }
             Ok(()) => next(&mut shared, &asked),
         }
     };
     let Some(reply) = reply else {
-        return failure(&asked, Failure::of(&Complaint::new(500, "server_error", "the script is over")));
+        return failure(&asked, &Failure::of(&Complaint::new(500, "server_error", "the script is over")));
     };
     if let Some(d) = reply.after {
         tokio::time::timeout(d, std::future::pending::<()>()).await.unwrap_err();
     }
     match reply.kind {
         Kind::Says(spoken) => said(&asked, &spoken, &mut shared.lock().unwrap()),
-        Kind::Fails(broken) => failure(&asked, broken),
+        Kind::Fails(broken) => failure(&asked, &broken),
         Kind::Raw { status, content_type, body } => {
             let status = StatusCode::from_u16(status).unwrap();
             (status, [("content-type", content_type)], body).into_response()
@@ -243,11 +243,11 @@ fn said(asked: &Asked, spoken: &Spoken, shared: &mut Shared) -> Response {
     ([("content-type", "application/json")], body.to_string()).into_response()
 }
 
-fn failure(asked: &Asked, failed: Failure) -> Response {
+fn failure(asked: &Asked, failed: &Failure) -> Response {
     let body = failed.body.clone().unwrap_or_else(|| match asked.provider.as_str() {
-        "anthropic" => anthropic::fails(&failed),
-        "google" => google::fails(&failed),
-        _ => openai::fails(&asked.provider, &failed),
+        "anthropic" => anthropic::fails(failed),
+        "google" => google::fails(failed),
+        _ => openai::fails(&asked.provider, failed),
     });
     let mut response = (StatusCode::from_u16(failed.status).unwrap(), body.to_string()).into_response();
     let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! `POST chat/completions` as OpenAI, DeepSeek, Groq, Mistral, Together and a local server have it.
+//! `POST chat/completions` as `OpenAI`, `DeepSeek`, Groq, Mistral, Together and a local server have it.
 
 use serde_json::{Value, json};
 
@@ -175,7 +175,7 @@ fn messages(provider: &str, messages: &[Value], shared: &Shared) -> Result<(), C
             other => return Err(wrong(format!("messages[{at}]: role {other:?} is not possible here"))),
         }
         let content = &message["content"];
-        if !content.is_string() && !(role == "assistant" && content.is_null()) {
+        if !(content.is_string() || role == "assistant" && content.is_null()) {
             return Err(wrong(format!("Invalid type for 'messages[{at}].content'")));
         }
         before = role;
