@@ -1,7 +1,7 @@
 //! Presets: agents' command line tools whose arguments and whose output we know.
 //!
 //! A preset adds to the command of a definition what makes the tool print its doings line by line and never wait for
-//! a person ([`command`]), and reads those lines as they come ([`Listener`]) into the same events file that a program
+//! a person ([`command()`]), and reads those lines as they come ([`Listener`]) into the same events file that a program
 //! of the protocol `matins` writes itself. So steps, usage, result and failure have one way into the record, and the
 //! reading is the launcher's: it goes on without a daemon.
 //!
