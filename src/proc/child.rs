@@ -153,23 +153,28 @@ pub async fn run_to_end(program: &Program<'_>, timeout: Duration, keep: usize) -
     let mut child = Child::start(program, Pipes::Output(writer))?;
     let output = Receiver::from_owned_fd(reader)?;
     let mut kept = Kept::new(keep);
-    let whole = async {
-        tokio::select! {
-            status = child.ended() => status,
-            never = drain(&output, &mut kept) => never,
-        }
-    };
-    let status = match tokio::time::timeout(timeout, whole).await {
-        Ok(status) => Some(status?),
-        Err(_) => None,
-    };
-    if status.is_none() {
-        child.kill();
-        let _ = child.ended().await;
-    }
+    let status = within(&mut child, timeout, drain(&output, &mut kept)).await?;
     // What stands in the pipe; a process that escaped may hold it open, so its end is not waited for.
     while read_some(&output, &mut kept).is_ok_and(|n| n > 0) {}
     Ok(kept.finish(status))
+}
+
+/// How a program ended, while `beside` speaks with it and ends only where that fails; `None`: it took longer and was
+/// killed.
+async fn within(
+    child: &mut Child,
+    timeout: Duration,
+    beside: impl Future<Output = io::Result<Status>>,
+) -> io::Result<Option<Status>> {
+    let whole = async {
+        tokio::select! { status = child.ended() => status, e = beside => e }
+    };
+    if let Ok(status) = tokio::time::timeout(timeout, whole).await {
+        return status.map(Some);
+    }
+    child.kill();
+    let _ = child.ended().await;
+    Ok(None)
 }
 
 /// Reads until the pipe is closed, and then waits for ever: the end of the program is what counts.
@@ -203,7 +208,7 @@ pub async fn run_with_input(
     let mut child = Child::start(program, Pipes::Both)?;
     let (mut stdout, mut stdin) = child.pipes().ok_or(io::ErrorKind::BrokenPipe)?;
     let mut kept = Kept::new(keep);
-    let whole = async {
+    let talk = async {
         let write = async {
             // A program that does not care for its input may close it.
             let _ = stdin.write_all(input).await;
@@ -219,16 +224,9 @@ pub async fn run_with_input(
                 }
             }
         };
-        tokio::select! { status = child.ended() => status, e = write => e, e = read => e }
+        tokio::select! { e = write => e, e = read => e }
     };
-    let status = match tokio::time::timeout(timeout, whole).await {
-        Ok(status) => Some(status?),
-        Err(_) => None,
-    };
-    if status.is_none() {
-        child.kill();
-        let _ = child.ended().await;
-    }
+    let status = within(&mut child, timeout, talk).await?;
     let rest = async {
         let mut chunk = vec![0; CHUNK];
         while let Ok(n @ 1..) = stdout.read(&mut chunk).await {

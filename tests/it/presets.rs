@@ -64,6 +64,16 @@ impl Stage {
         end(&self.daemon, run)
     }
 
+    /// Each of these answers of the provider fails a run, with this code and these words.
+    fn fails(&self, cases: &[(Says, &str, &str)]) {
+        for (says, code, words) in cases {
+            self.server.script(vec![says.clone()]);
+            let event = self.run();
+            let (told, why) = failed(&event);
+            assert!(told == *code && why.contains(words), "{says:?}: {told}: {why}");
+        }
+    }
+
     fn steps(&self, event: &Event) -> Vec<Step> {
         self.daemon.block_on(self.daemon.core().steps(event.number)).unwrap()
     }

@@ -1,5 +1,7 @@
 //! What the tests of the tools share: a brief whose paths are in a folder of the test.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -60,4 +62,43 @@ pub(super) async fn denied(toolbox: &Toolbox, name: &str, arguments: Value) -> S
     let answer = call(toolbox, name, arguments).await;
     assert_eq!(answer.outcome, Outcome::Denied, "{}", answer.content);
     answer.content
+}
+
+/// Answers one request after the other, each by what `answer` makes of its text; its port.
+pub(super) fn http_server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let (mut request, mut buffer) = (String::new(), [0; 4096]);
+            while !complete(&request) {
+                match stream.read(&mut buffer).unwrap() {
+                    0 => break,
+                    n => request.push_str(&String::from_utf8_lossy(&buffer[..n])),
+                }
+            }
+            // Whoever has read enough may have left.
+            let _ = stream.write_all(&answer(&request));
+        }
+    });
+    port
+}
+
+fn complete(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let length = head
+        .to_ascii_lowercase()
+        .split_once("content-length: ")
+        .map_or(0, |(_, rest)| rest.lines().next().unwrap_or_default().trim().parse::<usize>().unwrap());
+    body.len() >= length
+}
+
+/// An answer over HTTP.
+pub(super) fn http_answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes =
+        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len())
+            .into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
 }

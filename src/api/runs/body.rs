@@ -10,10 +10,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::wire::Provider;
 use crate::api::extract::{check_type, whole};
 use crate::api::{ApiError, App};
-use crate::model::{ResponseFormat, TaskRequest};
+use crate::model::{ResponseFormat, TaskRequest, Wire};
 use crate::schema::Schema;
 
 /// Shortest prompt, characters.
@@ -176,8 +175,8 @@ impl Reader {
 
     fn provider(&mut self) -> Option<String> {
         let provider = self.text("provider")?;
-        if provider.parse::<Provider>().is_err() {
-            let words: Vec<&str> = Provider::ALL.iter().map(|word| word.as_str()).collect();
+        if provider.parse::<Wire>().is_err() {
+            let words: Vec<&str> = Wire::ALL.iter().map(|word| word.as_str()).collect();
             self.wrong("provider", format!("Input should be {}", alternatives(&words)), "enum");
         }
         Some(provider)

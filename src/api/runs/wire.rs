@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::answer;
-use crate::model::{ResponseFormat, RunState, Step, StepAction, TaskRequest, words};
+use crate::model::{ResponseFormat, RunState, Step, StepAction, TaskRequest, Wire};
 use crate::store::TaskRow;
 use crate::time::rfc3339_ms;
 
@@ -155,7 +155,7 @@ pub struct NewTask {
     #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     model: Option<String>,
     /// Who provides the model; `openai` where only the model is named.
-    provider: Option<Provider>,
+    provider: Option<Wire>,
     /// Whether to wait for the end, as long as the setting `wait_ceiling` lets; true where it is left out.
     wait_for_completion: Option<bool>,
     /// Who hears of the end.
@@ -184,7 +184,7 @@ pub struct TaskChanges {
     #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     model: Option<String>,
     /// Who provides the model.
-    provider: Option<Provider>,
+    provider: Option<Wire>,
     /// Whether to wait for the end, as long as the setting `wait_ceiling` lets; true where it is left out.
     wait_for_completion: Option<bool>,
     /// Who hears of the end.
@@ -201,35 +201,6 @@ pub struct TaskChanges {
     #[schema(value_type = Option<Object>)]
     cached_workflow: Option<Value>,
 }
-
-/// Who may provide a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provider {
-    /// `OpenAI`.
-    OpenAi,
-    /// `DeepSeek`.
-    DeepSeek,
-    /// Anthropic.
-    Anthropic,
-    /// Google.
-    Google,
-    /// Groq.
-    Groq,
-    /// Mistral.
-    Mistral,
-    /// Together.
-    Together,
-}
-
-words!(Provider {
-    OpenAi => "openai",
-    DeepSeek => "deepseek",
-    Anthropic => "anthropic",
-    Google => "google",
-    Groq => "groq",
-    Mistral => "mistral",
-    Together => "together",
-});
 
 /// A run of a task in short.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]

@@ -59,12 +59,7 @@ fn refusals_of_the_provider_are_told_apart() {
         (Says::Ends("refusal"), "refused", "Usage Policy"),
         (Says::Ends("max_tokens"), "provider_error", "output token maximum"),
     ];
-    for (says, code, words) in cases {
-        stage.server.script(vec![says.clone()]);
-        let event = stage.run();
-        let (told, why) = failed(&event);
-        assert!(told == code && why.contains(words), "{says:?}: {told}: {why}");
-    }
+    stage.fails(&cases);
 }
 
 #[test]

@@ -59,12 +59,7 @@ fn refusals_of_the_provider_are_told_apart() {
         (Says::Ends("context_length_exceeded"), "provider_error", "context window"),
         (Says::Ends("insufficient_quota"), "provider_error", "Quota"),
     ];
-    for (says, code, words) in cases {
-        stage.server.script(vec![says.clone()]);
-        let event = stage.run();
-        let (told, why) = failed(&event);
-        assert!(told == code && why.contains(words), "{says:?}: {told}: {why}");
-    }
+    stage.fails(&cases);
 }
 
 #[test]

@@ -1,51 +1,12 @@
 //! `http_fetch` against real sockets.
 
-use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use serde_json::json;
 
-use super::super::testing::{brief, denied, done, failed};
+use super::super::testing::{brief, denied, done, failed, http_answer, http_server};
 use super::super::{Toolbox, World, toolbox};
 use super::*;
-
-/// Answers one request after the other, each by what `answer` makes of its text; its port.
-fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let (mut request, mut buffer) = (String::new(), [0; 4096]);
-            while !complete(&request) {
-                match stream.read(&mut buffer).unwrap() {
-                    0 => break,
-                    n => request.push_str(&String::from_utf8_lossy(&buffer[..n])),
-                }
-            }
-            // Whoever has read enough may have left.
-            let _ = stream.write_all(&answer(&request));
-        }
-    });
-    port
-}
-
-fn complete(request: &str) -> bool {
-    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
-    let length = head
-        .to_ascii_lowercase()
-        .split_once("content-length: ")
-        .map_or(0, |(_, rest)| rest.lines().next().unwrap_or_default().trim().parse::<usize>().unwrap());
-    body.len() >= length
-}
-
-fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes =
-        format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len())
-            .into_bytes();
-    bytes.extend_from_slice(body);
-    bytes
-}
 
 async fn tools(hosts: &[&str]) -> Toolbox {
     let dir = tempfile::tempdir().unwrap();
@@ -56,14 +17,14 @@ async fn tools(hosts: &[&str]) -> Toolbox {
 
 #[tokio::test]
 async fn a_request_is_sent_as_asked_and_its_answer_told() {
-    let port = server(|request| {
+    let port = http_server(|request| {
         let kind = "content-type: text/plain; charset=iso-8859-1\r\n";
         match request.split(' ').nth(1).unwrap() {
-            "/echo" => answer("201 Created", "content-type: text/plain\r\n", request.as_bytes()),
-            "/latin" => answer("200 OK", kind, b"M\xfcnchen"),
-            "/binary" => answer("200 OK", "content-type: image/png\r\n", b"\x89PNG\0"),
-            "/gone" => answer("410 Gone", "", b"it was here"),
-            _ => answer("200 OK", "", &vec![b'x'; BODY_MAX + 5]),
+            "/echo" => http_answer("201 Created", "content-type: text/plain\r\n", request.as_bytes()),
+            "/latin" => http_answer("200 OK", kind, b"M\xfcnchen"),
+            "/binary" => http_answer("200 OK", "content-type: image/png\r\n", b"\x89PNG\0"),
+            "/gone" => http_answer("410 Gone", "", b"it was here"),
+            _ => http_answer("200 OK", "", &vec![b'x'; BODY_MAX + 5]),
         }
     });
     let tools = tools(&["127.0.0.1"]).await;
@@ -102,7 +63,7 @@ async fn a_request_is_sent_as_asked_and_its_answer_told() {
 
 #[tokio::test]
 async fn private_addresses_are_denied_unless_named() {
-    let port = server(|_| answer("200 OK", "", b"inside"));
+    let port = http_server(|_| http_answer("200 OK", "", b"inside"));
     let public = tools(&[]).await;
     for host in ["127.0.0.1", "localhost", "[::1]", "2130706433", "169.254.169.254", "10.0.0.1"] {
         let told = denied(&public, "http_fetch", json!({"url": format!("http://{host}:{port}/")})).await;
@@ -136,14 +97,14 @@ async fn private_addresses_are_denied_unless_named() {
 
 #[tokio::test]
 async fn every_redirect_is_checked_as_the_first_address() {
-    let target = server(|request| answer("200 OK", "", request.as_bytes()));
-    let port = server(move |request| {
+    let target = http_server(|request| http_answer("200 OK", "", request.as_bytes()));
+    let port = http_server(move |request| {
         let to = match request.split(' ').nth(1).unwrap() {
             "/metadata" => "http://169.254.169.254/latest".to_owned(),
             "/other" => "http://localhost:1/".to_owned(),
             "/away" => format!("http://127.0.0.1:{target}/landed"),
             "/kept" => {
-                return answer(
+                return http_answer(
                     "307 Temporary Redirect",
                     &format!("location: http://127.0.0.1:{target}/landed\r\n"),
                     b"",
@@ -151,7 +112,7 @@ async fn every_redirect_is_checked_as_the_first_address() {
             }
             path => format!("{path}x"),
         };
-        answer("302 Found", &format!("location: {to}\r\n"), b"")
+        http_answer("302 Found", &format!("location: {to}\r\n"), b"")
     });
     let tools = tools(&["127.0.0.1"]).await;
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");

@@ -4,13 +4,13 @@
 //! used by the tests of the whole.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::super::testing::{brief, call, denied, done, failed};
+use super::super::testing::{brief, call, denied, done, failed, http_answer, http_server};
 use super::super::{Outcome, Toolbox, toolbox};
 use super::*;
 
@@ -127,33 +127,12 @@ async fn a_toolbox_that_is_dropped_leaves_no_server() {
 
 /// A server over HTTP; what its requests hold is pushed to the file.
 fn over_http(log: PathBuf) -> McpServer {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let (mut request, mut buffer) = (String::new(), [0; 4096]);
-            let body = loop {
-                let Ok(n @ 1..) = stream.read(&mut buffer) else { break String::new() };
-                request.push_str(&String::from_utf8_lossy(&buffer[..n]));
-                let Some((head, body)) = request.split_once("\r\n\r\n") else { continue };
-                let lower = head.to_ascii_lowercase();
-                let length = lower
-                    .split_once("content-length: ")
-                    .map_or("0", |(_, rest)| rest.lines().next().unwrap());
-                if body.len() >= length.trim().parse().unwrap() {
-                    break body.to_owned();
-                }
-            };
-            let mut seen = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-            writeln!(seen, "{}", request.replace("\r\n", "|")).unwrap();
-            let asked: Value = serde_json::from_str(&body).unwrap_or_default();
-            let (status, text) = answer(&asked);
-            let head =
-                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n");
-            let _ =
-                stream.write_all(format!("{head}content-length: {}\r\n\r\n{text}", text.len()).as_bytes());
-        }
+    let port = http_server(move |request| {
+        let mut seen = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        writeln!(seen, "{}", request.replace("\r\n", "|")).unwrap();
+        let body = request.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let (status, text) = answer(&serde_json::from_str(body).unwrap_or_default());
+        http_answer(status, "content-type: application/json\r\n", text.as_bytes())
     });
     McpServer {
         command: Vec::new(),
