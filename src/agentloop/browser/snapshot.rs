@@ -129,7 +129,7 @@ mod as_text {
 
     use super::Ref;
 
-    #[expect(clippy::ref_option, reason = "serde hands a reference")]
+    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
     pub(super) fn serialize<S: Serializer>(reference: &Option<Ref>, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(&reference.map(|reference| reference.to_string()).unwrap_or_default())
     }
