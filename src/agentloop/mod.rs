@@ -9,6 +9,7 @@
 
 mod act;
 pub mod brief;
+pub mod browser;
 mod candidates;
 mod context;
 mod conversation;
