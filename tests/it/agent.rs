@@ -1,10 +1,12 @@
 //! The built-in agent through the whole daemon: its real process below a real launcher, a model that says what the
 //! test wrote down, and what a trigger, the record and a webhook make of it.
 
+mod cancel;
 mod ends;
+mod replay;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use matins::agentloop::End;
 use matins::agentloop::replay::Recording;
@@ -136,26 +138,6 @@ fn another_model_stands_in_for_one_that_fails() {
     assert_eq!(server.complaints(), Vec::<String>::new());
     assert_eq!((event.final_model.as_deref(), event.cost_usd), (Some("claude-5"), None), "it has no price");
     assert_eq!(server.asked().iter().filter(|a| a.provider == "openai").count(), 1);
-}
-
-#[test]
-fn a_cancel_in_mid_call_ends_it_at_once_with_all_it_started() {
-    let server = ModelServer::start();
-    server.script([Reply::silence()]);
-    let daemon = TestDaemon::start(home(&server, "", ""));
-    let run = daemon.trigger("shop");
-    eventually_sync("the model is asked", || (server.asked().len() == 1).then_some(()));
-    let began = Instant::now();
-    daemon.block_on(daemon.core().cancel(run, "ann".to_owned())).unwrap();
-    let event = daemon.wait_end(run).event;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    assert_eq!(event.failure_code.as_deref(), Some("cancelled"));
-    let state = daemon.home.state().display().to_string();
-    let left = matins::proc::all().into_iter().filter(|m| !m.zombie).filter(|m| {
-        let line = std::fs::read_to_string(format!("/proc/{}/cmdline", m.pid)).unwrap_or_default();
-        line.contains(&state)
-    });
-    assert_eq!(left.count(), 0, "no process of it is left");
 }
 
 #[test]

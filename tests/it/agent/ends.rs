@@ -6,7 +6,6 @@
 
 use serde_json::{Value, json};
 
-use crate::support::model_server::{KEY, KEY_ENV};
 use crate::support::receiver::Received;
 use crate::support::{Binary, Home, Http, ModelServer, Reply, TestReceiver, eventually_sync};
 
@@ -149,10 +148,7 @@ fn all_ways(api: &Api) {
     let prices = "prices: { openai/gpt-5: { input: 2, output: 10 } }\n";
     home.settings_with_http(&format!("{}{keyless}{prices}", server.settings()));
     write(&home, &way("", "", Vec::new()), &receiver);
-    let mut daemon = Binary::unstarted(home);
-    daemon.env.push((KEY_ENV.to_owned(), KEY.to_owned()));
-    daemon.restart();
-    let (daemon, http) = daemon.with_http();
+    let (daemon, http) = Binary::start_with_key(home).with_http();
     let ways = ways();
     let failed = ways.iter().filter(|way| way.code.is_some()).count();
     for (n, way) in ways.into_iter().enumerate() {

@@ -58,6 +58,7 @@ async fn both_generations_are_spoken() {
                 "mcp__shop__die",
                 "mcp__shop__env",
                 "mcp__shop__fail",
+                "mcp__shop__hang",
                 "mcp__shop__mixed",
                 "mcp__shop__price"
             ],
