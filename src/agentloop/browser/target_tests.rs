@@ -104,7 +104,7 @@ fn equals_that_nothing_around_names_are_told_apart_by_what_is_said_beside_them()
     let then = products(["Tea", "Rice", "Salt"]);
     assert_eq!(again(&then, 4, &format!("heading \"Shop\"\n{then}")), Ok(5));
     assert!(
-        gone(again(&then, 4, &products(["Rice", "Tea", "Salt"]))),
+        gone(&again(&then, 4, &products(["Rice", "Tea", "Salt"]))),
         "never the second for the second's sake"
     );
     let bare = "button \"Add\"\nbutton \"Add\"\nbutton \"Add\"";
