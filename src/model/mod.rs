@@ -11,6 +11,7 @@ mod event;
 mod exclusions;
 mod failure;
 mod llm;
+mod page;
 mod policy;
 mod prices;
 mod run;
@@ -28,6 +29,7 @@ pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use llm::{Llm, Mcp, ShellTool, ToolName, Wire};
+pub use page::{Number, Target, Within};
 pub use policy::{
     ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies, Priority,
     Retry, RetryOn, SuccessWhen, TokenScope, Variant,

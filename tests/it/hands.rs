@@ -12,8 +12,7 @@ use crate::support::{Home, ModelServer, Reply, TestDaemon};
 fn home(server: &ModelServer, executor: &str, more: &str) -> Home {
     let home = Home::new();
     home.settings(&server.settings());
-    let text = format!("prompt: Do it.\nexecutor:\n  type: llm\n  model: openai/gpt-5\n{executor}{more}");
-    home.write("agents/a.yaml", &text);
+    home.llm_agent("a", executor, more);
     home
 }
 
