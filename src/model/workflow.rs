@@ -15,8 +15,9 @@ use sha2::{Digest as _, Sha256};
 
 pub use input::{ENCODED, INPUT, Inputs, TEXT, fill};
 
+use super::Target;
+
 type State = Value;
-type Target = Value;
 
 /// Version of [`Workflow`].
 pub const WORKFLOW_VERSION: u32 = 1;
@@ -480,6 +481,7 @@ mod tests {
         bad["parameters"] = json!(["query", "/query"]);
         bad["steps"][0]["tool"] = json!("shell");
         bad["steps"][0]["arguments"]["url"]["$text"][1]["$input"] = json!("/other");
+        bad["steps"][1]["arguments"]["target"]["nonsense"] = json!(1);
         bad["steps"][2]["arguments"]["from"]["text"] = json!({"ref": "e12"});
         bad["steps"][2]["else"] = json!(1);
         bad["result"]["template"]["price"]["$extract"] = json!({"step": 4, "at": "x"});
@@ -489,7 +491,7 @@ mod tests {
         let places: BTreeSet<&str> = told.iter().map(|line| line.split(':').next().unwrap()).collect();
         let wanted = BTreeSet::from([
             "more", "version", "parameters[0]", "steps[0].tool", "steps[0].arguments.url.$text[1].$input",
-            "steps[2].else", "steps[2].arguments.from.text.ref", "result.template.kind",
+            "steps[1].arguments.target", "steps[2].else", "steps[2].arguments.from.text.ref", "result.template.kind",
             "result.template.price.$extract.step", "result.template.price.$extract.at", "recorded.tokens",
         ]);
         assert_eq!(places, wanted, "{told:#?}");
