@@ -551,7 +551,8 @@ async fn told(
         event.browser_session_seconds = Some(event.browser_session_seconds.unwrap_or(0) + ms.div_ceil(1_000));
     }
     event.workflow = outcome.cached.replay;
-    (event.saved_model_calls, event.saved_tokens) = (outcome.cached.saved_model_calls, outcome.cached.saved_tokens);
+    (event.saved_model_calls, event.saved_tokens) =
+        (outcome.cached.saved_model_calls, outcome.cached.saved_tokens);
     event.result = Some(outcome.result.clone().unwrap_or(Value::Null));
     core.run_messages(number, known, &event, may_pause, at_ms).await
 }

@@ -240,7 +240,8 @@ impl Told {
         let (steps, ms) = (number("browserStepCount"), number("browserMs"));
         if steps.is_some() || ms.is_some() {
             let (a, b) = self.browser.unwrap_or_default();
-            let add = |known: u64, more: Option<u64>| known.saturating_add(more.unwrap_or(0)).min(BROWSER_MAX);
+            let add =
+                |known: u64, more: Option<u64>| known.saturating_add(more.unwrap_or(0)).min(BROWSER_MAX);
             self.browser = Some((add(a, steps), add(b, ms)));
         }
     }

@@ -174,7 +174,9 @@ impl Workflow {
                 continue;
             }
             match self.fixed.get(pointer) {
-                None => return Err(format!("the input has {pointer:?}, which it had not when it was recorded")),
+                None => {
+                    return Err(format!("the input has {pointer:?}, which it had not when it was recorded"));
+                }
                 Some(before) if before != value => {
                     return Err(format!("the input's {pointer:?} is not what it was when it was recorded"));
                 }
@@ -239,7 +241,9 @@ impl Reader {
             return None;
         };
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
-            self.within(name.as_str(), |r| r.wrong(format!("it is not known; known are {}", known.join(", "))));
+            self.within(name.as_str(), |r| {
+                r.wrong(format!("it is not known; known are {}", known.join(", ")))
+            });
         }
         Some(fields)
     }
@@ -348,7 +352,8 @@ impl Reader {
 
     fn member(&mut self, name: &str, inner: &Value) {
         if name == REF && inner.is_string() {
-            return self.wrong(format!("a reference is of a page that is gone: write `{TARGET}` in its place"));
+            return self
+                .wrong(format!("a reference is of a page that is gone: write `{TARGET}` in its place"));
         }
         self.template(inner);
         if name == TARGET
@@ -395,7 +400,9 @@ impl Reader {
     /// A part of a result: nothing in it is fixed but what the schema fixes.
     fn made(&mut self, template: &Value) {
         let Some(fields) = template.as_object() else {
-            return self.wrong(format!("it should be an object: fields, `{EXTRACT}`, `{INPUT}`, `{CONCAT}` or `{CONST}`"));
+            return self.wrong(format!(
+                "it should be an object: fields, `{EXTRACT}`, `{INPUT}`, `{CONCAT}` or `{CONST}`"
+            ));
         };
         let only = fields.iter().next().filter(|(name, _)| fields.len() == 1 && name.starts_with('$'));
         match only {
@@ -490,12 +497,23 @@ mod tests {
         let told: Vec<String> = Workflow::read(&bad).unwrap_err().iter().map(ToString::to_string).collect();
         let places: BTreeSet<&str> = told.iter().map(|line| line.split(':').next().unwrap()).collect();
         let wanted = BTreeSet::from([
-            "more", "version", "parameters[0]", "steps[0].tool", "steps[0].arguments.url.$text[1].$input",
-            "steps[1].arguments.target", "steps[2].else", "steps[2].arguments.from.text.ref", "result.template.kind",
-            "result.template.price.$extract.step", "result.template.price.$extract.at", "recorded.tokens",
+            "more",
+            "version",
+            "parameters[0]",
+            "steps[0].tool",
+            "steps[0].arguments.url.$text[1].$input",
+            "steps[1].arguments.target",
+            "steps[2].else",
+            "steps[2].arguments.from.text.ref",
+            "result.template.kind",
+            "result.template.price.$extract.step",
+            "result.template.price.$extract.at",
+            "recorded.tokens",
         ]);
         assert_eq!(places, wanted, "{told:#?}");
-        for (whole, place) in [(json!([]), ""), (json!({}), "version"), (json!({"version": 1, "steps": []}), "steps")] {
+        for (whole, place) in
+            [(json!([]), ""), (json!({}), "version"), (json!({"version": 1, "steps": []}), "steps")]
+        {
             assert_eq!(Workflow::read(&whole).unwrap_err()[0].to_string().split(':').next(), Some(place));
         }
         let mut large = good();
@@ -520,7 +538,9 @@ mod tests {
 
     #[test]
     fn a_purpose_is_the_same_for_every_input() {
-        let of = |prompt: &str, input: Value, schema: Option<Value>| purpose(prompt, &input, schema.as_ref(), &json!(["browser"]));
+        let of = |prompt: &str, input: Value, schema: Option<Value>| {
+            purpose(prompt, &input, schema.as_ref(), &json!(["browser"]))
+        };
         let lamp = of("Find a lamp.", json!({"query": "lamp"}), None);
         assert_eq!(lamp, of("Find a chair.", json!({"query": "chair"}), None));
         assert_ne!(lamp, of("Look for a lamp.", json!({"query": "lamp"}), None));

@@ -39,7 +39,10 @@ async fn versions(f: &Fixture) -> Vec<(i64, bool, bool)> {
 async fn a_completed_run_leaves_a_version_and_a_failed_one_none() {
     let f = fixture().await;
     let first = carry_out(&f, made('a', "http://a/", 10)).await;
-    let failed = Outcome { failure: Some(Failure::new(FailureCode::RuntimeError, "no")), ..made('a', "http://b/", 10) };
+    let failed = Outcome {
+        failure: Some(Failure::new(FailureCode::RuntimeError, "no")),
+        ..made('a', "http://b/", 10)
+    };
     carry_out(&f, failed).await;
     carry_out(&f, made('a', "http://a/", 99)).await;
     assert_eq!(versions(&f).await, [(1, false, true)], "the same is not kept twice");
@@ -86,17 +89,20 @@ async fn an_event_tells_what_a_run_used_and_what_it_saved() {
     let f = fixture().await;
     let plain = carry_out(&f, Outcome::default()).await;
     let replay = Replay { version: Some(4), steps: 5, replayed_steps: 4, repaired: true };
-    let cached = Cached {
-        replay: Some(replay),
-        saved_model_calls: Some(3),
-        saved_tokens: Some(900),
-        made: None,
-    };
+    let cached =
+        Cached { replay: Some(replay), saved_model_calls: Some(3), saved_tokens: Some(900), made: None };
     let outcome = Outcome { browser: Some((5, 1_001)), cached: Box::new(cached), ..Outcome::default() };
     let run = carry_out(&f, outcome).await;
     let event = f.store.event(run).await.unwrap().unwrap().event;
     assert_eq!((event.browser_step_count, event.browser_session_seconds), (Some(5), Some(2)));
-    assert_eq!((event.workflow, event.saved_model_calls, event.saved_tokens), (Some(replay), Some(3), Some(900)));
+    assert_eq!(
+        (event.workflow, event.saved_model_calls, event.saved_tokens),
+        (Some(replay), Some(3), Some(900))
+    );
     let none = f.store.event(plain).await.unwrap().unwrap().event;
-    assert_eq!((none.browser_step_count, none.workflow, none.saved_tokens), (None, None, None), "unknown is not 0");
+    assert_eq!(
+        (none.browser_step_count, none.workflow, none.saved_tokens),
+        (None, None, None),
+        "unknown is not 0"
+    );
 }

@@ -46,8 +46,9 @@ impl Inputs {
             }
         }
         let alone = by_text.into_iter().filter(|(_, of)| of.len() == 1);
-        let mut known: Vec<_> =
-            alone.flat_map(|(text, of)| of.into_iter().map(move |(p, form)| (text.clone(), p, form))).collect();
+        let mut known: Vec<_> = alone
+            .flat_map(|(text, of)| of.into_iter().map(move |(p, form)| (text.clone(), p, form)))
+            .collect();
         known.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.0.cmp(&b.0)));
         Self { leaves, known }
     }
@@ -219,7 +220,8 @@ mod tests {
 
     #[test]
     fn values_are_lifted_where_they_can_be_told_apart() {
-        let input = json!({"query": "desk lamp", "size": 40, "a": "same", "b": "same", "on": true, "x": "ab"});
+        let input =
+            json!({"query": "desk lamp", "size": 40, "a": "same", "b": "same", "on": true, "x": "ab"});
         let inputs = Inputs::of(&input);
         assert_eq!(inputs.lift("desk lamp"), json!({"$input": "/query"}));
         assert_eq!(inputs.lift("40"), json!({"$text": [{"$input": "/size"}]}));
