@@ -94,6 +94,7 @@ fn ways() -> Vec<Way> {
         way("permission_denied", "", vec![list(), stop()]),
         way("provider_error", "", vec![Reply::error(400, "invalid_request_error", "no such model")]),
         way("provider_error", "", vec![Reply::out_of_quota()]),
+        way("provider_error", "", vec![Reply::endless()]),
         way("provider_error", "", (0..5).map(|_| hint(Reply::status(503))).collect()),
         way("rate_limited", "", (0..5).map(|_| hint(Reply::rate_limited())).collect()),
         way("runtime_error", "", vec![bad(), bad(), bad()]),
