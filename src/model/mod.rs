@@ -21,6 +21,7 @@ mod skill;
 mod slot;
 mod step;
 mod task;
+pub mod workflow;
 
 pub use agent::{Agent, Executor, Preset, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{ClockNote, Cron, CronError, CronPool};
@@ -45,6 +46,7 @@ pub use skill::SkillFile;
 pub use slot::NotRun;
 pub use step::{Step, StepAction};
 pub use task::{ResponseFormat, TaskRequest};
+pub use workflow::{Cached, Replay, Workflow};
 
 /// Implements `as_str`, `Display` and `FromStr` for an enum of words, from one list, so that the
 /// spelling in rows, in the API and in files cannot drift apart.

@@ -94,6 +94,7 @@ fn ways() -> Vec<Way> {
         way("permission_denied", "", vec![list(), stop()]),
         way("provider_error", "", vec![Reply::error(400, "invalid_request_error", "no such model")]),
         way("provider_error", "", vec![Reply::out_of_quota()]),
+        way("provider_error", "", vec![Reply::endless()]),
         way("provider_error", "", (0..5).map(|_| hint(Reply::status(503))).collect()),
         way("rate_limited", "", (0..5).map(|_| hint(Reply::rate_limited())).collect()),
         way("runtime_error", "", vec![bad(), bad(), bad()]),
@@ -280,7 +281,10 @@ fn as_tasks() {
         },
         failed: |http| {
             let failed = |n: &i64| http.get(&format!("/api/runs/{n}")).json()["status"] == "failure";
-            (1..).take_while(|n| http.get(&format!("/api/tasks/{n}")).status == 200).filter(failed).count()
+            (1..=200)
+                .take_while(|n| http.get(&format!("/api/tasks/{n}")).status == 200)
+                .filter(failed)
+                .count()
         },
     });
 }
