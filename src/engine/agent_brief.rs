@@ -9,16 +9,16 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Core;
 use super::task_input::{self, millis_u64};
 use super::terms::{self, Terms};
+use super::{Core, budgets};
 use crate::agentloop::brief::{
     BRIEF_VERSION, Brief, CatalogueSkill, Limits, McpServer, Paths, Shell, Validator,
 };
 use crate::exec::{AgentFiles, RunDirs};
 use crate::model::{Agent, Executor, Failure, FailureCode, Llm, Skill};
 use crate::secret::SecretString;
-use crate::store::{Claimed, Left, dollars};
+use crate::store::{Claimed, Left};
 use crate::time::rfc3339_ms;
 
 /// This program, also after its file was replaced.
@@ -134,13 +134,11 @@ fn limits(asked: &Asked<'_>, llm: &Llm) -> Limits {
 
 /// Bounds them by what the budgets of the day leave.
 fn within(limits: &Limits, left: Left) -> Limits {
-    let tokens = left.tokens.filter(|left| limits.max_tokens.is_none_or(|own| *left < own));
-    let cost =
-        left.microdollars.map(dollars).filter(|left| limits.max_cost_usd.is_none_or(|own| *left < own));
+    let bounded = budgets::tighter(limits.max_tokens, limits.max_cost_usd, left);
     Limits {
-        max_tokens: tokens.or(limits.max_tokens),
-        max_cost_usd: cost.or(limits.max_cost_usd),
-        of_budget: tokens.is_some() || cost.is_some(),
+        max_tokens: bounded.tokens,
+        max_cost_usd: bounded.cost_usd,
+        of_budget: bounded.of_budget,
         ..limits.clone()
     }
 }
