@@ -167,11 +167,14 @@ pub struct Limits {
     pub max_steps: u64,
     /// Most tokens, sent and received; `None`: any number.
     pub max_tokens: Option<u64>,
+    /// Whether that is what a budget of the day has left, and not the agent's own limit.
+    #[serde(default)]
+    pub tokens_of_budget: bool,
     /// Most US dollars; `None`: any number.
     pub max_cost_usd: Option<f64>,
-    /// Whether the two are what is left of a budget of the day, and not the agent's own.
+    /// Whether that is what a budget of the day has left, and not the agent's own limit.
     #[serde(default)]
-    pub of_budget: bool,
+    pub cost_of_budget: bool,
     /// Most tokens of one answer.
     pub max_output: u64,
     /// Most corrections of a refused result.
@@ -202,8 +205,9 @@ impl Default for Limits {
         Self {
             max_steps: Self::MAX_STEPS,
             max_tokens: None,
+            tokens_of_budget: false,
             max_cost_usd: None,
-            of_budget: false,
+            cost_of_budget: false,
             max_output: Self::MAX_OUTPUT,
             corrections: Self::CORRECTIONS,
             call_timeout_ms: Self::CALL_TIMEOUT_MS,

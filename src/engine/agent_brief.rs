@@ -122,8 +122,9 @@ fn limits(asked: &Asked<'_>, llm: &Llm) -> Limits {
     Limits {
         max_steps: llm.max_steps.unwrap_or(Limits::MAX_STEPS),
         max_tokens: llm.max_tokens,
+        tokens_of_budget: false,
         max_cost_usd: llm.max_cost_usd,
-        of_budget: false,
+        cost_of_budget: false,
         max_output: llm.max_output_tokens.unwrap_or(Limits::MAX_OUTPUT),
         corrections: llm.corrections.unwrap_or(Limits::CORRECTIONS),
         call_timeout_ms: llm.call_timeout.map_or(Limits::CALL_TIMEOUT_MS, millis_u64),
@@ -139,8 +140,9 @@ fn within(limits: &Limits, left: Left) -> Limits {
         left.microdollars.map(dollars).filter(|left| limits.max_cost_usd.is_none_or(|own| *left < own));
     Limits {
         max_tokens: tokens.or(limits.max_tokens),
+        tokens_of_budget: tokens.is_some(),
         max_cost_usd: cost.or(limits.max_cost_usd),
-        of_budget: tokens.is_some() || cost.is_some(),
+        cost_of_budget: cost.is_some(),
         ..limits.clone()
     }
 }
@@ -202,8 +204,14 @@ mod tests {
         assert_eq!(within(&own, Left::default()), own);
         let left = Left { tokens: Some(1_000), microdollars: None };
         assert_eq!(within(&own, left), own, "its own limit is met first");
-        let left = Left { tokens: Some(400), microdollars: Some(2_500_000) };
+        let left = Left { tokens: Some(2_000), microdollars: Some(2_500_000) };
         let bound = within(&own, left);
-        assert_eq!((bound.max_tokens, bound.max_cost_usd, bound.of_budget), (Some(400), Some(2.5), true));
+        assert_eq!((bound.max_tokens, bound.tokens_of_budget), (Some(1_000), false), "each has its own");
+        assert_eq!((bound.max_cost_usd, bound.cost_of_budget), (Some(2.5), true));
+        let bound = within(&own, Left { tokens: Some(400), microdollars: None });
+        assert_eq!(
+            (bound.max_tokens, bound.tokens_of_budget, bound.cost_of_budget),
+            (Some(400), true, false)
+        );
     }
 }
