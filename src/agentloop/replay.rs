@@ -32,6 +32,8 @@ pub struct Recording {
     pub task: Task,
     before: Vec<Message>,
     tools: Vec<ToolSpec>,
+    /// What the tools told the model before the conversation.
+    words: Vec<String>,
     turns: VecDeque<Result<Turn, ModelError>>,
     answers: Vec<(String, Value, Answer)>,
     verdicts: Vec<(Value, Judged)>,
@@ -72,12 +74,15 @@ impl Recording {
         let before = messages.split_last().map(|(_, before)| before.to_vec()).unwrap_or_default();
         let mut tools: Vec<ToolSpec> = field(first, "tools")?;
         tools.retain(|tool| tool.name != FINISH && tool.name != STOP);
-        let (brief, task) = (field(first, "brief")?, field(first, "task")?);
+        let (brief, task): (Brief, Task) = (field(first, "brief")?, field(first, "task")?);
+        let own = Conversation::begin(&brief, &task, Vec::new()).system.len();
+        let system: Vec<String> = field(first, "system")?;
         let mut recording = Self {
             brief,
             task,
             before,
             tools,
+            words: system.into_iter().skip(own).collect(),
             turns: VecDeque::new(),
             answers: Vec::new(),
             verdicts: Vec::new(),
@@ -138,6 +143,7 @@ impl Recording {
         let played = Played {
             turns: Mutex::new(self.turns),
             tools: self.tools,
+            words: self.words,
             answers: Mutex::new(self.answers),
             verdicts: self.verdicts,
         };
@@ -165,6 +171,7 @@ fn field<T: serde::de::DeserializeOwned>(line: &Value, name: &str) -> Result<T, 
 struct Played {
     turns: Mutex<VecDeque<Result<Turn, ModelError>>>,
     tools: Vec<ToolSpec>,
+    words: Vec<String>,
     answers: Mutex<Vec<(String, Value, Answer)>>,
     verdicts: Vec<(Value, Judged)>,
 }
@@ -189,6 +196,10 @@ impl Model for Played {
 impl Hands for Played {
     fn specs(&self) -> Vec<ToolSpec> {
         self.tools.clone()
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.words.clone()
     }
 
     fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
@@ -232,7 +243,7 @@ mod tests {
         let tool = json!({"type": "tool", "name": "fetch", "arguments": {"object": {"n": 1}}, "content": "7",
                           "outcome": "done", "note": null});
         let lines = [
-            json!({"type": "begin", "version": 1, "brief": brief, "task": task, "tools": [],
+            json!({"type": "begin", "version": 1, "brief": brief, "task": task, "tools": [], "system": ["x"],
                    "messages": [{"role": "user", "text": "Find it."}]}),
             turn("fetch", json!({"n": 1})),
             tool,

@@ -246,6 +246,17 @@ fn last_results(request: &Request) -> &[ToolResult] {
 }
 
 #[test]
+fn success_is_said_of_what_ends_the_run_and_of_nothing_else() {
+    let bench = Bench::new([one("nobody", json!({})), finish(json!(1))]);
+    bench.run();
+    let actions = bench.events("step").into_iter().map(|step| step["actions"][0].clone());
+    let told: Vec<Value> = actions
+        .map(|a| json!([a["is_done"], a["success"], a["error"].is_string(), a["include_in_memory"]]))
+        .collect();
+    assert_eq!(told, [json!([false, null, true, true]), json!([true, true, false, false])]);
+}
+
+#[test]
 fn a_run_asks_calls_and_finishes() {
     let bench = Bench::new([one("echo", json!({"say": "7 EUR"})), finish(json!({"price": 7}))]);
     assert_eq!(bench.run(), End::Done { result: json!({"price": 7}), summary: Some("done".to_owned()) });

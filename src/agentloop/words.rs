@@ -128,15 +128,17 @@ pub(super) enum Outcome {
 impl Action {
     /// It as published steps have it.
     pub(super) fn into_json(self) -> Value {
-        let (is_done, success, content, error) = match self.outcome {
-            Outcome::Did(content) => (false, None, Some(content), None),
-            Outcome::End(content) => (true, Some(true), Some(content), None),
-            Outcome::GaveUp(why) => (true, Some(false), None, Some(why)),
-            Outcome::Failed(why) => (false, Some(false), None, Some(why)),
+        // Only what ends the run says whether it went well; after it nobody remembers anything.
+        let (success, content, error) = match self.outcome {
+            Outcome::Did(content) => (None, Some(content), None),
+            Outcome::End(content) => (Some(true), Some(content), None),
+            Outcome::GaveUp(why) => (Some(false), None, Some(why)),
+            Outcome::Failed(why) => (None, None, Some(why)),
         };
+        let is_done = success.is_some();
         json!({
             "name": self.name, "params": self.params, "is_done": is_done, "success": success,
-            "extracted_content": content, "error": error, "include_in_memory": false,
+            "extracted_content": content, "error": error, "include_in_memory": !is_done,
         })
     }
 }

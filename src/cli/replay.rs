@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 
 use super::args::Global;
 use super::failure::{CONFIG, Failure};
-use super::output::Cell;
+use super::output::{Cell, say};
 use super::{Done, Session, client};
 use crate::agentloop::brief::Limits;
 use crate::agentloop::replay::{Recording, Replayed};
 use crate::agentloop::{End, Task};
+use crate::api::wire::EventView;
 use crate::config::{self, Env};
 use crate::model::{Agent, Executor};
 use crate::time::{Clock as _, SystemClock};
@@ -38,22 +39,25 @@ pub async fn replay(
         return Err(Failure::new(CONFIG, format!("{} has no agent {id} that can be used", target.display()))
             .hint(hint));
     };
-    let (task, limits) = (task(agent, &recording.task), limits(agent, &recording.brief.limits));
+    let event = session.client.get(&["v1", "events", &recording.brief.run.to_string()], &[]).await?;
+    let task = task(agent, &recording.task, &client::data(event)?);
+    let limits = limits(agent, &recording.brief.limits);
     let replayed = recording.replay(Some(task), Some(limits)).await;
     let same = Some(&replayed.replayed) == replayed.recorded.as_ref();
     show(session, &replayed, same)?;
     Ok(if same { 0 } else { DIFFERS })
 }
 
-/// The task under the definition as it is now. A prompt that is a template was rendered when the run began.
-fn task(agent: &Agent, recorded: &Task) -> Task {
+/// The task under the definition as it is now. What the trigger of the run said stays said, and a prompt that is a
+/// template was rendered when the run began.
+fn task(agent: &Agent, recorded: &Task, run: &EventView) -> Task {
     let mut task = recorded.clone();
-    if !agent.prompt.contains('{') {
-        task.prompt.clone_from(&agent.prompt);
+    let schedule = agent.schedules.iter().find(|s| Some(s.id.to_string()) == run.event.schedule_id);
+    let template = agent.template(&run.overrides, schedule.map(|schedule| &schedule.overrides));
+    if run.overrides.prompt.is_none() && !template.contains('{') {
+        template.clone_into(&mut task.prompt);
     }
-    if agent.result_schema.is_some() {
-        task.result_schema.clone_from(&agent.result_schema);
-    }
+    task.result_schema = agent.promised(&run.overrides).cloned();
     for (id, text) in &mut task.skills {
         let dir = agent.skills.iter().find(|skill| skill.id == *id).map(|skill| &skill.dir);
         let now = dir.and_then(|dir| std::fs::read_to_string(dir.join("SKILL.md")).ok());
@@ -64,16 +68,26 @@ fn task(agent: &Agent, recorded: &Task) -> Task {
     task
 }
 
-/// What bounds it under the definition as it is now.
+/// What bounds it under the definition as it is now, and what the budget of the day left it then.
 fn limits(agent: &Agent, recorded: &Limits) -> Limits {
     let Executor::Llm(llm) = &agent.executor else { return recorded.clone() };
+    let (tokens, cost) =
+        if recorded.of_budget { (recorded.max_tokens, recorded.max_cost_usd) } else { (None, None) };
     Limits {
         max_steps: llm.max_steps.unwrap_or(Limits::MAX_STEPS),
-        max_tokens: llm.max_tokens,
-        max_cost_usd: llm.max_cost_usd,
+        max_tokens: least(llm.max_tokens, tokens),
+        max_cost_usd: least(llm.max_cost_usd, cost),
         max_output: llm.max_output_tokens.unwrap_or(Limits::MAX_OUTPUT),
         corrections: llm.corrections.unwrap_or(Limits::CORRECTIONS),
         ..recorded.clone()
+    }
+}
+
+/// The smaller of two bounds.
+fn least<T: PartialOrd>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b < a { b } else { a }),
+        (a, b) => a.or(b),
     }
 }
 
@@ -94,14 +108,16 @@ fn show(session: &Session, replayed: &Replayed, same: bool) -> Result<(), Failur
     let names = ["status", "failureCode", "error", "result"];
     let rows: Vec<Vec<Cell>> = names.into_iter().map(row).collect();
     session.out.table(&["", "RECORDED", "NOW"], &rows)?;
-    session.out.aside(if same { "the run ends as it did" } else { "the run ends otherwise than it did" });
+    say(if same { "the run ends as it did" } else { "the run ends otherwise than it did" });
     if replayed.shown_otherwise {
-        session.out.aside(
+        say(
             "the model would be shown another prompt or skill than it was; what it would say to it is not known",
         );
     }
-    if replayed.unasked > 0 {
-        session.out.aside(&format!("{} recorded answers were not asked for", replayed.unasked));
+    match replayed.unasked {
+        0 => {}
+        1 => say("1 recorded answer was not asked for"),
+        n => say(&format!("{n} recorded answers were not asked for")),
     }
     Ok(())
 }

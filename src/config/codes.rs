@@ -141,8 +141,8 @@ pub static CODES: &[Code] = &[
     failure(
         "launch_error",
         "The program could not be started, or a prompt, a secret or a skill that it needs could not be had",
-        "A program that was moved or is not in the PATH of the daemon, a variable or credential that it has not, a template that asks for what is not there",
-        "`matins show RUN` names what is missing; `matins check` finds it before a run does",
+        "A program that was moved or is not in the PATH of the daemon, a variable or credential that it has not, no key for the model's provider, a template that asks for what is not there",
+        "`matins show RUN` names what is missing; `matins check` and `matins doctor` find it before a run does",
     ),
     failure(
         "timeout",

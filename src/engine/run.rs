@@ -23,6 +23,7 @@ use super::terms::{self, Terms};
 use super::{Core, Ending, task_input};
 use crate::exec::{self, Ended, ExitReport, Reason};
 use crate::ids::{Epoch, RunId};
+use crate::model::workflow::Cached;
 use crate::model::{
     Agent, Executor, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage,
 };
@@ -268,8 +269,9 @@ impl Watch {
         let stopped = report.reason == Reason::Cancelled;
         let mut outcome = core.executor.outcome(request, report).await;
         if !matches!(self.agent.executor, Executor::Llm(_)) {
-            // Only the built-in agent is shown its notes again.
+            // Only the built-in agent is shown its notes again, and does again what it has done.
             outcome.notes.clear();
+            *outcome.cached = Cached::default();
         }
         preset::add_cost(core, &self.agent, &mut outcome);
         if stopped {
@@ -542,6 +544,13 @@ async fn told(
     event.cost_usd = outcome.cost_usd.or(event.cost_usd);
     (event.exit_code, event.signal) = (outcome.exit_code, outcome.signal);
     event.gated = outcome.gated;
+    if let Some((steps, ms)) = outcome.browser {
+        event.browser_step_count = Some(event.browser_step_count.unwrap_or(0) + steps);
+        event.browser_session_seconds = Some(event.browser_session_seconds.unwrap_or(0) + ms.div_ceil(1_000));
+    }
+    event.workflow = outcome.cached.replay;
+    (event.saved_model_calls, event.saved_tokens) =
+        (outcome.cached.saved_model_calls, outcome.cached.saved_tokens);
     event.result = Some(outcome.result.clone().unwrap_or(Value::Null));
     core.run_messages(number, known, &event, may_pause, at_ms).await
 }

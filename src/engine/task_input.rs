@@ -243,8 +243,7 @@ enum Prompt<'a> {
 
 impl<'a> Said<'a> {
     fn of(agent: &'a Agent, overrides: &'a Overrides, slot: Option<&'a SlotOverrides>) -> Self {
-        let variant = terms::variant(agent, overrides).and_then(|v| v.prompt.as_deref());
-        let template = variant.or_else(|| slot?.prompt.as_deref()).unwrap_or(&agent.prompt);
+        let template = agent.template(overrides, slot);
         Self {
             prompt: overrides.prompt.as_deref().map_or(Prompt::Template(template), Prompt::Verbatim),
             input: overrides.input.as_ref().or_else(|| slot?.input.as_ref()).unwrap_or(&agent.input),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Core;
 use crate::exec::RunDirs;
-use crate::model::{Agent, Failure, FailureCode, Overrides, SlotOverrides, Timeout, Variant};
+use crate::model::{Agent, Failure, FailureCode, Overrides, SlotOverrides, Timeout};
 use crate::store;
 
 /// What bounds and judges a run.
@@ -34,17 +34,11 @@ impl Terms {
         dirs: &RunDirs,
         session: &str,
     ) -> Self {
-        let variant = variant(agent, overrides).and_then(|v| v.result_schema.as_ref());
         let asked = overrides.timeout_ms.map(Duration::from_millis);
         let of_agent = || slot.and_then(|s| s.timeout).map_or(agent.timeout, Timeout::bound);
         Self {
             timeout: asked.or_else(of_agent),
-            result_schema: overrides
-                .result_schema
-                .as_ref()
-                .or(variant)
-                .or(agent.result_schema.as_ref())
-                .cloned(),
+            result_schema: agent.promised(overrides).cloned(),
             cwd: agent.cwd.clone().unwrap_or_else(|| dirs.workspace(session)),
         }
     }
@@ -57,11 +51,6 @@ impl Terms {
         let each = self.timeout.map(|timeout| timeout.saturating_add(hooks));
         each.into_iter().chain(policies.total_timeout).min()
     }
-}
-
-/// The variant that a run is of.
-pub(super) fn variant<'a>(agent: &'a Agent, overrides: &Overrides) -> Option<&'a Variant> {
-    agent.policies.executions.get(overrides.execution_key.as_deref()?)
 }
 
 /// What the schedule of a run, or of the one that it repeats, says otherwise than the agent; read only

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{Format, Limits, Llm, Overlap, Policies, Schedule, words};
+use super::{Format, Limits, Llm, Overlap, Overrides, Policies, Schedule, SlotOverrides, Variant, words};
 use crate::ids::AgentId;
 
 /// How a program's outcome is read.
@@ -219,6 +219,26 @@ impl Agent {
     #[must_use]
     pub fn dir(&self) -> &std::path::Path {
         self.file.parent().unwrap_or_else(|| std::path::Path::new("/"))
+    }
+
+    /// The variant that a run is of.
+    #[must_use]
+    pub fn variant(&self, overrides: &Overrides) -> Option<&Variant> {
+        self.policies.executions.get(overrides.execution_key.as_deref()?)
+    }
+
+    /// The template of a run's prompt where its trigger gives none: of its variant, its schedule or the agent.
+    #[must_use]
+    pub fn template<'a>(&'a self, overrides: &Overrides, slot: Option<&'a SlotOverrides>) -> &'a str {
+        let variant = self.variant(overrides).and_then(|variant| variant.prompt.as_deref());
+        variant.or_else(|| slot?.prompt.as_deref()).unwrap_or(&self.prompt)
+    }
+
+    /// What the result of a run must be, as its trigger says, its variant or the agent.
+    #[must_use]
+    pub fn promised<'a>(&'a self, overrides: &'a Overrides) -> Option<&'a Value> {
+        let variant = self.variant(overrides).and_then(|variant| variant.result_schema.as_ref());
+        overrides.result_schema.as_ref().or(variant).or(self.result_schema.as_ref())
     }
 
     /// The snapshot: canonical JSON and its SHA-256.

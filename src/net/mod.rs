@@ -66,6 +66,22 @@ pub fn unix_client(socket: &Path) -> Result<reqwest::Client, Error> {
         .map_err(Error::Client)
 }
 
+/// The body of an answer, at most `max` bytes of it, and whether there was more.
+///
+/// # Errors
+/// It breaks off.
+pub async fn body(mut response: reqwest::Response, max: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let left = max - bytes.len();
+        bytes.extend_from_slice(chunk.get(..left.min(chunk.len())).unwrap_or_default());
+        if chunk.len() > left {
+            return Ok((bytes, true));
+        }
+    }
+    Ok((bytes, false))
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that builds HTTP clients")]
 fn builder() -> reqwest::ClientBuilder {
     install_crypto_provider();

@@ -1,4 +1,5 @@
-//! Budgets of tokens and money for a rolling day, of programs that report what they used up.
+//! Budgets of tokens and money for a rolling day: of programs that report what they used up, and of the built-in agent,
+//! which keeps to what is left while it runs.
 
 use std::time::Duration;
 
@@ -6,8 +7,11 @@ use matins::engine::Refused;
 use matins::engine::forecast::{Fate, Range};
 use matins::model::{NotRun, Overlap, Overrides, RunState};
 
+use serde_json::json;
+
 use crate::support::daemon::START_MS;
-use crate::support::{Home, TestDaemon, eventually_sync};
+use crate::support::model_server::Tokens;
+use crate::support::{Home, ModelServer, Reply, TestDaemon, eventually_sync};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -90,4 +94,67 @@ fn what_a_budget_leaves_out_is_foreseen() {
     let budget = Some(Fate::NotRun(NotRun::Budget));
     // The run by hand at 09:00 counts until 09:00 of the next day.
     assert_eq!(fates, [None, budget, None, budget]);
+}
+
+#[test]
+fn a_budget_of_the_day_ends_a_run_in_its_middle_and_stops_the_next_one() {
+    // 4 500 tokens, which are 0.021 US dollars: another such turn is more than any of these leaves.
+    let turn = Tokens { input: 3_000, output: 1_500, ..Tokens::default() };
+    let list = || Reply::call("list_dir", &json!({"path": "."})).tokens(turn);
+    let done = || Reply::finish(&json!("done")).tokens(turn);
+    let (tokens, usd) = ("budget: { tokens_per_day: 5000 }\n", "budget: { usd_per_day: 0.025 }\n");
+    // Of the daemon, of the agent, what the model says, how the run ends, and what there is too little of.
+    for (daemons, own, says, code, short) in [
+        ("", tokens, list(), Some("budget_exceeded"), "tokens"),
+        (tokens, "", list(), Some("budget_exceeded"), "tokens"),
+        ("", usd, list(), Some("budget_exceeded"), "US dollars"),
+        (usd, "", list(), Some("budget_exceeded"), "US dollars"),
+        ("", tokens, done(), None, "tokens"),
+        (usd, "", done(), None, "US dollars"),
+    ] {
+        let (server, home) = (ModelServer::start(), Home::new());
+        let prices = "prices: { openai/gpt-5: { input: 2, output: 10 } }\n";
+        home.settings(&format!("{}{prices}{daemons}", server.settings()));
+        let more = "schedules: [ { every: 1h } ]\nexecutions: { job: {} }\n";
+        home.llm_agent("default", "  tools: [files]\n", &format!("{own}{more}"));
+        server.script([says]);
+        let daemon = TestDaemon::start(home);
+        let http = daemon.serve();
+        let run = daemon.trigger("default");
+        let event = daemon.wait_end(run).event;
+        let what = format!("{daemons}{own}{code:?}: {:?}", event.error);
+        assert_eq!(event.failure_code.as_deref(), code, "{what}");
+        if code.is_some() {
+            let why = event.error.unwrap();
+            assert!(
+                why.contains(&format!("needs more {short} than what the budget of the day has left")),
+                "{why}"
+            );
+        }
+        // The longest answer that it asks for is what is left, not what it may give otherwise.
+        let most = server.asked()[0].body["max_completion_tokens"].as_u64().unwrap();
+        assert!((256..5_000).contains(&most), "{what}: {most}");
+        for (path, body) in [
+            ("/v1/agents/default/execute", json!({})),
+            ("/agents/execute", json!({"agentId": "default"})),
+            ("/api/agents/default/agentic-executions/", json!({"execution_key": "job"})),
+            ("/api/runs", json!({"prompt": "Find it."})),
+        ] {
+            let refused = http.post(path, &body);
+            assert_eq!(refused.status, 429, "{path} {what}: {}", refused.text());
+            assert!(refused.text().contains(short), "{path} {what}: {}", refused.text());
+            assert!(refused.header("retry-after").is_some(), "{path} {what}");
+        }
+        daemon.advance(Duration::from_hours(1));
+        let slot = eventually_sync("the slot", || daemon.slots().into_iter().next());
+        assert_eq!(slot.reason, Some(NotRun::Budget), "{what}");
+        assert_eq!((daemon.events().len(), server.asked().len()), (1, 1), "{what}");
+        server.script([done()]);
+        daemon.advance(DAY);
+        let slot = eventually_sync("a slot of the next day", || {
+            daemon.slots().into_iter().find(|s| s.reason.is_none())
+        });
+        assert!(slot.run.is_some(), "{what}: {slot:?}");
+        daemon.settle();
+    }
 }

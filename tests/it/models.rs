@@ -7,7 +7,7 @@ use matins::agentloop::brief::{Candidate, Price};
 use matins::agentloop::model::{
     Arguments, ErrorKind, Message, Model, ModelError, Request, Said, Stop, ToolResult, ToolSpec, Turn,
 };
-use matins::agentloop::providers::{CONNECT_TIMEOUT, Remote};
+use matins::agentloop::providers::{ANSWER_MAX, CONNECT_TIMEOUT, Remote};
 use matins::agentloop::retry::{Backoff, Next, Retrying, Tried};
 use matins::ids::SystemEntropy;
 use matins::net::{self, Reach};
@@ -499,6 +499,18 @@ async fn no_answer_and_a_broken_one_are_worth_another_try() {
     let error = refused("http://127.0.0.1/", None);
     assert_eq!(error.kind, ErrorKind::Auth);
     assert_eq!(error.message, "there is no API key for openai: set the environment variable MODEL_KEY");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_an_end_is_given_up_at_its_bound() {
+    for provider in ALL {
+        let server = ModelServer::start();
+        let error = bad(&server, &remote(&server, provider, "m"), Reply::endless()).await;
+        assert_eq!(error.kind, ErrorKind::Invalid, "{provider}: nobody asks again");
+        assert_eq!(error.message, format!("the answer of {provider} is larger than 8 MiB"));
+        // What lies in the buffers of two sockets was sent, too.
+        assert!((ANSWER_MAX..ANSWER_MAX + (16 << 20)).contains(&server.poured()), "{}", server.poured());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,11 @@
 //! child of the run: it dies with it, keeps nothing outside of the run's folders, and reaches no address that the
 //! agent itself may not reach. What a page says is data, never an instruction to this program.
 
+mod reading;
 pub mod snapshot;
+pub mod target;
 
 pub use snapshot::{Node, Ref, Snapshot, States};
+
+#[cfg(test)]
+mod testing;

@@ -64,7 +64,7 @@ pub struct Node {
     #[serde(default)]
     pub states: States,
     /// Attributes that help to find it again or that hold data: `id`, `name`, `type`, `href`, `src`, `placeholder`,
-    /// `data-testid` and the like, as the document has them.
+    /// `title`, `alt`, `data-testid`, `colspan`, `rowspan` and the like, as the document has them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
     /// Its place in its document: tag names and numbers among siblings of the same tag, from the root

@@ -5,69 +5,78 @@
 //! what was said so far: the next request finds both. A call is never forced: a model that thinks refuses that, and
 //! whether a model thinks cannot be told from its name.
 
-use genai::chat::{CacheControl, ChatMessage, ChatOptions, ChatRequest, ContentPart, MessageContent};
 use serde_json::{Value, json};
 
-use super::{From, arguments, chat, names, tokens};
-use crate::agentloop::model::{Message, Said, Stop, ToolCall, ToolResult, Turn};
+use super::{From, arguments, names, tokens};
+use crate::agentloop::model::{Message, Said, Stop, ToolCall, ToolResult, ToolSpec, Turn};
 use crate::model::Usage;
 
 /// The request.
-pub(super) fn ask(from: &From<'_>) -> (ChatRequest, ChatOptions) {
+pub(super) fn ask(from: &From<'_>) -> Value {
+    let system = from.request.system.iter().filter(|text| !text.is_empty());
+    let mut system: Vec<Value> = system.map(|text| text_block(text)).collect();
+    mark(&mut system);
     let mut messages = Vec::new();
-    let system: Vec<&String> = from.request.system.iter().filter(|text| !text.is_empty()).collect();
-    for (at, text) in system.iter().enumerate() {
-        let message = ChatMessage::system((*text).clone());
-        messages.push(if at + 1 == system.len() { marked(message) } else { message });
-    }
     // A pause is resumed with the model's own words last, which may end in a thought, and those take no mark.
     let last = from.request.messages.iter().rposition(|message| !matches!(message, Message::Assistant(_)));
     for (at, message) in from.request.messages.iter().enumerate() {
-        let written = match message {
-            Message::User { text } => ChatMessage::user(text.clone()),
-            Message::Assistant(said) => {
-                let parts = said_parts(from, said);
-                if parts.is_empty() {
-                    continue;
-                }
-                ChatMessage::assistant(MessageContent::from_parts(parts))
-            }
-            Message::Tools { results } => {
-                let parts: Vec<ContentPart> = results.iter().map(answer).collect();
-                ChatMessage::tool(MessageContent::from_parts(parts))
-            }
+        let (role, mut blocks) = match message {
+            Message::User { text } => ("user", vec![text_block(text)]),
+            Message::Assistant(said) => ("assistant", shown_again(from, said)),
+            Message::Tools { results } => ("user", results.iter().map(answer).collect()),
         };
-        messages.push(if Some(at) == last { marked(written) } else { written });
+        if Some(at) == last {
+            mark(&mut blocks);
+        }
+        if !blocks.is_empty() {
+            messages.push(json!({"role": role, "content": blocks}));
+        }
     }
-    let (chat, mut options) = chat(from, messages);
-    // The library knows other names of some models, and sends those.
-    options.extra_body = Some(json!({ "model": from.model, "max_tokens": from.request.max_output }));
-    (chat, options)
+    let mut body = json!({"model": from.model, "max_tokens": from.request.max_output, "messages": messages});
+    if !system.is_empty() {
+        body["system"] = Value::Array(system);
+    }
+    if let Some(tools) = from.tools(tool) {
+        body["tools"] = tools;
+    }
+    body
 }
 
-fn marked(message: ChatMessage) -> ChatMessage {
-    message.with_options(CacheControl::Ephemeral)
+fn tool(tool: &ToolSpec) -> Value {
+    let ToolSpec { name, description, parameters } = tool;
+    json!({"name": name, "description": description, "input_schema": parameters})
 }
 
-fn said_parts(from: &From<'_>, said: &Said) -> Vec<ContentPart> {
-    let raw = |block: Value| ContentPart::from_custom(block, None);
+fn text_block(text: &str) -> Value {
+    json!({"type": "text", "text": text})
+}
+
+/// Marks the end of what is to be kept in the cache.
+fn mark(blocks: &mut [Value]) {
+    if let Some(last) = blocks.last_mut() {
+        last["cache_control"] = json!({"type": "ephemeral"});
+    }
+}
+
+/// What the model said; nothing where it said nothing.
+fn shown_again(from: &From<'_>, said: &Said) -> Vec<Value> {
     if let Some(Value::Array(blocks)) = from.echo(said) {
         // A call that was not taken has no result, so it is not shown.
         let kept = |block: &&Value| {
             block["type"] != "tool_use" || said.calls.iter().any(|call| block["id"] == call.id.as_str())
         };
-        return blocks.iter().filter(kept).cloned().map(raw).collect();
+        return blocks.iter().filter(kept).cloned().collect();
     }
     let text = said.text.iter().filter(|text| !text.trim().is_empty());
-    let text = text.map(|text| raw(json!({"type": "text", "text": text.trim_end()})));
+    let text = text.map(|text| text_block(text.trim_end()));
     let calls = said.calls.iter().map(|call| {
         let (id, input) = (names::anthropic(&call.id), arguments::shown(&call.arguments));
-        raw(json!({"type": "tool_use", "id": id, "name": call.name, "input": input}))
+        json!({"type": "tool_use", "id": id, "name": call.name, "input": input})
     });
     text.chain(calls).collect()
 }
 
-fn answer(result: &ToolResult) -> ContentPart {
+fn answer(result: &ToolResult) -> Value {
     let mut block = json!({
         "type": "tool_result",
         "tool_use_id": names::anthropic(&result.call),
@@ -76,7 +85,7 @@ fn answer(result: &ToolResult) -> ContentPart {
     if result.is_error {
         block["is_error"] = json!(true);
     }
-    ContentPart::from_custom(block, None)
+    block
 }
 
 /// The turn of an answer.

@@ -163,6 +163,12 @@ pub(super) fn broken(provider: &str, why: &str) -> ModelError {
     ModelError { kind: ErrorKind::Transient, status: None, retry_after: None, message }
 }
 
+/// An answer that does not come to an end: to ask for it again would cost the same again.
+pub(super) fn too_large(provider: &str) -> ModelError {
+    let message = format!("the answer of {provider} is larger than {} MiB", super::ANSWER_MAX >> 20);
+    ModelError { kind: ErrorKind::Invalid, status: None, retry_after: None, message }
+}
+
 /// What an error's body says, wherever it says it.
 struct Told<'a> {
     code: &'a str,

@@ -1,15 +1,13 @@
 //! `generateContent` of the Gemini API.
 //!
-//! Its calls mostly come without ids, and must then go back without: they get one of ours, in the form by which the
-//! library knows that it is none of theirs. Signatures of thoughts go back on the parts that they came with. A turn
+//! Its calls mostly come without ids, and must then go back without: they get one of ours, which begins as none of
+//! theirs does. Signatures of thoughts go back on the parts that they came with. A turn
 //! ends with `STOP` whether it calls or not, and a call that the API could not read is an ending of its own.
 
-use genai::chat::{ChatMessage, ChatOptions, ChatRequest, ContentPart, MessageContent, ReasoningEffort};
-use genai::chat::{ToolCall as Called, ToolChoice, ToolResponse};
 use serde_json::{Value, json};
 
-use super::{From, arguments, chat, names, openai, tokens};
-use crate::agentloop::model::{Message, Said, Stop, ToolCall, Turn};
+use super::{From, arguments, names, openai, tokens};
+use crate::agentloop::model::{Message, Said, Stop, ToolCall, ToolResult, ToolSpec, Turn};
 use crate::model::Usage;
 
 /// Endings by which the provider refuses.
@@ -25,59 +23,88 @@ const REFUSALS: [&str; 8] = [
 ];
 /// Endings by a call that could not be read.
 const MALFORMED: [&str; 3] = ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"];
+/// How the ids begin that are ours.
+const OURS: &str = "call#";
+/// Models that want a signature on the first call of each turn, and what they take in its place where another model
+/// made the call.
+const SIGNED: &str = "gemini-3";
+const UNSIGNED: &str = "skip_thought_signature_validator";
 
 /// The request.
-pub(super) fn ask(from: &From<'_>) -> (ChatRequest, ChatOptions) {
-    let messages = from.request.messages.iter().filter_map(|message| match message {
-        Message::User { text } => Some(ChatMessage::user(text.clone())),
-        Message::Assistant(said) => {
-            let parts = said_parts(from, said);
-            (!parts.is_empty()).then(|| ChatMessage::assistant(MessageContent::from_parts(parts)))
-        }
-        Message::Tools { results } => {
-            let parts = results.iter().map(|result| {
-                let response = ToolResponse::new(result.call.clone(), openai::told(result));
-                ContentPart::ToolResponse(response.with_fn_name(result.name.clone()))
-            });
-            Some(ChatMessage::tool(MessageContent::from_parts(parts.collect::<Vec<_>>())))
-        }
+pub(super) fn ask(from: &From<'_>) -> Value {
+    let contents = from.request.messages.iter().filter_map(|message| {
+        let (role, parts) = match message {
+            Message::User { text } => ("user", vec![json!({ "text": text })]),
+            Message::Assistant(said) => ("model", shown_again(from, said)),
+            Message::Tools { results } => ("user", results.iter().map(answer).collect()),
+        };
+        (!parts.is_empty()).then(|| json!({"role": role, "parts": parts}))
     });
-    let (mut chat, mut options) = chat(from, messages.collect());
+    let mut body = json!({
+        "contents": contents.collect::<Vec<_>>(),
+        "generationConfig": {"maxOutputTokens": from.request.max_output},
+    });
     let system = from.request.system.join("\n\n");
-    chat.system = (!system.is_empty()).then_some(system);
-    // An effort that says nothing: without one the library reads it from the end of the model's name.
-    options = options.with_reasoning_effort(ReasoningEffort::Zero);
-    if from.request.must_call && chat.tools.is_some() {
-        options = options.with_tool_choice(ToolChoice::Required);
+    if !system.is_empty() {
+        body["systemInstruction"] = json!({"parts": [{"text": system}]});
     }
-    options.extra_body = Some(json!({"generationConfig": {"maxOutputTokens": from.request.max_output}}));
-    (chat, options)
+    if let Some(tools) = from.tools(tool) {
+        body["tools"] = json!([{ "functionDeclarations": tools }]);
+        if from.request.must_call {
+            body["toolConfig"] = json!({"functionCallingConfig": {"mode": "ANY"}});
+        }
+    }
+    body
 }
 
-fn said_parts(from: &From<'_>, said: &Said) -> Vec<ContentPart> {
-    let called = |call: &ToolCall, signature: Option<String>| {
-        ContentPart::ToolCall(Called {
-            call_id: call.id.clone(),
-            fn_name: call.name.clone(),
-            fn_arguments: arguments::shown(&call.arguments),
-            thought_signatures: signature.map(|signature| vec![signature]),
-        })
-    };
-    let Some(Value::Array(echo)) = from.echo(said) else {
-        let text = said.text.iter().map(|text| ContentPart::Text(text.clone()));
-        return text.chain(said.calls.iter().map(|call| called(call, None))).collect();
-    };
-    let mut parts = Vec::new();
-    for part in echo {
-        let signature = part["signature"].as_str().map(ToOwned::to_owned);
-        if let Some(text) = part["text"].as_str() {
-            parts.extend(signature.map(ContentPart::ThoughtSignature));
-            parts.push(ContentPart::Text(text.to_owned()));
-        } else if let Some(call) = said.calls.iter().find(|call| part["call"] == call.id.as_str()) {
-            parts.push(called(call, signature));
+fn tool(tool: &ToolSpec) -> Value {
+    let ToolSpec { name, description, parameters } = tool;
+    json!({"name": name, "description": description, "parametersJsonSchema": parameters})
+}
+
+fn shown_again(from: &From<'_>, said: &Said) -> Vec<Value> {
+    let mut parts: Vec<Value> = Vec::new();
+    if let Some(Value::Array(echo)) = from.echo(said) {
+        for kept in echo {
+            let mut part = match said.calls.iter().find(|call| kept["call"] == call.id.as_str()) {
+                Some(call) => called(call),
+                None if kept["text"].is_string() => json!({"text": kept["text"]}),
+                None => continue,
+            };
+            if kept["signature"].is_string() {
+                part["thoughtSignature"] = kept["signature"].clone();
+            }
+            parts.push(part);
         }
+    } else {
+        parts.extend(said.text.iter().map(|text| json!({ "text": text })));
+        parts.extend(said.calls.iter().map(called));
+    }
+    let first = parts.iter_mut().find(|part| part["functionCall"].is_object());
+    if let Some(first) =
+        first.filter(|part| from.model.contains(SIGNED) && part["thoughtSignature"].is_null())
+    {
+        first["thoughtSignature"] = json!(UNSIGNED);
     }
     parts
+}
+
+fn called(call: &ToolCall) -> Value {
+    let call_of = json!({"name": call.name, "args": arguments::shown(&call.arguments)});
+    json!({"functionCall": with_id(call_of, &call.id)})
+}
+
+fn answer(result: &ToolResult) -> Value {
+    let response = json!({"name": result.name, "content": openai::told(result)});
+    let answer = json!({"name": result.name, "response": response});
+    json!({"functionResponse": with_id(answer, &result.call)})
+}
+
+fn with_id(mut value: Value, id: &str) -> Value {
+    if !id.starts_with(OURS) {
+        value["id"] = json!(id);
+    }
+    value
 }
 
 /// The turn of an answer.
@@ -119,7 +146,7 @@ fn said(from: &From<'_>, parts: &Value) -> Said {
         let call = &part["functionCall"];
         if call.is_object() {
             let name = call["name"].as_str().unwrap_or_default();
-            let id = names::fresh(call["id"].as_str(), &taken, |n| format!("call#{name}#{n}"));
+            let id = names::fresh(call["id"].as_str(), &taken, |n| format!("{OURS}{name}#{n}"));
             taken.push(id.clone());
             kept["call"] = json!(id);
             said.calls.push(ToolCall {

@@ -1,9 +1,9 @@
 //! The providers of models, each behind [`Model`]: one request out, one turn back, nothing tried again.
 //!
-//! A library (`genai`) writes the requests and carries them; what comes back is read here, from the body as it came:
-//! the library gives up a whole answer for one call with malformed arguments, and with it what the answer cost. So
-//! good and bad answers take one way. It also prints requests in its errors, so no error of it leaves this module:
-//! each becomes a [`ModelError`] with a sentence that names the provider and repeats nothing of the request.
+//! Requests are written and answers are read here, with no library in between: one that gives up a whole answer for one
+//! call with malformed arguments gives up what the answer cost with it, and one that reads an answer to its end lets a
+//! provider fill the memory. No error of a request leaves this module as it is: each becomes a [`ModelError`] with a
+//! sentence that names the provider and repeats nothing of the request.
 //!
 //! What differs among providers stands in three files, one for each way of speaking; everything else is theirs in
 //! common. No parameter of sampling is ever sent.
@@ -20,20 +20,20 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use genai::adapter::AdapterKind;
-use genai::chat::{ChatOptions, ChatRequest, Tool};
-use genai::resolver::{AuthData, Endpoint};
-use genai::{ModelIden, ServiceTarget};
 use serde_json::Value;
 
 use super::brief::Candidate;
-use super::model::{ErrorKind, Message, Model, ModelError, Request, Turn};
+use super::model::{ErrorKind, Message, Model, ModelError, Request, ToolSpec, Turn};
 use crate::net::{self, Reach};
 use crate::secret::{ExposeSecret as _, SecretString};
 use crate::time::Clock;
 
 /// Longest time until a connection to a provider stands.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest answer of a provider, bytes; the longest that a model gives is a tenth of it.
+pub const ANSWER_MAX: usize = 8 << 20;
+/// The version of its messages that Anthropic is asked for.
+const ANTHROPIC_VERSION: &str = "2023-06-01";
 
 /// How a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,22 +55,14 @@ impl Family {
         }
     }
 
-    fn adapter(self) -> AdapterKind {
-        match self {
-            // The library adds to a request what one provider or another wants; only what it adds for OpenAI is right.
-            Self::OpenAi(openai::Dialect::OpenAi) => AdapterKind::OpenAI,
-            Self::OpenAi(_) => AdapterKind::Custom(0),
-            Self::Anthropic => AdapterKind::Anthropic,
-            Self::Google => AdapterKind::Gemini,
-        }
-    }
-
     /// Where a model is asked, below the base URL.
     fn path(self, model: &str) -> String {
         match self {
             Self::OpenAi(_) => "chat/completions".to_owned(),
             Self::Anthropic => "messages".to_owned(),
-            Self::Google => format!("models/{model}:generateContent"),
+            Self::Google => {
+                format!("models/{}:generateContent", model.strip_prefix("models/").unwrap_or(model))
+            }
         }
     }
 }
@@ -81,8 +73,8 @@ pub struct Remote {
     family: Family,
     cache_key: String,
     key: Option<SecretString>,
-    target: ServiceTarget,
-    client: genai::Client,
+    url: String,
+    http: reqwest::Client,
     clock: Arc<dyn Clock>,
 }
 
@@ -111,35 +103,46 @@ impl Remote {
             refused(ErrorKind::Invalid, format!("the base URL of {provider} cannot be asked: {why}"))
         })?;
         let family = Family::of(&candidate.wire);
-        let model = candidate.model.strip_prefix("models/").filter(|_| family == Family::Google);
-        let model = model.unwrap_or(&candidate.model).to_owned();
-        let auth = key.as_ref().map_or_else(
-            || keyless(family, &base, &model),
-            |key| AuthData::from_single(key.expose_secret().to_owned()),
-        );
-        let target = ServiceTarget {
-            endpoint: Endpoint::from_owned(base),
-            auth,
-            model: ModelIden::new(family.adapter(), model),
-        };
-        let client = genai::Client::builder().with_reqwest(http).build();
-        let client =
-            client.map_err(|_| refused(ErrorKind::Invalid, format!("{provider} cannot be asked")))?;
-        Ok(Self { candidate, family, cache_key: cache_key.to_owned(), key, target, client, clock })
+        let url = format!("{base}{}", family.path(&candidate.model));
+        Ok(Self { candidate, family, cache_key: cache_key.to_owned(), key, url, http, clock })
     }
 
     async fn ask(&self, request: &Request) -> Result<Turn, ModelError> {
         let from = From { provider: &self.candidate.provider, model: &self.candidate.model, request };
-        let (chat, options) = match self.family {
+        let body = match self.family {
             Family::OpenAi(dialect) => openai::ask(&from, dialect, &self.cache_key),
             Family::Anthropic => anthropic::ask(&from),
             Family::Google => google::ask(&from),
         };
-        let options = options.with_capture_raw_body(true);
-        let answer = self.client.exec_chat(self.target.clone(), chat, Some(&options)).await;
-        match body(answer) {
-            Ok(body) => self.read(&from, &body),
-            Err(failed) => self.failed(&from, &failed),
+        let errors = self.errors(&from);
+        let response = self.request(&body).send().await.map_err(|e| errors.transport(&e))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let (bytes, more) = net::body(response, ANSWER_MAX).await.map_err(|e| errors.transport(&e))?;
+        if !status.is_success() {
+            let body = String::from_utf8_lossy(&bytes);
+            let unreadable = openai::unreadable_call(&from, status.as_u16(), &body);
+            return unreadable.ok_or_else(|| errors.status(status.as_u16(), &headers, &body));
+        }
+        if more {
+            return Err(errors::too_large(from.provider));
+        }
+        let body = serde_json::from_slice(&bytes)
+            .map_err(|_| errors::broken(from.provider, "it is no JSON; is the base URL right?"))?;
+        self.read(&from, &body)
+    }
+
+    /// The request of a body, with the key where the provider looks for it.
+    fn request(&self, body: &Value) -> reqwest::RequestBuilder {
+        let request = self.http.post(&self.url).json(body);
+        let request = match self.family {
+            Family::Anthropic => request.header("anthropic-version", ANTHROPIC_VERSION),
+            Family::OpenAi(_) | Family::Google => request,
+        };
+        let Some(key) = self.key.as_ref().map(SecretString::expose_secret) else { return request };
+        match self.family {
+            Family::OpenAi(_) => request.bearer_auth(key),
+            Family::Anthropic => request.header("x-api-key", key),
+            Family::Google => request.header("x-goog-api-key", key),
         }
     }
 
@@ -155,32 +158,6 @@ impl Remote {
         let turn = turn.map_err(|why| errors::broken(&self.candidate.provider, &why))?;
         let cost_usd = self.candidate.price.and_then(|price| price.of(&turn.usage));
         Ok(Turn { cost_usd, ..turn })
-    }
-
-    fn failed(&self, from: &From<'_>, failed: &genai::Error) -> Result<Turn, ModelError> {
-        use genai::webc::Error as Web;
-        let errors = self.errors(from);
-        Err(match failed {
-            genai::Error::WebModelCall {
-                webc_error: Web::ResponseFailedStatus { status, body, headers },
-                ..
-            } => {
-                if let Some(turn) = openai::unreadable_call(from, status.as_u16(), body) {
-                    return Ok(turn);
-                }
-                errors.status(status.as_u16(), headers, body)
-            }
-            genai::Error::WebModelCall { webc_error: Web::Reqwest(error), .. } => errors.transport(error),
-            genai::Error::WebModelCall { .. } => {
-                errors::broken(&self.candidate.provider, "its answer is no JSON; is the base URL right?")
-            }
-            _ => ModelError {
-                kind: ErrorKind::Invalid,
-                status: None,
-                retry_after: None,
-                message: format!("the request to {} could not be written", self.candidate.provider),
-            },
-        })
     }
 
     fn errors<'a>(&'a self, from: &From<'a>) -> errors::Errors<'a> {
@@ -213,14 +190,10 @@ impl From<'_> {
         said.echo.as_ref().filter(|(provider, _)| provider == self.provider).map(|(_, echo)| echo)
     }
 
-    /// The tools, as the library takes them; `None` where there are none: an empty list is refused by many.
-    fn tools(&self) -> Option<Vec<Tool>> {
-        let tools = self.request.tools.iter().map(|tool| {
-            Tool::new(tool.name.clone())
-                .with_description(tool.description.clone())
-                .with_schema(tool.parameters.clone())
-        });
-        (!self.request.tools.is_empty()).then(|| tools.collect())
+    /// The tools, each as the provider wants it; `None` where there are none: an empty list is refused by many.
+    fn tools(&self, each: impl Fn(&ToolSpec) -> Value) -> Option<Value> {
+        let tools = &self.request.tools;
+        (!tools.is_empty()).then(|| tools.iter().map(each).collect())
     }
 
     /// Ids of the calls that were made so far.
@@ -234,40 +207,6 @@ impl From<'_> {
             .map(|call| call.id.as_str())
         })
     }
-}
-
-/// What is sent to a provider that takes no key: the library's headers but that of the key.
-fn keyless(family: Family, base: &str, model: &str) -> AuthData {
-    let headers: Vec<(String, String)> = match family {
-        Family::Anthropic => vec![("anthropic-version".to_owned(), "2023-06-01".to_owned())],
-        Family::OpenAi(_) | Family::Google => Vec::new(),
-    };
-    AuthData::RequestOverride { url: format!("{base}{}", family.path(model)), headers: headers.into() }
-}
-
-/// The body of an answer, whether the library could read it or not.
-fn body(answer: genai::Result<genai::chat::ChatResponse>) -> Result<Value, genai::Error> {
-    use genai::webc::Error as Web;
-    match answer {
-        Ok(response) => Ok(response.captured_raw_body.unwrap_or_default()),
-        Err(genai::Error::ChatResponseGeneration { response_body, .. }) => Ok(*response_body),
-        // Some servers call JSON a text.
-        Err(genai::Error::WebModelCall {
-            model_iden,
-            webc_error: Web::ResponseFailedNotJson { content_type, body },
-        }) => serde_json::from_str(&body).map_err(|_| genai::Error::WebModelCall {
-            model_iden,
-            webc_error: Web::ResponseFailedNotJson { content_type, body },
-        }),
-        Err(other) => Err(other),
-    }
-}
-
-/// A request of these messages, and the options that all have in common.
-fn chat(from: &From<'_>, messages: Vec<genai::chat::ChatMessage>) -> (ChatRequest, ChatOptions) {
-    let mut chat = ChatRequest::new(messages);
-    chat.tools = from.tools();
-    (chat, ChatOptions::default())
 }
 
 /// A number of an answer's usage.

@@ -8,14 +8,10 @@
 //! | groq | a call that it could not read is an error 400, not a turn |
 //! | any other | what a model says of its reasoning beside a call is shown again |
 
-use genai::chat::{
-    ChatMessage, ChatOptions, ChatRequest, ChatRole, ContentPart, MessageContent, ReasoningEffort,
-};
-use genai::chat::{ToolCall as Called, ToolChoice, ToolResponse};
 use serde_json::{Map, Value, json};
 
-use super::{From, arguments, chat, names, tokens};
-use crate::agentloop::model::{Message, Said, Stop, ToolCall, ToolResult, Turn};
+use super::{From, arguments, names, tokens};
+use crate::agentloop::model::{Message, Said, Stop, ToolCall, ToolResult, ToolSpec, Turn};
 use crate::model::Usage;
 
 /// Most characters of an unreadable call that are told.
@@ -61,79 +57,76 @@ impl Dialect {
 }
 
 /// The request.
-pub(super) fn ask(from: &From<'_>, dialect: Dialect, cache_key: &str) -> (ChatRequest, ChatOptions) {
-    let (mut chat, mut options) = chat(from, messages(from, dialect));
-    let system = from.request.system.join("\n\n");
-    chat.system = (!system.is_empty()).then_some(system);
+pub(super) fn ask(from: &From<'_>, dialect: Dialect, cache_key: &str) -> Value {
     let limit = if dialect == Dialect::OpenAi { "max_completion_tokens" } else { "max_tokens" };
-    // The model's name goes as it stands: the library reads endings such as `-max` as an effort of reasoning, and cuts
-    // them off. An effort that is a number makes it leave the name, and is not sent.
-    let mut body = json!({ "model": from.model, limit: from.request.max_output });
-    options = options.with_reasoning_effort(ReasoningEffort::Budget(0));
-    if from.request.must_call && chat.tools.is_some() {
-        match dialect {
-            Dialect::DeepSeek => {}
-            Dialect::Mistral => body["tool_choice"] = json!("any"),
-            _ => options = options.with_tool_choice(ToolChoice::Required),
+    let mut body = json!({
+        "model": from.model, "messages": messages(from, dialect), "stream": false, limit: from.request.max_output,
+    });
+    if let Some(tools) = from.tools(tool) {
+        body["tools"] = tools;
+        if from.request.must_call && dialect != Dialect::DeepSeek {
+            body["tool_choice"] = json!(if dialect == Dialect::Mistral { "any" } else { "required" });
         }
     }
     if dialect == Dialect::OpenAi {
-        options = options.with_prompt_cache_key(cache_key);
+        body["prompt_cache_key"] = json!(cache_key);
     }
-    options.extra_body = Some(body);
-    (chat, options)
+    body
 }
 
-fn messages(from: &From<'_>, dialect: Dialect) -> Vec<ChatMessage> {
-    let mut messages: Vec<ChatMessage> = Vec::new();
+fn tool(tool: &ToolSpec) -> Value {
+    let ToolSpec { name, description, parameters } = tool;
+    json!({
+        "type": "function",
+        "function": {"name": name, "description": description, "parameters": parameters},
+    })
+}
+
+fn messages(from: &From<'_>, dialect: Dialect) -> Vec<Value> {
+    let mut messages: Vec<Value> = Vec::new();
+    let system = from.request.system.join("\n\n");
+    if !system.is_empty() {
+        messages.push(json!({"role": "system", "content": system}));
+    }
     for message in &from.request.messages {
         match message {
             Message::User { text } => {
-                let after_tool = messages.last().is_some_and(|last| last.role == ChatRole::Tool);
+                let after_tool = messages.last().is_some_and(|last| last["role"] == "tool");
                 if dialect == Dialect::Mistral && after_tool {
-                    messages.push(ChatMessage::assistant(BRIDGE));
+                    messages.push(json!({"role": "assistant", "content": BRIDGE}));
                 }
-                messages.push(ChatMessage::user(text.clone()));
+                messages.push(json!({"role": "user", "content": text}));
             }
-            Message::Assistant(said) => {
-                let parts = said_parts(from, dialect, said);
-                if !parts.is_empty() {
-                    messages.push(ChatMessage::assistant(MessageContent::from_parts(parts)));
-                }
-            }
-            Message::Tools { results } => {
-                let parts: Vec<ContentPart> = results.iter().map(|result| answer(dialect, result)).collect();
-                messages.push(ChatMessage::tool(MessageContent::from_parts(parts)));
-            }
+            Message::Assistant(said) => messages.extend(shown_again(from, dialect, said)),
+            Message::Tools { results } => messages.extend(results.iter().map(|result| {
+                json!({"role": "tool", "content": told(result), "tool_call_id": dialect.id(&result.call)})
+            })),
         }
     }
     messages
 }
 
 /// What the model said; nothing where it said nothing: a message without content is refused.
-fn said_parts(from: &From<'_>, dialect: Dialect, said: &Said) -> Vec<ContentPart> {
-    let mut parts = Vec::new();
-    if let Some(echo) = from.echo(said).filter(|_| !said.calls.is_empty()) {
-        if let Some(reasoning) = echo["reasoning_content"].as_str() {
-            parts.push(ContentPart::ReasoningContent(reasoning.to_owned()));
-        }
-        let details = echo["reasoning_details"].as_array().into_iter().flatten();
-        parts.extend(details.map(|detail| ContentPart::from_custom(detail.clone(), None)));
-    }
-    parts.extend(said.text.iter().map(|text| ContentPart::Text(text.clone())));
-    parts.extend(said.calls.iter().map(|call| {
-        ContentPart::ToolCall(Called {
-            call_id: dialect.id(&call.id),
-            fn_name: call.name.clone(),
-            fn_arguments: arguments::shown(&call.arguments),
-            thought_signatures: None,
+fn shown_again(from: &From<'_>, dialect: Dialect, said: &Said) -> Option<Value> {
+    let calls = said.calls.iter().map(|call| {
+        let arguments = arguments::shown(&call.arguments).to_string();
+        json!({
+            "type": "function", "id": dialect.id(&call.id),
+            "function": {"name": call.name, "arguments": arguments},
         })
-    }));
-    parts
-}
-
-fn answer(dialect: Dialect, result: &ToolResult) -> ContentPart {
-    ContentPart::ToolResponse(ToolResponse::new(dialect.id(&result.call), told(result)))
+    });
+    let calls: Vec<Value> = calls.collect();
+    if calls.is_empty() {
+        return said.text.as_ref().map(|text| json!({"role": "assistant", "content": text}));
+    }
+    let text = said.text.as_deref().unwrap_or_default();
+    let mut message = json!({"role": "assistant", "content": text, "tool_calls": calls});
+    for field in ["reasoning_content", "reasoning_details"] {
+        if let Some(echo) = from.echo(said).map(|echo| &echo[field]).filter(|echo| !echo.is_null()) {
+            message[field] = echo.clone();
+        }
+    }
+    Some(message)
 }
 
 /// What a tool gave, for providers that have no word for its failure.

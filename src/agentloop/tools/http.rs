@@ -197,21 +197,13 @@ fn redirect(url: &Url, response: &reqwest::Response) -> Option<Url> {
 }
 
 /// The answer as the model is told it.
-async fn told(url: &Url, mut response: reqwest::Response, redirects: u32) -> Result<Answer, Answer> {
+async fn told(url: &Url, response: reqwest::Response, redirects: u32) -> Result<Answer, Answer> {
     let status = response.status();
     let kind = response
         .headers()
         .get("content-type")
         .map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
-    let (mut bytes, mut cut) = (Vec::new(), false);
-    while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(url, e))? {
-        let left = BODY_MAX - bytes.len();
-        bytes.extend_from_slice(chunk.get(..left.min(chunk.len())).unwrap_or_default());
-        if chunk.len() > left {
-            cut = true;
-            break;
-        }
-    }
+    let (bytes, cut) = net::body(response, BODY_MAX).await.map_err(|e| unreachable(url, e))?;
     let mut text = format!("HTTP {}", status.as_u16());
     if let Some(reason) = status.canonical_reason() {
         let _ = write!(text, " {reason}");

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{Home, Http, eventually_sync};
+use super::{Home, Http, eventually_sync, model_server};
 
 /// The program under test.
 pub fn exe() -> PathBuf {
@@ -32,6 +32,14 @@ impl Binary {
     /// Starts it on `home` and waits until the socket answers.
     pub fn start(home: Home) -> Self {
         let mut binary = Self::unstarted(home);
+        binary.restart();
+        binary
+    }
+
+    /// As [`Self::start`], with the key of the scripted models in its environment.
+    pub fn start_with_key(home: Home) -> Self {
+        let mut binary = Self::unstarted(home);
+        binary.env.push((model_server::KEY_ENV.to_owned(), model_server::KEY.to_owned()));
         binary.restart();
         binary
     }

@@ -71,6 +71,14 @@ impl Home {
         self.write(&format!("agents/{id}.yaml"), &text);
     }
 
+    /// Writes an agent that asks a model, by default one of `openai`; `executor` and `more` are further keys of its
+    /// executor and of itself.
+    pub fn llm_agent(&self, id: &str, executor: &str, more: &str) {
+        let model = if executor.contains("  model:") { "" } else { "  model: openai/gpt-5\n" };
+        let text = format!("prompt: Find the price.\nexecutor:\n  type: llm\n{model}{executor}{more}");
+        self.write(&format!("agents/{id}.yaml"), &text);
+    }
+
     /// A pipe beside the agents: whoever reads it waits until [`Self::open_gate`].
     pub fn gate(&self) -> PathBuf {
         let fifo = self.path().join("go");

@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
 
 use super::super::testing::{brief, call, denied, done, failed, http_answer, http_server};
@@ -36,10 +37,11 @@ fn names(tools: &Toolbox) -> Vec<&str> {
     tools.specs().iter().map(|spec| spec.name.as_str()).collect()
 }
 
-/// The process that wrote its pid into the workspace is gone.
+/// Whether the process that wrote its pid into the workspace comes to its end: who was killed needs a moment for it.
 fn gone(dir: &Path) -> bool {
     let pid = std::fs::read_to_string(dir.join("workspace/pid")).unwrap().trim().parse().unwrap();
-    proc::member(pid).is_none_or(|m| m.zombie)
+    let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty());
+    pidfd.ok().is_none_or(|pidfd| proc::wait_gone(&[pidfd], Duration::from_secs(20)))
 }
 
 #[tokio::test]
@@ -56,6 +58,7 @@ async fn both_generations_are_spoken() {
                 "mcp__shop__die",
                 "mcp__shop__env",
                 "mcp__shop__fail",
+                "mcp__shop__hang",
                 "mcp__shop__mixed",
                 "mcp__shop__price"
             ],

@@ -80,6 +80,8 @@ struct Shared {
     calls: u64,
     /// Providers, calls of theirs that came with reasoning, and what of it must be shown again.
     owed: Vec<(&'static str, String, String)>,
+    /// Bytes that were taken of answers without an end.
+    poured: usize,
 }
 
 /// A server of models that lives as long as this value.
@@ -159,6 +161,11 @@ impl ModelServer {
         self.shared.lock().unwrap().complaints.clone()
     }
 
+    /// How many bytes were taken of answers without an end.
+    pub fn poured(&self) -> usize {
+        self.shared.lock().unwrap().poured
+    }
+
     /// How many replies nobody has asked for yet.
     pub fn left(&self) -> usize {
         let shared = self.shared.lock().unwrap();
@@ -202,6 +209,15 @@ async fn serve(
             (status, [("content-type", content_type)], body).into_response()
         }
         Kind::Silent => std::future::pending().await,
+        Kind::Endless => {
+            let pour = move || {
+                let piece = Bytes::from_static(&[b' '; 64 << 10]);
+                shared.lock().unwrap().poured += piece.len();
+                Ok::<_, std::io::Error>(piece)
+            };
+            let body = Body::from_stream(futures_util::stream::iter(std::iter::repeat_with(pour)));
+            ([("content-type", "application/json")], body).into_response()
+        }
         Kind::Cut => {
             let begun: Result<Bytes, std::io::Error> = Ok(Bytes::from_static(b"{\"id\":\"x\","));
             let cut = Err(std::io::Error::other("cut"));

@@ -20,11 +20,16 @@ pub(super) enum Kind {
     /// The provider refuses.
     Fails(Failure),
     /// Whatever the test says.
-    Raw { status: u16, content_type: &'static str, body: String },
+    Raw {
+        status: u16,
+        content_type: &'static str,
+        body: String,
+    },
     /// It takes the request and never answers.
     Silent,
     /// It closes the connection in the middle of its answer.
     Cut,
+    Endless,
 }
 
 /// What a model says in one turn.
@@ -272,6 +277,11 @@ impl Reply {
     /// Begins to answer and closes the connection.
     pub fn cut_off() -> Self {
         Self::of(Kind::Cut)
+    }
+
+    /// An answer that does not come to an end.
+    pub fn endless() -> Self {
+        Self::of(Kind::Endless)
     }
 
     /// Only after this long.
