@@ -157,6 +157,8 @@ impl<'a> Run<'a> {
                 End::Failed(Failure::new(FailureCode::Timeout, why))
             }),
         };
+        // A call that was under way when the time was over.
+        self.count_unanswered();
         match &end {
             End::Done { result, summary } => {
                 self.record.exchange("end", json!({"result": result, "summary": summary}));
@@ -242,6 +244,7 @@ impl<'a> Run<'a> {
             tools,
             must_call: self.must_call || self.last,
             max_output,
+            calls_max: self.calls(),
         })
     }
 
@@ -280,6 +283,22 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// How many calls the next request may take where none gets an answer.
+    fn calls(&self) -> Option<u64> {
+        self.spent.calls(&self.brief.limits, &self.brief.models, self.bytes())
+    }
+
+    /// Counts the calls that got no answer.
+    fn count_unanswered(&mut self) {
+        let calls = self.model.unanswered();
+        if calls > 0 {
+            let bytes = self.bytes();
+            let (usage, cost_usd) = self.spent.add_unanswered(calls, bytes, &self.brief.models);
+            self.record.exchange("unanswered", json!({"calls": calls}));
+            self.record.event("usage", words::usage(&usage, cost_usd));
+        }
+    }
+
     /// Asks the model. Where the conversation is too long for it, once more with less.
     pub(super) async fn ask(&mut self, mut request: Request) -> ControlFlow<End, Turn> {
         loop {
@@ -290,11 +309,16 @@ impl<'a> Run<'a> {
                 "max_output": request.max_output, "must_call": request.must_call,
             });
             self.record.exchange("request", asked);
-            match self.model.turn(&request).await {
+            let answer = self.model.turn(&request).await;
+            self.count_unanswered();
+            match answer {
                 Ok(turn) => {
                     self.spent.add(&turn, bytes);
                     self.record.exchange("turn", json_of(&turn));
-                    self.record.event("usage", words::usage(&turn));
+                    let mut line = words::usage(&turn.usage, turn.cost_usd);
+                    line["modelCalls"] = json!(1);
+                    line["model"] = json!(turn.model);
+                    self.record.event("usage", line);
                     return ControlFlow::Continue(turn);
                 }
                 Err(e) => {
@@ -397,6 +421,7 @@ impl<'a> Run<'a> {
             tools: self.specs.clone(),
             must_call: false,
             max_output,
+            calls_max: self.calls(),
         };
         let ControlFlow::Continue(turn) = self.ask(request).await else { return None };
         let text = turn.said.text.clone().filter(|text| !text.trim().is_empty());

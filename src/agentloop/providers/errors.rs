@@ -16,7 +16,7 @@ use crate::agentloop::model::{ErrorKind, Message, ModelError, Request};
 use crate::net::Refused;
 
 /// Longest part of a provider's sentence that is told, characters.
-const WORDS_MAX: usize = 300;
+const WORDS_MAX: usize = 1_000;
 /// So many characters in a row that also stand in the request are a quotation of it.
 const QUOTED: usize = 24;
 
