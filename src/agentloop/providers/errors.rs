@@ -281,6 +281,7 @@ mod tests {
             tools: Vec::new(),
             must_call: false,
             max_output: 1,
+            calls_max: None,
         };
         let errors = Errors {
             provider: "p",
