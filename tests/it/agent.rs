@@ -233,6 +233,22 @@ fn a_recorded_run_is_played_again_without_a_model() {
 }
 
 #[test]
+fn a_call_without_an_answer_is_counted_and_not_made_again_where_it_no_longer_fits() {
+    let server = ModelServer::start();
+    server.script([Reply::silence()]);
+    let home = home(&server, "  limits: { max_tokens: 15000, call_timeout: 1s }\n", "");
+    let daemon = TestDaemon::start(home);
+    let long = Overrides { prompt: Some("Find the price. ".repeat(2_000)), ..Overrides::default() };
+    let event = daemon.wait_end(daemon.trigger_with("shop", long)).event;
+    assert_eq!(event.failure_code.as_deref(), Some("provider_error"), "{:?}", event.error);
+    let usage = event.usage.unwrap();
+    assert_eq!((usage.model_calls, usage.output_tokens), (Some(1), None));
+    assert!((10_000..15_000).contains(&usage.input_tokens.unwrap()), "{usage:?}");
+    assert!(event.cost_usd.is_some_and(|usd| (0.02..0.03).contains(&usd)), "{:?}", event.cost_usd);
+    assert_eq!((server.asked().len(), server.complaints()), (1, Vec::new()));
+}
+
+#[test]
 fn runs_of_one_session_are_one_conversation() {
     let server = ModelServer::start();
     server.script([Reply::text("It is 7."), Reply::text("It is 7 again.")]);
