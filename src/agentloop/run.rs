@@ -265,14 +265,18 @@ impl<'a> Run<'a> {
         match self.spent.fits(limits, &self.brief.models, self.bytes(), wanted) {
             Ok(output) => ControlFlow::Continue(output),
             Err(over) => {
-                let of = if limits.of_budget { "what the budget of the day has left" } else { "its limits" };
+                let of = |budget, key| if budget { "what the budget of the day has left" } else { key };
                 let why = match over {
                     Over::Tokens(max, needed) => {
+                        let of = of(limits.tokens_of_budget, "limits.max_tokens");
                         format!("the next call of the model needs more tokens than {of}: {needed} of {max}")
                     }
-                    Over::Cost(max, needed) => format!(
-                        "the next call of the model needs more US dollars than {of}: {needed:.4} of {max:.4}"
-                    ),
+                    Over::Cost(max, needed) => {
+                        let of = of(limits.cost_of_budget, "limits.max_cost_usd");
+                        format!(
+                            "the next call of the model needs more US dollars than {of}: {needed:.4} of {max:.4}"
+                        )
+                    }
                 };
                 fail(FailureCode::BudgetExceeded, why)
             }

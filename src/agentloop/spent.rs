@@ -2,8 +2,8 @@
 //!
 //! The bound is kept before a call and not after it: a call is made only where its input, as it is estimated, and
 //! the longest answer that it may give still fit. Where the whole answer would not fit but a useful one would, the
-//! answer is bounded to what is left. A cost is a number only as long as every call had a price: a sum that leaves
-//! some out would be believed.
+//! answer is bounded to what is left. A call without a known cost adds nothing to the money: the bound is kept for
+//! the others, and one such call does not lift it.
 
 use super::brief::{Candidate, Limits};
 use super::model::Turn;
@@ -22,8 +22,8 @@ pub struct Spent {
     pub steps: u64,
     /// Tokens.
     pub usage: Usage,
-    /// US dollars; `None`: unknown.
-    pub cost_usd: Option<f64>,
+    /// US dollars, of the calls whose cost is known.
+    pub cost_usd: f64,
     tokens_per_byte: f64,
 }
 
@@ -38,7 +38,7 @@ pub enum Over {
 
 impl Default for Spent {
     fn default() -> Self {
-        Self { steps: 0, usage: Usage::default(), cost_usd: Some(0.0), tokens_per_byte: TOKENS_PER_BYTE }
+        Self { steps: 0, usage: Usage::default(), cost_usd: 0.0, tokens_per_byte: TOKENS_PER_BYTE }
     }
 }
 
@@ -47,7 +47,7 @@ impl Spent {
     pub fn add(&mut self, turn: &Turn, bytes: usize) {
         self.steps += 1;
         self.usage = Usage::sum(self.usage, Usage { model_calls: Some(1), ..turn.usage });
-        self.cost_usd = self.cost_usd.zip(turn.cost_usd).map(|(a, b)| a + b);
+        self.cost_usd += turn.cost_usd.unwrap_or_default();
         if let Some(tokens) = turn.usage.input_tokens.filter(|n| *n > 0)
             && bytes > 0
         {
@@ -68,7 +68,7 @@ impl Spent {
         let usage = Usage { input_tokens: Some(input), model_calls: Some(calls), ..Usage::default() };
         let cost_usd = dearest(candidates).map(|(per_input, _)| cost(input, per_input));
         self.usage = Usage::sum(self.usage, usage);
-        self.cost_usd = self.cost_usd.zip(cost_usd).map(|(a, b)| a + b);
+        self.cost_usd += cost_usd.unwrap_or_default();
         (usage, cost_usd)
     }
 
@@ -124,10 +124,10 @@ impl Spent {
             }
             output = output.min(left);
         }
-        if let (Some(max), Some(spent)) = (limits.max_cost_usd, self.cost_usd)
-            && let Some((per_input, per_output)) = dearest(candidates)
+        if let Some(max) = limits.max_cost_usd
+            && let Some(price) = dearest(candidates)
         {
-            output = output.min(affordable(max, spent, input, least, (per_input, per_output))?);
+            output = output.min(affordable(max, self.cost_usd, input, least, price)?);
         }
         Ok(output)
     }
@@ -199,7 +199,6 @@ mod tests {
         spent.add(&turn(500, 100, None), 3_000);
         assert_eq!(spent.estimate(6_000), 1_000, "the provider's figures are better than a guess");
         assert_eq!(fits(&spent, 2_000), Ok(900));
-        assert_eq!(spent.cost_usd, None, "a call without a price makes the sum unknown");
     }
 
     #[test]
@@ -214,9 +213,9 @@ mod tests {
         assert_eq!(calls(None, Some(0.0457)), Some(2), "a cent each, and 2.56 for the answer");
         let (usage, cost_usd) = spent.add_unanswered(2, 3_000, &candidates);
         assert_eq!((usage.input_tokens, usage.model_calls, cost_usd), (Some(2_000), Some(2), Some(0.02)));
-        assert_eq!((spent.tokens(), spent.cost_usd, spent.steps), (2_000, Some(0.02), 0));
+        assert_eq!((spent.tokens(), spent.steps), (2_000, 0));
         assert_eq!(spent.add_unanswered(1, 3, &[]).1, None);
-        assert_eq!(spent.cost_usd, None, "without a price the sum is unknown");
+        assert!((spent.cost_usd - 0.02).abs() < 1e-12, "what has no price adds nothing: {}", spent.cost_usd);
     }
 
     #[test]
@@ -225,6 +224,7 @@ mod tests {
         let candidates = [candidate(price(1.0, 2.0)), candidate(None), candidate(price(10.0, 100.0))];
         let mut spent = Spent::default();
         spent.add(&turn(1, 1, Some(0.5)), 3);
+        spent.add(&turn(1, 1, None), 3);
         let fits = |max| spent.fits(&limits(None, Some(max)), &candidates, 3_000, 8_000);
         assert_eq!(fits(10.0), Ok(8_000));
         assert!(matches!(fits(0.55), Ok(300..=400)), "{:?}", fits(0.55));

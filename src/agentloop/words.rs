@@ -47,9 +47,10 @@ pub(super) fn malformed_call(raw: &str) -> String {
 }
 
 /// To the model that repeats itself.
-pub(super) fn again(times: usize) -> String {
+pub(super) fn again(name: &str, times: usize) -> String {
     format!(
-        "[You have made this very call {times} times, with the same answer each time. Do something else, or finish.]"
+        "[You have made this very call of {name} {times} times, with the same answer each time. Do something else, \
+         or finish.]"
     )
 }
 

@@ -29,23 +29,6 @@ pub(super) fn limits(agent: &Agent) -> Quota {
     }
 }
 
-/// What one run may use up.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Bounded {
-    pub(super) tokens: Option<u64>,
-    pub(super) cost_usd: Option<f64>,
-    /// Whether it is less than the run's own limits for the budgets of the day.
-    pub(super) of_budget: bool,
-}
-
-/// The limits of a run, or what the budgets of the day leave where that is less.
-pub(super) fn tighter(own_tokens: Option<u64>, own_usd: Option<f64>, left: Left) -> Bounded {
-    let tokens = left.tokens.filter(|left| own_tokens.is_none_or(|own| *left < own));
-    let usd = left.microdollars.map(dollars).filter(|left| own_usd.is_none_or(|own| *left < own));
-    let of_budget = tokens.is_some() || usd.is_some();
-    Bounded { tokens: tokens.or(own_tokens), cost_usd: usd.or(own_usd), of_budget }
-}
-
 /// Whose budget it is that is used up.
 pub(super) fn whose(daemon: bool, agent: &AgentId) -> String {
     if daemon { "the daemon".to_owned() } else { format!("agent {agent}") }

@@ -6,11 +6,12 @@
 use std::path::PathBuf;
 
 use super::agent_brief::Asked;
-use super::{Core, budgets, models, terms};
+use super::{Core, models, terms};
+use crate::agentloop::brief::Limits;
 use crate::exec::Spec;
 use crate::exec::presets::{self, Ask, Conversation, Listen, Placement};
 use crate::model::{Agent, Executor, Failure, FailureCode, Outcome, Preset, Protocol, Usage};
-use crate::store::Left;
+use crate::store::{Left, dollars};
 use crate::task::blocking;
 
 /// Makes the plain command of a preset's tool the whole one; what is placed for it. `None`: another program.
@@ -31,8 +32,9 @@ pub(super) async fn fit(
     let preset = &within(preset, *tool, left)?;
     let (tool, dirs, terms) = (*tool, asked.dirs, asked.terms);
     let workspace = dirs.workspace(asked.session);
-    // As root nothing is put where the run's user may change the way to it.
-    let in_workspace = spec.cwd == workspace && spec.confine.user.is_none();
+    // Nothing is put where another run may be at work, and as root nothing where the run's user may change the way
+    // to it.
+    let in_workspace = spec.cwd == workspace && !asked.shared && spec.confine.user.is_none();
     let kept = dirs.handle(asked.session, tool.as_str());
     let conversation = if asked.shared { read(kept.clone()).await } else { None };
     let model = model(core, asked, tool, preset);
@@ -78,8 +80,10 @@ fn within(preset: &Preset, tool: Protocol, left: Left) -> Result<Preset, Failure
     if tool != Protocol::Claude {
         return Ok(preset.clone());
     }
-    let bounded = budgets::tighter(preset.max_tokens, preset.max_cost_usd, left);
-    Ok(Preset { max_tokens: bounded.tokens, max_cost_usd: bounded.cost_usd, ..preset.clone() })
+    let own =
+        Limits { max_tokens: preset.max_tokens, max_cost_usd: preset.max_cost_usd, ..Limits::default() };
+    let Limits { max_tokens, max_cost_usd, .. } = own.within(left.tokens, left.microdollars.map(dollars));
+    Ok(Preset { max_tokens, max_cost_usd, ..preset.clone() })
 }
 
 async fn read(path: PathBuf) -> Option<Conversation> {

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::layout::{open_regular, read_regular};
 use super::lines::Lines;
 use super::{AttemptDir, ExitReport, HookEnd, Reason, RunDirs, success};
 use crate::model::workflow::{Cached, Made, Workflow};
 use crate::model::{Failure, FailureCode, Outcome, Protocol, SuccessWhen, Usage};
+use crate::proc::{open_regular, read_regular};
 use crate::schema::Schema;
 use crate::time::human_duration;
 
