@@ -119,7 +119,8 @@ fn each_provider_of_the_page_is_asked_where_its_key_is_and_has_a_price() {
     let rows = providers(&page("models.md"));
     let mut named: Vec<&str> = rows.iter().map(|(provider, _, _)| provider.as_str()).collect();
     let mut known: Vec<&str> = Wire::ALL.iter().map(|wire| wire.as_str()).collect();
-    (named.sort_unstable(), known.sort_unstable());
+    named.sort_unstable();
+    known.sort_unstable();
     assert_eq!(named, known);
     let home = Home::new();
     for (provider, _, model) in &rows {

@@ -210,8 +210,9 @@ async fn serve(
         }
         Kind::Silent => std::future::pending().await,
         Kind::Endless => {
+            let piece = Bytes::from(vec![b' '; 64 << 10]);
             let pour = move || {
-                let piece = Bytes::from_static(&[b' '; 64 << 10]);
+                let piece = piece.clone();
                 shared.lock().unwrap().poured += piece.len();
                 Ok::<_, std::io::Error>(piece)
             };
