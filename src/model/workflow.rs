@@ -501,7 +501,7 @@ mod tests {
             "version",
             "parameters[0]",
             "steps[0].tool",
-            "steps[0].arguments.url.$text[1].$input",
+            "steps[0].arguments.url[1].$input",
             "steps[1].arguments.target",
             "steps[2].else",
             "steps[2].arguments.from.text.ref",
