@@ -12,6 +12,7 @@ mod exclusions;
 mod failure;
 mod llm;
 mod page;
+mod page_state;
 mod policy;
 mod prices;
 mod run;
@@ -30,6 +31,7 @@ pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use llm::{Llm, Mcp, ShellTool, ToolName, Wire};
 pub use page::{Number, Target, Within};
+pub use page_state::{PageState, Standing};
 pub use policy::{
     ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies, Priority,
     Retry, RetryOn, SuccessWhen, TokenScope, Variant,

@@ -4,8 +4,12 @@
 //! child of the run: it dies with it, keeps nothing outside of the run's folders, and reaches no address that the
 //! agent itself may not reach. What a page says is data, never an instruction to this program.
 
+pub mod extract;
+mod numbers;
 mod reading;
 pub mod snapshot;
+pub mod state;
+mod table;
 pub mod target;
 
 pub use snapshot::{Node, Ref, Snapshot, States};

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::daemon::processes_of;
 use crate::support::{Home, ModelServer, Reply, TestDaemon, eventually_sync};
 
 /// Longest time from the cancel to the end, with nothing left.
@@ -42,11 +43,11 @@ fn a_cancel_ends_it_at_once_with_all_that_it_started() {
         let run = daemon.trigger(&format!("a{n}"));
         eventually_sync("the model is asked", || (server.asked().len() == n + 1).then_some(()));
         let pid = starts.then(|| daemon.wait_pid(run, "pid"));
-        assert!(!daemon.processes_of(run).is_empty(), "{what}");
+        assert!(!processes_of(run).is_empty(), "{what}");
         let began = Instant::now();
         daemon.block_on(daemon.core().cancel(run, "ann".to_owned())).unwrap();
         let event = daemon.wait_end(run).event;
-        let left = daemon.processes_of(run);
+        let left = processes_of(run);
         assert!(began.elapsed() < AT_ONCE, "{what}: {:?}", began.elapsed());
         assert_eq!(left, Vec::<i32>::new(), "{what}");
         assert!(pid.and_then(matins::proc::member).is_none_or(|m| m.zombie), "{what}");
