@@ -27,6 +27,7 @@ mod run;
 mod spent;
 pub mod tools;
 mod words;
+pub mod workflow;
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
