@@ -102,9 +102,12 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
     Ok(Some(Told { files, keys: models.keys }))
 }
 
-/// What the run is told of workflows; `None`: it has no browser.
+/// What the run is told of workflows; `None`: it has no browser, and nobody asked for one.
 async fn cached(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Result<Option<Cached>, Failure> {
-    if !llm.tools.iter().any(|tool| tool.as_str() == "browser") {
+    let overrides = &asked.claimed.overrides;
+    let browses = llm.tools.iter().any(|tool| tool.as_str() == "browser");
+    let explicit = overrides.use_workflow == Some(true) || overrides.workflow.is_some();
+    if !browses && !explicit {
         return Ok(None);
     }
     let Asked { agent, claimed, terms, prompt, input, .. } = *asked;
@@ -112,8 +115,11 @@ async fn cached(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Result<Option<Cach
     let skills: Vec<&str> = asked.seeded.iter().map(|skill| skill.id.as_str()).collect();
     let of = json!({"tools": tools, "hosts": llm.hosts, "mcp": llm.mcp.keys().collect::<Vec<_>>(), "skills": skills});
     let purpose = workflow::purpose(prompt, input, terms.result_schema.as_ref(), &of);
-    let overrides = &claimed.overrides;
     let mut cached = Cached { purpose, given: None, said: None };
+    if !browses {
+        let said = "No workflow is used: the agent's tools have no browser.";
+        return Ok(Some(Cached { said: Some(said.to_owned()), ..cached }));
+    }
     if let Some(own) = overrides.workflow.as_deref().filter(|_| overrides.use_workflow != Some(false)) {
         match own.fits(input) {
             Ok(()) => cached.given = Some(Given { version: None, workflow: own.clone() }),
