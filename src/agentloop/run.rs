@@ -23,7 +23,7 @@ use super::spent::{Over, Spent};
 use super::words::{self, Action};
 use super::workflow::{self, Progress, Recorder};
 use crate::model::{Failure, FailureCode};
-use crate::time::{Clock as _, SystemClock, rfc3339_ms};
+use crate::time::{Clock as _, SystemClock, millis_u64, rfc3339_ms};
 
 /// Most answers in a row that a provider may interrupt.
 const PAUSES_MAX: u32 = 5;
@@ -175,6 +175,8 @@ impl<'a> Run<'a> {
                 End::Failed(Failure::new(FailureCode::Timeout, why))
             }),
         };
+        // A call that was under way when the time was over.
+        self.count_unanswered();
         self.told_browser();
         self.tell_workflow(&end);
         match &end {
@@ -265,6 +267,7 @@ impl<'a> Run<'a> {
             tools,
             must_call: self.must_call || self.last,
             max_output,
+            calls_max: self.calls(),
         })
     }
 
@@ -285,17 +288,37 @@ impl<'a> Run<'a> {
         match self.spent.fits(limits, &self.brief.models, self.bytes(), wanted) {
             Ok(output) => ControlFlow::Continue(output),
             Err(over) => {
-                let of = if limits.of_budget { "what the budget of the day has left" } else { "its limits" };
+                let of = |budget, key| if budget { "what the budget of the day has left" } else { key };
                 let why = match over {
                     Over::Tokens(max, needed) => {
+                        let of = of(limits.tokens_of_budget, "limits.max_tokens");
                         format!("the next call of the model needs more tokens than {of}: {needed} of {max}")
                     }
-                    Over::Cost(max, needed) => format!(
-                        "the next call of the model needs more US dollars than {of}: {needed:.4} of {max:.4}"
-                    ),
+                    Over::Cost(max, needed) => {
+                        let of = of(limits.cost_of_budget, "limits.max_cost_usd");
+                        format!(
+                            "the next call of the model needs more US dollars than {of}: {needed:.4} of {max:.4}"
+                        )
+                    }
                 };
                 fail(FailureCode::BudgetExceeded, why)
             }
+        }
+    }
+
+    /// How many calls the next request may take where none gets an answer.
+    fn calls(&self) -> Option<u64> {
+        self.spent.calls(&self.brief.limits, &self.brief.models, self.bytes())
+    }
+
+    /// Counts the calls that got no answer.
+    fn count_unanswered(&mut self) {
+        let calls = self.model.unanswered();
+        if calls > 0 {
+            let bytes = self.bytes();
+            let (usage, cost_usd) = self.spent.add_unanswered(calls, bytes, &self.brief.models);
+            self.record.exchange("unanswered", json!({"calls": calls}));
+            self.record.event("usage", words::usage(&usage, cost_usd));
         }
     }
 
@@ -309,11 +332,16 @@ impl<'a> Run<'a> {
                 "max_output": request.max_output, "must_call": request.must_call,
             });
             self.record.exchange("request", asked);
-            match self.model.turn(&request).await {
+            let answer = self.model.turn(&request).await;
+            self.count_unanswered();
+            match answer {
                 Ok(turn) => {
                     self.spent.add(&turn, bytes);
                     self.record.exchange("turn", json_of(&turn));
-                    self.record.event("usage", words::usage(&turn));
+                    let mut line = words::usage(&turn.usage, turn.cost_usd);
+                    line["modelCalls"] = json!(1);
+                    line["model"] = json!(turn.model);
+                    self.record.event("usage", line);
                     return ControlFlow::Continue(turn);
                 }
                 Err(e) => {
@@ -416,6 +444,7 @@ impl<'a> Run<'a> {
             tools: self.specs.clone(),
             must_call: false,
             max_output,
+            calls_max: self.calls(),
         };
         let ControlFlow::Continue(turn) = self.ask(request).await else { return None };
         let text = turn.said.text.clone().filter(|text| !text.trim().is_empty());
@@ -447,7 +476,7 @@ impl<'a> Run<'a> {
     fn told_browser(&mut self) {
         let Some(page) = self.hands.page() else { return };
         let (steps, open) = page.measured();
-        let open_ms = u64::try_from(open.as_millis()).unwrap_or(u64::MAX);
+        let open_ms = millis_u64(open);
         let (steps_before, ms_before) = std::mem::replace(&mut self.browsed, (steps, open_ms));
         let (steps, ms) = (steps.saturating_sub(steps_before), open_ms.saturating_sub(ms_before));
         if steps > 0 || ms > 0 {

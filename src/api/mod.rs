@@ -53,8 +53,8 @@ mod stream;
 mod strict;
 mod tokens;
 mod transcript;
-mod workflows;
 pub mod wire;
+mod workflows;
 
 #[cfg(test)]
 mod tests;

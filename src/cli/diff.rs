@@ -30,7 +30,8 @@ pub async fn diff(session: &Session, a: &str, b: &str) -> Done {
 
 /// A row for each change; `cut`: long values are.
 pub(super) fn change_rows(changes: &[Change], cut: bool) -> Vec<Vec<Cell>> {
-    let row = |c: &Change| vec![Cell::text(&c.pointer), shown(c.from.as_ref(), cut), shown(c.to.as_ref(), cut)];
+    let row =
+        |c: &Change| vec![Cell::text(&c.pointer), shown(c.from.as_ref(), cut), shown(c.to.as_ref(), cut)];
     changes.iter().map(row).collect()
 }
 

@@ -52,7 +52,9 @@ async fn list(session: &Session, agent: &AgentId) -> Done {
     let table: Vec<Vec<Cell>> = rows::<WorkflowView>(&found)?.iter().map(row).collect();
     session.out.table(&["VERSION", "USED", "STEPS", "RESULT", "SAVES", "PURPOSE", "RUN", "MADE"], &table)?;
     if table.is_empty() {
-        session.out.aside("hint: a run that completes leaves one, if it used the tool `browser` and no other");
+        session
+            .out
+            .aside("hint: a run that completes leaves one, if it used the tool `browser` and no other");
     }
     Ok(0)
 }
@@ -81,7 +83,8 @@ async fn newest(session: &Session, agent: &AgentId) -> Result<i64, Failure> {
 
 async fn diff(session: &Session, agent: &AgentId, a: i64, b: i64) -> Done {
     let (a, b) = (a.to_string(), b.to_string());
-    let answer = session.client.get(&["v1", "agents", agent.as_str(), "workflows", &a, "diff", &b], &[]).await?;
+    let answer =
+        session.client.get(&["v1", "agents", agent.as_str(), "workflows", &a, "diff", &b], &[]).await?;
     if session.out.json {
         return session.out.document(&answer["data"]).map(|()| 0);
     }

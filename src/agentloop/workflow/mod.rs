@@ -51,9 +51,10 @@ pub enum Played {
 pub(super) fn continue_spec() -> ToolSpec {
     ToolSpec {
         name: CONTINUE.to_owned(),
-        description: "Has the remaining steps of the recorded workflow played, after you have done what could not be \
+        description:
+            "Has the remaining steps of the recorded workflow played, after you have done what could not be \
                       played."
-            .to_owned(),
+                .to_owned(),
         parameters: json!({
             "type": "object",
             "properties": {"from": {"type": "integer", "minimum": 1, "description":

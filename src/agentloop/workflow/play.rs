@@ -97,7 +97,10 @@ impl Run<'_> {
     }
 
     /// Carries out a call of [`CONTINUE`]; the end, where there is one.
-    pub(in crate::agentloop) async fn go_on(&mut self, arguments: &Map<String, Value>) -> (Answer, Option<End>) {
+    pub(in crate::agentloop) async fn go_on(
+        &mut self,
+        arguments: &Map<String, Value>,
+    ) -> (Answer, Option<End>) {
         let Some(progress) = &mut self.progress else {
             return (Answer::failed(format!("There is no workflow: {CONTINUE} has nothing to play.")), None);
         };
@@ -246,7 +249,8 @@ impl Run<'_> {
         progress.next = n + 1;
         let steps: Vec<String> = progress.given.workflow.steps.iter().map(shown).collect();
         let text = words::workflow_stopped(n, &steps, &stop.why, &looked);
-        let said = format!("step {} of {} of the workflow is the model's now: {}", n + 1, steps.len(), stop.why);
+        let said =
+            format!("step {} of {} of the workflow is the model's now: {}", n + 1, steps.len(), stop.why);
         self.record.notice("workflow", &said);
         text
     }
@@ -259,16 +263,17 @@ impl Run<'_> {
     /// The page as the model is shown it.
     async fn looked(&self) -> String {
         let answer = self.within_its_time("browser_snapshot", &Map::new()).await;
-        let file = format!("tool-output-{}-workflow.txt", self.spent.steps);
-        context::shown(self.record.clean(answer.content), &self.brief.paths.files, &file)
+        context::shown(self.record.clean(answer.content), &self.brief.paths.files)
     }
 
     fn told_played(&self, began_ms: i64, n: usize, step: &WorkflowStep, filled: &Value, answer: &Answer) {
         let count = self.progress.as_ref().map_or(0, |progress| progress.given.workflow.steps.len());
         let description = format!("Step {} of {count} of the workflow: {}", n + 1, shown(step));
         self.record.say(&description);
-        let content = if step.tool == EXTRACTS { answer.content.clone() } else { words::cut(&answer.content) };
-        let (found, error) = if answer.outcome == Outcome::Done { (Some(content), None) } else { (None, Some(content)) };
+        let content =
+            if step.tool == EXTRACTS { answer.content.clone() } else { words::cut(&answer.content) };
+        let (found, error) =
+            if answer.outcome == Outcome::Done { (Some(content), None) } else { (None, Some(content)) };
         let action = json!({
             "name": step.tool, "params": filled, "is_done": false, "success": null, "extracted_content": found,
             "error": error, "include_in_memory": false,
@@ -329,7 +334,9 @@ async fn resolved(page: &Arc<dyn Page>, filled: &Value) -> Result<Map<String, Va
                 Ok(arguments) => return Ok(arguments),
                 Err(why) => why,
             },
-            None if targets_of(filled).is_empty() => return Ok(filled.as_object().cloned().unwrap_or_default()),
+            None if targets_of(filled).is_empty() => {
+                return Ok(filled.as_object().cloned().unwrap_or_default());
+            }
             None => "there is no page yet".to_owned(),
         };
         if Instant::now() >= until {
@@ -367,6 +374,8 @@ fn shown(step: &WorkflowStep) -> String {
     let mut rest = step.arguments.clone();
     rest.remove(TARGET);
     let targets: Vec<String> = targets_of(&arguments).iter().map(ToString::to_string).collect();
-    let rest = if rest.is_empty() || step.tool == EXTRACTS { String::new() } else { format!(" {}", Value::Object(rest)) };
-    words::cut(format!("{} {}{rest}", step.tool, targets.join(", ")).trim())
+    let plain = rest.is_empty() || step.tool == EXTRACTS;
+    let rest = if plain { String::new() } else { Value::Object(rest).to_string() };
+    let words = [step.tool.clone(), targets.join(", "), rest];
+    words::cut(&words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
 }

@@ -14,8 +14,8 @@ use crate::agentloop::browser::{Ref, Snapshot, state, target};
 use crate::agentloop::record::json_of;
 use crate::agentloop::tools::{ACTIVATE_SKILL, Answer, Outcome};
 use crate::model::workflow::{
-    EXTRACTS, INPUT, Inputs, REF, TARGET, WORKFLOW_STEPS_MAX, WORKFLOW_VERSION, Workflow, WorkflowCost, WorkflowResult,
-    WorkflowStep, holders,
+    EXTRACTS, INPUT, Inputs, REF, TARGET, WORKFLOW_STEPS_MAX, WORKFLOW_VERSION, Workflow, WorkflowCost,
+    WorkflowResult, WorkflowStep, holders,
 };
 use crate::model::{PageState, Standing, Target};
 
@@ -83,7 +83,8 @@ impl Recorder {
         let mut lost = None;
         holders(&mut arguments, REF, &mut |fields| {
             let Some(reference) = fields.get(REF).and_then(Value::as_str).map(str::to_owned) else { return };
-            let found = reference.parse::<Ref>().ok().zip(before).and_then(|(r, page)| target::describe(page, r));
+            let found =
+                reference.parse::<Ref>().ok().zip(before).and_then(|(r, page)| target::describe(page, r));
             match found {
                 Some(target) => {
                     fields.remove(REF);
@@ -99,7 +100,10 @@ impl Recorder {
         if found == Some(None) {
             self.spoiled.get_or_insert_with(|| "what it extracted is no JSON".to_owned());
         }
-        self.steps.push(Taken { what: What::Done { tool: tool.to_owned(), arguments, after }, found: found.flatten() });
+        self.steps.push(Taken {
+            what: What::Done { tool: tool.to_owned(), arguments, after },
+            found: found.flatten(),
+        });
     }
 
     /// Takes a step of a workflow down.
@@ -139,7 +143,8 @@ impl Recorder {
         }
         let template = trace::trace(result, schema, &Sources { found: &self.found(), inputs: &self.inputs });
         let result = template.map_or(WorkflowResult::Model, WorkflowResult::Template);
-        let next: Vec<Vec<Target>> = self.steps.iter().skip(1).map(Taken::targets).chain([Vec::new()]).collect();
+        let next: Vec<Vec<Target>> =
+            self.steps.iter().skip(1).map(Taken::targets).chain([Vec::new()]).collect();
         let inputs = &self.inputs;
         let steps: Vec<WorkflowStep> =
             self.steps.into_iter().zip(next).map(|(step, next)| step.into_step(&next, inputs)).collect();
@@ -201,7 +206,10 @@ fn lifted(arguments: Value, inputs: &Inputs) -> Map<String, Value> {
     holders(&mut arguments, TARGET, &mut |fields| {
         let Some(Value::Object(target)) = fields.get_mut(TARGET) else { return };
         let words = ["name", "text", "attributes"];
-        target.iter_mut().filter(|(name, _)| words.contains(&name.as_str())).for_each(|(_, value)| lift(value, inputs));
+        target
+            .iter_mut()
+            .filter(|(name, _)| words.contains(&name.as_str()))
+            .for_each(|(_, value)| lift(value, inputs));
         let within = target.get_mut("within").and_then(Value::as_array_mut).into_iter().flatten();
         within.filter_map(|within| within.get_mut("name")).for_each(|name| lift(name, inputs));
     });

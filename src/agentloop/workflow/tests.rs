@@ -18,8 +18,8 @@ use crate::agentloop::replay::Recording;
 use crate::agentloop::run::{End, Parts, Run};
 use crate::agentloop::tools::Answer;
 use crate::agentloop::tools::testing::brief;
-use crate::model::{Usage, Workflow};
 use crate::model::workflow::WorkflowResult;
+use crate::model::{Usage, Workflow};
 use crate::secret::Redactor;
 
 /// How the shop is today.
@@ -151,7 +151,8 @@ fn calls(calls: &[(&str, Value)]) -> Turn {
 
 fn offers() -> (&'static str, Value) {
     let rows = json!({"rows": {"ref": "e2", "columns": {"name": "Name", "price": "Price"}}});
-    let item = json!({"type": "object", "properties": {"name": {"type": "string"}, "price": {"type": "number"}}});
+    let item =
+        json!({"type": "object", "properties": {"name": {"type": "string"}, "price": {"type": "number"}}});
     ("browser_extract", json!({"from": rows, "schema": {"type": "array", "items": item}}))
 }
 
@@ -163,7 +164,10 @@ fn found(name: &str, price: f64) -> Value {
 fn by_hand(name: &str, price: f64) -> Vec<Turn> {
     vec![
         calls(&[("browser_navigate", json!({"url": "https://shop.test/"})), ("browser_snapshot", json!({}))]),
-        calls(&[("browser_type", json!({"ref": "e2", "text": name})), ("browser_click", json!({"ref": "e3"}))]),
+        calls(&[
+            ("browser_type", json!({"ref": "e2", "text": name})),
+            ("browser_click", json!({"ref": "e3"})),
+        ]),
         calls(&[offers()]),
         calls(&[("finish", json!({"result": found(name, price)}))]),
     ]
@@ -219,16 +223,25 @@ fn run(day: Day, price: f64, input: &Value, given: Option<Workflow>, turns: Vec<
     };
     let window = Window(Arc::new(shop));
     let model = Script { turns: Mutex::new(turns.into()), asked: Mutex::default() };
-    let record = Record::open(&brief.paths.events, &brief.paths.transcript, Redactor::new([("KEY", "hunter22")])).unwrap();
+    let record =
+        Record::open(&brief.paths.events, &brief.paths.transcript, Redactor::new([("KEY", "hunter22")]))
+            .unwrap();
     let judges = Validators::default();
     let parts = Parts { brief: &brief, model: &model, hands: &window, judges: &judges, record: &record };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let end = runtime.block_on(async { Run::new(parts, &task, Vec::new()).unwrap().carry_out().await });
     assert!(model.turns.lock().unwrap().is_empty(), "the model was asked less than it should be");
     let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
     let events = read(&brief.paths.events).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let calls = window.0.calls.lock().unwrap().clone();
-    Went { end, asked: model.asked.into_inner().unwrap(), calls, events, transcript: read(&brief.paths.transcript) }
+    Went {
+        end,
+        asked: model.asked.into_inner().unwrap(),
+        calls,
+        events,
+        transcript: read(&brief.paths.transcript),
+    }
 }
 
 fn done(result: Value) -> impl Fn(&Went) {
@@ -277,7 +290,11 @@ fn the_next_run_asks_no_model_and_reads_what_is_there_now() {
     assert!(went.workflow().is_none(), "nothing is new");
     let steps = went.of("step");
     assert_eq!(steps.len(), 4);
-    assert!(steps.iter().all(|step| step["kind"] == "workflow" && step["actions"][0]["include_in_memory"] == false));
+    assert!(
+        steps
+            .iter()
+            .all(|step| step["kind"] == "workflow" && step["actions"][0]["include_in_memory"] == false)
+    );
     assert_eq!(went.of("usage").iter().filter(|line| line["modelCalls"] == 0).count(), 1);
     let browser: u64 = went.of("usage").iter().filter_map(|line| line["browserStepCount"].as_u64()).sum();
     assert_eq!(browser, 4);
@@ -291,10 +308,16 @@ fn the_model_does_the_step_that_is_otherwise_and_the_rest_is_played() {
     let went = run(Day::Renamed, 9.25, &lamp(), Some(recorded()), vec![repair()]);
     done(found("lamp", 9.25))(&went);
     let told = went.told();
-    assert!(told.contains("Step 3 could not be played") && told.contains("button \\\\\\\"Find\\\\\\\""), "{told}");
+    assert!(
+        told.contains("Step 3 could not be played") && told.contains("button \\\"Find\\\""),
+        "{told}"
+    );
     assert!(went.asked[0].tools.iter().any(|tool| tool.name == "workflow_continue"));
     let replay = went.of("replay")[0];
-    assert_eq!((&replay["replayedSteps"], &replay["repaired"], &replay["savedModelCalls"]), (&json!(3), &json!(true), &json!(3)));
+    assert_eq!(
+        (&replay["replayedSteps"], &replay["repaired"], &replay["savedModelCalls"]),
+        (&json!(3), &json!(true), &json!(3))
+    );
     let repaired = went.workflow().expect("the repaired one takes its place");
     assert_eq!(repaired.steps.len(), 4);
     assert_eq!(repaired.steps[2].arguments["target"]["name"], "Go");
@@ -340,11 +363,22 @@ fn a_run_that_did_something_else_or_holds_a_secret_leaves_no_workflow() {
         let went = run(Day::Plain, 7.5, &lamp(), None, turns);
         assert!(went.workflow().is_none());
         let steps = went.of("step");
-        steps.iter().find(|step| step["kind"] == "workflow").map(|step| step["description"].as_str().unwrap().to_owned())
+        steps
+            .iter()
+            .find(|step| step["kind"] == "workflow")
+            .map(|step| step["description"].as_str().unwrap().to_owned())
     };
     assert!(with("http_fetch", json!({"url": "https://shop.test/"})).unwrap().contains("http_fetch"));
-    assert!(with("browser_navigate", json!({"url": "https://shop.test/?key=hunter22"})).unwrap().contains("secret"));
-    let answered = run(Day::Plain, 7.5, &lamp(), None, vec![calls(&[("finish", json!({"result": {"offers": []}}))])]);
-    assert!(answered.workflow().is_none() && answered.of("step").len() == 1, "nothing was done in the browser");
+    assert!(
+        with("browser_navigate", json!({"url": "https://shop.test/?key=hunter22"}))
+            .unwrap()
+            .contains("secret")
+    );
+    let answered =
+        run(Day::Plain, 7.5, &lamp(), None, vec![calls(&[("finish", json!({"result": {"offers": []}}))])]);
+    assert!(
+        answered.workflow().is_none() && answered.of("step").len() == 1,
+        "nothing was done in the browser"
+    );
     assert!(matches!(&answered.asked[0].messages[0], Message::User { .. }));
 }

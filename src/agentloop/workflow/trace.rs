@@ -29,11 +29,15 @@ pub(super) fn trace(result: &Value, schema: Option<&Value>, of: &Sources<'_>) ->
 }
 
 fn part(value: &Value, name: Option<&str>, schema: Option<&Value>, of: &Sources<'_>) -> Option<Value> {
-    if let Some(constant) = schema.and_then(|schema| schema.get("const")).filter(|constant| same(constant, value)) {
+    if let Some(constant) =
+        schema.and_then(|schema| schema.get("const")).filter(|constant| same(constant, value))
+    {
         return Some(json!({ CONST: constant }));
     }
     match value {
-        Value::Object(fields) if !fields.is_empty() => object(fields, schema, of).or_else(|| placed(value, name, of)),
+        Value::Object(fields) if !fields.is_empty() => {
+            object(fields, schema, of).or_else(|| placed(value, name, of))
+        }
         Value::Array(items) => placed(value, name, of).or_else(|| lists(items, of)),
         _ => placed(value, name, of),
     }
@@ -60,7 +64,8 @@ fn placed(value: &Value, name: Option<&str>, of: &Sources<'_>) -> Option<Value> 
             places.push((pointer.clone(), json!({ INPUT: pointer })));
         }
     }
-    let named: Vec<_> = places.iter().filter(|(at, _)| name.is_some_and(|name| is_called(at, name))).collect();
+    let named: Vec<_> =
+        places.iter().filter(|(at, _)| name.is_some_and(|name| is_called(at, name))).collect();
     match (named.as_slice(), places.as_slice()) {
         ([(_, one)], _) => Some(one.clone()),
         ([], [(_, one)]) if is_telling(value) => Some(one.clone()),
@@ -75,7 +80,9 @@ fn lists(items: &[Value], of: &Sources<'_>) -> Option<Value> {
         let mut places = Vec::new();
         lists_in(found, &mut String::new(), &mut |at, list| places.push((at.to_owned(), list.to_vec())));
         for (at, list) in places {
-            let begins = !list.is_empty() && rest.len() >= list.len() && rest.iter().zip(&list).all(|(a, b)| same(a, b));
+            let begins = !list.is_empty()
+                && rest.len() >= list.len()
+                && rest.iter().zip(&list).all(|(a, b)| same(a, b));
             if begins {
                 rest = rest.get(list.len()..).unwrap_or_default();
                 parts.push(extract(*step, &at));
@@ -122,7 +129,9 @@ fn each(within: &Value, at: &mut String, with: &mut dyn FnMut(&Value, &mut Strin
 
 /// Whether the last name of a pointer is this one, however it is written.
 fn is_called(pointer: &str, name: &str) -> bool {
-    let plain = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+    let plain = |name: &str| {
+        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
+    };
     pointer.rsplit('/').next().is_some_and(|last| !last.is_empty() && plain(last) == plain(name))
 }
 
@@ -159,7 +168,8 @@ pub(super) fn make(template: &Value, found: &[(usize, Value)], input: &Value) ->
         let at = place["at"].as_str().unwrap_or_default();
         let of = found.iter().rev().find(|(n, _)| *n == step);
         let value = of.and_then(|(_, found)| found.pointer(at)).cloned();
-        return value.ok_or_else(|| format!("step {step} found nothing at {at:?}, where a part of the result stood"));
+        return value
+            .ok_or_else(|| format!("step {step} found nothing at {at:?}, where a part of the result stood"));
     }
     if let Some(pointer) = fields.get(INPUT).and_then(Value::as_str) {
         return input.pointer(pointer).cloned().ok_or_else(|| format!("the input has no value {pointer:?}"));
@@ -199,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_result_is_traced_to_what_was_extracted() {
-        let found = [(3, json!({"price": 7, "title": "Desk lamp", "stock": 3})), (5, json!([{"a": 1}, {"a": 2}]))];
+        let found =
+            [(3, json!({"price": 7, "title": "Desk lamp", "stock": 3})), (5, json!([{"a": 1}, {"a": 2}]))];
         assert_eq!(traced(found[0].1.clone(), None, &found, json!({})), Some(extract(3, "")));
         let result = json!({"Price": 7, "name": "Desk lamp", "query": "lamp", "kind": "x", "rows": [{"a": 1}, {"a": 2}]});
         let mut schema = fields(&["Price", "name", "query", "rows"]).unwrap();
@@ -224,7 +235,10 @@ mod tests {
         none(json!({"stock": 3, "made": "up by the model"}), &["stock", "made"]);
         none(json!({"stock": 3}), &[]);
         none(json!(3), &[]);
-        assert!(traced(json!({"stock": 3, "a": "same text"}), fields(&["stock", "a"]), &found, json!({})).is_some());
+        assert!(
+            traced(json!({"stock": 3, "a": "same text"}), fields(&["stock", "a"]), &found, json!({}))
+                .is_some()
+        );
     }
 
     #[test]
@@ -232,7 +246,11 @@ mod tests {
         let found = [(1, json!({"rows": [1, 2]})), (2, json!({"rows": [3]})), (4, json!([1, 2, 3, 4]))];
         let concat = traced(json!([1, 2, 3]), None, &found[..2], json!({})).unwrap();
         assert_eq!(concat, json!({"$concat": [extract(1, "/rows"), extract(2, "/rows")]}));
-        assert_eq!(traced(json!([1, 2, 4]), None, &found, json!({})), None, "a part of a list is the model's choice");
+        assert_eq!(
+            traced(json!([1, 2, 4]), None, &found, json!({})),
+            None,
+            "a part of a list is the model's choice"
+        );
         let later = [(1, json!({"rows": [9]})), (2, json!({"rows": []}))];
         assert_eq!(make(&concat, &later, &json!({})).unwrap(), json!([9]));
         let gone = make(&concat, &[(1, json!({"rows": [9]}))], &json!({})).unwrap_err();

@@ -303,7 +303,8 @@ mod tests {
 
     #[test]
     fn a_workflow_is_taken_and_a_mistake_in_it_has_its_place() {
-        let step = |tool: &str| json!({"version": 1, "steps": [{"tool": tool, "arguments": {}}], "result": "model"});
+        let step =
+            |tool: &str| json!({"version": 1, "steps": [{"tool": tool, "arguments": {}}], "result": "model"});
         let body = |workflow: Value| json!({"prompt": "abc", "cached_workflow": workflow}).to_string();
         let asked = read(&body(step("browser_back")), true).unwrap().request;
         assert_eq!(asked.overrides().workflow.unwrap().steps[0].tool, "browser_back");

@@ -207,7 +207,8 @@ async fn told(app: &App, number: i64, workflow: bool) -> Result<Option<TaskRespo
     }
     if workflow || overrides.use_workflow == Some(true) {
         let version = event.workflow.and_then(|replay| replay.version);
-        response.cached_workflow = Some(cached_workflow(app, number, &event.agent_id, version, overrides).await?);
+        response.cached_workflow =
+            Some(cached_workflow(app, number, &event.agent_id, version, overrides).await?);
     }
     Ok(Some(response))
 }

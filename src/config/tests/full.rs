@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Cache, Agent, Executor, Hook, Llm, Mcp, ShellTool, Timeout, Timing, ToolName};
+use crate::model::{Agent, Cache, Executor, Hook, Llm, Mcp, ShellTool, Timeout, Timing, ToolName};
 
 /// Every key that [`super::agents`] leaves out.
 pub(super) const FULL: &str = r#"# every policy
