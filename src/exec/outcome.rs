@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::layout::{open_regular, read_regular};
 use super::lines::Lines;
 use super::{AttemptDir, ExitReport, HookEnd, Reason, RunDirs, success};
 use crate::model::workflow::{Cached, Made, Workflow};
 use crate::model::{Failure, FailureCode, Outcome, Protocol, SuccessWhen, Usage};
+use crate::proc::{open_regular, read_regular};
 use crate::schema::Schema;
 use crate::time::human_duration;
 
@@ -30,6 +30,8 @@ pub const RESULT_MAX: u64 = 1 << 20;
 const LINES_TAIL: u64 = 8 << 10;
 /// Longest quotation of the program in a failure's sentence, characters.
 const QUOTE_MAX: usize = 300;
+/// Longest sentence in which a program says itself why it failed, characters.
+const EXPLANATION_MAX: usize = 4_000;
 /// Most violations of the schema that are listed.
 const VIOLATIONS_MAX: usize = 5;
 /// Most steps, or milliseconds, in a browser that are counted.
@@ -275,7 +277,8 @@ fn note(fields: &mut Map<String, Value>) -> Option<(String, Option<String>)> {
 /// A code of the table or of the agent's own stands as it is; of another the text is kept.
 fn told_failure(fields: &Map<String, Value>, own: &BTreeMap<String, String>) -> Failure {
     let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-    let explanation = text("message").or_else(|| text("explanation")).map(quote);
+    let explanation = text("message").or_else(|| text("explanation"));
+    let explanation = explanation.map(|text| one_line(text, EXPLANATION_MAX));
     let none = || "the program reported failure".to_owned();
     match text("code") {
         Some(code) if own.contains_key(code) || is_ours(code) => {
@@ -365,10 +368,15 @@ pub(super) fn tail(path: &Path, max: u64) -> Option<Vec<u8>> {
 
 /// The program's words fit for one line of a sentence.
 pub(super) fn quote(text: &str) -> String {
+    one_line(text, QUOTE_MAX)
+}
+
+/// A text without what steers a terminal, on one line, of at most `most` characters.
+fn one_line(text: &str, most: usize) -> String {
     let plain = anstream::adapter::strip_str(text).to_string();
     let spaced: String = plain.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let trimmed = spaced.trim();
-    match trimmed.char_indices().nth(QUOTE_MAX) {
+    match trimmed.char_indices().nth(most) {
         Some((end, _)) => format!("{}..", trimmed.get(..end).unwrap_or_default()),
         None => trimmed.to_owned(),
     }

@@ -11,6 +11,7 @@ mod event;
 mod exclusions;
 mod failure;
 mod llm;
+mod note;
 mod page;
 mod page_state;
 mod policy;
@@ -30,6 +31,7 @@ pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use llm::{Llm, Mcp, ShellTool, ToolName, Wire};
+pub use note::{NOTE_KEY_MAX, NOTE_MAX, NOTES_MAX};
 pub use page::{Number, Target, Within};
 pub use page_state::{PageState, Standing};
 pub use policy::{

@@ -95,7 +95,6 @@ pub use habits::Habit;
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
 pub use listing::{EventFilter, EventsPage, LOOKED_AT_MAX};
-pub use notes::{NOTE_KEY_MAX, NOTE_MAX, NOTES_MAX};
 pub use notices::Across;
 pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;

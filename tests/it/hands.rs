@@ -126,7 +126,7 @@ fn over_http(how: &str) {
     let token = "hunter2-of-the-shop";
     let (server, tools) = (ModelServer::start(), OverHttp::start(token, how));
     let keys = format!(
-        "  limits: {{ tool_timeout: 1s }}\n  mcp:\n    shop: {{ url: \"{0}\", token: SHOP_TOKEN, allow: [price, fail, hang, die] }}\n    stranger: {{ url: \"{0}\" }}\n",
+        "  limits: {{ tool_timeout: 3s }}\n  mcp:\n    shop: {{ url: \"{0}\", token: SHOP_TOKEN, allow: [price, fail, hang, die] }}\n    stranger: {{ url: \"{0}\" }}\n",
         tools.url
     );
     let home = home(&server, &keys, "secrets: { SHOP_TOKEN: { file: token } }\n");
@@ -151,14 +151,14 @@ fn over_http(how: &str) {
     for (n, told) in [
         (1, "pen costs 5"),
         (2, "no such shop"),
-        (3, "no answer after 1 s"),
+        (3, "no answer after 3 s"),
         (4, "may not use mcp__shop__sell"),
         (5, "The MCP server stranger did not start"),
         (6, "the MCP server shop"),
     ] {
         assert!(shown[n].contains(told) && !shown[n - 1].contains(told), "{how} {told}: {}", shown[n]);
     }
-    assert!(shown[0].contains(r#""name":"mcp__shop__hang","description":"hang""#), "{}", shown[0]);
+    assert!(shown[0].contains(r#""description":"hang""#), "{}", shown[0]);
     assert!(!shown.concat().contains(token));
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Tool, text_of};
 use crate::agentloop::model::ToolSpec;
-use crate::net::{self, Reach, Refused};
+use crate::net::{self, Host, Reach, Refused};
 
 /// Most of a body that is read, bytes.
 pub const BODY_MAX: usize = 1 << 20;
@@ -29,37 +29,6 @@ const CARRIAGE: [&str; 8] =
     ["host", "content-length", "connection", "transfer-encoding", "upgrade", "te", "trailer", "expect"];
 /// Headers that are meant for one host only.
 const PERSONAL: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
-
-/// One entry of `hosts:`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Host {
-    /// Lower case; of a pattern what stands behind `*`.
-    name: String,
-    pattern: bool,
-    /// Only this port.
-    port: Option<u16>,
-}
-
-impl Host {
-    fn read(entry: &str) -> Self {
-        let entry = entry.trim().to_ascii_lowercase();
-        let split = entry.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok()?)));
-        // `::1` is an address, not a name with a port.
-        let split = split.filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
-        let (name, port) = split.map_or((entry.as_str(), None), |(name, port)| (name, Some(port)));
-        let (name, pattern) = name.strip_prefix('*').map_or((name, false), |rest| (rest, true));
-        Self { name: name.trim_matches(['[', ']']).to_owned(), pattern, port }
-    }
-
-    fn fits(&self, host: &str, port: Option<u16>) -> bool {
-        let name = if self.pattern {
-            host.len() > self.name.len() && host.ends_with(&self.name)
-        } else {
-            host == self.name
-        };
-        name && self.port.is_none_or(|own| port == Some(own))
-    }
-}
 
 pub(super) struct Fetch {
     hosts: Vec<Host>,
@@ -77,9 +46,10 @@ struct Asked {
 }
 
 impl Fetch {
+    /// `hosts` are entries that the definition's check has read; none of them reaches every public host.
     pub(super) fn new(hosts: &[String]) -> Self {
         Self {
-            hosts: hosts.iter().map(|entry| Host::read(entry)).collect(),
+            hosts: hosts.iter().filter_map(|entry| Host::read(entry)).collect(),
             public: OnceLock::new(),
             private: OnceLock::new(),
         }
@@ -94,7 +64,7 @@ impl Fetch {
             Reach::PublicOnly
         } else {
             let fitting = self.hosts.iter().filter(|own| own.fits(&host, url.port_or_known_default()));
-            let Some(patterns) = fitting.map(|own| own.pattern).reduce(|a, b| a && b) else {
+            let Some(patterns) = fitting.map(Host::is_pattern).reduce(|a, b| a && b) else {
                 return Err(Answer::denied(format!(
                     "{host} is not among the hosts that this agent may reach: {}.",
                     self.listed()
@@ -106,12 +76,7 @@ impl Fetch {
     }
 
     fn listed(&self) -> String {
-        let entry = |host: &Host| {
-            let star = if host.pattern { "*" } else { "" };
-            host.port
-                .map_or_else(|| format!("{star}{}", host.name), |port| format!("{star}{}:{port}", host.name))
-        };
-        self.hosts.iter().map(entry).collect::<Vec<_>>().join(", ")
+        self.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     fn client(&self, reach: Reach) -> Result<&reqwest::Client, Answer> {
