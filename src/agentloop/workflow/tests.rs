@@ -308,10 +308,7 @@ fn the_model_does_the_step_that_is_otherwise_and_the_rest_is_played() {
     let went = run(Day::Renamed, 9.25, &lamp(), Some(recorded()), vec![repair()]);
     done(found("lamp", 9.25))(&went);
     let told = went.told();
-    assert!(
-        told.contains("Step 3 could not be played") && told.contains("button \\\"Find\\\""),
-        "{told}"
-    );
+    assert!(told.contains("Step 3 could not be played") && told.contains("button \\\"Find\\\""), "{told}");
     assert!(went.asked[0].tools.iter().any(|tool| tool.name == "workflow_continue"));
     let replay = went.of("replay")[0];
     assert_eq!(
