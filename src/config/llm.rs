@@ -12,12 +12,12 @@ use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::yaml::Node;
 use super::{executor, hook, keys, policies, suggest};
-use crate::model::{Executor, Llm, Mcp, SecretSource, ShellTool, ToolName, Wire};
+use crate::model::{Cache, Executor, Llm, Mcp, SecretSource, ShellTool, ToolName, Wire};
 use crate::net;
 
 /// The keys of an executor that are of a built-in agent.
-pub(super) const KEYS: [&str; 9] =
-    ["model", "fallback", "tools", "limits", "shell", "hosts", "mcp", "validators", "corrections"];
+pub(super) const KEYS: [&str; 10] =
+    ["model", "fallback", "tools", "limits", "shell", "hosts", "mcp", "validators", "corrections", "cache"];
 
 /// Tools of later versions.
 const PLANNED_TOOLS: &[&str] = &["browser"];
@@ -40,7 +40,8 @@ pub(super) fn llm(
     nodes: &[(&'static str, Option<&Spanned<Node>>); KEYS.len()],
 ) -> Option<Executor> {
     let before = r.errors();
-    let [model, fallback, tools, limits, shell, hosts, mcp, validators, corrections] = nodes.map(|(_, n)| n);
+    let [model, fallback, tools, limits, shell, hosts, mcp, validators, corrections, cache] =
+        nodes.map(|(_, n)| n);
     let mut llm = Llm { model: model.and_then(|node| model_of(r, cx, "model", node)), ..Llm::default() };
     if model.is_none() {
         no_model(r, cx, at.span);
@@ -69,6 +70,8 @@ pub(super) fn llm(
     llm.corrections = corrections
         .and_then(|node| r.whole("corrections", node, 0, Llm::CORRECTIONS_MAX.into()))
         .and_then(|n| u32::try_from(n).ok());
+    let known: Vec<&str> = Cache::ALL.iter().map(|word| word.as_str()).collect();
+    llm.cache = cache.and_then(|node| r.choice("cache", node, &known, &[])).unwrap_or_default();
     (r.errors() == before).then_some(Executor::Llm(llm))
 }
 

@@ -15,4 +15,4 @@ pub mod target;
 pub use snapshot::{Node, Ref, Snapshot, States};
 
 #[cfg(test)]
-mod testing;
+pub(in crate::agentloop) mod testing;
