@@ -1,0 +1,329 @@
+//! The browser against a server of the test: what is seen, what is done, and that nothing is left.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Mutex as StdMutex;
+
+use serde_json::Value;
+
+use super::*;
+use crate::proc::{self, Signal};
+
+/// Pages by their paths; each request is answered in a thread of its own, for a browser opens connections before it
+/// needs them.
+pub(super) struct Site {
+    pub(super) port: u16,
+    pub(super) asked: Arc<StdMutex<Vec<String>>>,
+}
+
+impl Site {
+    pub(super) fn new(answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (answer, asked) = (Arc::new(answer), Arc::new(StdMutex::new(Vec::new())));
+        let told = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, answer, told) = (stream.unwrap(), Arc::clone(&answer), Arc::clone(&told));
+                std::thread::spawn(move || {
+                    let (mut request, mut buffer) = (String::new(), [0; 4096]);
+                    while !request.contains("\r\n\r\n") {
+                        match stream.read(&mut buffer) {
+                            Ok(n @ 1..) => request.push_str(&String::from_utf8_lossy(&buffer[..n])),
+                            _ => return,
+                        }
+                    }
+                    let path = request.split(' ').nth(1).unwrap().to_owned();
+                    told.lock().unwrap().push(path.clone());
+                    let (status, body) = match answer(&path) {
+                        Some(body) => ("200 OK", body),
+                        None => ("404 Not Found", "no such page".to_owned()),
+                    };
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\ncontent-type: text/html; charset=utf-8\r\nconnection: close\r\n\
+                         content-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    let _ = stream.write_all(format!("{head}{body}").as_bytes());
+                });
+            }
+        });
+        Self { port, asked }
+    }
+
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) browser: Browser,
+    pub(super) dir: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self::with(|options| options)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the browser is found where the test is")]
+    pub(super) fn with(change: impl FnOnce(Options) -> Options) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["tmp", "files"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let path = std::env::var("PATH").unwrap();
+        let how = How {
+            program: None,
+            env: BTreeMap::from([("PATH".to_owned(), path), ("SECRET".to_owned(), "leaked".to_owned())]),
+            tmp: dir.path().join("tmp"),
+            viewport: (1280, 800),
+            user_agent: None,
+        };
+        let files = dir.path().join("files");
+        let options = Options { how, files, screenshots: false, secrets: Vec::new() };
+        Self { browser: Browser::new(change(options)), dir }
+    }
+
+    pub(super) async fn came(&self, tool: &str, arguments: Value) -> Came {
+        let deed: Deed = serde_json::from_value(serde_json::json!({ tool: arguments })).unwrap();
+        self.browser.act(&deed).await
+    }
+
+    pub(super) async fn done(&self, tool: &str, arguments: Value) -> String {
+        match self.came(tool, arguments).await.said {
+            Ok(said) => said,
+            Err(fault) => panic!("{tool}: {fault:?}"),
+        }
+    }
+
+    pub(super) async fn failed(&self, tool: &str, arguments: Value) -> String {
+        match self.came(tool, arguments).await.said {
+            Err(Fault::Failed(why)) => why,
+            other => panic!("{tool}: {other:?}"),
+        }
+    }
+
+    /// The reference of the element with this role and name in the last snapshot.
+    pub(super) fn find(&self, role: &str, name: &str) -> String {
+        let page = self.browser.last().unwrap();
+        let found = page.nodes.iter().find(|node| node.role == role && node.name == name);
+        let found = found.unwrap_or_else(|| panic!("no {role} {name:?} in\n{}", shown(&page, None, 0)));
+        found.reference.unwrap().to_string()
+    }
+}
+
+const PAGE: &str = r#"<!doctype html><title>Shop</title>
+<h1>Orders</h1>
+<p>Total <b>12,50</b> EUR</p>
+<form action="/found"><label>Name <input id=n name=q></label>
+<input type=password id=p aria-label=Password value=hunter2>
+<label><input type=checkbox> Gift</label>
+<label for=h>Hidden box</label><input type=checkbox id=h style="display:none">
+<select aria-label=Size><option>S<option selected>M</select>
+<button data-testid=go>Search <i>now</i></button></form>
+<div id=div onclick="document.title='Clicked'">Click me</div>
+<table><tr><th>Item<th>Price<tr><td>Pear<td>1.20</table>
+<iframe srcdoc="<button onclick='parent.document.title=&quot;From inside&quot;'>Inside</button>"></iframe>
+<my-box></my-box>
+<a href="/next">Next page</a>
+<script>
+customElements.define('my-box', class extends HTMLElement { connectedCallback() {
+  this.attachShadow({mode: 'closed'}).innerHTML = '<button onclick="document.title=\'Shadow\'">Shady</button>';
+}});
+</script>"#;
+
+fn shop() -> Site {
+    Site::new(|path| match path {
+        "/" => Some(PAGE.to_owned()),
+        "/next" => Some("<title>Next</title><h1>Second</h1>".to_owned()),
+        found if found.starts_with("/found") => Some(format!("<title>Found</title><h1>{found}</h1>")),
+        _ => None,
+    })
+}
+
+#[tokio::test]
+async fn a_page_is_seen_with_its_frames_and_shadow_trees() {
+    let (site, bench) = (shop(), Bench::new());
+    let said = bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    let lines: Vec<&str> = said.lines().map(|line| line.split(" [ref=").next().unwrap().trim()).collect();
+    for line in [
+        "Page: Shop",
+        "- heading \"Orders\"",
+        "- generic",
+        "- textbox \"Name\"",
+        "- checkbox \"Gift\"",
+        "- combobox \"Size\"",
+        "- button \"Search now\"",
+        "- cell",
+        "- button \"Inside\"",
+        "- button \"Shady\"",
+        "- link \"Next page\"",
+    ] {
+        assert!(lines.contains(&line), "{line} in\n{said}");
+    }
+    assert!(!said.contains("hunter2") && said.contains("[hidden]"), "{said}");
+    let page = bench.browser.last().unwrap();
+    let node = |role: &str, name: &str| page.nodes.iter().find(|n| n.role == role && n.name == name).unwrap();
+    assert_eq!(node("heading", "Orders").states.level, Some(1));
+    assert_eq!(node("textbox", "Name").path, "html/body/form/label/input");
+    assert_eq!(node("textbox", "Name").attributes["id"], "n");
+    assert_eq!(node("textbox", "Password").attributes.get("value"), None);
+    assert_eq!(node("button", "Search now").attributes["data-testid"], "go");
+    assert_eq!(node("button", "Shady").path, "html/body/my-box/#/button");
+    assert_eq!(node("combobox", "Size").value, "M");
+    assert_eq!(node("checkbox", "Gift").states.checked, Some(false));
+    let inside = page.nodes.iter().position(|n| n.name == "Inside").unwrap();
+    let frame = page.nodes[inside].parent.unwrap();
+    assert_eq!(
+        (page.nodes[frame].role.as_str(), page.nodes[inside].path.as_str()),
+        ("Iframe", "html/body/button")
+    );
+    let price = page.nodes.iter().position(|n| n.role == "text" && n.name == "12,50").unwrap();
+    let bold = &page.nodes[page.nodes[price].parent.unwrap()];
+    assert_eq!(
+        (bold.path.as_str(), bold.reference.is_some()),
+        ("html/body/p/b", true),
+        "every text has an element"
+    );
+
+    let again = bench.browser.snapshot().await.unwrap();
+    assert_eq!(again.nodes, page.nodes, "an element keeps its reference");
+}
+
+#[tokio::test]
+async fn what_is_done_reaches_the_element_that_is_meant() {
+    let (site, bench) = (shop(), Bench::new());
+    bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    for (role, name, title) in [("button", "Inside", "From inside"), ("button", "Shady", "Shadow")] {
+        let said = bench.done("browser_click", json!({"ref": bench.find(role, name)})).await;
+        assert!(said.contains(&format!("Page: {title}\n")), "{said}");
+    }
+    let page = bench.browser.last().unwrap();
+    let div = page.nodes.iter().find(|n| n.attributes.get("id").is_some_and(|id| id == "div")).unwrap();
+    let said = bench.done("browser_click", json!({"ref": div.reference.unwrap().to_string()})).await;
+    assert!(said.contains("Page: Clicked\n"), "{said}");
+    for name in ["Gift", "Hidden box"] {
+        let checkbox =
+            bench.browser.last().unwrap().nodes.iter().any(|n| n.role == "checkbox" && n.name == name);
+        if checkbox {
+            bench.done("browser_click", json!({"ref": bench.find("checkbox", name)})).await;
+        }
+    }
+    let page = bench.browser.last().unwrap();
+    assert!(page.nodes.iter().any(|n| n.name == "Gift" && n.states.checked == Some(true)));
+    let name = bench.find("textbox", "Name");
+    bench.done("browser_type", json!({"ref": name, "text": "old"})).await;
+    bench.done("browser_type", json!({"ref": name, "text": "pears", "clear": true})).await;
+    bench.done("browser_type", json!({"ref": name, "text": " & co", "clear": false})).await;
+    let said = bench.done("browser_keys", json!({"keys": "Enter", "ref": name})).await;
+    assert!(said.contains("Page: Found") && said.contains("q=pears+%26+co"), "{said}");
+    let gone = bench.failed("browser_click", json!({"ref": name})).await;
+    assert!(gone.contains("not on the page any more"), "{gone}");
+    let unknown = bench.failed("browser_click", json!({"ref": "e9999"})).await;
+    assert!(unknown.contains("There is no e9999"), "{unknown}");
+    let said = bench.done("browser_back", json!({})).await;
+    assert!(said.contains("Page: Shop\n"), "{said}");
+    let said = bench.done("browser_click", json!({"ref": bench.find("link", "Next page")})).await;
+    assert!(said.contains("Page: Next\n"), "{said}");
+}
+
+#[tokio::test]
+async fn a_picture_is_a_file_and_waiting_ends() {
+    let site = Site::new(|path| {
+        (path == "/").then(|| {
+            "<title>Slow</title><button disabled>Go</button><p id=x>Please wait</p><script>setTimeout(() => {
+             x.textContent = 'It is ready'; document.querySelector('button').disabled = false }, 600)</script>"
+                .to_owned()
+        })
+    });
+    let bench = Bench::new();
+    bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    let button = bench.find("button", "Go");
+    let never = bench.failed("browser_wait_for", json!({"text": "never", "seconds": 0.1})).await;
+    assert!(never.contains("not so within 0.1 s"), "{never}");
+    let said = bench.done("browser_wait_for", json!({"gone": "please WAIT", "ref": button})).await;
+    assert!(said.contains("It is ready"), "{said}");
+    bench.done("browser_screenshot", json!({"name": "whole", "full": true})).await;
+    bench.done("browser_screenshot", json!({"name": "part.png", "ref": button})).await;
+    let size = |name: &str| {
+        let bytes = std::fs::read(bench.dir.path().join("files").join(name)).unwrap();
+        assert_eq!(&bytes[1..4], b"PNG");
+        u32::from_be_bytes(bytes[16..20].try_into().unwrap())
+    };
+    assert_eq!(size("whole.png"), 1280);
+    assert!(size("part.png") < 200);
+    for bad in ["../x", "", "a/b", ".hidden"] {
+        bench.failed("browser_screenshot", json!({"name": bad})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dialog_stops_the_page_and_is_dismissed_by_whatever_comes_next() {
+    let site = Site::new(|path| {
+        (path == "/").then(|| "<title>D</title><button onclick=\"x.textContent = confirm('Sure?')\">Ask</button><p id=x>-</p>".to_owned())
+    });
+    let bench = Bench::new();
+    bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    let said = bench.done("browser_click", json!({"ref": bench.find("button", "Ask")})).await;
+    assert!(said.contains("- alertdialog \"Sure?\""), "{said}");
+    let said = bench.done("browser_click", json!({"ref": bench.find("button", "Ask")})).await;
+    assert!(said.contains("\"Sure?\" was dismissed"), "{said}");
+}
+
+#[tokio::test]
+async fn addresses_of_this_machine_are_not_gone_to() {
+    let bench = Bench::new();
+    for url in [
+        "file:///etc/passwd",
+        "chrome://version",
+        "data:text/html,x",
+        "javascript:alert(1)",
+        "view-source:http://a.example/",
+    ] {
+        match bench.came("browser_navigate", json!({"url": url})).await.said {
+            Err(Fault::Denied(why)) => assert!(why.contains("only those with http: and https:"), "{why}"),
+            other => panic!("{url}: {other:?}"),
+        }
+    }
+}
+
+/// The processes whose command line holds this text.
+fn holding(text: &str) -> Vec<i32> {
+    let holds = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+    };
+    proc::all().iter().filter(|m| !m.zombie).map(|m| m.pid).filter(holds).collect()
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_it_and_a_dead_one_is_followed_by_another() {
+    let (site, bench) = (shop(), Bench::new());
+    bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    let tmp = bench.dir.path().join("tmp");
+    let own = tmp.display().to_string();
+    let before = holding(&own);
+    assert!(before.len() > 3, "{before:?}");
+    for pid in &before {
+        let env = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&env).contains("leaked"), "the browser has no secrets");
+    }
+    for member in proc::all().iter().filter(|m| before.contains(&m.pid)) {
+        let _ = proc::signal_member(member, Signal::KILL);
+    }
+    let came = bench.came("browser_snapshot", json!({})).await;
+    let came = if came.said.is_ok() { came } else { bench.came("browser_snapshot", json!({})).await };
+    assert!(came.said.is_ok(), "{came:?}");
+    let said = bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    assert!(said.contains("Page: Shop"), "{said}");
+    let (steps, open) = bench.browser.measured();
+    assert!(steps >= 2 && open > Duration::ZERO);
+    assert!(!holding(&own).is_empty());
+    let Bench { browser, dir } = bench;
+    drop(browser);
+    assert_eq!(holding(&own), Vec::<i32>::new(), "its processes are gone");
+    assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0, "and its files");
+    drop(dir);
+}
