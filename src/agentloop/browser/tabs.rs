@@ -284,7 +284,6 @@ impl Tabs {
             let (width, height) = self.viewport;
             let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
             calls.push(("Emulation.setDeviceMetricsOverride", metrics));
-            calls.push(("Emulation.setFocusEmulationEnabled", json!({"enabled": true})));
         }
         calls.push(("Runtime.runIfWaitingForDebugger", json!({})));
         for (method, params) in calls {

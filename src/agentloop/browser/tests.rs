@@ -156,7 +156,7 @@ async fn a_page_is_seen_with_its_frames_and_shadow_trees() {
         "- checkbox \"Gift\"",
         "- combobox \"Size\"",
         "- button \"Search now\"",
-        "- cell",
+        "- cell \"Pear\"",
         "- button \"Inside\"",
         "- button \"Shady\"",
         "- link \"Next page\"",
