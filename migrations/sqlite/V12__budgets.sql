@@ -15,8 +15,8 @@ INSERT INTO spends (run, agent, at, tokens, microdollars)
 SELECT r.number, r.agent, r.completed_at,
        min(1000000000000, coalesce(x.usage ->> '$.inputTokens', 0) + coalesce(x.usage ->> '$.outputTokens', 0)),
        CAST(min(1000000.0, max(0.0, coalesce(r.cost_usd, 0.0))) * 1000000 + 0.5 AS INTEGER)
-FROM runs r JOIN run_details x ON x.run = r.number
-WHERE r.completed_at IS NOT NULL AND x.usage IS NOT NULL;
+FROM runs r LEFT JOIN run_details x ON x.run = r.number
+WHERE r.completed_at IS NOT NULL AND (x.usage IS NOT NULL OR r.cost_usd IS NOT NULL);
 
 CREATE TABLE notes (
     agent      INTEGER NOT NULL REFERENCES agents (number),

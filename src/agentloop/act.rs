@@ -28,6 +28,8 @@ struct Done {
     allowed: usize,
     /// What is wrong with the result that was given.
     refused: Option<String>,
+    /// What a model that repeats itself is told. It is no part of a tool's answer: who plays the answer again adds it.
+    nudges: Vec<String>,
     /// A call that goes round in a circle.
     circle: Option<String>,
     end: Option<End>,
@@ -40,8 +42,8 @@ impl Run<'_> {
             return self.take_words(turn).await;
         }
         let mut done = Done::default();
-        for (n, call) in turn.said.calls.iter().enumerate() {
-            self.handle(call, n, &mut done).await;
+        for call in &turn.said.calls {
+            self.handle(call, &mut done).await;
         }
         let description = words::describe(&turn.said);
         self.told_step(&turn, &description, std::mem::take(&mut done.actions));
@@ -60,6 +62,9 @@ impl Run<'_> {
         }
         if !done.denied.is_empty() || done.allowed > 0 {
             self.note_denied(done.allowed == 0, &done.denied.join("; "))?;
+        }
+        for nudge in &done.nudges {
+            self.tell(nudge);
         }
         match done.refused {
             Some(feedback) => self.refused(&feedback).await,
@@ -101,7 +106,7 @@ impl Run<'_> {
     }
 
     /// Does one call, or says why not.
-    async fn handle(&mut self, call: &ToolCall, n: usize, done: &mut Done) {
+    async fn handle(&mut self, call: &ToolCall, done: &mut Done) {
         let arguments = match &call.arguments {
             Arguments::Object(arguments) => arguments,
             Arguments::Malformed { raw, why: problem } => {
@@ -120,7 +125,7 @@ impl Run<'_> {
             }
             _ if self.last => Answer::failed("It was not done: this was the last step."),
             name => {
-                let answer = self.call(name, arguments, n, done).await;
+                let answer = self.call(name, arguments, done).await;
                 match answer.outcome {
                     Outcome::Denied => done.denied.push(format!("{name}: {}", answer.content)),
                     Outcome::Done | Outcome::Failed => done.allowed += 1,
@@ -132,13 +137,7 @@ impl Run<'_> {
     }
 
     /// Calls a tool within its time.
-    async fn call(
-        &mut self,
-        name: &str,
-        arguments: &Map<String, Value>,
-        n: usize,
-        done: &mut Done,
-    ) -> Answer {
+    async fn call(&mut self, name: &str, arguments: &Map<String, Value>, done: &mut Done) -> Answer {
         let limit = self.time_of(name);
         let called = tokio::time::timeout(limit, self.hands.call(name, arguments)).await;
         let mut answer = called.unwrap_or_else(|_| {
@@ -155,21 +154,18 @@ impl Run<'_> {
         }
         // The model is shown no secret either: what it has not seen it cannot tell.
         let content = self.record.clean(answer.content);
-        let seen = self.guard.see(name, arguments, &content);
-        let file = format!("tool-output-{}-{}.txt", self.spent.steps, n + 1);
-        // Instructions are of no use without their middle.
-        let whole = name == ACTIVATE_SKILL;
-        answer.content =
-            if whole { content } else { context::shown(content, &self.brief.paths.files, &file) };
-        match seen {
+        match self.guard.see(name, arguments, &content) {
             Seen::New => {}
-            Seen::Again(times) => answer.content = format!("{}\n\n{}", answer.content, words::again(times)),
+            Seen::Again(times) => done.nudges.push(words::again(name, times)),
             Seen::Circle(times) => {
                 let why =
                     format!("it called {name} {times} times with the same arguments and the same answer");
                 done.circle.get_or_insert(why);
             }
         }
+        // Instructions are of no use without their middle.
+        let whole = name == ACTIVATE_SKILL;
+        answer.content = if whole { content } else { context::shown(content, &self.brief.paths.files) };
         answer
     }
 

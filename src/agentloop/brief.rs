@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::ids::{AgentId, RunId};
 pub use crate::model::Price;
-use crate::model::Trigger;
+use crate::model::{Llm, Trigger};
+use crate::time::millis_u64;
 
 /// Version of [`Brief`]; an agent refuses another.
 pub const BRIEF_VERSION: u32 = 1;
@@ -213,11 +214,14 @@ pub struct Limits {
     pub max_steps: u64,
     /// Most tokens, sent and received; `None`: any number.
     pub max_tokens: Option<u64>,
+    /// Whether that is what a budget of the day has left, and not the agent's own limit.
+    #[serde(default)]
+    pub tokens_of_budget: bool,
     /// Most US dollars; `None`: any number.
     pub max_cost_usd: Option<f64>,
-    /// Whether the two are what is left of a budget of the day, and not the agent's own.
+    /// Whether that is what a budget of the day has left, and not the agent's own limit.
     #[serde(default)]
-    pub of_budget: bool,
+    pub cost_of_budget: bool,
     /// Most tokens of one answer.
     pub max_output: u64,
     /// Most corrections of a refused result.
@@ -241,6 +245,35 @@ impl Limits {
     pub const CALL_TIMEOUT_MS: u64 = 120_000;
     /// Longest time of one tool, milliseconds.
     pub const TOOL_TIMEOUT_MS: u64 = 60_000;
+
+    /// Those of a definition. When an attempt is over is no part of it.
+    #[must_use]
+    pub fn of(llm: &Llm) -> Self {
+        Self {
+            max_steps: llm.max_steps.unwrap_or(Self::MAX_STEPS),
+            max_tokens: llm.max_tokens,
+            max_cost_usd: llm.max_cost_usd,
+            max_output: llm.max_output_tokens.unwrap_or(Self::MAX_OUTPUT),
+            corrections: llm.corrections.unwrap_or(Self::CORRECTIONS),
+            call_timeout_ms: llm.call_timeout.map_or(Self::CALL_TIMEOUT_MS, millis_u64),
+            tool_timeout_ms: llm.tool_timeout.map_or(Self::TOOL_TIMEOUT_MS, millis_u64),
+            ..Self::default()
+        }
+    }
+
+    /// The same, bounded by what the budgets of the day have left where that is less.
+    #[must_use]
+    pub fn within(self, tokens: Option<u64>, cost_usd: Option<f64>) -> Self {
+        let tokens = tokens.filter(|left| self.max_tokens.is_none_or(|own| *left < own));
+        let cost_usd = cost_usd.filter(|left| self.max_cost_usd.is_none_or(|own| *left < own));
+        Self {
+            max_tokens: tokens.or(self.max_tokens),
+            tokens_of_budget: tokens.is_some(),
+            max_cost_usd: cost_usd.or(self.max_cost_usd),
+            cost_of_budget: cost_usd.is_some(),
+            ..self
+        }
+    }
 }
 
 impl Default for Limits {
@@ -248,13 +281,35 @@ impl Default for Limits {
         Self {
             max_steps: Self::MAX_STEPS,
             max_tokens: None,
+            tokens_of_budget: false,
             max_cost_usd: None,
-            of_budget: false,
+            cost_of_budget: false,
             max_output: Self::MAX_OUTPUT,
             corrections: Self::CORRECTIONS,
             call_timeout_ms: Self::CALL_TIMEOUT_MS,
             tool_timeout_ms: Self::TOOL_TIMEOUT_MS,
             deadline_ms: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_budget_leaves_bounds_a_run_where_it_is_less_than_its_own_limits() {
+        let own = Limits::of(&Llm { max_tokens: Some(1_000), ..Llm::default() });
+        let within = |tokens, cost| own.clone().within(tokens, cost);
+        assert_eq!(within(None, None), own);
+        assert_eq!(within(Some(1_000), None), own, "its own limit is met first");
+        let bound = within(Some(2_000), Some(2.5));
+        assert_eq!((bound.max_tokens, bound.tokens_of_budget), (Some(1_000), false), "each has its own");
+        assert_eq!((bound.max_cost_usd, bound.cost_of_budget), (Some(2.5), true));
+        let bound = within(Some(400), None);
+        assert_eq!(
+            (bound.max_tokens, bound.tokens_of_budget, bound.cost_of_budget),
+            (Some(400), true, false)
+        );
     }
 }

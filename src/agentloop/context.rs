@@ -7,13 +7,19 @@
 
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+
 use super::conversation::Conversation;
 use super::model::Message;
 use super::spent::Spent;
 use super::tools::ACTIVATE_SKILL;
+use crate::ids::hex;
+use crate::proc::write_anew;
 
 /// Longest answer of a tool that is shown whole, bytes.
 pub const ANSWER_MAX: usize = 16 << 10;
+/// How much of a digest names a file, bytes.
+const NAME_BYTES: usize = 8;
 /// Share of a window at which something is taken out, and down to which, per cent.
 const HIGH: u64 = 70;
 const LOW: u64 = 50;
@@ -22,16 +28,19 @@ const REMOVED: &str = "[This answer was taken out to make room. Call the tool ag
 /// Shortest answer that is worth being taken out, bytes.
 const WORTH: usize = 256;
 
-/// An answer as the model is shown it. What is cut is saved as `name` in `files`.
+/// An answer as the model is shown it. What is cut is saved in `files`, under a name that tells nothing but what it
+/// holds: equal answers are shown as equal, also when they are played again.
 #[must_use]
-pub fn shown(content: String, files: &Path, name: &str) -> String {
+pub fn shown(content: String, files: &Path) -> String {
     if content.len() <= ANSWER_MAX {
         return content;
     }
     let (head, tail) = ends(&content);
     let cut = content.len() - head.len() - tail.len();
-    let saved = match super::save_new(&files.join(name), content.as_bytes()) {
-        Ok(()) => format!("the whole is in the file {}", files.join(name).display()),
+    let name = hex(&Sha256::digest(&content)[..NAME_BYTES]);
+    let file = files.join(format!("tool-output-{name}.txt"));
+    let saved = match write_anew(&file, content.as_bytes()) {
+        Ok(()) => format!("the whole is in the file {}", file.display()),
         Err(e) => format!("the whole could not be saved: {e}"),
     };
     format!("{head}\n[{cut} bytes cut; {saved}]\n{tail}")
@@ -98,12 +107,16 @@ mod tests {
     fn a_long_answer_shows_its_ends() {
         let dir = tempfile::tempdir().unwrap();
         let short = "x".repeat(ANSWER_MAX);
-        assert_eq!(shown(short.clone(), dir.path(), "a"), short);
+        assert_eq!(shown(short.clone(), dir.path()), short);
         let long = format!("begin{}é-end", "ü".repeat(ANSWER_MAX));
-        let cut = shown(long.clone(), dir.path(), "a");
+        let cut = shown(long.clone(), dir.path());
         assert!(cut.starts_with("begin") && cut.ends_with("é-end") && cut.len() < ANSWER_MAX + 500);
-        assert!(cut.contains(&format!("{}/a", dir.path().display())), "{cut}");
-        assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), long);
+        assert_eq!(shown(long.clone(), dir.path()), cut, "the same is shown as the same");
+        let saved: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(saved.len(), 1, "{saved:?}");
+        assert!(cut.contains(&format!("the whole is in the file {}]", saved[0].display())), "{cut}");
+        assert_eq!(std::fs::read_to_string(&saved[0]).unwrap(), long);
     }
 
     fn tools(name: &str, bytes: usize) -> Message {

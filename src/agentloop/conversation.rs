@@ -7,9 +7,7 @@
 //! A session that runs share keeps its conversation in a file. It is written when a run has ended, whole and at
 //! once: a run that is killed leaves it as it was.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -17,6 +15,7 @@ use serde_json::{Value, json};
 use super::brief::Brief;
 use super::model::{Message, Said, ToolResult};
 use super::record::{Record, json_of};
+use crate::proc::{own_pid, read_regular, write_anew};
 
 /// Largest conversation of a session that is read, bytes; a larger one begins anew.
 pub const CONVERSATION_MAX: u64 = 8 << 20;
@@ -263,8 +262,8 @@ pub(super) fn read(path: &Path, max: u64) -> Result<String, String> {
 /// The conversation that the runs before in a session have left; none where there is none, or none that can be read.
 #[must_use]
 pub fn load(path: &Path) -> Vec<Message> {
-    let text = read(path, CONVERSATION_MAX).unwrap_or_default();
-    let kept: Option<Kept> = serde_json::from_str(&text).ok();
+    let bytes = read_regular(path, CONVERSATION_MAX).ok().flatten().unwrap_or_default();
+    let kept: Option<Kept> = serde_json::from_slice(&bytes).ok();
     kept.filter(|kept| kept.version == VERSION).map(|kept| kept.messages).unwrap_or_default()
 }
 
@@ -277,16 +276,14 @@ struct Kept {
     messages: Vec<Message>,
 }
 
-/// Keeps a conversation for the runs after.
+/// Keeps a conversation for the runs after. Runs of one session may end at once: the file is whole, and the last one's.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn save(path: &Path, messages: &[Message], record: &Record) -> io::Result<()> {
     let kept = record.clean_value(json!({"version": VERSION, "messages": json_of(&messages)}));
-    let new = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(kept.to_string().as_bytes())?;
+    let new = path.with_extension(format!("{}.new", own_pid()));
+    write_anew(&new, kept.to_string().as_bytes())?;
     std::fs::rename(&new, path)
 }
 
@@ -329,6 +326,16 @@ mod tests {
         let said = vec![Message::User { text: "a".to_owned() }, Message::Assistant(Said::default())];
         save(&path, &said, &Record::nowhere()).unwrap();
         assert_eq!(load(&path), said);
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "keep").unwrap();
+        let new = path.with_extension(format!("{}.new", own_pid()));
+        std::os::unix::fs::symlink(&victim, &new).unwrap();
+        save(&path, &said, &Record::nowhere()).unwrap();
+        assert_eq!(
+            (load(&path), std::fs::read(&victim).unwrap()),
+            (said, b"keep".to_vec()),
+            "a link is not followed"
+        );
         std::fs::write(&path, "{\"version\":2,\"messages\":[]}").unwrap();
         assert_eq!(load(&path), []);
     }

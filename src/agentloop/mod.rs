@@ -28,26 +28,9 @@ mod spent;
 pub mod tools;
 mod words;
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
-
 pub use conversation::Task;
 pub use process::main;
 pub use run::End;
 
 /// Version of the lines of a transcript.
 pub const TRANSCRIPT_VERSION: u32 = 1;
-
-/// Writes a file anew, never through a link.
-fn save_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let make = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let made = match make() {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            std::fs::remove_file(path).and_then(|()| make())
-        }
-        made => made,
-    };
-    made?.write_all(bytes)
-}

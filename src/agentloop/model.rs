@@ -16,6 +16,12 @@ use crate::model::Usage;
 pub trait Model: Send + Sync {
     /// Asks for the next turn, once: nothing is tried again here. Dropping the future ends the call.
     fn turn<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Turn, ModelError>>;
+
+    /// How many calls were given up without a word of the provider since this was asked last: they have cost what was
+    /// sent, and nobody says what that was.
+    fn unanswered(&self) -> u64 {
+        0
+    }
 }
 
 /// One conversation, as far as it has come, and what may be done next.
@@ -32,6 +38,8 @@ pub struct Request {
     pub must_call: bool,
     /// Most tokens of the answer.
     pub max_output: u64,
+    /// Most calls that may be given up without an answer before there is none any more; `None`: any number.
+    pub calls_max: Option<u64>,
 }
 
 /// A tool as a model sees it.

@@ -6,6 +6,7 @@
 //! costs nothing; what a model would have said to an edited prompt it cannot tell.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -34,11 +35,16 @@ pub struct Recording {
     tools: Vec<ToolSpec>,
     /// What the tools told the model before the conversation.
     words: Vec<String>,
-    turns: VecDeque<Result<Turn, ModelError>>,
+    turns: VecDeque<Answered>,
+    /// Calls without an answer, before the turn that comes next.
+    unanswered: u64,
     answers: Vec<(String, Value, Answer)>,
     verdicts: Vec<(Value, Judged)>,
     end: Option<End>,
 }
+
+/// What the model said, after how many calls that got no answer.
+type Answered = (u64, Result<Turn, ModelError>);
 
 /// How a replay went.
 #[derive(Debug, PartialEq)]
@@ -84,6 +90,7 @@ impl Recording {
             tools,
             words: system.into_iter().skip(own).collect(),
             turns: VecDeque::new(),
+            unanswered: 0,
             answers: Vec::new(),
             verdicts: Vec::new(),
             end: None,
@@ -95,8 +102,11 @@ impl Recording {
     fn take(&mut self, line: &Value) -> Result<(), String> {
         let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
         match line["type"].as_str() {
-            Some("turn") => self.turns.push_back(Ok(whole(line)?)),
-            Some("failure") => self.turns.push_back(Err(whole(line)?)),
+            Some("unanswered") => self.unanswered = field(line, "calls")?,
+            Some("turn") => self.turns.push_back((std::mem::take(&mut self.unanswered), Ok(whole(line)?))),
+            Some("failure") => {
+                self.turns.push_back((std::mem::take(&mut self.unanswered), Err(whole(line)?)));
+            }
             Some("tool") => {
                 let outcome = match line["outcome"].as_str() {
                     Some("done") => Outcome::Done,
@@ -142,6 +152,7 @@ impl Recording {
         let shown_otherwise = beginning(&self.task) != beginning(&task);
         let played = Played {
             turns: Mutex::new(self.turns),
+            unanswered: AtomicU64::new(0),
             tools: self.tools,
             words: self.words,
             answers: Mutex::new(self.answers),
@@ -169,7 +180,8 @@ fn field<T: serde::de::DeserializeOwned>(line: &Value, name: &str) -> Result<T, 
 
 /// Everybody who answered.
 struct Played {
-    turns: Mutex<VecDeque<Result<Turn, ModelError>>>,
+    turns: Mutex<VecDeque<Answered>>,
+    unanswered: AtomicU64,
     tools: Vec<ToolSpec>,
     words: Vec<String>,
     answers: Mutex<Vec<(String, Value, Answer)>>,
@@ -182,7 +194,10 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Model for Played {
     fn turn<'a>(&'a self, _: &'a Request) -> BoxFuture<'a, Result<Turn, ModelError>> {
-        let turn = lock(&self.turns).pop_front();
+        let turn = lock(&self.turns).pop_front().map(|(unanswered, turn)| {
+            self.unanswered.store(unanswered, Ordering::Relaxed);
+            turn
+        });
         let over = || ModelError {
             kind: ErrorKind::Invalid,
             status: None,
@@ -190,6 +205,10 @@ impl Model for Played {
             message: words::RECORDING_OVER.to_owned(),
         };
         Box::pin(std::future::ready(turn.unwrap_or_else(|| Err(over()))))
+    }
+
+    fn unanswered(&self) -> u64 {
+        self.unanswered.swap(0, Ordering::Relaxed)
     }
 }
 

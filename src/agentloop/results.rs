@@ -143,7 +143,7 @@ pub struct Finish {
 }
 
 impl Finish {
-    /// Reads the arguments; a model that leaves `result` out and writes its fields beside means those.
+    /// Reads the arguments. Only who says that the task could not be done may leave `result` out.
     ///
     /// # Errors
     /// What the model is told.

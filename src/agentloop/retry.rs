@@ -7,7 +7,7 @@
 //! the deadline, and every wait is told before it begins.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -75,6 +75,7 @@ pub type Listener = Box<dyn Fn(&Tried) + Send + Sync>;
 pub struct Retrying {
     candidates: Vec<Arc<dyn Model>>,
     current: AtomicUsize,
+    unanswered: AtomicU64,
     call_timeout: Duration,
     deadline: Option<Instant>,
     backoff: Backoff,
@@ -92,8 +93,9 @@ impl Retrying {
         entropy: Arc<dyn Entropy>,
         listener: Listener,
     ) -> Self {
-        let (current, backoff) = (AtomicUsize::new(0), Backoff::default());
-        Self { candidates, current, call_timeout, deadline, backoff, entropy, listener }
+        let (current, unanswered) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let backoff = Backoff::default();
+        Self { candidates, current, unanswered, call_timeout, deadline, backoff, entropy, listener }
     }
 
     /// With other waits.
@@ -116,7 +118,8 @@ impl Retrying {
                 Ok(turn) => return Ok(turn),
                 Err(failed) => failed,
             };
-            if !hands_over(error.kind) || at + 1 >= self.candidates.len() || self.is_over() {
+            let is_last = at + 1 >= self.candidates.len();
+            if !hands_over(error.kind) || is_last || self.is_over() || self.is_used_up(request) {
                 return Err(error);
             }
             self.current.store(at + 1, Ordering::Relaxed);
@@ -131,7 +134,12 @@ impl Retrying {
         };
         let mut tries = 1;
         loop {
+            // Counted until there is a word of the provider: whoever drops this call has paid for what it sent.
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
             let answer = tokio::time::timeout(self.call_timeout, model.turn(request)).await;
+            if answer.is_ok() {
+                self.unanswered.fetch_sub(1, Ordering::Relaxed);
+            }
             let error = match answer {
                 Ok(Ok(turn)) => return Ok(turn),
                 Ok(Err(error)) => error,
@@ -140,7 +148,9 @@ impl Retrying {
                     no_answer(format!("the model gave no answer within {limit}"), ErrorKind::Transient)
                 }
             };
-            let again = matches!(error.kind, ErrorKind::Transient | ErrorKind::RateLimited) && tries < TRIES;
+            let again = matches!(error.kind, ErrorKind::Transient | ErrorKind::RateLimited)
+                && tries < TRIES
+                && !self.is_used_up(request);
             let Some(wait) = again.then(|| self.wait(&error, tries)).flatten() else {
                 return Err((tries, error));
             };
@@ -158,6 +168,11 @@ impl Retrying {
         (wait <= LONGEST_HINT && in_time).then_some(wait)
     }
 
+    /// Whether so many calls got no answer that what the run may use up is gone with them.
+    fn is_used_up(&self, request: &Request) -> bool {
+        request.calls_max.is_some_and(|max| self.unanswered.load(Ordering::Relaxed) >= max)
+    }
+
     fn is_over(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
@@ -166,6 +181,10 @@ impl Retrying {
 impl Model for Retrying {
     fn turn<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Turn, ModelError>> {
         self.ask(request).boxed()
+    }
+
+    fn unanswered(&self) -> u64 {
+        self.unanswered.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -313,6 +332,22 @@ mod tests {
         }
         let s = stand(vec![vec![Some(error(ErrorKind::Quota))], vec![Some(error(ErrorKind::Quota))]], None);
         assert_eq!(s.turn().await, Err(ErrorKind::Quota), "the last one's word is the last");
+    }
+
+    #[tokio::test]
+    async fn calls_without_an_answer_are_counted_and_end_where_no_more_fit() {
+        let s = stand(vec![vec![None, Some(error(ErrorKind::Transient)), None], vec![]], None);
+        assert_eq!(s.turn().await, Ok("a".to_owned()));
+        assert_eq!((s.retrying.unanswered(), s.retrying.unanswered()), (2, 0), "an error is an answer");
+
+        let s = stand(vec![vec![None, None, None], vec![]], None);
+        let request = Request { calls_max: Some(2), ..Request::default() };
+        let error = s.retrying.turn(&request).await.unwrap_err();
+        assert_eq!((error.kind, s.retrying.unanswered()), (ErrorKind::Transient, 2));
+
+        let s = stand(vec![vec![None]], None);
+        let cut = tokio::time::timeout(Duration::from_millis(1), s.retrying.turn(&request)).await;
+        assert!(cut.is_err() && s.retrying.unanswered() == 1, "a call that was dropped was sent");
     }
 
     #[tokio::test]

@@ -157,6 +157,8 @@ impl<'a> Run<'a> {
                 End::Failed(Failure::new(FailureCode::Timeout, why))
             }),
         };
+        // A call that was under way when the time was over.
+        self.count_unanswered();
         match &end {
             End::Done { result, summary } => {
                 self.record.exchange("end", json!({"result": result, "summary": summary}));
@@ -242,6 +244,7 @@ impl<'a> Run<'a> {
             tools,
             must_call: self.must_call || self.last,
             max_output,
+            calls_max: self.calls(),
         })
     }
 
@@ -262,17 +265,37 @@ impl<'a> Run<'a> {
         match self.spent.fits(limits, &self.brief.models, self.bytes(), wanted) {
             Ok(output) => ControlFlow::Continue(output),
             Err(over) => {
-                let of = if limits.of_budget { "what the budget of the day has left" } else { "its limits" };
+                let of = |budget, key| if budget { "what the budget of the day has left" } else { key };
                 let why = match over {
                     Over::Tokens(max, needed) => {
+                        let of = of(limits.tokens_of_budget, "limits.max_tokens");
                         format!("the next call of the model needs more tokens than {of}: {needed} of {max}")
                     }
-                    Over::Cost(max, needed) => format!(
-                        "the next call of the model needs more US dollars than {of}: {needed:.4} of {max:.4}"
-                    ),
+                    Over::Cost(max, needed) => {
+                        let of = of(limits.cost_of_budget, "limits.max_cost_usd");
+                        format!(
+                            "the next call of the model needs more US dollars than {of}: {needed:.4} of {max:.4}"
+                        )
+                    }
                 };
                 fail(FailureCode::BudgetExceeded, why)
             }
+        }
+    }
+
+    /// How many calls the next request may take where none gets an answer.
+    fn calls(&self) -> Option<u64> {
+        self.spent.calls(&self.brief.limits, &self.brief.models, self.bytes())
+    }
+
+    /// Counts the calls that got no answer.
+    fn count_unanswered(&mut self) {
+        let calls = self.model.unanswered();
+        if calls > 0 {
+            let bytes = self.bytes();
+            let (usage, cost_usd) = self.spent.add_unanswered(calls, bytes, &self.brief.models);
+            self.record.exchange("unanswered", json!({"calls": calls}));
+            self.record.event("usage", words::usage(&usage, cost_usd));
         }
     }
 
@@ -286,11 +309,16 @@ impl<'a> Run<'a> {
                 "max_output": request.max_output, "must_call": request.must_call,
             });
             self.record.exchange("request", asked);
-            match self.model.turn(&request).await {
+            let answer = self.model.turn(&request).await;
+            self.count_unanswered();
+            match answer {
                 Ok(turn) => {
                     self.spent.add(&turn, bytes);
                     self.record.exchange("turn", json_of(&turn));
-                    self.record.event("usage", words::usage(&turn));
+                    let mut line = words::usage(&turn.usage, turn.cost_usd);
+                    line["modelCalls"] = json!(1);
+                    line["model"] = json!(turn.model);
+                    self.record.event("usage", line);
                     return ControlFlow::Continue(turn);
                 }
                 Err(e) => {
@@ -393,6 +421,7 @@ impl<'a> Run<'a> {
             tools: self.specs.clone(),
             must_call: false,
             max_output,
+            calls_max: self.calls(),
         };
         let ControlFlow::Continue(turn) = self.ask(request).await else { return None };
         let text = turn.said.text.clone().filter(|text| !text.trim().is_empty());

@@ -10,6 +10,7 @@ use serde_json::Map;
 use super::super::brief::{BRIEF_VERSION, Candidate, Limits, Paths, Price};
 use super::super::judges::Validators;
 use super::super::model::{Arguments, ToolCall, ToolResult};
+use super::super::replay::Recording;
 use super::super::tools::Answer;
 use super::*;
 use crate::ids::{RunId, SeededEntropy};
@@ -246,6 +247,17 @@ fn last_results(request: &Request) -> &[ToolResult] {
 }
 
 #[test]
+fn success_is_said_of_what_ends_the_run_and_of_nothing_else() {
+    let bench = Bench::new([one("nobody", json!({})), finish(json!(1))]);
+    bench.run();
+    let actions = bench.events("step").into_iter().map(|step| step["actions"][0].clone());
+    let told: Vec<Value> = actions
+        .map(|a| json!([a["is_done"], a["success"], a["error"].is_string(), a["include_in_memory"]]))
+        .collect();
+    assert_eq!(told, [json!([false, null, true, true]), json!([true, true, false, false])]);
+}
+
+#[test]
 fn a_run_asks_calls_and_finishes() {
     let bench = Bench::new([one("echo", json!({"say": "7 EUR"})), finish(json!({"price": 7}))]);
     assert_eq!(bench.run(), End::Done { result: json!({"price": 7}), summary: Some("done".to_owned()) });
@@ -294,13 +306,25 @@ fn steps_are_bounded_and_the_last_one_can_only_end() {
 #[test]
 fn budgets_are_checked_before_the_call() {
     let echo = || one("echo", json!({"say": "x"}));
+    let exceeded = |bench: &Bench| match bench.run() {
+        End::Failed(failure) if failure.code == "budget_exceeded" => failure.explanation,
+        other => panic!("{other:?}"),
+    };
     let tokens = Bench::new([echo(), echo(), echo()]).limited(|l| l.max_tokens = Some(600));
-    assert_eq!(tokens.code(), "budget_exceeded");
+    let why = exceeded(&tokens);
+    assert!(why.contains("more tokens than limits.max_tokens:"), "{why}");
     let asked = tokens.asked();
     assert!(asked.len() < 3 && asked.iter().all(|r| r.max_output < 600), "{}", asked.len());
     let money = Bench::new([echo(), echo()]).limited(|l| l.max_cost_usd = Some(0.0001));
-    assert_eq!(money.code(), "budget_exceeded");
+    let why = exceeded(&money);
+    assert!(why.contains("more US dollars than limits.max_cost_usd:"), "{why}");
     assert_eq!(money.asked().len(), 0);
+    let mut budget = Bench::new([echo()]).limited(|l| (l.max_tokens, l.cost_of_budget) = (Some(100), true));
+    let why = exceeded(&budget);
+    assert!(why.contains("limits.max_tokens"), "it is the other one that the day has left: {why}");
+    budget.brief.limits.tokens_of_budget = true;
+    let why = exceeded(&budget);
+    assert!(why.contains("what the budget of the day has left"), "{why}");
     let mut unknown = Bench::new([finish(json!(1))]).limited(|l| l.max_cost_usd = Some(0.0001));
     unknown.brief.models[0].price = None;
     assert!(matches!(unknown.run(), End::Done { .. }), "an unknown price bounds nothing");
@@ -446,6 +470,19 @@ fn a_circle_is_pointed_out_and_then_ended() {
 }
 
 #[test]
+fn a_circle_is_one_when_it_is_played_again() {
+    for say in ["same".to_owned(), "é".repeat(20_000)] {
+        let bench = Bench::new((0..9).map(|_| one("echo", json!({"say": say}))));
+        assert_eq!(bench.code(), "runtime_error");
+        let transcript = std::fs::read_to_string(&bench.brief.paths.transcript).unwrap();
+        let recording = Recording::read(&transcript).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let played = runtime.block_on(recording.replay(None, None));
+        assert_eq!(Some(played.replayed), played.recorded);
+    }
+}
+
+#[test]
 fn what_is_denied_is_told_and_counted() {
     let denied = |n: i32| one("denied", json!({"n": n}));
     let blocked = Bench::new([denied(1), denied(2), denied(3)]);
@@ -488,8 +525,10 @@ fn an_answer_that_is_too_long_is_saved_beside() {
     let bench = Bench::new([one("echo", json!({"say": long})), finish(json!(1))]);
     assert!(matches!(bench.run(), End::Done { .. }));
     let content = last_results(&bench.asked()[1])[0].content.clone();
-    assert!(content.len() < 17_000 && content.contains("tool-output-1-1.txt"));
-    assert_eq!(std::fs::read_to_string(bench.dir.path().join("tool-output-1-1.txt")).unwrap(), long);
+    let (_, after) = content.split_once("the whole is in the file ").unwrap();
+    let (file, _) = after.split_once(']').unwrap();
+    assert!(content.len() < 17_000 && file.starts_with(bench.dir.path().to_str().unwrap()), "{file}");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), long);
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //!
 //! The bound is kept before a call and not after it: a call is made only where its input, as it is estimated, and
 //! the longest answer that it may give still fit. Where the whole answer would not fit but a useful one would, the
-//! answer is bounded to what is left. A cost is a number only as long as every call had a price: a sum that leaves
-//! some out would be believed.
+//! answer is bounded to what is left. A call without a known cost adds nothing to the money: the bound is kept for
+//! the others, and one such call does not lift it.
 
 use super::brief::{Candidate, Limits};
 use super::model::Turn;
+use super::retry::TRIES;
 use crate::model::Usage;
 
 /// Tokens for a byte of a request before the provider has said any figure: a third is more than it will be.
@@ -21,8 +22,8 @@ pub struct Spent {
     pub steps: u64,
     /// Tokens.
     pub usage: Usage,
-    /// US dollars; `None`: unknown.
-    pub cost_usd: Option<f64>,
+    /// US dollars, of the calls whose cost is known.
+    pub cost_usd: f64,
     tokens_per_byte: f64,
 }
 
@@ -37,7 +38,7 @@ pub enum Over {
 
 impl Default for Spent {
     fn default() -> Self {
-        Self { steps: 0, usage: Usage::default(), cost_usd: Some(0.0), tokens_per_byte: TOKENS_PER_BYTE }
+        Self { steps: 0, usage: Usage::default(), cost_usd: 0.0, tokens_per_byte: TOKENS_PER_BYTE }
     }
 }
 
@@ -46,7 +47,7 @@ impl Spent {
     pub fn add(&mut self, turn: &Turn, bytes: usize) {
         self.steps += 1;
         self.usage = Usage::sum(self.usage, Usage { model_calls: Some(1), ..turn.usage });
-        self.cost_usd = self.cost_usd.zip(turn.cost_usd).map(|(a, b)| a + b);
+        self.cost_usd += turn.cost_usd.unwrap_or_default();
         if let Some(tokens) = turn.usage.input_tokens.filter(|n| *n > 0)
             && bytes > 0
         {
@@ -54,6 +55,34 @@ impl Spent {
             let seen = tokens as f64 / bytes as f64;
             self.tokens_per_byte = seen.clamp(0.05, 2.0);
         }
+    }
+
+    /// Adds `calls` of `bytes` each that got no answer: what was sent, at the dearest price. What was added.
+    pub fn add_unanswered(
+        &mut self,
+        calls: u64,
+        bytes: usize,
+        candidates: &[Candidate],
+    ) -> (Usage, Option<f64>) {
+        let input = self.estimate(bytes).saturating_mul(calls);
+        let usage = Usage { input_tokens: Some(input), model_calls: Some(calls), ..Usage::default() };
+        let cost_usd = dearest(candidates).map(|(per_input, _)| cost(input, per_input));
+        self.usage = Usage::sum(self.usage, usage);
+        self.cost_usd += cost_usd.unwrap_or_default();
+        (usage, cost_usd)
+    }
+
+    /// How many calls of `bytes` without an answer leave no room for another one; `None`: not even as many as are
+    /// ever made.
+    #[must_use]
+    pub fn calls(&self, limits: &Limits, candidates: &[Candidate], bytes: usize) -> Option<u64> {
+        let leave_room = |calls: u64| {
+            let mut then = self.clone();
+            then.add_unanswered(calls, bytes, candidates);
+            then.fits(limits, candidates, bytes, OUTPUT_MIN).is_ok()
+        };
+        let most = u64::from(TRIES) * u64::try_from(candidates.len()).unwrap_or(u64::MAX).clamp(1, 1_000);
+        (1..most).find(|calls| !leave_room(*calls))
     }
 
     /// Tokens so far, sent and received.
@@ -95,10 +124,10 @@ impl Spent {
             }
             output = output.min(left);
         }
-        if let (Some(max), Some(spent)) = (limits.max_cost_usd, self.cost_usd)
-            && let Some((per_input, per_output)) = dearest(candidates)
+        if let Some(max) = limits.max_cost_usd
+            && let Some(price) = dearest(candidates)
         {
-            output = output.min(affordable(max, spent, input, least, (per_input, per_output))?);
+            output = output.min(affordable(max, self.cost_usd, input, least, price)?);
         }
         Ok(output)
     }
@@ -110,15 +139,19 @@ fn dearest(candidates: &[Candidate]) -> Option<(f64, f64)> {
     prices.map(|p| (p.input.max(p.cache_write), p.output)).reduce(|a, b| (a.0.max(b.0), a.1.max(b.1)))
 }
 
+/// What tokens cost at a price for a million of them.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn cost(tokens: u64, price: f64) -> f64 {
+    tokens as f64 * price / 1e6
+}
+
 /// Most tokens of output for the money that is left.
 #[expect(
-    clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "an estimate, and a float that is too large saturates"
 )]
 fn affordable(max: f64, spent: f64, input: u64, least: u64, price: (f64, f64)) -> Result<u64, Over> {
-    let cost = |tokens: u64, price: f64| tokens as f64 * price / 1e6;
     let needed = spent + cost(input, price.0) + cost(least, price.1);
     if needed > max {
         return Err(Over::Cost(max, needed));
@@ -166,7 +199,23 @@ mod tests {
         spent.add(&turn(500, 100, None), 3_000);
         assert_eq!(spent.estimate(6_000), 1_000, "the provider's figures are better than a guess");
         assert_eq!(fits(&spent, 2_000), Ok(900));
-        assert_eq!(spent.cost_usd, None, "a call without a price makes the sum unknown");
+    }
+
+    #[test]
+    fn what_got_no_answer_is_counted_with_what_was_sent() {
+        let price = Some(Price { input: 10.0, output: 100.0, cached_input: 0.0, cache_write: 10.0 });
+        let candidates = [candidate(price)];
+        let mut spent = Spent::default();
+        // 1000 tokens each, and 256 for an answer of the last.
+        let calls = |max, cost| spent.calls(&limits(max, cost), &candidates, 3_000);
+        assert_eq!((calls(Some(2_255), None), calls(Some(2_256), None)), (Some(1), Some(2)));
+        assert_eq!((calls(Some(100_000), None), calls(None, None)), (None, None));
+        assert_eq!(calls(None, Some(0.0457)), Some(2), "a cent each, and 2.56 for the answer");
+        let (usage, cost_usd) = spent.add_unanswered(2, 3_000, &candidates);
+        assert_eq!((usage.input_tokens, usage.model_calls, cost_usd), (Some(2_000), Some(2), Some(0.02)));
+        assert_eq!((spent.tokens(), spent.steps), (2_000, 0));
+        assert_eq!(spent.add_unanswered(1, 3, &[]).1, None);
+        assert!((spent.cost_usd - 0.02).abs() < 1e-12, "what has no price adds nothing: {}", spent.cost_usd);
     }
 
     #[test]
@@ -175,6 +224,7 @@ mod tests {
         let candidates = [candidate(price(1.0, 2.0)), candidate(None), candidate(price(10.0, 100.0))];
         let mut spent = Spent::default();
         spent.add(&turn(1, 1, Some(0.5)), 3);
+        spent.add(&turn(1, 1, None), 3);
         let fits = |max| spent.fits(&limits(None, Some(max)), &candidates, 3_000, 8_000);
         assert_eq!(fits(10.0), Ok(8_000));
         assert!(matches!(fits(0.55), Ok(300..=400)), "{:?}", fits(0.55));

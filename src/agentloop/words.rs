@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Said, Turn};
+use super::model::Said;
 use super::record::json_of;
 use super::run::End;
 use super::tools;
+use crate::model::Usage;
 
 /// Longest description of a step, characters.
 const DESCRIPTION_MAX: usize = 500;
@@ -46,9 +47,10 @@ pub(super) fn malformed_call(raw: &str) -> String {
 }
 
 /// To the model that repeats itself.
-pub(super) fn again(times: usize) -> String {
+pub(super) fn again(name: &str, times: usize) -> String {
     format!(
-        "[You have made this very call {times} times, with the same answer each time. Do something else, or finish.]"
+        "[You have made this very call of {name} {times} times, with the same answer each time. Do something else, \
+         or finish.]"
     )
 }
 
@@ -76,13 +78,9 @@ pub(super) fn describe(said: &Said) -> String {
 }
 
 /// The fields of a line of type `usage`.
-pub(super) fn usage(turn: &Turn) -> Value {
-    let mut line = json_of(&turn.usage);
-    if let Value::Object(fields) = &mut line {
-        fields.insert("modelCalls".to_owned(), json!(1));
-        fields.insert("costUsd".to_owned(), json!(turn.cost_usd));
-        fields.insert("model".to_owned(), json!(turn.model));
-    }
+pub(super) fn usage(usage: &Usage, cost_usd: Option<f64>) -> Value {
+    let mut line = json_of(usage);
+    line["costUsd"] = json!(cost_usd);
     line
 }
 
@@ -127,15 +125,17 @@ pub(super) enum Outcome {
 impl Action {
     /// It as published steps have it.
     pub(super) fn into_json(self) -> Value {
-        let (is_done, success, content, error) = match self.outcome {
-            Outcome::Did(content) => (false, None, Some(content), None),
-            Outcome::End(content) => (true, Some(true), Some(content), None),
-            Outcome::GaveUp(why) => (true, Some(false), None, Some(why)),
-            Outcome::Failed(why) => (false, Some(false), None, Some(why)),
+        // Only what ends the run says whether it went well; after it nobody remembers anything.
+        let (success, content, error) = match self.outcome {
+            Outcome::Did(content) => (None, Some(content), None),
+            Outcome::End(content) => (Some(true), Some(content), None),
+            Outcome::GaveUp(why) => (Some(false), None, Some(why)),
+            Outcome::Failed(why) => (None, None, Some(why)),
         };
+        let is_done = success.is_some();
         json!({
             "name": self.name, "params": self.params, "is_done": is_done, "success": success,
-            "extracted_content": content, "error": error, "include_in_memory": false,
+            "extracted_content": content, "error": error, "include_in_memory": !is_done,
         })
     }
 }

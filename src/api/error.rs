@@ -208,6 +208,14 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_file", format!("file {name:?} does not exist"))
     }
 
+    /// 404: a run that the built-in agent did not carry out, or not to its first exchange.
+    #[must_use]
+    pub fn no_transcript(id: RunId) -> Self {
+        let message =
+            format!("run {id} has no transcript: the built-in agent did not carry it out, or was not begun");
+        Self::new(StatusCode::NOT_FOUND, "unknown_file", message)
+    }
+
     /// 409: a file that a run has.
     #[must_use]
     pub fn file_in_use(name: &str) -> Self {

@@ -29,7 +29,7 @@ pub async fn transcript(
     let runs = app.core.state_dir().join("runs");
     match blocking(move || exec::open_transcript(&runs, id, attempt)).await? {
         Ok(Some(file)) => Ok(content(file, "transcript.ndjson", "application/x-ndjson")),
-        Ok(None) => Err(ApiError::no_file("transcript.ndjson")),
+        Ok(None) => Err(ApiError::no_transcript(id)),
         Err(_) => Err(ApiError::history_replaced(id)),
     }
 }

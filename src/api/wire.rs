@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::AlertingView;
 use crate::engine::{Changes, Entry, Mistake, Reload, WaitingFor};
 use crate::exec::RunDirs;
-use crate::ids::RunId;
+use crate::ids::{RunId, hex};
 use crate::model::{
     CatchUp, DeliveryState, Event, Format, NotRun, Overlap, Overrides, Schedule, WebhookEvent,
 };
@@ -162,15 +162,6 @@ impl AgentView {
             budget: None,
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 /// The answer to a trigger.

@@ -12,7 +12,7 @@ use crate::model::{DeliveryState, Overlap, RunState, TokenScope};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; with `run --follow`: the run completed
-  1  it failed; with `run --follow`: the run failed
+  1  it failed; with `run --follow`: the run failed; with `replay`: the run ends otherwise
   2  the command line cannot be read
   3  not run: refused by its overlap policy, or its gate found nothing to do
   4  not allowed

@@ -71,24 +71,9 @@ fn task(agent: &Agent, recorded: &Task, run: &EventView) -> Task {
 /// What bounds it under the definition as it is now, and what the budget of the day left it then.
 fn limits(agent: &Agent, recorded: &Limits) -> Limits {
     let Executor::Llm(llm) = &agent.executor else { return recorded.clone() };
-    let (tokens, cost) =
-        if recorded.of_budget { (recorded.max_tokens, recorded.max_cost_usd) } else { (None, None) };
-    Limits {
-        max_steps: llm.max_steps.unwrap_or(Limits::MAX_STEPS),
-        max_tokens: least(llm.max_tokens, tokens),
-        max_cost_usd: least(llm.max_cost_usd, cost),
-        max_output: llm.max_output_tokens.unwrap_or(Limits::MAX_OUTPUT),
-        corrections: llm.corrections.unwrap_or(Limits::CORRECTIONS),
-        ..recorded.clone()
-    }
-}
-
-/// The smaller of two bounds.
-fn least<T: PartialOrd>(a: Option<T>, b: Option<T>) -> Option<T> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b < a { b } else { a }),
-        (a, b) => a.or(b),
-    }
+    let tokens = recorded.max_tokens.filter(|_| recorded.tokens_of_budget);
+    let cost = recorded.max_cost_usd.filter(|_| recorded.cost_of_budget);
+    Limits::of(llm).within(tokens, cost)
 }
 
 fn show(session: &Session, replayed: &Replayed, same: bool) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use super::reader::{Fields, Reader};
 use super::schedule;
 use super::source::{Span, Spanned};
 use super::yaml::Node;
-use super::{exclude, executor, keys, parts, policies, prompt, schemas, suggest};
+use super::{exclude, executor, keys, parts, policies, presets, prompt, schemas, suggest};
 use crate::ids::AgentId;
 use crate::model::{Agent, Executor, Overlap, Schedule, SecretSource, Skill};
 
@@ -86,6 +86,7 @@ fn body(
     let secrets = secrets(r, &mut f, dir, &env);
     let prompt = f.take("prompt").and_then(|node| prompt::template(r, "prompt", node, &env));
     let skills = f.take("skills").map_or_else(Vec::new, |node| skills(r, cx, node));
+    let executor_at = f.key("executor").unwrap_or(f.span);
     let executor = executor::executor(r, cx, &mut f, dir, &secrets);
     let input_schema =
         f.take("input_schema").and_then(|node| schemas::schema(r, cx, "input_schema", node, dir));
@@ -102,6 +103,9 @@ fn body(
         None => Vec::new(),
     };
     let policies = policies::policies(r, cx, &mut f, &policies::Of { dir, env: &env, timeout });
+    if let (Some(executor), false) = (&executor, policies.unconfined) {
+        presets::beside_the_sandbox(r, executor_at, executor);
+    }
     f.finish(r, HINTS);
     let id = id?;
     Some(Agent {

@@ -13,6 +13,7 @@ use super::source::{Span, Spanned};
 use super::yaml::Node;
 use super::{executor, hook, keys, policies, suggest};
 use crate::model::{Executor, Llm, Mcp, SecretSource, ShellTool, ToolName, Wire};
+use crate::net;
 
 /// The keys of an executor that are of a built-in agent.
 pub(super) const KEYS: [&str; 9] =
@@ -201,15 +202,13 @@ fn read_hosts(r: &mut Reader, node: &Spanned<Node>) -> Vec<String> {
         let Some(text) = r.filled("hosts", item) else {
             continue;
         };
-        let name = text.strip_prefix("*.").unwrap_or(&text);
-        let good = !name.is_empty()
-            && !name.starts_with('.')
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
-        if good {
+        if net::Host::read(&text).is_some() {
             hosts.push(text.to_ascii_lowercase());
         } else {
-            let message = format!("`{}` is no host name", text.escape_debug());
-            r.error_help(item.span, message, "write the name alone: `shop.example`, or `*.shop.example`");
+            let message = format!("`{}` is no host", text.escape_debug());
+            let help = "write the host alone: `shop.example`, `*.shop.example`, `192.0.2.7` or `[2001:db8::1]`, with \
+                        `:8443` behind it for this port alone";
+            r.error_help(item.span, message, help);
         }
     }
     hosts

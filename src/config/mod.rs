@@ -55,8 +55,8 @@ pub use output::to_yaml;
 pub use overlay::ENV_PREFIX;
 pub use problem::{Problem, Problems, Severity, count};
 pub use settings::{
-    Files, Housekeeping, Keep, Listen, MAX_SOCKET_PATH, Price, Provider, Retention, Settings, Tls,
-    ValueSource, load_settings,
+    Files, Housekeeping, Keep, Listen, MAX_SOCKET_PATH, Provider, Retention, Settings, Tls, ValueSource,
+    load_settings,
 };
 pub use skills::{SKILL_FILE, SkillHead, describe_skills, list_skills};
 pub use source::{MAX_FILE_BYTES, Origin, Source, Span, Spanned};

@@ -3,12 +3,13 @@
 //! A limit that the tool gives no means to keep is an error here and not a hope: of a tool that tells only at its
 //! end what it has used up, tokens and money cannot be limited while it runs.
 
+use super::codes::Warning;
 use super::context::Context;
 use super::reader::Reader;
-use super::source::Spanned;
+use super::source::{Span, Spanned};
 use super::yaml::Node;
 use super::{keys, policies};
-use crate::model::{Preset, Protocol};
+use crate::model::{Executor, Preset, Protocol};
 
 /// Reads what a preset's tool is asked for.
 pub(super) fn read(
@@ -54,6 +55,22 @@ pub(super) fn read(
         f.finish(r, hints);
     }
     (r.errors() == before).then_some(preset)
+}
+
+/// Codex under the sandbox of matins with a sandbox of its own, which cannot be set up there.
+pub(super) fn beside_the_sandbox(r: &mut Reader, at: Span, executor: &Executor) {
+    let Executor::Command { command, protocol: Protocol::Codex, .. } = executor else { return };
+    let own = |word: &&String| {
+        ["--sandbox=", "sandbox_mode="].iter().any(|begin| word.starts_with(begin)) || *word == "--full-auto"
+    };
+    let pair = command.windows(2).find(|pair| pair[0] == "-s" || pair[0] == "--sandbox");
+    let asked = pair.map(|pair| pair.join(" ")).or_else(|| command.iter().find(own).cloned());
+    if let Some(asked) = asked.filter(|asked| !asked.contains("danger-full-access")) {
+        let message = format!("`{}` cannot be kept under `sandbox: on`", asked.escape_debug());
+        let help = "each command of codex would fail: write `sandbox: off` for codex' own sandbox alone, or remove it \
+                    for that of matins alone";
+        r.warn(Warning::NoEffect, at, message, help);
+    }
 }
 
 /// An alias of the daemon's `models:`, provider/model, or a name that only the tool knows.

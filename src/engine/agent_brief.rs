@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::Core;
-use super::task_input::{self, millis_u64};
+use super::task_input;
 use super::terms::{self, Terms};
 use crate::agentloop::brief::{
     BRIEF_VERSION, Brief, CatalogueSkill, Limits, McpServer, Paths, Shell, Validator,
@@ -19,7 +19,7 @@ use crate::exec::{AgentFiles, RunDirs};
 use crate::model::{Agent, Executor, Failure, FailureCode, Llm, Skill};
 use crate::secret::SecretString;
 use crate::store::{Claimed, Left, dollars};
-use crate::time::rfc3339_ms;
+use crate::time::{millis_u64, rfc3339_ms};
 
 /// This program, also after its file was replaced.
 const OWN_EXE: &str = "/proc/self/exe";
@@ -88,7 +88,7 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
         browser: None,
         mcp: servers(asked, llm)?,
         validators: validators(asked, llm)?,
-        limits: within(&limits(asked, llm), left),
+        limits: limits(asked, llm, left),
         last_run: task_input::last_run(core, claimed.agent).await,
         secrets: agent.secrets.keys().cloned().collect(),
     };
@@ -117,33 +117,10 @@ fn paths(asked: &Asked<'_>) -> Paths {
     }
 }
 
-fn limits(asked: &Asked<'_>, llm: &Llm) -> Limits {
-    let Asked { terms, total_ms, .. } = *asked;
-    let timeout = terms.timeout.map(millis_u64);
-    Limits {
-        max_steps: llm.max_steps.unwrap_or(Limits::MAX_STEPS),
-        max_tokens: llm.max_tokens,
-        max_cost_usd: llm.max_cost_usd,
-        of_budget: false,
-        max_output: llm.max_output_tokens.unwrap_or(Limits::MAX_OUTPUT),
-        corrections: llm.corrections.unwrap_or(Limits::CORRECTIONS),
-        call_timeout_ms: llm.call_timeout.map_or(Limits::CALL_TIMEOUT_MS, millis_u64),
-        tool_timeout_ms: llm.tool_timeout.map_or(Limits::TOOL_TIMEOUT_MS, millis_u64),
-        deadline_ms: timeout.into_iter().chain(total_ms).min(),
-    }
-}
-
-/// Bounds them by what the budgets of the day leave.
-fn within(limits: &Limits, left: Left) -> Limits {
-    let tokens = left.tokens.filter(|left| limits.max_tokens.is_none_or(|own| *left < own));
-    let cost =
-        left.microdollars.map(dollars).filter(|left| limits.max_cost_usd.is_none_or(|own| *left < own));
-    Limits {
-        max_tokens: tokens.or(limits.max_tokens),
-        max_cost_usd: cost.or(limits.max_cost_usd),
-        of_budget: tokens.is_some() || cost.is_some(),
-        ..limits.clone()
-    }
+fn limits(asked: &Asked<'_>, llm: &Llm, left: Left) -> Limits {
+    let timeout = asked.terms.timeout.map(millis_u64);
+    let deadline_ms = timeout.into_iter().chain(asked.total_ms).min();
+    Limits { deadline_ms, ..Limits::of(llm).within(left.tokens, left.microdollars.map(dollars)) }
 }
 
 /// The skills that it may activate: those that are not seeded and say what they are for.
@@ -191,20 +168,4 @@ fn validators(asked: &Asked<'_>, llm: &Llm) -> Result<Vec<Validator>, Failure> {
 
 fn launch_error(sentence: impl Into<String>) -> Failure {
     Failure::new(FailureCode::LaunchError, sentence)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_budget_leaves_bounds_a_run_where_it_is_less_than_its_own_limits() {
-        let own = Limits { max_tokens: Some(1_000), max_cost_usd: None, ..Limits::default() };
-        assert_eq!(within(&own, Left::default()), own);
-        let left = Left { tokens: Some(1_000), microdollars: None };
-        assert_eq!(within(&own, left), own, "its own limit is met first");
-        let left = Left { tokens: Some(400), microdollars: Some(2_500_000) };
-        let bound = within(&own, left);
-        assert_eq!((bound.max_tokens, bound.max_cost_usd, bound.of_budget), (Some(400), Some(2.5), true));
-    }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::Core;
 use crate::exec::{self, Artefact, Root, RunDirs};
 use crate::ids::RunId;
+use crate::proc::create_anew;
 use crate::store::{self, DueArchive};
 use crate::task::{self, OnEnd};
 
@@ -131,7 +132,7 @@ fn write(core: &Core, run: RunId, session: &str) -> io::Result<u64> {
     let whole = core.archive_of(run);
     let part = part_of(&whole);
     // A run that ended before it began has no folder yet.
-    let made = RunDirs::new(core.state_dir(), run).make().and_then(|()| exec::make_anew(&part));
+    let made = RunDirs::new(core.state_dir(), run).make().and_then(|()| create_anew(&part, 0o600));
     let written = made.and_then(|file| {
         core.write_archive(run, session, Stopping { core, file: &file })?;
         file.sync_all()?;

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use super::Core;
 use super::doctor::{Check, some};
 use super::task_input::secret;
-use crate::agentloop::brief::{Candidate, Price};
+use crate::agentloop::brief::Candidate;
 use crate::config::{Env, Settings};
-use crate::model::{Agent, Executor, Failure, FailureCode, KnownModel, Llm, SecretSource, known_model};
+use crate::model::{
+    Agent, Executor, Failure, FailureCode, KnownModel, Llm, Price, SecretSource, known_model,
+};
 use crate::secret::SecretString;
 
 /// How the variables are named that hold keys of providers; nothing that a definition sets is named so.
@@ -145,12 +147,7 @@ fn no_model(settings: &Settings, name: &str) -> String {
 
 /// What a model costs: as the settings say, else as is known of it.
 pub(super) fn price(settings: &Settings, provider: &str, model: &str) -> Option<Price> {
-    let said = settings.prices.get(&format!("{provider}/{model}")).map(|said| Price {
-        input: said.input,
-        output: said.output,
-        cached_input: said.cached_input,
-        cache_write: said.cache_write,
-    });
+    let said = settings.prices.get(&format!("{provider}/{model}")).copied();
     said.or_else(|| known_model(provider, model).map(|known| known.price))
 }
 

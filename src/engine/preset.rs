@@ -21,8 +21,9 @@ pub(super) async fn fit(core: &Core, asked: &Asked<'_>, prompt: &str, spec: &mut
     }
     let (tool, dirs, terms) = (*tool, asked.dirs, asked.terms);
     let workspace = dirs.workspace(asked.session);
-    // As root nothing is put where the run's user may change the way to it.
-    let in_workspace = spec.cwd == workspace && spec.confine.user.is_none();
+    // Nothing is put where another run may be at work, and as root nothing where the run's user may change the way
+    // to it.
+    let in_workspace = spec.cwd == workspace && !asked.shared && spec.confine.user.is_none();
     let kept = dirs.handle(asked.session, tool.as_str());
     let conversation = if asked.shared { read(kept.clone()).await } else { None };
     let model = model(core, asked, tool, preset);

@@ -4,7 +4,7 @@
 //! The order is the promise. Before the commit nothing of the program has happened: a launcher that
 //! is held leaves when the daemon dies. After it, the identity on disk finds the launcher again.
 //! What the launcher wrote is read after it ended, never guessed: a run whose launcher vanished is
-//! `interrupted`, whatever it may have done.
+//! `interrupted`, whatever it may have done; but what it told of its use until then counts.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,8 +21,9 @@ use super::preset;
 use super::retry::{self, Failed};
 use super::terms::{self, Terms};
 use super::{Core, Ending, task_input};
-use crate::exec::{self, Ended, Reason};
+use crate::exec::{self, Ended, ExitReport, Reason};
 use crate::ids::{Epoch, RunId};
+use crate::model::workflow::Cached;
 use crate::model::{
     Agent, Executor, Failure, FailureCode, NotifyWhen, Outcome, Overrides, SeededSkill, Usage,
 };
@@ -35,6 +36,10 @@ const LATE: Duration = Duration::from_secs(30);
 const KILL_LATE: Duration = Duration::from_secs(5);
 /// Rest between two tries of a write that must come to be.
 const WRITE_REST: Duration = Duration::from_secs(1);
+
+/// Why a run ended whose launcher left no report.
+const VANISHED: &str =
+    "its launcher was killed from outside or the machine stopped; what was left of it was ended";
 
 /// A run under this process's watch.
 struct Watch {
@@ -237,25 +242,16 @@ impl Watch {
     }
 
     async fn settle(self, core: &Core, ended: Ended) {
-        if ended == Ended::Vanished {
-            core.end_group(self.id, &self.agent).await;
-        }
+        let vanished = ended == Ended::Vanished;
         let report = match ended {
+            Ended::Report(report) if report.never_started() => return self.wait_again(core).await,
             Ended::Report(report) => report,
-            Ended::Vanished
-                if core.store.cancel_requested(self.number).await.is_ok_and(|by| by.is_some()) =>
-            {
-                let failure = ended_early(core, self.number).await;
-                return self.finish(core, Outcome::failed(failure)).await;
-            }
+            // What it used up and noted is known all the same.
             Ended::Vanished => {
-                let why = "its launcher was killed from outside or the machine stopped; what was left of it was ended";
-                return self.finish(core, Outcome::failed(Failure::new(FailureCode::Interrupted, why))).await;
+                core.end_group(self.id, &self.agent).await;
+                ExitReport::unseen(self.id, self.attempt, core.clock.now_ms())
             }
         };
-        if report.never_started() {
-            return self.wait_again(core).await;
-        }
         let request = OutcomeRequest {
             dirs: exec::RunDirs::new(core.state_dir(), self.id),
             attempt: self.attempt,
@@ -273,12 +269,16 @@ impl Watch {
         let stopped = report.reason == Reason::Cancelled;
         let mut outcome = core.executor.outcome(request, report).await;
         if !matches!(self.agent.executor, Executor::Llm(_)) {
-            // Only the built-in agent is shown its notes again.
+            // Only the built-in agent is shown its notes again, and does again what it has done.
             outcome.notes.clear();
+            *outcome.cached = Cached::default();
         }
         preset::add_cost(core, &self.agent, &mut outcome);
         if stopped {
-            outcome.failure = Some(ended_early(core, self.number).await);
+            outcome.failure = Some(match core.store.cancel_requested(self.number).await {
+                Ok(None) | Err(_) if vanished => Failure::new(FailureCode::Interrupted, VANISHED),
+                _ => ended_early(core, self.number).await,
+            });
         }
         self.finish(core, outcome).await;
     }
@@ -544,6 +544,13 @@ async fn told(
     event.cost_usd = outcome.cost_usd.or(event.cost_usd);
     (event.exit_code, event.signal) = (outcome.exit_code, outcome.signal);
     event.gated = outcome.gated;
+    if let Some((steps, ms)) = outcome.browser {
+        event.browser_step_count = Some(event.browser_step_count.unwrap_or(0) + steps);
+        event.browser_session_seconds = Some(event.browser_session_seconds.unwrap_or(0) + ms.div_ceil(1_000));
+    }
+    event.workflow = outcome.cached.replay;
+    (event.saved_model_calls, event.saved_tokens) =
+        (outcome.cached.saved_model_calls, outcome.cached.saved_tokens);
     event.result = Some(outcome.result.clone().unwrap_or(Value::Null));
     core.run_messages(number, known, &event, may_pause, at_ms).await
 }

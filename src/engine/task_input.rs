@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::secret::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
@@ -25,7 +24,7 @@ use crate::model::{
 };
 use crate::store::Claimed;
 use crate::template;
-use crate::time::{human_duration, millis, rfc3339_ms};
+use crate::time::{human_duration, millis, millis_u64, rfc3339_ms};
 
 /// Everything of one attempt, ready to be prepared and released.
 #[derive(Debug)]
@@ -323,10 +322,6 @@ async fn time_left(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Opti
 /// Whether text holds nothing that a template would replace.
 fn plain(text: &str) -> bool {
     !text.contains('{')
-}
-
-pub(super) fn millis_u64(d: Duration) -> u64 {
-    u64::try_from(millis(d)).unwrap_or(0)
 }
 
 /// A program with a slash that is relative belongs to the agent file's directory.

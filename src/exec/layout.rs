@@ -1,17 +1,14 @@
-//! Where everything of a run lies, and how files are made there and read from there.
+//! Where everything of a run lies.
 //!
 //! The folders belong to programs that may be hostile: an earlier attempt can have put a link or a FIFO in
-//! the place of any file. So nothing is written through what exists (a name is made anew, exclusively), and
-//! nothing is read that is not a regular file of this folder. Folders are 0700, files 0600.
+//! the place of any file. So what is made and read there is made anew and read with the pieces of [`crate::proc`]
+//! that follow nothing.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-
 use crate::ids::RunId;
+use crate::proc::make_dirs;
 
 /// The folders of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,94 +235,8 @@ impl AttemptDir {
     }
 }
 
-/// Makes a folder; whether it is new. What else lies under that name is removed first.
-pub(super) fn make_dir(path: &Path) -> io::Result<bool> {
-    let make = || DirBuilder::new().mode(0o700).create(path);
-    match make() {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            if path.symlink_metadata()?.is_dir() {
-                return Ok(false);
-            }
-            std::fs::remove_file(path)?;
-            make().map(|()| true)
-        }
-        Err(e) => Err(e),
-    }
-}
-
-/// Makes a folder and those above it.
-pub(super) fn make_dirs(path: &Path) -> io::Result<bool> {
-    match make_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let parent = path.parent().ok_or(e)?;
-            DirBuilder::new().mode(0o700).recursive(true).create(parent)?;
-            make_dir(path)
-        }
-        made => made,
-    }
-}
-
-/// Makes a file anew for writing, with these permission bits; what lay under its name is removed.
-pub(super) fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
-    let make = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    match make() {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            remove_any(path)?;
-            make()
-        }
-        made => made,
-    }
-}
-
-/// Makes a file anew for writing at its end, so that two writers do not write over each other.
-pub(super) fn append_anew(path: &Path) -> io::Result<File> {
-    remove_any(path)?;
-    OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
-}
-
-/// Writes a file anew.
-pub(super) fn write_anew(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    create_anew(path, 0o600)?.write_all(bytes)
-}
-
-/// Removes a file, a link or a folder with all it holds; links are not followed.
-pub(super) fn remove_any(path: &Path) -> io::Result<()> {
-    match path.symlink_metadata() {
-        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
-}
-
-/// Opens a file that a program may have made; `None` where there is none. A link, a FIFO or a device
-/// there is an error: the daemon would follow or wait for it.
-pub(super) fn open_regular(path: &Path) -> io::Result<Option<File>> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let opened = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path);
-    match opened {
-        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
-        Ok(_) => Err(io::Error::other("not a regular file")),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// The content of such a file, at most `max` bytes; `Err(None)` where it is larger.
-pub(super) fn read_regular(path: &Path, max: u64) -> Result<Option<Vec<u8>>, Option<io::Error>> {
-    let Some(file) = open_regular(path).map_err(Some)? else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    file.take(max + 1).read_to_end(&mut bytes).map_err(Some)?;
-    if bytes.len() as u64 > max { Err(None) } else { Ok(Some(bytes)) }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
     use super::*;
     use crate::ids::SeededEntropy;
 
@@ -340,47 +251,5 @@ mod tests {
         assert_eq!(below(attempt.exit()), format!("runs/{run}/attempts/3/exit.json"));
         assert_eq!(attempt.names(), Some((run, 3)));
         assert_eq!(AttemptDir::at(Path::new("/tmp/x")).names(), None);
-    }
-
-    #[test]
-    fn nothing_is_written_through_what_a_program_left() {
-        let dir = tempfile::tempdir().unwrap();
-        let (victim, name) = (dir.path().join("victim"), dir.path().join("name"));
-        std::fs::write(&victim, "keep").unwrap();
-        symlink(&victim, &name).unwrap();
-        write_anew(&name, b"new").unwrap();
-        assert_eq!(std::fs::read(&victim).unwrap(), b"keep");
-        assert_eq!(std::fs::read(&name).unwrap(), b"new");
-        assert_eq!(name.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::remove_file(&name).unwrap();
-        std::fs::create_dir_all(name.join("deep")).unwrap();
-        write_anew(&name, b"again").unwrap();
-        let folder = dir.path().join("folder");
-        symlink(dir.path(), &folder).unwrap();
-        assert!(make_dir(&folder).unwrap(), "a link is replaced by a folder");
-        assert!(!make_dir(&folder).unwrap(), "a folder stays");
-        assert_eq!(folder.symlink_metadata().unwrap().permissions().mode() & 0o777, 0o700);
-    }
-
-    #[test]
-    fn only_regular_files_are_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        std::fs::write(path("file"), "12345").unwrap();
-        symlink(path("file"), path("link")).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            path("fifo"),
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR,
-            0,
-        )
-        .unwrap();
-        assert_eq!(read_regular(&path("file"), 5).unwrap().unwrap(), b"12345");
-        assert!(read_regular(&path("file"), 4).unwrap_err().is_none(), "larger than allowed");
-        assert!(read_regular(&path("none"), 5).unwrap().is_none());
-        for odd in ["link", "fifo", "."] {
-            assert!(read_regular(&path(odd), 5).unwrap_err().is_some(), "{odd}");
-        }
     }
 }

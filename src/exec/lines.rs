@@ -12,10 +12,10 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use serde_json::{Map, Value};
 
-use super::layout::open_regular;
 use super::{AttemptDir, open_below};
 use crate::ids::RunId;
 use crate::model::Step;
+use crate::proc::open_regular;
 
 /// Most bytes of the events file that are read.
 pub const EVENTS_MAX: u64 = 64 << 20;

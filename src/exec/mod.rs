@@ -50,14 +50,6 @@ pub use wire::{RELEASE_MAX, RELEASE_VERSION, Release};
 
 use crate::proc;
 
-/// Makes a file anew for the daemon alone; what lay under its name is removed.
-///
-/// # Errors
-/// Those of the file system.
-pub fn make_anew(path: &Path) -> io::Result<std::fs::File> {
-    layout::create_anew(path, 0o600)
-}
-
 /// What can go wrong with an attempt on our side; what goes wrong with the program is its outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::layout::{open_regular, read_regular};
 use super::lines::Lines;
 use super::{AttemptDir, ExitReport, HookEnd, Reason, RunDirs, success};
+use crate::model::workflow::{Cached, Made, Workflow};
 use crate::model::{Failure, FailureCode, Outcome, Protocol, SuccessWhen, Usage};
+use crate::proc::{open_regular, read_regular};
 use crate::schema::Schema;
 use crate::time::human_duration;
 
@@ -29,8 +30,12 @@ pub const RESULT_MAX: u64 = 1 << 20;
 const LINES_TAIL: u64 = 8 << 10;
 /// Longest quotation of the program in a failure's sentence, characters.
 const QUOTE_MAX: usize = 300;
+/// Longest sentence in which a program says itself why it failed, characters.
+const EXPLANATION_MAX: usize = 4_000;
 /// Most violations of the schema that are listed.
 const VIOLATIONS_MAX: usize = 5;
+/// Most steps, or milliseconds, in a browser that are counted.
+const BROWSER_MAX: u64 = 1 << 50;
 /// Codes that say "not by its own doing"; a program cannot say that of itself.
 const NOT_ITS_OWN: [FailureCode; 4] =
     [FailureCode::Cancelled, FailureCode::Interrupted, FailureCode::Deadline, FailureCode::Superseded];
@@ -89,6 +94,7 @@ pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judg
     };
     (outcome.usage, outcome.cost_usd) = (told.usage, told.cost_usd.filter(|_| !told.cost_unknown));
     outcome.notes = std::mem::take(&mut told.notes);
+    (outcome.browser, outcome.cached) = (told.browser, std::mem::take(&mut told.cached));
     outcome.final_model.clone_from(&told.final_model);
     outcome.steps = (by.protocol != Protocol::Plain).then_some(told.steps);
     if outcome.failure.is_none() {
@@ -173,6 +179,9 @@ struct Told {
     result_too_long: bool,
     failure: Option<Failure>,
     notes: Vec<(String, Option<String>)>,
+    /// Steps in a browser, and milliseconds for which one was open.
+    browser: Option<(u64, u64)>,
+    cached: Box<Cached>,
 }
 
 impl Told {
@@ -204,17 +213,54 @@ impl Told {
             "step" => self.steps += 1,
             // Each line is what was used since the line before.
             "usage" => {
+                self.used_browser(&fields);
                 let cost = fields.get("costUsd").and_then(Value::as_f64).filter(|c| *c >= 0.0);
                 self.cost_usd = cost.map(|c| c + self.cost_usd.unwrap_or_default()).or(self.cost_usd);
                 self.cost_unknown |= fields.get("costUsd").is_some_and(Value::is_null);
-                if let Ok(more) = serde_json::from_value(Value::Object(fields)) {
+                if let Ok(more) = serde_json::from_value(Value::Object(fields))
+                    && more != Usage::default()
+                {
                     self.usage = Some(Usage::sum(self.usage.unwrap_or_default(), more));
                 }
             }
             "result" => self.result = fields.remove("result").or(Some(Value::Null)),
             "error" => self.failure = Some(told_failure(&fields, own)),
             "note" => self.notes.extend(note(&mut fields)),
+            "workflow" => self.cached.made = made(&mut fields),
+            "replay" => {
+                let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+                (self.cached.saved_model_calls, self.cached.saved_tokens) =
+                    (number("savedModelCalls"), number("savedTokens"));
+                self.cached.replay = serde_json::from_value(Value::Object(fields)).ok();
+            }
             _ => {}
+        }
+    }
+
+    fn used_browser(&mut self, fields: &Map<String, Value>) {
+        let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+        let (steps, ms) = (number("browserStepCount"), number("browserMs"));
+        if steps.is_some() || ms.is_some() {
+            let (a, b) = self.browser.unwrap_or_default();
+            let add =
+                |known: u64, more: Option<u64>| known.saturating_add(more.unwrap_or(0)).min(BROWSER_MAX);
+            self.browser = Some((add(a, steps), add(b, ms)));
+        }
+    }
+}
+
+/// A workflow that was recorded; what is none is passed over: a run is not judged by it.
+fn made(fields: &mut Map<String, Value>) -> Option<Made> {
+    let purpose = fields.get("purpose")?.as_str()?.to_owned();
+    if purpose.len() != 64 || !purpose.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    match Workflow::read(fields.get("workflow")?) {
+        Ok(workflow) => Some(Made { purpose, workflow }),
+        Err(wrong) => {
+            let first = wrong.first().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!("a workflow that a run has recorded is none: {first}");
+            None
         }
     }
 }
@@ -231,7 +277,8 @@ fn note(fields: &mut Map<String, Value>) -> Option<(String, Option<String>)> {
 /// A code of the table or of the agent's own stands as it is; of another the text is kept.
 fn told_failure(fields: &Map<String, Value>, own: &BTreeMap<String, String>) -> Failure {
     let text = |name: &str| fields.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
-    let explanation = text("message").or_else(|| text("explanation")).map(quote);
+    let explanation = text("message").or_else(|| text("explanation"));
+    let explanation = explanation.map(|text| one_line(text, EXPLANATION_MAX));
     let none = || "the program reported failure".to_owned();
     match text("code") {
         Some(code) if own.contains_key(code) || is_ours(code) => {
@@ -321,10 +368,15 @@ pub(super) fn tail(path: &Path, max: u64) -> Option<Vec<u8>> {
 
 /// The program's words fit for one line of a sentence.
 pub(super) fn quote(text: &str) -> String {
+    one_line(text, QUOTE_MAX)
+}
+
+/// A text without what steers a terminal, on one line, of at most `most` characters.
+fn one_line(text: &str, most: usize) -> String {
     let plain = anstream::adapter::strip_str(text).to_string();
     let spaced: String = plain.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let trimmed = spaced.trim();
-    match trimmed.char_indices().nth(QUOTE_MAX) {
+    match trimmed.char_indices().nth(most) {
         Some((end, _)) => format!("{}..", trimmed.get(..end).unwrap_or_default()),
         None => trimmed.to_owned(),
     }

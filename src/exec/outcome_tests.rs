@@ -199,6 +199,17 @@ fn an_error_line_fails_the_run_whatever_the_exit_code() {
 }
 
 #[test]
+fn what_a_program_says_of_its_failure_is_told_whole_up_to_its_bound() {
+    let said = |length: usize| {
+        let line = json!({"type": "error", "code": "unknown", "message": "a".repeat(length)});
+        Left::new().with(AttemptDir::events, format!("{line}\n")).matins(None)
+    };
+    let explanation = |outcome: Outcome| outcome.failure.unwrap().explanation;
+    assert_eq!(explanation(said(4_000)).len(), 4_000);
+    assert_eq!(explanation(said(4_001)), format!("{}..", "a".repeat(4_000)));
+}
+
+#[test]
 fn usage_adds_up_and_what_is_unknown_stays_unknown() {
     let left = Left::new().with(
         AttemptDir::events,

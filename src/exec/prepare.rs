@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::layout::{
-    AttemptDir, RunDirs, create_anew, make_dir, make_dirs, open_regular, read_regular, remove_any, write_anew,
-};
+use super::layout::{AttemptDir, RunDirs};
 use super::{Error, skills};
 use crate::model::{SeededSkill, Skill};
+use crate::proc::{create_anew, make_dir, make_dirs, open_regular, read_regular, remove_any, write_anew};
 
 /// Longest name of a session, bytes.
 const SESSION_MAX: usize = 64;

@@ -12,10 +12,9 @@ use std::io::{self, Write as _};
 use serde::{Deserialize, Serialize};
 
 use super::AttemptDir;
-use super::layout::{create_anew, read_regular, remove_any};
 use crate::ids::{Epoch, RunId};
 use crate::model::words;
-use crate::proc::Identity;
+use crate::proc::{Identity, create_anew, read_regular, remove_any};
 
 /// Version of [`ExitReport`].
 pub const REPORT_VERSION: u32 = 1;
@@ -160,6 +159,13 @@ impl ExitReport {
             total: false,
             hooks: Box::default(),
         }
+    }
+
+    /// The report in the place of one that a launcher did not come to write: how the program ended nobody knows, only
+    /// that it was ended.
+    #[must_use]
+    pub fn unseen(run: RunId, attempt: u32, now_ms: i64) -> Self {
+        Self { started: true, reason: Reason::Cancelled, ..Self::new(run, attempt, 0, now_ms) }
     }
 
     /// The report of a launcher that was gone before it began anything; `cancelled`: as it was told.

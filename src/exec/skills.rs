@@ -6,7 +6,6 @@
 //! would show the run something that is not the skill, or something else tomorrow.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -15,8 +14,9 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::Error;
-use super::layout::{create_anew, make_dir};
+use crate::ids::hex;
 use crate::model::{SeededSkill, Skill};
+use crate::proc::{create_anew, make_dir};
 
 /// Most entries of one skill.
 pub const SKILL_FILES_MAX: usize = 2_000;
@@ -142,14 +142,6 @@ fn read(path: &Path, left: u64) -> Result<Vec<u8>, String> {
 
 fn said(path: &Path, what: &str, e: &std::io::Error) -> String {
     format!("{} {what}: {e}", path.display())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 
 use regex::bytes::RegexBuilder;
 
-use super::layout::open_regular;
 use super::outcome::{how_ended, said, tail};
 use super::{AttemptDir, ExitReport, Judging, RunDirs};
 use crate::model::{Failure, FailureCode};
+use crate::proc::open_regular;
 
 /// Of stdout, the last bytes that are searched.
 const OUTPUT_MAX: u64 = 8 << 20;

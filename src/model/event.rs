@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{RunState, Trigger};
+use super::{Replay, RunState, Trigger};
 
 /// A skill as it was seeded into a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -145,6 +145,15 @@ pub struct Event {
     pub usage: Option<Usage>,
     /// What the model cost in US dollars.
     pub cost_usd: Option<f64>,
+    /// The workflow that it began with; null: it began with none.
+    #[serde(default)]
+    pub workflow: Option<Replay>,
+    /// Calls of a model that it did not make because of that; null: it began with none.
+    #[serde(default)]
+    pub saved_model_calls: Option<u64>,
+    /// Tokens that it did not spend because of that; null: it began with none.
+    #[serde(default)]
+    pub saved_tokens: Option<u64>,
     /// SHA-256 of the definition it ran with.
     pub definition_sha256: String,
     /// Skills seeded, with digests; absent in lists.

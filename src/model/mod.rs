@@ -11,7 +11,9 @@ mod event;
 mod exclusions;
 mod failure;
 mod llm;
+mod note;
 mod page;
+mod page_state;
 mod policy;
 mod prices;
 mod run;
@@ -20,6 +22,7 @@ mod skill;
 mod slot;
 mod step;
 mod task;
+pub mod workflow;
 
 pub use agent::{Agent, Executor, Preset, Protocol, SecretSource, Skill, Webhook, WebhookEvent};
 pub use cron::{ClockNote, Cron, CronError, CronPool};
@@ -28,7 +31,9 @@ pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
 pub use llm::{Llm, Mcp, ShellTool, ToolName, Wire};
+pub use note::{NOTE_KEY_MAX, NOTE_MAX, NOTES_MAX};
 pub use page::{Number, Target, Within};
+pub use page_state::{PageState, Standing};
 pub use policy::{
     ApiScope, Breaker, Budget, Format, Hook, Limits, Network, NotifyWhen, OnInterrupt, Policies, Priority,
     Retry, RetryOn, SuccessWhen, TokenScope, Variant,
@@ -43,6 +48,7 @@ pub use skill::SkillFile;
 pub use slot::NotRun;
 pub use step::{Step, StepAction};
 pub use task::{ResponseFormat, TaskRequest};
+pub use workflow::{Cached, Replay, Workflow};
 
 /// Implements `as_str`, `Display` and `FromStr` for an enum of words, from one list, so that the
 /// spelling in rows, in the API and in files cannot drift apart.

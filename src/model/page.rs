@@ -67,7 +67,8 @@ impl std::fmt::Display for Target {
             (name, _) => write!(f, " {name:?}")?,
         }
         if let Some(within) = self.within.iter().find(|within| !within.name.is_empty()) {
-            write!(f, " in {} {:?}", within.role, within.name)?;
+            let how = if within.role == "heading" { "under the" } else { "in" };
+            write!(f, " {how} {} {:?}", within.role, within.name)?;
         }
         self.number.map_or(Ok(()), |number| write!(f, " (number {} of {})", number.is, number.of))
     }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::workflow::{Cached, Workflow};
 use super::{Failure, SeededSkill, Usage, words};
 use crate::ids::FileId;
 
@@ -117,6 +118,13 @@ pub struct Overrides {
     /// Whether an archive of the run and its session is made when it has ended.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub archive: bool,
+    /// Whether it begins with what an earlier run did, without a model; by default as the definition says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub use_workflow: Option<bool>,
+    /// The workflow that it begins with, in the place of the agent's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub workflow: Option<Box<Workflow>>,
 }
 
 impl Overrides {
@@ -155,6 +163,12 @@ pub struct Outcome {
     /// What its agent keeps for later runs, in the order in which it was said: a key and its text; `None`: it goes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<(String, Option<String>)>,
+    /// Steps that it took in a browser, and how long one was open, milliseconds; `None`: it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<(u64, u64)>,
+    /// What there is to say of workflows.
+    #[serde(default)]
+    pub cached: Box<Cached>,
 }
 
 impl Outcome {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Cron, words};
-use crate::ids::ScheduleId;
+use crate::ids::{ScheduleId, hex};
 
 /// What a slot does when a run of its agent is already pending or running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -337,6 +337,5 @@ pub fn fingerprint(timing: &Timing) -> String {
         Timing::After { delay } => format!("after\0{}", delay.as_millis()),
         Timing::Startup => "startup".to_owned(),
     };
-    let digest = Sha256::digest(canonical.as_bytes());
-    digest.iter().take(6).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    hex(&Sha256::digest(canonical.as_bytes())[..6])
 }

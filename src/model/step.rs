@@ -2,7 +2,8 @@
 //!
 //! The published fields of a history item (`description`, `actions`) keep their spelling; `attempt`, `index`, `at`,
 //! `kind` and `usage` are ours. The program writes steps itself, so nothing here is trusted: a field that does
-//! not fit is as if it were not there, and an action claims success only where it also says that it is done.
+//! not fit is as if it were not there. Whether the task is done well is known only of an action that ends it: a single
+//! call that failed has an `error` and no `success`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -38,13 +39,13 @@ pub struct StepAction {
     pub params: Map<String, Value>,
     /// Whether the task is done by it.
     pub is_done: bool,
-    /// Whether the task is done well; null unless it is done, or where it failed.
+    /// Whether the task is done well; null unless it is done.
     pub success: Option<bool>,
     /// What it found.
     pub extracted_content: Option<String>,
     /// What went wrong.
     pub error: Option<String>,
-    /// A field of the published form; always false.
+    /// Whether what it found, or what went wrong, stays in the conversation with the model.
     pub include_in_memory: bool,
 }
 
@@ -68,16 +69,16 @@ impl Step {
 
 impl StepAction {
     fn of(fields: &Map<String, Value>) -> Self {
-        let is_done = fields.get("is_done").and_then(Value::as_bool).unwrap_or(false);
-        let success = fields.get("success").and_then(Value::as_bool);
+        let flag = |name: &str| fields.get(name).and_then(Value::as_bool);
+        let is_done = flag("is_done").unwrap_or(false);
         Self {
             name: text(fields, &["name"]).unwrap_or_default(),
             params: fields.get("params").and_then(Value::as_object).cloned().unwrap_or_default(),
             is_done,
-            success: success.filter(|success| is_done || !success),
+            success: flag("success").filter(|_| is_done),
             extracted_content: text(fields, &["extracted_content"]),
             error: text(fields, &["error"]),
-            include_in_memory: false,
+            include_in_memory: flag("include_in_memory").unwrap_or(false),
         }
     }
 }
@@ -108,7 +109,7 @@ mod tests {
         let usage = json!({"inputTokens": 5, "cachedInputTokens": null, "cacheWriteTokens": null,
                            "outputTokens": null, "reasoningTokens": null, "modelCalls": null});
         let action = json!({"name": "done", "params": {"url": "x"}, "is_done": true, "success": true,
-                            "extracted_content": "7", "error": "no", "include_in_memory": false});
+                            "extracted_content": "7", "error": "no", "include_in_memory": true});
         assert_eq!(
             step(&told),
             json!({"attempt": 2, "index": 3, "at": "2026-03-02T09:00:00.000Z", "kind": "browser",
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(read["actions"][0]["success"], Value::Null, "nothing is done by it");
         assert_eq!(
             (&read["actions"][1]["success"], &read["actions"][1]["params"]),
-            (&json!(false), &json!({}))
+            (&Value::Null, &json!({}))
         );
         assert_eq!(read["actions"].as_array().unwrap().len(), 2);
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::pipe::PipeFlags;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
@@ -30,6 +30,8 @@ const MARK: &str = "MATINS_TOOL_CALL";
 const PASSES_MAX: u32 = 10;
 /// How long one look waits for those that it has hit; no longer, for nothing else goes on meanwhile.
 const PASS_PATIENCE: Duration = Duration::from_millis(20);
+/// How long what a program left in its pipe is read.
+const REST_PATIENCE: Duration = Duration::from_millis(200);
 /// How much of an output is read at once, bytes.
 const CHUNK: usize = 16 << 10;
 
@@ -159,11 +161,14 @@ pub async fn run_to_end(program: &Program<'_>, timeout: Duration, keep: usize) -
     let flags = rustix::fs::fcntl_getfl(&writer)?;
     rustix::fs::fcntl_setfl(&writer, flags - rustix::fs::OFlags::NONBLOCK)?;
     let mut child = Child::start(program, Pipes::Output(writer))?;
-    let output = Receiver::from_owned_fd(reader)?;
+    let mut output = Receiver::from_owned_fd(reader)?;
     let mut kept = Kept::new(keep);
-    let status = within(&mut child, timeout, drain(&output, &mut kept)).await?;
-    // What stands in the pipe; a process that escaped may hold it open, so its end is not waited for.
-    while read_some(&output, &mut kept).is_ok_and(|n| n > 0) {}
+    let drain = async {
+        read_on(&mut output, &mut kept).await?;
+        std::future::pending().await
+    };
+    let status = within(&mut child, timeout, drain).await?;
+    read_rest(&mut output, &mut kept).await;
     Ok(kept.finish(status))
 }
 
@@ -185,24 +190,21 @@ async fn within(
     Ok(None)
 }
 
-/// Reads until the pipe is closed, and then waits for ever: the end of the program is what counts.
-async fn drain(output: &Receiver, kept: &mut Kept) -> io::Result<Status> {
+/// Reads until everybody has closed the pipe. It lets others go on in between, however fast the pipe is filled.
+async fn read_on(output: &mut (impl AsyncRead + Unpin), kept: &mut Kept) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
     loop {
-        output.readable().await?;
-        match read_some(output, kept) {
-            Ok(0) => return std::future::pending().await,
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
+        match output.read(&mut chunk).await? {
+            0 => return Ok(()),
+            n => kept.push(chunk.get(..n).unwrap_or_default()),
         }
     }
 }
 
-fn read_some(output: &Receiver, kept: &mut Kept) -> io::Result<usize> {
-    let mut chunk = vec![0; CHUNK];
-    let n = output.try_read(&mut chunk)?;
-    kept.push(chunk.get(..n).unwrap_or_default());
-    Ok(n)
+/// Reads what a program that has ended left in the pipe. Everything that held the pipe was killed, unless it escaped:
+/// then it may fill it without end.
+async fn read_rest(output: &mut (impl AsyncRead + Unpin), kept: &mut Kept) {
+    let _ = tokio::time::timeout(REST_PATIENCE, read_on(output, kept)).await;
 }
 
 /// Gives a program its input, closes it, waits for its end at most so long, and tells what it wrote to stdout, of which
@@ -224,25 +226,13 @@ pub async fn run_with_input(
             std::future::pending::<io::Result<Status>>().await
         };
         let read = async {
-            let mut chunk = vec![0; CHUNK];
-            loop {
-                match stdout.read(&mut chunk).await? {
-                    0 => return std::future::pending().await,
-                    n => kept.push(chunk.get(..n).unwrap_or_default()),
-                }
-            }
+            read_on(&mut stdout, &mut kept).await?;
+            std::future::pending().await
         };
         tokio::select! { e = write => e, e = read => e }
     };
     let status = within(&mut child, timeout, talk).await?;
-    let rest = async {
-        let mut chunk = vec![0; CHUNK];
-        while let Ok(n @ 1..) = stdout.read(&mut chunk).await {
-            kept.push(chunk.get(..n).unwrap_or_default());
-        }
-    };
-    // Everything that held the pipe was killed, unless it escaped.
-    let _ = tokio::time::timeout(Duration::from_millis(200), rest).await;
+    read_rest(&mut stdout, &mut kept).await;
     Ok(kept.finish(status))
 }
 
@@ -275,5 +265,34 @@ impl Kept {
         }
         output.extend(self.tail);
         Finished { status, output, dropped: self.dropped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn who_escapes_and_writes_without_end_is_not_listened_to() {
+        let dir = tempfile::tempdir().unwrap();
+        // It has shed group, descent and environment, and is in full flow, before the program ends.
+        let script = "mkfifo f; setsid env -i sh -c 'echo $$ > f; exec cat /dev/zero' & read pid < f; \
+                      until [ \"$(sed -n 's/^wchar: //p' /proc/$pid/io)\" -gt 10000000 ]; do :; done";
+        let argv = ["sh", "-c", script].map(ToOwned::to_owned);
+        let env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+        let (tell, told) = channel();
+        let cwd = dir.path().to_owned();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let program = Program { file: Path::new("/bin/sh"), argv: &argv, env: &env, cwd: &cwd };
+            let ended = runtime.block_on(run_to_end(&program, Duration::from_secs(60), 4 << 10));
+            tell.send(ended).unwrap();
+        });
+        let ended = told.recv_timeout(Duration::from_secs(90)).expect("it comes to its end").unwrap();
+        assert_eq!(ended.status, Some(Status::Code(0)));
+        assert!(ended.output.len() < 5 << 10, "{}", ended.output.len());
     }
 }

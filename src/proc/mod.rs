@@ -8,6 +8,9 @@
 //! A tree is contained by descent, not by process groups: a `setsid` grandchild leaves its group, but
 //! a launcher that is a sub-reaper stays its ancestor. [`descendants`] therefore reads `/proc`.
 //!
+//! What a program leaves behind is no more trusted than the program: files are made and read by pieces that follow
+//! no link and wait for no FIFO ([`create_anew`], [`open_regular`]).
+//!
 //! Waiting for "any child" belongs to the single-threaded launcher alone ([`reap_any`]); in the daemon
 //! it would take exit codes away from tokio. Everything here is safe code on top of rustix.
 
@@ -15,6 +18,7 @@ mod cgroup;
 mod child;
 mod descent;
 mod ending;
+mod files;
 mod identity;
 mod landlock;
 mod lock;
@@ -31,6 +35,9 @@ pub use cgroup::{CONTROLLERS, Delegated, Group, GroupLimits, Places};
 pub use child::{Child, Finished, Pipes, run_to_end, run_with_input};
 pub use descent::{Descent, descent, peer_pidfd};
 pub use ending::Ending;
+pub use files::{
+    append_anew, create_anew, make_dir, make_dirs, open_regular, read_regular, remove_any, write_anew,
+};
 pub use identity::{Identity, alive, boot_id, signal, wait_gone};
 pub use landlock::{ENTRIES_MAX, Fence, Reach, confine, landlock_version};
 pub use lock::{LockHolder, StateLock, lock_holder};

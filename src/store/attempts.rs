@@ -130,10 +130,13 @@ impl Store {
 fn wait(db: &Connection, retry: &Retry) -> Result<Retried, Error> {
     let Retry { number, id, epoch, outcome, failure, at_ms, not_before_ms } = retry;
     let sql = "UPDATE runs SET claimed_at = NULL, not_before = ?3, parked = 1, updated_at = ?4,
-                      cost_usd = coalesce(?5, cost_usd)
+                      cost_usd = coalesce(?5, cost_usd),
+                      browser_steps = iif(?6 IS NULL, browser_steps, coalesce(browser_steps, 0) + ?6),
+                      browser_ms = iif(?7 IS NULL, browser_ms, coalesce(browser_ms, 0) + ?7)
                WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING' AND claimed_at IS NOT NULL AND cancel_by IS NULL";
-    let changed =
-        db.prepare_cached(sql)?.execute(params![number, epoch.0, not_before_ms, at_ms, outcome.cost_usd])?;
+    let (steps, ms) = outcome.browser.map(|(steps, ms)| (steps.cast_signed(), ms.cast_signed())).unzip();
+    let values = params![number, epoch.0, not_before_ms, at_ms, outcome.cost_usd, steps, ms];
+    let changed = db.prepare_cached(sql)?.execute(values)?;
     if changed == 0 {
         let sql =
             "SELECT cancel_by IS NOT NULL FROM runs WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING'";

@@ -48,7 +48,7 @@ pub(super) const COLUMNS: &str = "r.number, r.id, a.id AS agent_id, r.user, r.st
     r.final_model, r.created_at, r.updated_at, r.session,
     coalesce((SELECT s.conversation FROM sessions s WHERE s.id = r.session), r.number) AS conversation, iif(r.backfill = 1, 'backfill', r.trigger) AS trigger,
     r.nominal, r.lateness_ms, r.attempt, r.failure_code,
-    r.steps, r.execution_key, r.exit_code, r.signal, r.gated, r.changed, r.cost_usd, r.not_before, (SELECT c.id FROM schedules c WHERE c.number = r.schedule) AS schedule_id,
+    r.steps, r.execution_key, r.exit_code, r.signal, r.gated, r.changed, r.cost_usd, r.browser_steps, r.browser_ms, r.replay, r.saved_calls, r.saved_tokens, r.not_before, (SELECT c.id FROM schedules c WHERE c.number = r.schedule) AS schedule_id,
     EXISTS (SELECT 1 FROM logs l WHERE l.run = r.number AND l.removed_at IS NOT NULL) AS logs_removed,
     (SELECT lower(hex(d.sha256)) FROM definitions d WHERE d.number = r.definition) AS sha256";
 
@@ -100,6 +100,9 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
     let time = |column: &str| -> Result<Option<String>, rusqlite::Error> {
         Ok(row.get::<_, Option<i64>>(column)?.map(rfc3339_ms))
     };
+    let count = |column: &str| -> Result<Option<u64>, rusqlite::Error> {
+        Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
+    };
     let id = run_id(row, "id")?.to_string();
     let explanation: Option<String> = row.get("explanation")?;
     let ended = time("completed_at")?;
@@ -115,8 +118,8 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         completed_at: ended.clone(),
         error: explanation.clone(),
         final_model: row.get("final_model")?,
-        browser_step_count: None,
-        browser_session_seconds: None,
+        browser_step_count: count("browser_steps")?,
+        browser_session_seconds: count("browser_ms")?.map(|ms| ms.div_ceil(1_000)),
         created_at: rfc3339_ms(row.get("created_at")?),
         updated_at: rfc3339_ms(row.get("updated_at")?),
         number: row.get("number")?,
@@ -136,6 +139,9 @@ pub(super) fn event(row: &Row<'_>) -> Result<Event, rusqlite::Error> {
         changed: row.get("changed")?,
         usage: None,
         cost_usd: row.get("cost_usd")?,
+        workflow: json(row, "replay")?,
+        saved_model_calls: count("saved_calls")?,
+        saved_tokens: count("saved_tokens")?,
         definition_sha256: row.get::<_, Option<String>>("sha256")?.unwrap_or_default(),
         skills: None,
         files: None,

@@ -53,6 +53,7 @@ mod tasks;
 mod tokens;
 mod transitions;
 mod uploads;
+mod workflows;
 mod writer;
 
 #[cfg(test)]
@@ -63,6 +64,8 @@ mod execution_tests;
 mod spends_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod workflow_tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -92,7 +95,6 @@ pub use habits::Habit;
 pub use idempotency::IdempotencyKey;
 pub use ledger::{SlotFilter, SlotRow};
 pub use listing::{EventFilter, EventsPage, LOOKED_AT_MAX};
-pub use notes::{NOTE_KEY_MAX, NOTE_MAX, NOTES_MAX};
 pub use notices::Across;
 pub use outbox::{AttemptRecord, AttemptRow, DeliveryFilter, DeliveryRow, LostSlots, NewDelivery, TellLost};
 pub use overdue::LastSuccess;
@@ -110,6 +112,7 @@ pub use tasks::{OfTask, TASK_RUNS_SHOWN, TaskRow};
 pub use tokens::{NotAdded, TokenRow};
 pub use transitions::Transition;
 pub use uploads::{FileRow, Medium, NAME_MAX, NewFile};
+pub use workflows::{WORKFLOW_VERSIONS_MAX, WORKFLOWS_MAX, WorkflowRow};
 pub use writer::{Counts, QUEUE_JOBS};
 
 use files::Files;

@@ -8,13 +8,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, params};
 
 use super::{Error, Store};
-
-/// Longest key of a note, characters.
-pub const NOTE_KEY_MAX: usize = 128;
-/// Longest note, characters.
-pub const NOTE_MAX: usize = 16 << 10;
-/// Most notes of one agent; beyond it the oldest go.
-pub const NOTES_MAX: usize = 200;
+use crate::model::{NOTE_KEY_MAX, NOTE_MAX, NOTES_MAX};
 
 impl Store {
     /// The notes of an agent.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{
     BreakerStep, Claim, Compared, Error, Finished, NewDelivery, Store, breaker, notes, outbox, previous,
-    run_id, spends, to_json, word,
+    run_id, spends, to_json, word, workflows,
 };
 use crate::ids::{Epoch, RunId};
 use crate::model::{Outcome, RunState, SeededSkill};
@@ -214,12 +214,16 @@ pub(super) fn transition(
 const COMPLETE: &str =
     "UPDATE runs SET state = ?3, failure_code = ?4, explanation = ?5, final_model = ?6, steps = ?7,
         completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10, gated = ?11, changed = ?12,
-        cost_usd = coalesce(?13, cost_usd)
+        cost_usd = coalesce(?13, cost_usd), browser_steps = iif(?14 IS NULL, browser_steps, coalesce(browser_steps, 0) + ?14),
+        browser_ms = iif(?15 IS NULL, browser_ms, coalesce(browser_ms, 0) + ?15), replay = ?16, saved_calls = ?17,
+        saved_tokens = ?18
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state = 'RUNNING'";
 const FAIL: &str =
     "UPDATE runs SET state = ?3, failure_code = ?4, explanation = ?5, final_model = ?6, steps = ?7,
         completed_at = ?8, updated_at = ?8, exit_code = ?9, signal = ?10, gated = ?11, changed = ?12,
-        cost_usd = coalesce(?13, cost_usd)
+        cost_usd = coalesce(?13, cost_usd), browser_steps = iif(?14 IS NULL, browser_steps, coalesce(browser_steps, 0) + ?14),
+        browser_ms = iif(?15 IS NULL, browser_ms, coalesce(browser_ms, 0) + ?15), replay = ?16, saved_calls = ?17,
+        saved_tokens = ?18
     WHERE number = ?1 AND epoch = ?2 AND claimed_at IS NOT NULL AND state IN ('PENDING', 'RUNNING')";
 
 fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
@@ -243,6 +247,11 @@ fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
         outcome.gated,
         finish.changed,
         outcome.cost_usd,
+        outcome.browser.map(|(steps, _)| steps.cast_signed()),
+        outcome.browser.map(|(_, ms)| ms.cast_signed()),
+        outcome.cached.replay.as_ref().map(|replay| to_json("runs", replay)).transpose()?,
+        outcome.cached.saved_model_calls.map(u64::cast_signed),
+        outcome.cached.saved_tokens.map(u64::cast_signed),
     ])?;
     changed_one(changed, *id, *epoch)?;
     transition(db, *number, outcome.state(), epoch.0, *at_ms)?;
@@ -252,6 +261,9 @@ fn end(db: &Connection, finish: &Finish) -> Result<Finished, Error> {
     note_end(db, *number, agent, outcome, *at_ms)?;
     spends::settle(db, *number, agent, outcome, *at_ms)?;
     notes::keep(db, agent, *number, &outcome.notes, *at_ms)?;
+    if let (None, Some(made)) = (&outcome.failure, &outcome.cached.made) {
+        workflows::keep(db, agent, *number, made, *at_ms)?;
+    }
     super::tally::ended(agent, outcome, started.map(|at| at_ms.saturating_sub(at)), *at_ms);
     if outcome.result.is_some() || outcome.usage.is_some() || outcome.log_error.is_some() {
         let result = outcome.result.as_ref().map(|r| to_json("run_details", r)).transpose()?;

@@ -216,13 +216,14 @@ fn free_at(
     part: impl Fn(&Amount) -> u64,
 ) -> Result<Option<i64>, Error> {
     let mut excess = short.used.saturating_add(short.wanted).saturating_sub(short.budget);
-    for (at_ms, spent) in settled(db, agent, now_ms)? {
+    let mut free_at_ms = None;
+    // It stops at the first that is enough: the writer waits for it.
+    walk(db, agent, now_ms, |at_ms, spent| {
         excess = excess.saturating_sub(part(&spent));
-        if excess == 0 {
-            return Ok(Some(at_ms.saturating_add(DAY_MS)));
-        }
-    }
-    Ok(None)
+        free_at_ms = (excess == 0).then(|| at_ms.saturating_add(DAY_MS));
+        excess > 0
+    })?;
+    Ok(free_at_ms)
 }
 
 /// What a run of `agent` may use up.
@@ -269,7 +270,23 @@ fn reserved(db: &Connection, agent: Option<i64>, but: i64) -> Result<Amount, Err
     Ok(db.prepare_cached(sql)?.query_row([but, agent.unwrap_or(0)], amount)?)
 }
 
+/// What was used up in the last day, oldest first.
 fn settled(db: &Connection, agent: Option<i64>, now_ms: i64) -> Result<Vec<(i64, Amount)>, Error> {
+    let mut all = Vec::new();
+    walk(db, agent, now_ms, |at_ms, spent| {
+        all.push((at_ms, spent));
+        true
+    })?;
+    Ok(all)
+}
+
+/// Shows what was used up in the last day, oldest first, for as long as `more` is wanted.
+fn walk(
+    db: &Connection,
+    agent: Option<i64>,
+    now_ms: i64,
+    mut more: impl FnMut(i64, Amount) -> bool,
+) -> Result<(), Error> {
     const OF_AGENT: &str = "SELECT tokens, microdollars, at FROM spends INDEXED BY spends_of_agent
         WHERE agent = ?3 AND at > ?1 AND at <= ?2 ORDER BY at";
     const OF_ALL: &str = "SELECT tokens, microdollars, at FROM spends INDEXED BY spends_by_time
@@ -277,8 +294,13 @@ fn settled(db: &Connection, agent: Option<i64>, now_ms: i64) -> Result<Vec<(i64,
     let sql = if agent.is_some() { OF_AGENT } else { OF_ALL };
     let values = [now_ms.saturating_sub(DAY_MS), now_ms.saturating_add(DAY_MS), agent.unwrap_or(0)];
     let mut statement = db.prepare_cached(sql)?;
-    let rows = statement.query_map(values, |row| Ok((row.get(2)?, amount(row)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = statement.query(values)?;
+    while let Some(row) = rows.next()? {
+        if !more(row.get(2)?, amount(row)?) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn amount(row: &rusqlite::Row<'_>) -> Result<Amount, rusqlite::Error> {

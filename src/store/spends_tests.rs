@@ -3,7 +3,7 @@
 use super::tests::{Fixture, fixture};
 use super::*;
 use crate::ids::{RunId, SeededEntropy};
-use crate::model::{Failure, FailureCode, Outcome, Overlap, Overrides, Usage};
+use crate::model::{Failure, FailureCode, NOTE_MAX, NOTES_MAX, Outcome, Overlap, Overrides, Usage};
 
 fn tokens(tokens: Option<u64>) -> Quota {
     Quota { tokens, ..Quota::default() }

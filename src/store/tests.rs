@@ -35,7 +35,7 @@ impl Fixture {
         NewRun::plain(id, self.agent.number, self.agent.definition.unwrap(), overlap)
     }
 
-    async fn manual(&self, overlap: Overlap) -> Result<i64, ManualRefusal> {
+    pub(super) async fn manual(&self, overlap: Overlap) -> Result<i64, ManualRefusal> {
         let run = self.new_run(overlap);
         let manual = Manual { run, user: Some("ann".to_owned()), overrides: Overrides::default(), key: None };
         self.store.admit_manual(manual, 2_000).await.unwrap().map(|run| run.number)

@@ -168,6 +168,12 @@ pub fn millis(d: Duration) -> i64 {
     i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The same, as a length that cannot be negative.
+#[must_use]
+pub fn millis_u64(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Reads a duration as people write it: `90s`, `1h 30m`, `15m`, `250ms`. Years and months are
 /// refused: they are no fixed length.
 ///

@@ -141,6 +141,33 @@ fn another_model_stands_in_for_one_that_fails() {
 }
 
 #[test]
+fn an_attempt_that_failed_is_tried_again_and_what_it_used_up_counts() {
+    let server = ModelServer::start();
+    let retry = "retry: { max: 2, initial: 1ms, on: [transient] }\n";
+    let daemon = TestDaemon::start(home(&server, "  tools: [notes]\n", retry));
+    let set = Reply::call("note_set", &json!({"key": "price", "text": "7 EUR"}));
+    server.script([set]);
+    server.script((0..5).map(|_| Reply::rate_limited().header("retry-after-ms", "1")));
+    server.script([Reply::call("note_get", &json!({"key": "price"})), Reply::finish(&json!("done"))]);
+    let run = daemon.trigger("shop");
+    daemon.settle_with(|| daemon.advance(Duration::from_secs(1)));
+    let event = daemon.wait_for(run, RunState::Completed).event;
+    assert_eq!((event.attempt, server.left(), server.complaints()), (2, 0, Vec::new()));
+    let usage = event.usage.unwrap();
+    let tokens = Tokens::default();
+    assert_eq!(
+        (usage.input_tokens, usage.output_tokens, usage.model_calls),
+        (Some(3 * tokens.input), Some(3 * tokens.output), Some(3))
+    );
+    assert!((event.cost_usd.unwrap() - 3.0 * (120.0 * 2.0 + 30.0 * 10.0) / 1e6).abs() < 1e-9);
+    let steps = daemon.block_on(daemon.core().steps(event.number)).unwrap();
+    let of = |attempt| steps.iter().filter(|step| step.attempt == attempt).count();
+    assert_eq!((of(1), of(2)), (5, 2), "{steps:#?}");
+    let asked = server.asked();
+    assert!(asked.last().unwrap().body.to_string().contains("7 EUR"), "what it noted before is there");
+}
+
+#[test]
 fn a_daemon_that_is_killed_in_mid_conversation_loses_nothing() {
     let server = ModelServer::start();
     let slow = Reply::finish(&json!("after")).after(Duration::from_secs(2));
@@ -203,6 +230,22 @@ fn a_recorded_run_is_played_again_without_a_model() {
     let other = daemon.block_on(Recording::read(&text).unwrap().replay(Some(stricter), None));
     assert!(matches!(other.replayed, End::Failed(_)), "{other:?}");
     assert_eq!(server.asked().len(), asked, "no model is asked");
+}
+
+#[test]
+fn a_call_without_an_answer_is_counted_and_not_made_again_where_it_no_longer_fits() {
+    let server = ModelServer::start();
+    server.script([Reply::silence()]);
+    let home = home(&server, "  limits: { max_tokens: 15000, call_timeout: 1s }\n", "");
+    let daemon = TestDaemon::start(home);
+    let long = Overrides { prompt: Some("Find the price. ".repeat(2_000)), ..Overrides::default() };
+    let event = daemon.wait_end(daemon.trigger_with("shop", long)).event;
+    assert_eq!(event.failure_code.as_deref(), Some("provider_error"), "{:?}", event.error);
+    let usage = event.usage.unwrap();
+    assert_eq!((usage.model_calls, usage.output_tokens), (Some(1), None));
+    assert!((10_000..15_000).contains(&usage.input_tokens.unwrap()), "{usage:?}");
+    assert!(event.cost_usd.is_some_and(|usd| (0.02..0.03).contains(&usd)), "{:?}", event.cost_usd);
+    assert_eq!((server.asked().len(), server.complaints()), (1, Vec::new()));
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn request() -> Request {
         tools: vec![tool("finish"), tool("read_file")],
         must_call: true,
         max_output: 500,
+        calls_max: None,
     }
 }
 

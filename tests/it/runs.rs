@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use matins::engine::Refused;
 use matins::model::{NotRun, Overlap, Overrides, RunState, Trigger};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Home, TestDaemon, eventually_sync};
 
@@ -440,13 +440,42 @@ fn a_result_is_checked_against_its_schema() {
     assert_eq!(ended[3].result, Some(json!({"n": 2})));
 }
 
+/// An agent that speaks the protocol `matins`.
+fn protocol(script: &str) -> String {
+    let script = serde_json::to_string(script).unwrap();
+    format!("executor: {{ type: command, command: [/bin/sh, -c, {script}], protocol: matins }}\n")
+}
+
+#[test]
+fn what_a_run_used_up_is_known_though_its_launcher_was_killed() {
+    let home = Home::new();
+    let script = "echo '{\"type\":\"usage\",\"inputTokens\":7,\"costUsd\":0.5,\"model\":\"m\"}' >> $MATINS_EVENTS_FILE; \
+                  echo '{\"type\":\"result\",\"result\":1}' >> $MATINS_EVENTS_FILE; \
+                  echo $PPID > $MATINS_FILES_DIR/launcher; exec sleep 1000";
+    home.write("agents/a.yaml", &protocol(script));
+    let daemon = TestDaemon::start(home);
+    for cancelled in [false, true] {
+        let run = daemon.trigger("a");
+        let launcher = daemon.wait_pid(run, "launcher").to_string();
+        if cancelled {
+            // It can hear of nothing any more.
+            assert!(
+                std::process::Command::new("kill").args(["-STOP", &launcher]).status().unwrap().success()
+            );
+            daemon.block_on(daemon.core().cancel(run, "ann".to_owned())).unwrap();
+        }
+        assert!(std::process::Command::new("kill").args(["-9", &launcher]).status().unwrap().success());
+        let ended = daemon.wait_end(run).event;
+        let code = if cancelled { "cancelled" } else { "interrupted" };
+        assert_eq!((ended.failure_code.as_deref(), ended.result), (Some(code), Some(Value::Null)));
+        assert_eq!((ended.usage.unwrap().input_tokens, ended.cost_usd), (Some(7), Some(0.5)));
+        assert_eq!(ended.final_model.as_deref(), Some("m"));
+    }
+}
+
 #[test]
 fn the_protocol_matins_tells_steps_errors_and_results() {
     let home = Home::new();
-    let protocol = |script: &str| {
-        let script = serde_json::to_string(script).unwrap();
-        format!("executor: {{ type: command, command: [/bin/sh, -c, {script}], protocol: matins }}\n")
-    };
     let good = "echo '{\"type\":\"step\",\"description\":\"look\"}' >> $MATINS_EVENTS_FILE; \
                 echo 'not json' >> $MATINS_EVENTS_FILE; \
                 echo '{\"type\":\"usage\",\"inputTokens\":7}' >> $MATINS_EVENTS_FILE; \

@@ -73,7 +73,9 @@ impl Proxy {
         let (socks, default) = match url.scheme() {
             "http" => (false, 80),
             "socks5" => (true, 1080),
-            other => return Err(format!("the proxy begins with {other}:, but only http: and socks5: are known")),
+            other => {
+                return Err(format!("the proxy begins with {other}:, but only http: and socks5: are known"));
+            }
         };
         let host = url.host_str().ok_or("the proxy names no host")?.trim_matches(['[', ']']).to_owned();
         let user = format!("{}:{}", url.username(), url.password().unwrap_or_default());
@@ -166,12 +168,16 @@ impl Shared {
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, NotMade> {
-        let reach = self.hosts.reach(host, port).map_err(|e| NotMade::Refused(e.to_string()))?;
+        let reach = self.hosts.reach(host, Some(port)).map_err(|e| NotMade::Refused(e.to_string()))?;
         let Some(proxy) = &self.proxy else { return dial(host, port, reach).await };
         // What a name means is the proxy's affair there; what its text shows is not.
         net::check_host(host, reach).map_err(|e| NotMade::Refused(e.to_string()))?;
         let mut stream = dial(&proxy.host, proxy.port, Reach::PrivateToo).await?;
-        let through = if proxy.socks { through_socks(&mut stream, host, port).await } else { through_http(&mut stream, proxy, host, port).await };
+        let through = if proxy.socks {
+            through_socks(&mut stream, host, port).await
+        } else {
+            through_http(&mut stream, proxy, host, port).await
+        };
         through.map(|()| stream).map_err(|_| NotMade::Failed)
     }
 }
@@ -222,7 +228,8 @@ async fn answer(stream: &mut TcpStream, code: u8) -> io::Result<()> {
 async fn through_http(stream: &mut TcpStream, proxy: &Proxy, host: &str, port: u16) -> io::Result<()> {
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let authorization = proxy.authorization.as_ref();
-    let authorization = authorization.map(|own| format!("proxy-authorization: Basic {own}\r\n")).unwrap_or_default();
+    let authorization =
+        authorization.map(|own| format!("proxy-authorization: Basic {own}\r\n")).unwrap_or_default();
     let request = format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n{authorization}\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::new();
@@ -335,7 +342,8 @@ mod tests {
         assert_eq!(ask(&gate, "other.example", 443).await.0, NOT_ALLOWED);
         let inner = server("inside", 1);
         let first = Gate::open(&list(&["localhost"]), None).await.unwrap();
-        let second = Gate::open(&list(&["localhost"]), Some(&format!("socks5://{}", first.address()))).await.unwrap();
+        let second =
+            Gate::open(&list(&["localhost"]), Some(&format!("socks5://{}", first.address()))).await.unwrap();
         assert_eq!(ask(&second, "localhost", inner).await, (DONE, "inside".to_owned()));
         let public = Gate::open(&[], Some(&format!("socks5://{}", first.address()))).await.unwrap();
         assert_eq!(ask(&public, "localhost", inner).await.0, NOT_ALLOWED, "a proxy is no way around");

@@ -167,15 +167,15 @@ pub fn sandbox_off() -> Option<&'static str> {
     )
 }
 
-/// Starts a browser whose connections go through the SOCKS server `gate`, where there is one. `number`: of the
-/// browsers of this process, from 1. `listen` makes what hears its events.
+/// Starts a browser whose connections go through the SOCKS server `gate`. `number`: of the browsers of this process,
+/// from 1. `listen` makes what hears its events.
 ///
 /// # Errors
 /// A sentence with what the browser complained of.
 pub async fn launch(
     how: &How,
     number: u32,
-    gate: Option<SocketAddr>,
+    gate: SocketAddr,
     listen: impl Fn() -> Listener,
 ) -> Result<Launched, String> {
     let file = program(how.program.as_deref(), how.env.get("PATH").map(String::as_str))?;
@@ -201,7 +201,7 @@ async fn start(
     how: &How,
     file: &Path,
     number: u32,
-    gate: Option<SocketAddr>,
+    gate: SocketAddr,
     sandbox: bool,
     listener: Listener,
 ) -> Result<Launched, String> {
@@ -259,7 +259,7 @@ fn prepare(folder: &Path) -> io::Result<()> {
     std::fs::write(default.join("Preferences"), preferences.to_string())
 }
 
-fn argv(how: &How, file: &Path, folder: &Path, gate: Option<SocketAddr>, sandbox: bool) -> Vec<String> {
+fn argv(how: &How, file: &Path, folder: &Path, gate: SocketAddr, sandbox: bool) -> Vec<String> {
     let mut argv: Vec<String> = ["sh", "-c", SHELL].map(str::to_owned).to_vec();
     argv.push(file.display().to_string());
     argv.extend(FLAGS.map(str::to_owned));
@@ -273,12 +273,10 @@ fn argv(how: &How, file: &Path, folder: &Path, gate: Option<SocketAddr>, sandbox
     if !shared_memory() {
         argv.push("--disable-dev-shm-usage".to_owned());
     }
-    if let Some(gate) = gate {
-        argv.push(format!("--proxy-server=socks5://{gate}"));
-        // This machine is reached through the gate too, and no name is looked up but by it.
-        argv.push("--proxy-bypass-list=<-loopback>".to_owned());
-        argv.push(format!("--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {}", gate.ip()));
-    }
+    argv.push(format!("--proxy-server=socks5://{gate}"));
+    // This machine is reached through the gate too, and no name is looked up but by it.
+    argv.push("--proxy-bypass-list=<-loopback>".to_owned());
+    argv.push(format!("--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {}", gate.ip()));
     argv.push("about:blank".to_owned());
     argv
 }

@@ -11,13 +11,18 @@ mod capture;
 mod cdp;
 mod deed;
 mod dom;
+pub mod extract;
+mod gate;
 mod keys;
 mod launch;
+mod numbers;
 mod page;
 mod reading;
 mod refs;
 mod shown;
 pub mod snapshot;
+pub mod state;
+mod table;
 mod tabs;
 pub mod target;
 mod work;
@@ -36,6 +41,7 @@ pub use shown::{SHOWN_MAX, shown};
 pub use snapshot::{Node, Ref, Snapshot, States};
 
 use cdp::Cdp;
+use gate::Gate;
 use launch::Launched;
 use page::{Page, dialog_of};
 use refs::Refs;
@@ -54,6 +60,10 @@ pub struct Options {
     pub screenshots: bool,
     /// Names of the secrets that may be typed.
     pub secrets: Vec<String>,
+    /// Hosts that it reaches; empty: every public one.
+    pub hosts: Vec<String>,
+    /// A proxy that its connections go through.
+    pub proxy: Option<String>,
 }
 
 /// A browser, which starts when it is needed. Dropping it ends it.
@@ -81,6 +91,7 @@ struct Inner {
 struct Live {
     launched: Launched,
     tabs: Arc<Tabs>,
+    gate: Gate,
 }
 
 /// What a browser was used.
@@ -162,7 +173,15 @@ impl Browser {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).steps += 1;
         let mut told = self.dismiss(inner).await?;
         let said = self.work(inner, deed).await;
-        told.extend(inner.live.iter().flat_map(|live| live.tabs.take_notes()));
+        for live in &inner.live {
+            told.extend(live.tabs.take_notes());
+            let refused = live.gate.take_refusals();
+            told.extend(
+                refused
+                    .iter()
+                    .map(|refusal| format!("The page does not reach {}: {}.", refusal.host, refusal.why)),
+            );
+        }
         let said = said?;
         told.insert(0, said);
         if deed.acts() {
@@ -185,7 +204,8 @@ impl Browser {
         inner.started += 1;
         let how = &self.options.how;
         let tabs = Tabs::new(how.viewport);
-        let launched = launch::launch(how, inner.started, None, || tabs.listener()).await?;
+        let gate = Gate::open(&self.options.hosts, self.options.proxy.as_deref()).await?;
+        let launched = launch::launch(how, inner.started, gate.address(), || tabs.listener()).await?;
         inner.notices.extend(launched.notice.clone());
         let attach = json!({
             "autoAttach": true, "waitForDebuggerOnStart": true, "flatten": true,
@@ -194,7 +214,7 @@ impl Browser {
         launched.cdp.tell("", "Target.setAutoAttach", attach).await.map_err(|e| e.to_string())?;
         tabs.until(START_TIMEOUT, |state| state.tab().map(drop)).await.ok_or("the browser opened no page")?;
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).since = Some(Instant::now());
-        inner.live = Some(Live { launched, tabs });
+        inner.live = Some(Live { launched, tabs, gate });
         Ok(())
     }
 

@@ -10,7 +10,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// Names an element to the model: `e12`. Never given twice in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Ref(pub u32);
 
 impl fmt::Display for Ref {
@@ -33,6 +34,20 @@ impl FromStr for Ref {
     }
 }
 
+impl TryFrom<String> for Ref {
+    type Error = NoRef;
+
+    fn try_from(text: String) -> Result<Self, NoRef> {
+        text.parse()
+    }
+}
+
+impl From<Ref> for String {
+    fn from(reference: Ref) -> Self {
+        reference.to_string()
+    }
+}
+
 /// A page at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -48,7 +63,7 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Its reference; `None`: a text, which nothing can be done to.
-    #[serde(default, with = "as_text", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Ref>,
     /// Where its parent stands in [`Snapshot::nodes`]; always before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,22 +135,6 @@ impl Snapshot {
             false
         };
         self.nodes.iter().enumerate().skip(place + 1).filter(move |(at, _)| inside(*at))
-    }
-}
-
-/// A reference as a snapshot shows it.
-mod as_text {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    use super::Ref;
-
-    #[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
-    pub(super) fn serialize<S: Serializer>(reference: &Option<Ref>, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&reference.map(|reference| reference.to_string()).unwrap_or_default())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Ref>, D::Error> {
-        String::deserialize(d)?.parse().map(Some).map_err(D::Error::custom)
     }
 }
 

@@ -13,9 +13,12 @@ use super::{Node, Ref, Snapshot};
 /// Why an element is not found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
-    /// None is there.
+    /// None of this role and name is there.
     #[error("the page has no {0}")]
     Gone(String),
+    /// There are some, none of them where it stood.
+    #[error("the page has no {0} where it stood, only elsewhere")]
+    Elsewhere(String),
     /// It may be one of several.
     #[error("the page has {1} of {0}, and nothing tells which is meant")]
     Several(String, usize),
@@ -68,6 +71,24 @@ const NEAR: usize = 2;
 #[must_use]
 pub fn describe(page: &Snapshot, reference: Ref) -> Option<Target> {
     let place = page.place(reference)?;
+    let mut target = plain(page, place);
+    if told_apart(page, &target).len() > 1 {
+        target.within.push(Within { role: "text".to_owned(), name: near(page, place) });
+        number(page, place, &mut target);
+    }
+    Some(target)
+}
+
+/// How an element is found again on the next pages of the same list, where what stands beside it is other data.
+#[must_use]
+pub fn describe_over_pages(page: &Snapshot, reference: Ref) -> Option<Target> {
+    let place = page.place(reference)?;
+    let mut target = plain(page, place);
+    number(page, place, &mut target);
+    Some(target)
+}
+
+fn plain(page: &Snapshot, place: usize) -> Target {
     let node = &page.nodes[place];
     let mut target = Target { role: node.role.clone(), name: node.name.clone(), ..Target::default() };
     target.path.clone_from(&node.path);
@@ -84,23 +105,21 @@ pub fn describe(page: &Snapshot, reference: Ref) -> Option<Target> {
         (!shared).then_some(((*mark).to_owned(), value))
     };
     target.attributes = MARKS.iter().filter_map(own).collect();
-    let left = told_apart(page, &target);
-    if left.len() > 1 {
-        target.within.push(Within { role: "text".to_owned(), name: near(page, place) });
-        let left = told_apart(page, &target);
-        if left.len() > 1 {
-            let before = left.iter().filter(|at| **at < place).count();
-            target.number = Some(Number { is: before + 1, of: left.len() });
-        }
-    }
-    Some(target)
+    target
+}
+
+fn number(page: &Snapshot, place: usize, target: &mut Target) {
+    let left = told_apart(page, target);
+    let before = left.iter().filter(|at| **at < place).count();
+    target.number = (left.len() > 1).then_some(Number { is: before + 1, of: left.len() });
 }
 
 /// The element that is meant, on the page of now.
 pub fn find(page: &Snapshot, target: &Target) -> Result<Ref, Missing> {
     let left = told_apart(page, target);
     let found = match (left.as_slice(), target.number) {
-        ([], _) => return Err(Missing::Gone(target.to_string())),
+        ([], _) if alike(page, target).is_empty() => return Err(Missing::Gone(target.to_string())),
+        ([], _) => return Err(Missing::Elsewhere(target.to_string())),
         ([one], None) => *one,
         (several, Some(number)) if several.len() == number.of && (1..=number.of).contains(&number.is) => {
             at_path(page, target, several).unwrap_or(several[number.is - 1])

@@ -82,7 +82,8 @@ impl Bench {
             user_agent: None,
         };
         let files = dir.path().join("files");
-        let options = Options { how, files, screenshots: false, secrets: Vec::new() };
+        let hosts = vec!["127.0.0.1".to_owned()];
+        let options = Options { how, files, screenshots: false, secrets: Vec::new(), hosts, proxy: None };
         Self { browser: Browser::new(change(options)), dir }
     }
 
@@ -266,9 +267,10 @@ async fn a_dialog_stops_the_page_and_is_dismissed_by_whatever_comes_next() {
     });
     let bench = Bench::new();
     bench.done("browser_navigate", json!({"url": site.url("/")})).await;
-    let said = bench.done("browser_click", json!({"ref": bench.find("button", "Ask")})).await;
-    assert!(said.contains("- alertdialog \"Sure?\""), "{said}");
-    let said = bench.done("browser_click", json!({"ref": bench.find("button", "Ask")})).await;
+    let ask = bench.find("button", "Ask");
+    let said = bench.done("browser_click", json!({"ref": ask})).await;
+    assert!(said.contains("- alertdialog \"Sure?\"") && said.contains(&site.url("/")), "{said}");
+    let said = bench.done("browser_click", json!({"ref": ask})).await;
     assert!(said.contains("\"Sure?\" was dismissed"), "{said}");
 }
 
@@ -326,4 +328,39 @@ async fn nothing_is_left_of_it_and_a_dead_one_is_followed_by_another() {
     assert_eq!(holding(&own), Vec::<i32>::new(), "its processes are gone");
     assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0, "and its files");
     drop(dir);
+}
+
+#[tokio::test]
+async fn no_connection_is_made_to_where_the_agent_may_not_go() {
+    let inside = Site::new(|_| Some("<title>Inside</title>secret".to_owned()));
+    let (target, port) = (inside.url("/x"), inside.port);
+    let site = Site::new(move |path| match path {
+        "/page" => Some(format!(
+            "<title>Page</title><img src='{target}'><iframe src='{target}'></iframe><a href='{target}'>Away</a>\
+             <script>fetch('{target}').catch(() => 0); new WebSocket('ws://127.0.0.1:{port}/ws');\
+             fetch('http://localhost:{port}/y').catch(() => 0)</script>"
+        )),
+        "/away" => Some(format!("<meta http-equiv=refresh content='0;url={target}'>")),
+        _ => None,
+    });
+    let hosts = vec![format!("127.0.0.1:{}", site.port)];
+    let bench = Bench::with(|options| Options { hosts, ..options });
+    match bench.came("browser_navigate", json!({"url": inside.url("/")})).await.said {
+        Err(Fault::Denied(why)) => assert!(why.contains("not among the hosts"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    let said = bench.done("browser_navigate", json!({"url": site.url("/page")})).await;
+    assert!(said.contains("The page does not reach"), "{said}");
+    bench.done("browser_click", json!({"ref": bench.find("link", "Away")})).await;
+    bench.done("browser_navigate", json!({"url": site.url("/away")})).await;
+    assert_eq!(*inside.asked.lock().unwrap(), Vec::<String>::new());
+    let only_public = Bench::with(|options| Options { hosts: Vec::new(), ..options });
+    for url in [site.url("/page"), "http://localhost/".to_owned(), "http://169.254.169.254/".to_owned()] {
+        match only_public.came("browser_navigate", json!({"url": url})).await.said {
+            Err(Fault::Denied(why)) => {
+                assert!(why.contains("not a public address") || why.contains("never"), "{why}")
+            }
+            other => panic!("{url}: {other:?}"),
+        }
+    }
 }

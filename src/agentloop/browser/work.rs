@@ -93,7 +93,12 @@ impl Browser {
         let url = address(url)?;
         let went = page.cdp.call::<Navigated>(&page.tab.session, "Page.navigate", json!({"url": url}));
         if let Some(Navigated { error: Some(error) }) = page.unless_dialog(went).await? {
-            return Err(Fault::Failed(format!("{url} cannot be shown: {error}")));
+            // It may have been a redirect that led to where it may not go.
+            let refused = inner.live.as_ref().and_then(|live| live.gate.take_refusals().pop());
+            return Err(match refused {
+                Some(refused) => Fault::Denied(format!("{url} is not gone to: {}.", refused.why)),
+                None => Fault::Failed(format!("{url} cannot be shown: {error}")),
+            });
         }
         Ok(arrived(&page, &format!("Went to {url}.")).await)
     }
@@ -185,7 +190,7 @@ impl Browser {
         let bytes = base64::engine::general_purpose::STANDARD.decode(data);
         let bytes = bytes.map_err(|e| Fault::Failed(format!("The picture cannot be read: {e}.")))?;
         let path = self.options.files.join(name);
-        crate::agentloop::save_new(&path, &bytes)
+        crate::proc::write_anew(&path, &bytes)
             .map_err(|e| Fault::Failed(format!("The picture cannot be saved: {e}.")))?;
         Ok(format!("The page is shown by the picture @files/{name}, {} bytes.", bytes.len()))
     }

@@ -16,7 +16,7 @@ use crate::agentloop::model::{ErrorKind, Message, ModelError, Request};
 use crate::net::Refused;
 
 /// Longest part of a provider's sentence that is told, characters.
-const WORDS_MAX: usize = 300;
+const WORDS_MAX: usize = 1_000;
 /// So many characters in a row that also stand in the request are a quotation of it.
 const QUOTED: usize = 24;
 
@@ -122,19 +122,18 @@ impl Errors<'_> {
             text.push_str(word);
         }
         let line: String = told.message.split_whitespace().collect::<Vec<_>>().join(" ");
-        let line: String = line.chars().take(WORDS_MAX).collect();
-        if !line.is_empty() && !self.repeats(&line) {
+        let told: String = line.chars().take(WORDS_MAX).collect();
+        // The whole is searched for the key: half of one at the cut would not be found.
+        let holds_key = self.key.is_some_and(|key| line.contains(key));
+        if !told.is_empty() && !holds_key && !self.quotes(&told) {
             text.push_str(": ");
-            text.push_str(&line);
+            text.push_str(&told);
         }
         text
     }
 
-    /// Whether a sentence holds the key, or quotes the request.
-    fn repeats(&self, line: &str) -> bool {
-        if self.key.is_some_and(|key| line.contains(key)) {
-            return true;
-        }
+    /// Whether a sentence quotes the request.
+    fn quotes(&self, line: &str) -> bool {
         let chars: Vec<char> = line.chars().collect();
         let windows: Vec<String> =
             chars.windows(QUOTED).step_by(QUOTED / 3).map(|window| window.iter().collect()).collect();
@@ -266,4 +265,37 @@ fn seconds(text: &str) -> Option<Duration> {
 fn until(text: &str, now: Timestamp) -> Option<Duration> {
     let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
     Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_not_told_even_where_the_sentence_is_cut_in_its_middle() {
+        let request = Request {
+            system: Vec::new(),
+            messages: Vec::new(),
+            tools: Vec::new(),
+            must_call: false,
+            max_output: 1,
+            calls_max: None,
+        };
+        let errors = Errors {
+            provider: "p",
+            key_env: None,
+            key: Some("sk-0123456789abcdef"),
+            request: &request,
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let said = |message: &str| {
+            let body = json!({"error": {"message": message}}).to_string();
+            errors.status(500, &HeaderMap::new(), &body).message
+        };
+        let before = "x".repeat(WORDS_MAX - 10);
+        assert!(said(&before).ends_with(&before), "a long sentence is told");
+        assert_eq!(said(&format!("{before}sk-0123456789abcdef")), "p failed: HTTP 500");
+    }
 }

@@ -3,9 +3,10 @@
 //! and the same id gives the same bytes in every request of a run.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
+
+use crate::ids::hex;
 
 /// Longest id that `OpenAI` takes.
 const OPENAI_MAX: usize = 40;
@@ -18,11 +19,7 @@ fn plain(id: &str) -> bool {
 }
 
 fn hashed(prefix: &str, id: &str) -> String {
-    let mut text = prefix.to_owned();
-    for byte in &Sha256::digest(id.as_bytes())[..12] {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("{prefix}{}", hex(&Sha256::digest(id.as_bytes())[..12]))
 }
 
 /// An id of chat completions.

@@ -46,6 +46,8 @@ pub(super) fn tools(of: &brief::Browser, brief: &Brief, world: &World) -> (Arc<B
         files: brief.paths.files.clone(),
         screenshots: of.screenshots,
         secrets: brief.secrets.clone(),
+        hosts: brief.hosts.clone(),
+        proxy: of.proxy.clone(),
     }));
     let tool =
         |name: &&'static str| Box::new(BrowserTool { name, browser: Arc::clone(&browser) }) as Box<dyn Tool>;

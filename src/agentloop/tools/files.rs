@@ -33,6 +33,9 @@ const RESOLVE_TRIES: u32 = 8;
 const PATHS: &str = "A plain path is in the workspace; @files/.. are the files of this run (those it was given, and \
                      those it hands over), @skills/ID/.. those of a skill, which can only be read.";
 
+/// What they mean where only files of skills can be reached.
+const SKILLS_ONLY: &str = "Only files of skills can be read here, as @skills/ID/...";
+
 /// A folder that paths may lead into.
 #[derive(Debug)]
 struct Root {
@@ -86,7 +89,8 @@ impl Roots {
             // Programs are told absolute paths, so a model may have seen one.
             let found = self.0.iter().filter_map(|root| Some((root, asked.strip_prefix(&root.dir).ok()?)));
             let found = found.max_by_key(|(root, _)| root.dir.as_os_str().len());
-            let (root, rest) = found.ok_or_else(|| Answer::denied(format!("{path} is outside. {PATHS}")))?;
+            let outside = || Answer::denied(format!("{path} is outside. {}", self.meaning()));
+            let (root, rest) = found.ok_or_else(outside)?;
             return Ok(Place { root, rest: below(rest) });
         }
         let mut prefixed = self.0.iter().filter(|root| !root.prefix.is_empty());
@@ -94,12 +98,18 @@ impl Roots {
         if named.is_none() && (asked.starts_with("@skills") || asked.starts_with("@files")) {
             return Err(Answer::failed(format!("There is no {path}; {}", self.skills())));
         }
-        let (root, rest) = match (named, self.0.first()) {
-            (Some(found), _) => found,
-            (None, Some(workspace)) => (workspace, asked),
-            (None, None) => return Err(Answer::failed("There are no files.")),
-        };
+        let workspace = || self.workspace().map(|root| (root, asked));
+        let (root, rest) = named.or_else(workspace).ok_or_else(|| Answer::failed(self.meaning()))?;
         Ok(Place { root, rest: below(rest) })
+    }
+
+    fn workspace(&self) -> Option<&Root> {
+        self.0.iter().find(|root| root.prefix.is_empty())
+    }
+
+    /// What paths mean here, for the model.
+    fn meaning(&self) -> &'static str {
+        if self.workspace().is_some() { PATHS } else { SKILLS_ONLY }
     }
 
     fn skills(&self) -> String {
@@ -169,7 +179,7 @@ impl Place<'_> {
 /// What the model is told of a path that cannot be opened.
 fn refusal(e: Errno, path: &str) -> Answer {
     match e {
-        Errno::XDEV => Answer::denied(format!("{path} leads outside. {PATHS}")),
+        Errno::XDEV => Answer::denied(format!("{path} leads outside of the folder that it is in.")),
         Errno::NOENT => Answer::failed(format!("There is no {path}.")),
         Errno::NOTDIR => Answer::failed(format!("A part of {path} is not a folder.")),
         Errno::ISDIR => Answer::failed(format!("{path} is a folder.")),
@@ -235,7 +245,11 @@ impl Tool for FileTool {
         };
         let parameters = json!({"type": "object", "properties": properties, "required": required,
                                 "additionalProperties": false});
-        ToolSpec { name: name.to_owned(), description: format!("{what} {PATHS}"), parameters }
+        ToolSpec {
+            name: name.to_owned(),
+            description: format!("{what} {}", self.roots.meaning()),
+            parameters,
+        }
     }
 
     fn call<'a>(&'a self, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {

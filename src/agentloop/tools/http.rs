@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Tool, text_of};
 use crate::agentloop::model::ToolSpec;
-use crate::net::{self, Reach, Refused};
+use crate::net::{self, Hosts, Reach, Refused};
 
 /// Most of a body that is read, bytes.
 pub const BODY_MAX: usize = 1 << 20;
@@ -30,39 +30,8 @@ const CARRIAGE: [&str; 8] =
 /// Headers that are meant for one host only.
 const PERSONAL: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// One entry of `hosts:`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Host {
-    /// Lower case; of a pattern what stands behind `*`.
-    name: String,
-    pattern: bool,
-    /// Only this port.
-    port: Option<u16>,
-}
-
-impl Host {
-    fn read(entry: &str) -> Self {
-        let entry = entry.trim().to_ascii_lowercase();
-        let split = entry.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok()?)));
-        // `::1` is an address, not a name with a port.
-        let split = split.filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
-        let (name, port) = split.map_or((entry.as_str(), None), |(name, port)| (name, Some(port)));
-        let (name, pattern) = name.strip_prefix('*').map_or((name, false), |rest| (rest, true));
-        Self { name: name.trim_matches(['[', ']']).to_owned(), pattern, port }
-    }
-
-    fn fits(&self, host: &str, port: Option<u16>) -> bool {
-        let name = if self.pattern {
-            host.len() > self.name.len() && host.ends_with(&self.name)
-        } else {
-            host == self.name
-        };
-        name && self.port.is_none_or(|own| port == Some(own))
-    }
-}
-
 pub(super) struct Fetch {
-    hosts: Vec<Host>,
+    hosts: Hosts,
     // Built when they are needed: to read the CA certificates takes longer than all else at the start.
     public: OnceLock<reqwest::Client>,
     private: OnceLock<reqwest::Client>,
@@ -77,12 +46,9 @@ struct Asked {
 }
 
 impl Fetch {
+    /// `hosts` are entries that the definition's check has read; none of them reaches every public host.
     pub(super) fn new(hosts: &[String]) -> Self {
-        Self {
-            hosts: hosts.iter().map(|entry| Host::read(entry)).collect(),
-            public: OnceLock::new(),
-            private: OnceLock::new(),
-        }
+        Self { hosts: Hosts::read(hosts), public: OnceLock::new(), private: OnceLock::new() }
     }
 
     /// The URL, and how far a request to it may reach.
@@ -90,28 +56,9 @@ impl Fetch {
         let url = net::check_url(text, Reach::PrivateToo).map_err(|e| refusal(&e))?;
         let host =
             url.host_str().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.').to_owned();
-        let reach = if self.hosts.is_empty() {
-            Reach::PublicOnly
-        } else {
-            let fitting = self.hosts.iter().filter(|own| own.fits(&host, url.port_or_known_default()));
-            let Some(patterns) = fitting.map(|own| own.pattern).reduce(|a, b| a && b) else {
-                return Err(Answer::denied(format!(
-                    "{host} is not among the hosts that this agent may reach: {}.",
-                    self.listed()
-                )));
-            };
-            if patterns { Reach::PublicOnly } else { Reach::PrivateToo }
-        };
+        let reach = self.hosts.reach(&host, url.port_or_known_default());
+        let reach = reach.map_err(|e| Answer::denied(format!("{e}.")))?;
         net::check_url(text, reach).map(|url| (url, reach)).map_err(|e| refusal(&e))
-    }
-
-    fn listed(&self) -> String {
-        let entry = |host: &Host| {
-            let star = if host.pattern { "*" } else { "" };
-            host.port
-                .map_or_else(|| format!("{star}{}", host.name), |port| format!("{star}{}:{port}", host.name))
-        };
-        self.hosts.iter().map(entry).collect::<Vec<_>>().join(", ")
     }
 
     fn client(&self, reach: Reach) -> Result<&reqwest::Client, Answer> {
@@ -275,10 +222,10 @@ pub(super) fn sentence(e: &dyn std::error::Error) -> String {
 
 impl Tool for Fetch {
     fn spec(&self) -> ToolSpec {
-        let reached = if self.hosts.is_empty() {
+        let reached = if self.hosts.is_public() {
             "Every public address is reached.".to_owned()
         } else {
-            format!("Only these hosts are reached: {}.", self.listed())
+            format!("Only these hosts are reached: {}.", self.hosts)
         };
         ToolSpec {
             name: "http_fetch".to_owned(),

@@ -108,7 +108,9 @@ pub(super) async fn start(name: &str, of: &McpServer, cwd: &Path, world: &World)
             offer.withheld.insert(shown);
             continue;
         }
-        let description = tool.description.as_deref().or(tool.title.as_deref()).unwrap_or(&tool.name);
+        // Some servers give an empty one where nobody wrote any.
+        let told = [tool.description.as_deref(), tool.title.as_deref()].into_iter().flatten();
+        let description = told.map(str::trim).find(|text| !text.is_empty()).unwrap_or(&tool.name);
         let spec = ToolSpec {
             name: shown,
             description: description.chars().take(DESCRIPTION_MAX).collect(),

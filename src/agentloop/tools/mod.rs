@@ -25,7 +25,6 @@ use super::model::ToolSpec;
 pub use files::{ENTRIES_MAX, READ_MAX, WRITE_MAX};
 pub use http::{BODY_MAX, REDIRECTS_MAX};
 pub use mcp::{MESSAGE_MAX, RESULT_MAX, START_TIMEOUT, TOOLS_MAX};
-pub use notes::{NOTE_MAX, NOTES_MAX};
 pub use shell::OUTPUT_MAX;
 pub use skills::{ACTIVATE_SKILL, SKILL_MAX};
 pub use toolbox::{Toolbox, World, toolbox};

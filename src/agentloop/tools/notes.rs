@@ -12,13 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Tool, text_of};
 use crate::agentloop::model::ToolSpec;
-
-/// Longest key, bytes.
-const KEY_MAX: usize = 128;
-/// Longest text of a note, bytes.
-pub const NOTE_MAX: usize = 16 << 10;
-/// Most notes of an agent.
-pub const NOTES_MAX: usize = 200;
+use crate::model::{NOTE_KEY_MAX, NOTE_MAX, NOTES_MAX};
 
 /// The notes of an agent, by key.
 type Notes = Arc<Mutex<BTreeMap<String, String>>>;
@@ -51,7 +45,7 @@ pub(super) fn tools(file: &Path) -> Result<Vec<Box<dyn Tool>>, super::Error> {
 
 impl Tool for NoteTool {
     fn spec(&self) -> ToolSpec {
-        let key = json!({"type": "string", "minLength": 1, "maxLength": KEY_MAX, "description": "Name of the note"});
+        let key = json!({"type": "string", "minLength": 1, "maxLength": NOTE_KEY_MAX, "description": "Name of the note"});
         let (name, description, properties, required) = match self.verb {
             Verb::Get => (
                 "note_get",
@@ -97,11 +91,12 @@ fn get(notes: &BTreeMap<String, String>, key: &str) -> Answer {
 }
 
 fn set(notes: &mut BTreeMap<String, String>, key: &str, text: &str) -> Answer {
+    let length = text.chars().count();
     let kept = if text.is_empty() {
         notes.remove(key);
         None
-    } else if text.len() > NOTE_MAX {
-        return Answer::failed(format!("The text has {} bytes; a note has at most {NOTE_MAX}.", text.len()));
+    } else if length > NOTE_MAX {
+        return Answer::failed(format!("The text has {length} characters; a note has at most {NOTE_MAX}."));
     } else if notes.len() >= NOTES_MAX && !notes.contains_key(key) {
         return Answer::failed(format!("There are {NOTES_MAX} notes, which is the most; remove one first."));
     } else {

@@ -230,7 +230,7 @@ pub static EXECUTOR: Shape = Shape {
         optional(
             "hosts",
             Kind::List(&Kind::Text),
-            "Of the built-in agent with the tool `http_fetch`: hosts that it reaches, `*.` before a name for all below it; without it every public one",
+            "Of the built-in agent with the tool `http_fetch`: hosts that it reaches, `*.` before a name for all below it, `:port` behind one for this port alone; without it every public one",
             "[shop.example, \"*.shop.example\"]",
         ),
         optional(

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Location;
-use crate::model::{Budget, Hook, SecretSource, Webhook, Wire};
+use crate::model::{Budget, Hook, Price, SecretSource, Webhook, Wire};
 
 pub use read::load_settings;
 
@@ -85,19 +85,6 @@ pub struct Provider {
     pub wire: Option<Wire>,
     /// Where its API key comes from; `None`: the variable in which its own programs look.
     pub key: Option<SecretSource>,
-}
-
-/// What a model costs, US dollars for a million tokens.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub struct Price {
-    /// Of input.
-    pub input: f64,
-    /// Of output.
-    pub output: f64,
-    /// Of input that the provider held in its cache.
-    pub cached_input: f64,
-    /// Of input that the provider put into its cache.
-    pub cache_write: f64,
 }
 
 /// How many ended runs of one kind are kept: the newest `keep` of each agent, and none older than `days`.

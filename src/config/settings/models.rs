@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::read::take;
-use super::{Price, Provider, Settings};
+use super::{Provider, Settings};
 use crate::config::reader::{Fields, Reader};
 use crate::config::source::{Span, Spanned};
 use crate::config::yaml::Node;
 use crate::config::{keys, llm, parts};
-use crate::model::Wire;
+use crate::model::{Price, Wire};
 
 pub(super) fn read_models(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path) {
     let sources = &mut s.sources;

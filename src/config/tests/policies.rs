@@ -514,10 +514,25 @@ const TOOLS: Cases = &[
         "executor: { type: llm, tools: [shell, http_fetch], shell: { allow: [] }, hosts: ['https://x', '*.'] }\n",
         &[
             "1:68 error: this shell may start nothing | write e.g. `shell: { allow: [git, jq] }`, or `[\"*\"]` for any program",
-            "1:82 error: `https://x` is no host name | write the name alone: `shop.example`, or `*.shop.example`",
-            "1:95 error: `*.` is no host name | write the name alone: `shop.example`, or `*.shop.example`",
+            "1:82 error: `https://x` is no host | write the host alone: `shop.example`, `*.shop.example`, `192.0.2.7` or `[2001:db8::1]`, with `:8443` behind it for this port alone",
+            "1:95 error: `*.` is no host | write the host alone: `shop.example`, `*.shop.example`, `192.0.2.7` or `[2001:db8::1]`, with `:8443` behind it for this port alone",
         ],
     ),
+    (
+        "executor: { type: llm, tools: [http_fetch], hosts: ['shop.example:8443', '[::1]:80', '::1', '*.shop.example:8443'] }\n",
+        &[],
+    ),
+    (
+        "executor: { type: command, command: [sh, exec, -s, workspace-write], protocol: codex }\n",
+        &[
+            "1:1 warning: `-s workspace-write` cannot be kept under `sandbox: on` | each command of codex would fail: write `sandbox: off` for codex' own sandbox alone, or remove it for that of matins alone",
+        ],
+    ),
+    (
+        "executor: { type: command, command: [sh, -c, 'sandbox_mode=\"read-only\"'], protocol: codex }\nsandbox: off\n",
+        &[],
+    ),
+    ("executor: { type: command, command: [sh, --sandbox, danger-full-access], protocol: codex }\n", &[]),
     (
         "executor: { type: llm, mcp: { a: {}, b: { command: [sh], url: 'http://x', env: {} }, C: { url: 'http://x' } } }\n",
         &[

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{SecretSource, WebhookEvent, Wire};
+use crate::model::{Price, SecretSource, WebhookEvent, Wire};
 
 fn load(place: &Place, env: &[(&str, &str)]) -> (Settings, Vec<String>) {
     let at = Location::of_file(&place.path("matins.yaml"));

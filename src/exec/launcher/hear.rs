@@ -8,9 +8,8 @@ use std::fs::File;
 use std::io::Write as _;
 
 use super::super::AttemptDir;
-use super::super::layout::append_anew;
 use super::super::presets::{Conversation, Listen, Listener};
-use crate::proc::Status;
+use crate::proc::{Status, append_anew};
 use crate::time::{Clock as _, SystemClock, rfc3339_ms};
 
 /// Listens to the program of one attempt.

@@ -31,11 +31,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use self::signals::Signals;
-use super::layout::make_dir;
 use super::report::{ExitReport, Reason};
 use super::wire::{Received, Release, receive};
 use super::{AttemptDir, SPEC_VERSION};
-use crate::proc::{self, LockHolder, Reaped};
+use crate::proc::{self, LockHolder, Reaped, make_dir};
 use crate::time::{Clock as _, SystemClock};
 
 /// How long SIGKILL may take to empty a tree; a process that the kernel cannot end must not keep a run for ever.

@@ -7,8 +7,8 @@
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use super::super::layout::{open_regular, write_anew};
 use super::super::{AttemptDir, EVENTS_MAX, RESULT_MAX};
+use crate::proc::{open_regular, write_anew};
 use crate::secret::Redactor;
 
 /// Redacts `result.json`, `events.ndjson` and `transcript.ndjson`, as far as they are ever read.

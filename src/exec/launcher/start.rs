@@ -6,14 +6,13 @@ use std::path::Path;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::super::layout::{append_anew, create_anew, write_anew};
 use super::super::spec::RESERVED;
 use super::super::{AttemptDir, Release, Spec};
 use super::limits::Caps;
 use super::sandbox::{self, Fault, Step};
 use super::streams::Stream;
 use super::with_cause;
-use crate::proc::{Program, find_program, set_core_limit_zero};
+use crate::proc::{Program, append_anew, create_anew, find_program, set_core_limit_zero, write_anew};
 use crate::secret::Redactor;
 
 /// A program that runs.

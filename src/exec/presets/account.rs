@@ -29,6 +29,7 @@ pub(super) struct Account {
     pub(super) now: String,
     steps: u64,
     told: Usage,
+    told_usd: f64,
     denials: Vec<String>,
     handle: Option<String>,
     total: Usage,
@@ -46,6 +47,7 @@ impl Account {
             now: String::new(),
             steps: 0,
             told: Usage::default(),
+            told_usd: 0.0,
             denials: Vec::new(),
             handle: None,
             total: Usage::default(),
@@ -91,7 +93,9 @@ impl Account {
     pub(super) fn used_in_all(&mut self, total: Usage, cost_usd: Option<f64>, model: Option<&str>) {
         let rest = minus(total, self.told);
         self.told = Usage::sum(self.told, rest);
-        self.usage_line(rest, cost_usd, model);
+        let rest_usd = cost_usd.map(|total| (total - self.told_usd).max(0.0));
+        self.told_usd += rest_usd.unwrap_or_default();
+        self.usage_line(rest, rest_usd, model);
     }
 
     fn usage_line(&mut self, usage: Usage, cost_usd: Option<f64>, model: Option<&str>) {

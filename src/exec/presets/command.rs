@@ -144,19 +144,46 @@ fn is_strict(schema: &Value) -> bool {
     fields.get("type") == Some(&Value::from("object")) && is_closed(schema)
 }
 
+/// Keys of a schema that the Responses API refuses, or that it takes in another sense than ours.
+const NOT_STRICT: [&str; 20] = [
+    "oneOf",
+    "allOf",
+    "not",
+    "if",
+    "$ref",
+    "patternProperties",
+    "propertyNames",
+    "minProperties",
+    "maxProperties",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "additionalItems",
+    "prefixItems",
+    "uniqueItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "dependentRequired",
+    "dependentSchemas",
+    "dependencies",
+];
+
 fn is_closed(schema: &Value) -> bool {
     let Some(fields) = schema.as_object() else { return false };
-    if ["oneOf", "allOf", "not", "if", "patternProperties", "$ref", "dependentRequired"]
-        .iter()
-        .any(|key| fields.contains_key(*key))
-    {
+    if NOT_STRICT.iter().any(|key| fields.contains_key(*key)) {
+        return false;
+    }
+    let is = |kind: &str| match fields.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
+        one => one.is_some_and(|one| one == kind),
+    };
+    if is("array") && !fields.contains_key("items") {
         return false;
     }
     let each =
         |key: &str| fields.get(key).and_then(Value::as_array).is_none_or(|list| list.iter().all(is_closed));
     let items = fields.get("items").is_none_or(is_closed);
-    let object = fields.get("type").is_some_and(|kind| kind == "object") || fields.contains_key("properties");
-    if object {
+    if is("object") || fields.contains_key("properties") {
         let Some(properties) = fields.get("properties").and_then(Value::as_object) else { return false };
         let required: Vec<&str> = fields
             .get("required")
@@ -345,6 +372,18 @@ mod tests {
             json!({"type": "object", "properties": {"a": {"type": "object"}}, "required": ["a"], "additionalProperties": false}),
         ] {
             assert!(!is_strict(&open), "{open}");
+        }
+        let with = |a: Value| json!({"type": "object", "properties": {"a": a}, "required": ["a"], "additionalProperties": false});
+        assert!(is_strict(&with(json!({"type": ["string", "null"], "enum": ["x", null]}))));
+        for open in [
+            json!({"type": "array"}),
+            json!({"type": ["array", "null"]}),
+            json!({"type": ["object", "null"]}),
+            json!({"type": "array", "items": {"type": "string"}, "uniqueItems": true}),
+            json!({"type": "array", "items": {"type": "string"}, "contains": {"type": "string"}}),
+            json!({"type": "array", "items": {"type": "array", "prefixItems": [{"type": "string"}]}}),
+        ] {
+            assert!(!is_strict(&with(open.clone())), "{open}");
         }
     }
 

@@ -98,8 +98,10 @@ impl Gemini {
     fn result(&mut self, line: &Map<String, Value>, account: &mut Account) {
         let stats = object(line, "stats");
         let models = stats.and_then(|stats| object(stats, "models"));
-        let model =
-            models.and_then(|models| models.keys().next()).map_or(self.model.as_str(), String::as_str);
+        // A small model may only have chosen the one that did the work.
+        let took = |usage: &Value| usage["total_tokens"].as_u64().unwrap_or(0);
+        let most = models.and_then(|models| models.iter().max_by_key(|(_, usage)| took(usage)));
+        let model = most.map_or(self.model.as_str(), |(model, _)| model.as_str());
         account.used_in_all(
             stats.map(tokens).unwrap_or_default(),
             None,

@@ -196,6 +196,32 @@ mod tests {
     }
 
     #[test]
+    fn what_two_results_tell_in_all_is_counted_once() {
+        let result = |usd: f64, tokens: u64| {
+            let usage = json!({"m": {"inputTokens": tokens, "outputTokens": 1}});
+            json!({"type": "result", "subtype": "success", "is_error": false, "result": "x", "session_id": "s",
+                   "total_cost_usd": usd, "modelUsage": usage})
+        };
+        let printed = format!("{}\n{}\n", result(0.25, 100), result(0.75, 300));
+        let lines = told(&listen(Protocol::Claude), &printed, 4096, true);
+        let sum = |field: &str| lines.iter().filter_map(|line| line[field].as_f64()).sum::<f64>();
+        assert!(
+            (sum("costUsd") - 0.75).abs() < 1e-9 && (sum("inputTokens") - 300.0).abs() < 1e-9,
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn the_model_that_did_most_is_the_one_that_answered() {
+        let models = json!({"a-router": {"total_tokens": 10}, "b-pro": {"total_tokens": 900}, "c": {}});
+        let stats = json!({"input_tokens": 800, "output_tokens": 110, "total_tokens": 910, "models": models});
+        let printed = json!({"type": "result", "status": "success", "stats": stats}).to_string();
+        let lines = told(&listen(Protocol::Gemini), &printed, 4096, true);
+        let usage = lines.iter().find(|line| line["type"] == "usage").unwrap();
+        assert_eq!(usage["finalModel"], "b-pro", "{usage}");
+    }
+
+    #[test]
     fn where_the_chunks_end_is_no_matter() {
         let whole = told(&listen(Protocol::Codex), CODEX, CODEX.len(), true);
         assert_eq!(whole.iter().filter(|line| line["type"] == "step").count(), 2, "{whole:?}");

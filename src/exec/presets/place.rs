@@ -1,20 +1,20 @@
 //! What a tool needs beside its arguments: skills where it looks for them, and the conversation that it goes on with.
 //!
 //! Claude finds skills in `.claude/skills` of every folder that it is given (`--add-dir`), so it gets the run's folder
-//! and nothing is put into the working directory. The others look only there. Where that is the session's workspace
-//! the skills are linked into `.agents/skills`; a folder of somebody's own (`cwd:`) is left as it is, and the prompt
-//! tells where the skills lie.
+//! and nothing is put into the working directory. The others look only there. Where that is a workspace of the run
+//! alone the skills are linked into `.agents/skills`. A folder of somebody's own (`cwd:`) is left as it is, and so is
+//! the workspace of a session that runs share, where another run may be at work: the prompt tells where the skills lie.
 
-use std::fs::{Permissions, read_link};
+use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::layout::{make_dir, read_regular, remove_any, write_anew};
 use super::super::{Error, RunDirs};
 use crate::model::{Protocol, Usage};
+use crate::proc::{make_dir, read_regular, remove_any, write_anew};
 
 /// Largest file of a conversation's handle, bytes.
 const HANDLE_FILE_MAX: u64 = 4 << 10;
@@ -60,7 +60,7 @@ pub fn read_conversation(path: &Path) -> Option<Conversation> {
 pub struct Placement {
     /// The tool.
     pub tool: Protocol,
-    /// The workspace, where it is the working directory and ours to write into.
+    /// The workspace, where it is the working directory and the run's alone.
     pub workspace: Option<PathBuf>,
     /// What the tool gets on stdin, where that is more than the prompt.
     pub stdin: Option<String>,
@@ -91,29 +91,16 @@ pub fn place(dirs: &RunDirs, what: &Placement) -> Result<(), Error> {
             // They hold nothing but links, and a run of another user must be able to follow them.
             std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
         }
-        let place = links;
-        clear(&place, dirs.root())?;
         for entry in std::fs::read_dir(&skills)? {
             let entry = entry?;
-            let at = place.join(entry.file_name());
+            let at = links.join(entry.file_name());
+            // An attempt before may have left it.
             remove_any(&at)?;
             std::os::unix::fs::symlink(entry.path(), &at)?;
         }
         Ok(())
     };
     link().map_err(Error::file("place skills in", &place))
-}
-
-/// Removes the links that runs before this one have left, and nothing else.
-fn clear(place: &Path, run: &Path) -> io::Result<()> {
-    let runs = run.parent().unwrap_or(run);
-    for entry in std::fs::read_dir(place)? {
-        let path = entry?.path();
-        if read_link(&path).is_ok_and(|to| to.starts_with(runs)) {
-            std::fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -138,25 +125,25 @@ mod tests {
     }
 
     #[test]
-    fn skills_are_linked_anew_and_what_else_lies_there_stays() {
+    fn skills_are_linked_by_each_attempt() {
         let tmp = tempfile::tempdir().unwrap();
-        let dirs = |n| RunDirs::new(tmp.path(), RunId::generate(0, &SeededEntropy::new(n)));
+        let dirs = RunDirs::new(tmp.path(), RunId::generate(0, &SeededEntropy::new(1)));
         let workspace = tmp.path().join("workspace");
         let own = workspace.join(".agents/skills/own");
         std::fs::create_dir_all(&own).unwrap();
+        std::fs::create_dir_all(dirs.skills().join("tides")).unwrap();
         let what = Placement { tool: Protocol::Codex, workspace: Some(workspace.clone()), stdin: None };
-        for (n, skill) in [(1, "old"), (2, "new")] {
-            std::fs::create_dir_all(dirs(n).skills().join(skill)).unwrap();
-            place(&dirs(n), &what).unwrap();
+        for attempt in 1..=2 {
+            place(&dirs, &what).unwrap();
+            let mut names: Vec<_> =
+                std::fs::read_dir(own.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            assert_eq!(names, ["own", "tides"], "attempt {attempt}");
         }
-        let mut names: Vec<_> =
-            std::fs::read_dir(own.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        names.sort();
-        assert_eq!(names, ["new", "own"]);
         let claude =
             Placement { tool: Protocol::Claude, workspace: Some(workspace), stdin: Some("do".to_owned()) };
-        place(&dirs(1), &claude).unwrap();
-        assert!(dirs(1).root().join(".claude/skills/old").is_dir());
-        assert_eq!(std::fs::read(dirs(1).asked()).unwrap(), b"do");
+        place(&dirs, &claude).unwrap();
+        assert!(dirs.root().join(".claude/skills/tides").is_dir());
+        assert_eq!(std::fs::read(dirs.asked()).unwrap(), b"do");
     }
 }

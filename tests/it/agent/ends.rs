@@ -281,7 +281,10 @@ fn as_tasks() {
         },
         failed: |http| {
             let failed = |n: &i64| http.get(&format!("/api/runs/{n}")).json()["status"] == "failure";
-            (1..).take_while(|n| http.get(&format!("/api/tasks/{n}")).status == 200).filter(failed).count()
+            (1..=200)
+                .take_while(|n| http.get(&format!("/api/tasks/{n}")).status == 200)
+                .filter(failed)
+                .count()
         },
     });
 }

@@ -30,18 +30,15 @@ fn conversation() -> [Reply; 3] {
     ]
 }
 
-#[test]
-fn an_edited_definition_is_tried_on_a_recorded_run() {
-    let (server, home) = (ModelServer::start(), Home::new());
-    write(&home, &server, "", PRICE);
-    home.agent("program", "true", "");
-    let daemon = Binary::start_with_key(home);
-    server.script(conversation());
-    assert!(daemon.cli(&["run", "shop", "--follow"]).status.success());
-    let other = "another prompt or skill than it was";
-    let edit = |executor: &'static str, schema: &'static str| {
+/// One way to edit a definition: its home, the exit code of a replay under it, what that says and what it does not.
+type Edit = (&'static str, Home, i32, Vec<&'static str>, Vec<&'static str>);
+
+const OTHER: &str = "another prompt or skill than it was";
+
+fn edits(server: &ModelServer) -> Vec<Edit> {
+    let edit = |executor: &str, schema: &str| {
         let edited = Home::new();
-        write(&edited, &server, executor, schema);
+        write(&edited, server, executor, schema);
         edited
     };
     let replaced = |file: &str, from: &str, to: &str| {
@@ -50,57 +47,40 @@ fn an_edited_definition_is_tried_on_a_recorded_run() {
         edited.write(file, &text.replace(from, to));
         edited
     };
-    for (what, edited, code, says, not) in [
+    let (prompt, skill) = ("agents/shop.yaml", "skills/prices/SKILL.md");
+    let stricter = "{ type: object, required: [price, shop] }";
+    let (same, differs) = ("the run ends as it did", "the run ends otherwise than it did");
+    vec![
+        ("nothing", edit("", PRICE), 0, vec![same, "COMPLETED"], vec![OTHER, "recorded answer"]),
+        ("prompt", replaced(prompt, "Find", "Guess"), 0, vec![same, OTHER], vec![]),
+        ("skill", replaced(skill, "twice", "once"), 0, vec![same, OTHER], vec![]),
         (
-            "nothing",
-            edit("", PRICE),
-            0,
-            vec!["the run ends as it did", "COMPLETED"],
-            vec![other, "recorded answers"],
-        ),
-        (
-            "prompt",
-            replaced("agents/shop.yaml", "Find", "Guess"),
-            0,
-            vec!["the run ends as it did", other],
-            vec![],
-        ),
-        (
-            "skill",
-            replaced("skills/prices/SKILL.md", "twice", "once"),
-            0,
-            vec!["the run ends as it did", other],
-            vec![],
-        ),
-        (
-            "a stricter schema",
-            edit("", "{ type: object, required: [price, shop] }"),
+            "stricter",
+            edit("", stricter),
             1,
-            vec!["the run ends otherwise", "COMPLETED", "FAILED", "the recording ends here"],
-            vec![other],
+            vec![differs, "COMPLETED", "FAILED", "the recording ends here"],
+            vec![OTHER],
         ),
+        ("no schema", edit("", ""), 1, vec![differs, "\"7\"", "1 recorded answer was not"], vec!["FAILED"]),
+        ("corrections", edit("  corrections: 0\n", PRICE), 1, vec![differs, "max_retries_exceeded"], vec![]),
         (
-            "no schema",
-            edit("", ""),
-            1,
-            vec!["the run ends otherwise", "\"7\"", "1 recorded answer was not"],
-            vec!["FAILED"],
-        ),
-        (
-            "no correction",
-            edit("  corrections: 0\n", PRICE),
-            1,
-            vec!["FAILED", "max_retries_exceeded"],
-            vec![],
-        ),
-        (
-            "fewer steps",
+            "steps",
             edit("  limits: { max_steps: 1 }\n", PRICE),
             1,
-            vec!["step_limit", "2 recorded answers were not"],
+            vec![differs, "step_limit", "2 recorded answers were not"],
             vec![],
         ),
-    ] {
+    ]
+}
+
+#[test]
+fn an_edited_definition_is_tried_on_a_recorded_run() {
+    let (server, home) = (ModelServer::start(), Home::new());
+    write(&home, &server, "", PRICE);
+    let daemon = Binary::start_with_key(home);
+    server.script(conversation());
+    assert!(daemon.cli(&["run", "shop", "--follow"]).status.success());
+    for (what, edited, code, says, not) in edits(&server) {
         let agents = edited.path().join("agents");
         let out = daemon.cli(&["replay", "shop@last", "--agents", agents.to_str().unwrap()]);
         let said = said(&out);
@@ -115,14 +95,28 @@ fn an_edited_definition_is_tried_on_a_recorded_run() {
     // Without a folder the definition is the daemon's own.
     assert_eq!(daemon.cli(&["replay", "shop@last"]).status.code(), Some(0));
     assert_eq!((server.asked().len(), server.complaints()), (3, Vec::new()), "no model is asked");
-    let nobody = Home::new();
-    let folder = nobody.path().join("agents").display().to_string();
-    let out = daemon.cli(&["replay", "shop@last", "--agents", &folder]);
-    assert_eq!(out.status.code(), Some(78), "{}", said(&out));
-    assert!(said(&out).contains(&format!("{folder} has no agent shop")), "{}", said(&out));
-    assert!(daemon.cli(&["run", "program", "--follow"]).status.success());
-    let out = daemon.cli(&["replay", "program@last"]);
-    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+}
+
+#[test]
+fn what_cannot_be_played_again_is_said() {
+    let (server, home, empty) = (ModelServer::start(), Home::new(), Home::new());
+    write(&home, &server, "", "");
+    home.agent("program", "true", "");
+    let daemon = Binary::start_with_key(home);
+    server.script([Reply::text("It is 7.")]);
+    for agent in ["shop", "program"] {
+        assert!(daemon.cli(&["run", agent, "--follow"]).status.success());
+    }
+    let folder = empty.path().join("agents").display().to_string();
+    for (args, code, says) in [
+        (vec!["shop@last", "--agents", &folder], 78, format!("{folder} has no agent shop")),
+        (vec!["program@last"], 1, "has no transcript".to_owned()),
+        (vec!["nobody@last"], 1, "agent \"nobody\" does not exist".to_owned()),
+    ] {
+        let out = daemon.cli(&[&["replay"], args.as_slice()].concat());
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {}", said(&out));
+        assert!(said(&out).contains(&says), "{args:?}: {}", said(&out));
+    }
 }
 
 #[test]

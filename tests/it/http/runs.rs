@@ -24,7 +24,7 @@ fn run(http: &Http, body: &Value) -> Answer {
 
 #[test]
 fn who_waits_gets_the_whole_answer() {
-    let step = r#"{"type": "step", "description": "opened the shop", "actions": [{"name": "done", "params": {"url": "x"}, "is_done": true, "success": true, "extracted_content": "7", "error": null, "include_in_memory": true}, {"name": "look", "success": true}]}"#;
+    let step = r#"{"type": "step", "description": "opened the shop", "actions": [{"name": "done", "params": {"url": "x"}, "is_done": true, "success": true, "extracted_content": "7", "error": null, "include_in_memory": true}, {"name": "look", "success": false}]}"#;
     let script =
         format!("echo '{step}' >> $MATINS_EVENTS_FILE; printf '{{\"price\": 7}}' > $MATINS_RESULT_FILE");
     let (daemon, http) = daemon(&script, "", "");
@@ -33,7 +33,7 @@ fn who_waits_gets_the_whole_answer() {
     let answer = run(&http, &body);
     let action = |name: &str, params: Value, done: bool, success: Value, content: Value| {
         json!({"name": name, "params": params, "is_done": done, "success": success, "extracted_content": content,
-               "error": null, "include_in_memory": false})
+               "error": null, "include_in_memory": done})
     };
     let history = json!([{
         "description": "opened the shop",

@@ -76,6 +76,14 @@ fn steps_are_limited_and_what_is_denied_fails_the_run() {
 }
 
 #[test]
+fn skills_are_found_in_a_workspace_of_the_runs_own() {
+    let stage = Stage::new("codex", vec![Says::Words("done")], "", "", "skills: [tides]\n");
+    completed(&stage.run());
+    let asked = stage.server.requests().pop().unwrap()["input"].to_string();
+    assert!(asked.contains("zebra tides"), "the skill is in the catalogue: {asked}");
+}
+
+#[test]
 fn a_shared_session_goes_on_and_counts_what_is_its_own() {
     let script = vec![Says::Words("The first answer."), Says::Words("The second answer.")];
     let stage = Stage::new("codex", script, "", "", "session: shop\nskills: [tides]\n");
@@ -85,7 +93,8 @@ fn a_shared_session_goes_on_and_counts_what_is_its_own() {
         assert_eq!(tokens(&event)[0], Some(100), "the program itself counts the whole conversation");
     }
     let asked = stage.server.requests().pop().unwrap()["input"].to_string();
-    assert!(asked.contains("The first answer.") && asked.contains("zebra tides"), "{asked}");
+    assert!(asked.contains("The first answer.") && asked.contains("/skills/tides/SKILL.md"), "{asked}");
+    assert!(!asked.contains("zebra tides"), "nothing is put where another run may be at work: {asked}");
     std::fs::remove_dir_all(stage.daemon.home.path().join("toolhome/codex/sessions")).unwrap();
     assert!(failed(&stage.run()).1.contains("no rollout found"));
     completed(&stage.run());

@@ -50,5 +50,5 @@ fn a_shared_session_goes_on_with_the_conversation() {
     completed(&stage.run());
     completed(&stage.run());
     let asked = stage.server.requests().pop().unwrap().to_string();
-    assert!(asked.contains("The first answer.") && asked.contains("zebra tides"), "{asked}");
+    assert!(asked.contains("The first answer.") && asked.contains("/skills/tides/SKILL.md"), "{asked}");
 }

@@ -257,22 +257,6 @@ impl TestDaemon {
         eventually_sync(name, || std::fs::read_to_string(&file).ok()?.trim().parse().ok())
     }
 
-    /// What lives of a run: by its environment, or, where that cannot be read, by its command line.
-    pub fn processes_of(&self, run: RunId) -> Vec<i32> {
-        let id = run.to_string();
-        let named = |pid: i32| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(&id)
-        };
-        let of_run = |pid| matins::proc::environ_holds(pid, "MATINS_RUN_ID", &id) == Some(true) || named(pid);
-        matins::proc::all()
-            .into_iter()
-            .filter(|m| !m.zombie)
-            .map(|m| m.pid)
-            .filter(|pid| of_run(*pid))
-            .collect()
-    }
-
     /// Waits until a run has made its file `files/up`.
     pub fn wait_up(&self, run: RunId) {
         let file = self.home.run_file(&run.to_string(), "files/up");
@@ -307,6 +291,17 @@ impl TestDaemon {
             events.iter().all(|e| e.status.is_terminal()).then_some(events)
         })
     }
+}
+
+/// What lives of a run: by its environment, or, where that cannot be read, by its command line.
+pub fn processes_of(run: RunId) -> Vec<i32> {
+    let id = run.to_string();
+    let named = |pid: i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&id)
+    };
+    let of_run = |pid| matins::proc::environ_holds(pid, "MATINS_RUN_ID", &id) == Some(true) || named(pid);
+    matins::proc::all().into_iter().filter(|m| !m.zombie).map(|m| m.pid).filter(|pid| of_run(*pid)).collect()
 }
 
 impl Drop for TestDaemon {

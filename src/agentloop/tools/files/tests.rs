@@ -154,7 +154,15 @@ async fn skills_are_read_and_never_written() {
     denied(&reader, "read_file", json!({"path": "@skills/log/../../files/x"})).await;
     let told_of = failed(&reader, "read_file", json!({"path": "@skills/none/x"})).await;
     assert!(told_of.contains("shop, log"), "{told_of}");
-    assert!(!failed(&reader, "read_file", json!({"path": "x"})).await.is_empty(), "the workspace is not its");
+    // A plain path is none of a skill either.
+    for plain in ["x", "references/a.md", "b.md"] {
+        let told_of = failed(&reader, "read_file", json!({"path": plain})).await;
+        assert_eq!(told_of, SKILLS_ONLY, "{plain}");
+    }
+    assert!(denied(&reader, "read_file", json!({"path": "/etc/passwd"})).await.ends_with(SKILLS_ONLY));
+    let specs = reader.specs();
+    let spec = specs.iter().find(|spec| spec.name == "read_file").unwrap();
+    assert!(spec.description.ends_with(SKILLS_ONLY) && !spec.description.contains("workspace"), "{spec:?}");
 
     told.tools = vec!["files".to_owned()];
     let all = toolbox(&told, &World::default()).await.unwrap();

@@ -144,15 +144,3 @@ async fn an_address_without_an_answer_is_a_failure() {
         failed(&tools, "http_fetch", json!({"url": format!("http://127.0.0.1:{free}/?token=abc")})).await;
     assert!(told.contains("127.0.0.1 did not answer") && !told.contains("abc"), "{told}");
 }
-
-#[test]
-fn entries_of_hosts_are_read() {
-    let fits = |entry: &str, host: &str, port| Host::read(entry).fits(host, Some(port));
-    assert!(fits("Shop.Example", "shop.example", 443) && !fits("shop.example", "a.shop.example", 443));
-    assert!(fits("*.shop.example", "a.b.shop.example", 443) && !fits("*.shop.example", "shop.example", 443));
-    assert!(!fits("*.shop.example", "evilshop.example", 443));
-    assert!(
-        fits("shop.example:8080", "shop.example", 8080) && !fits("shop.example:8080", "shop.example", 443)
-    );
-    assert!(fits("::1", "::1", 80) && fits("[::1]:80", "::1", 80) && !fits("[::1]:80", "::1", 81));
-}

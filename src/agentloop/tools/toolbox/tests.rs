@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
+use super::super::Outcome;
 use super::super::testing::{brief, call, catalogue_skill, denied, done, failed};
-use super::super::{NOTE_MAX, NOTES_MAX, Outcome};
 use super::*;
+use crate::model::{NOTE_MAX, NOTES_MAX};
 
 async fn with(brief: &Brief) -> Toolbox {
     toolbox(brief, &World::default()).await.unwrap()
@@ -65,9 +66,9 @@ async fn notes_are_read_set_and_handed_over() {
     let removed = call(&tools, "note_set", json!({"key": "seen", "text": ""})).await;
     assert_eq!(removed.note, Some(("seen".to_owned(), None)));
     assert!(done(&tools, "note_get", json!({"key": "seen"})).await.contains("no note"));
-    let long = call(&tools, "note_set", json!({"key": "x", "text": "ä".repeat(NOTE_MAX / 2 + 1)})).await;
+    let long = call(&tools, "note_set", json!({"key": "x", "text": "ä".repeat(NOTE_MAX + 1)})).await;
     assert_eq!((long.outcome, long.note), (Outcome::Failed, None));
-    done(&tools, "note_set", json!({"key": "x", "text": "ä".repeat(NOTE_MAX / 2)})).await;
+    done(&tools, "note_set", json!({"key": "x", "text": "ä".repeat(NOTE_MAX)})).await;
     for n in 3..NOTES_MAX {
         done(&tools, "note_set", json!({"key": n.to_string(), "text": "y"})).await;
     }
