@@ -155,9 +155,6 @@ pub struct Browser {
     /// Whether each step leaves a picture of the page in the run's files.
     #[serde(default)]
     pub screenshots: bool,
-    /// Where its cookies are kept for the runs after it in the session; `None`: they are not.
-    #[serde(default)]
-    pub cookies: Option<Cookies>,
 }
 
 impl Browser {
@@ -168,17 +165,8 @@ impl Browser {
 impl Default for Browser {
     fn default() -> Self {
         let viewport = Self::VIEWPORT;
-        Self { program: None, viewport, user_agent: None, proxy: None, screenshots: false, cookies: None }
+        Self { program: None, viewport, user_agent: None, proxy: None, screenshots: false }
     }
-}
-
-/// Where cookies are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cookies {
-    /// Their file, encrypted.
-    pub file: PathBuf,
-    /// The environment variable that holds the secret that they are encrypted with.
-    pub key_env: String,
 }
 
 /// A server of tools.

@@ -173,7 +173,7 @@ impl Browser {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).steps += 1;
         let mut told = self.dismiss(inner).await?;
         let said = self.work(inner, deed).await;
-        for live in &inner.live {
+        if let Some(live) = &inner.live {
             told.extend(live.tabs.take_notes());
             let refused = live.gate.take_refusals();
             told.extend(
