@@ -30,6 +30,8 @@ const END_PATIENCE: Duration = Duration::from_secs(1);
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Connects descriptors 3 and 4, which the browser reads and writes, with our pipes, and becomes the browser.
 const SHELL: &str = r#"exec "$0" "$@" 3<&0 4>&1 0</dev/null 1>&2"#;
+/// The folder of downloads in its own.
+const DOWNLOADS: &str = "downloads";
 /// How much of what it complains of is kept, bytes.
 const COMPLAINTS_MAX: usize = 4 << 10;
 /// Least free shared memory with which it uses that, bytes; with less its pages crash.
@@ -101,7 +103,7 @@ pub struct Launched {
     pub product: String,
     // Killed before its folder is removed: fields are dropped in this order.
     child: Child,
-    _folder: Folder,
+    folder: Folder,
     complaints: Complaints,
 }
 
@@ -221,9 +223,7 @@ async fn start(
     let complaints = Complaints::of(child.errors());
     let cdp = Cdp::over(stdout, stdin, listener);
     match cdp.call_within::<Version>(START_TIMEOUT, "", "Browser.getVersion", json!({})).await {
-        Ok(Version { product }) => {
-            Ok(Launched { cdp, notice: None, product, child, _folder: folder, complaints })
-        }
+        Ok(Version { product }) => Ok(Launched { cdp, notice: None, product, child, folder, complaints }),
         Err(Error::Gone) => {
             child.kill();
             // What it wrote before its end is read until the end.
@@ -235,6 +235,11 @@ async fn start(
 }
 
 impl Launched {
+    /// Where it writes what it downloads.
+    pub fn downloads(&self) -> PathBuf {
+        self.folder.0.join(DOWNLOADS)
+    }
+
     /// Why it has ended, as far as it said so.
     pub fn last_words(&self) -> String {
         self.complaints.last()
@@ -245,6 +250,7 @@ impl Launched {
 fn prepare(folder: &Path) -> io::Result<()> {
     let default = folder.join("profile/Default");
     std::fs::create_dir_all(&default)?;
+    std::fs::create_dir(folder.join(DOWNLOADS))?;
     let preferences = json!({
         "credentials_enable_service": false,
         "credentials_enable_autosignin": false,

@@ -12,12 +12,15 @@ mod cdp;
 mod deed;
 mod dom;
 pub mod extract;
+mod files;
+mod forms;
 mod gate;
 mod keys;
 mod launch;
 mod numbers;
 mod page;
 mod reading;
+mod reads;
 mod refs;
 mod shown;
 pub mod snapshot;
@@ -45,7 +48,7 @@ use gate::Gate;
 use launch::Launched;
 use page::{Page, dialog_of};
 use refs::Refs;
-use tabs::{Dialog, Tab, Tabs};
+use tabs::{Dialog, SET_UP, Tab, Tabs};
 
 use crate::secret::{ExposeSecret as _, Redactor, SecretString, read_env};
 
@@ -171,10 +174,17 @@ impl Browser {
     async fn try_act(&self, inner: &mut Inner, deed: &Deed) -> Result<String, Fault> {
         self.start(inner).await?;
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).steps += 1;
-        let mut told = self.dismiss(inner).await?;
+        // Only an answer leaves a dialog open.
+        let mut told =
+            if matches!(deed, Deed::Dialog { .. }) { Vec::new() } else { self.dismiss(inner).await? };
         let said = self.work(inner, deed).await;
+        if let (Deed::Extract { .. }, Ok(data)) = (deed, &said) {
+            // Data and nothing else; what else there is to be told is told with the next answer.
+            return Ok(data.clone());
+        }
         if let Some(live) = &inner.live {
             told.extend(live.tabs.take_notes());
+            told.extend(self.take_downloads(&live.tabs, &live.launched.downloads()));
             let refused = live.gate.take_refusals();
             told.extend(
                 refused
@@ -212,7 +222,14 @@ impl Browser {
             "filter": [{"type": "page"}, {"exclude": true}],
         });
         launched.cdp.tell("", "Target.setAutoAttach", attach).await.map_err(|e| e.to_string())?;
-        tabs.until(START_TIMEOUT, |state| state.tab().map(drop)).await.ok_or("the browser opened no page")?;
+        let tab = tabs.until(START_TIMEOUT, |state| state.tab().cloned()).await;
+        let tab = tab.ok_or("the browser opened no page")?;
+        // It goes nowhere before it tells what it does.
+        launched.cdp.tell(&tab.session, SET_UP, json!({})).await.map_err(|e| e.to_string())?;
+        let downloads = json!({
+            "behavior": "allowAndName", "downloadPath": launched.downloads(), "eventsEnabled": true,
+        });
+        launched.cdp.tell("", "Browser.setDownloadBehavior", downloads).await.map_err(|e| e.to_string())?;
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).since = Some(Instant::now());
         inner.live = Some(Live { launched, tabs, gate });
         Ok(())

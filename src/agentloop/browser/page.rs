@@ -179,6 +179,21 @@ impl Page<'_> {
         }
     }
 
+    /// The object that a function of a page gives for an element; `None`: it gives none.
+    pub(super) async fn object_of(&self, handle: &Handle, function: &str) -> Result<Option<String>, Fault> {
+        let session = &handle.origin.session;
+        let resolved =
+            self.cdp.call::<Resolved>(session, "DOM.resolveNode", json!({"backendNodeId": handle.backend}));
+        let Some(Resolved { object }) = self.unless_dialog(resolved).await.map_err(gone)? else {
+            return Ok(None);
+        };
+        let params = json!({"objectId": object.id, "functionDeclaration": function});
+        let called = self.cdp.call::<Found>(session, "Runtime.callFunctionOn", params);
+        let found = self.unless_dialog(called).await.map_err(gone)?;
+        self.cdp.send(session, "Runtime.releaseObject", &json!({"objectId": object.id}));
+        Ok(found.and_then(|found| found.result.id))
+    }
+
     /// Where to point at to hit an element, in the tab's page; `None`: nothing is left to be clicked.
     async fn point(&self, handle: &Handle) -> Result<Option<(f64, f64)>, Fault> {
         let until = Instant::now() + REACH_PATIENCE;
@@ -361,6 +376,17 @@ struct Resolved {
 struct Object {
     #[serde(rename = "objectId")]
     id: String,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    result: MaybeObject,
+}
+
+#[derive(Deserialize)]
+struct MaybeObject {
+    #[serde(rename = "objectId")]
+    id: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -16,10 +16,16 @@ use tokio::time::Instant;
 
 use super::cdp::{Event, Listener, Sender};
 
+/// The last call that sets a page up; once it is answered, all of them are done.
+pub(super) const SET_UP: &str = "Runtime.runIfWaitingForDebugger";
 /// Most tabs that are open at once; one more is closed as it opens.
 pub const TABS_MAX: usize = 20;
 /// How long a request of a page's scripts counts as one that it waits for.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
+/// Most downloads of one browser.
+pub const DOWNLOADS_MAX: usize = 100;
+/// Largest download, bytes.
+pub const DOWNLOAD_MAX: f64 = 268_435_456.0;
 /// Most notes that are kept until somebody is told.
 const NOTES_MAX: usize = 20;
 
@@ -39,6 +45,21 @@ pub(super) struct State {
     pub(super) current: u32,
     last: u32,
     notes: Vec<String>,
+    /// All downloads, in the order in which they began.
+    pub(super) downloads: Vec<Download>,
+}
+
+/// A file that comes out of the browser.
+#[derive(Debug, Clone)]
+pub(super) struct Download {
+    /// The browser's name of it.
+    pub(super) guid: String,
+    /// The name that the page proposes.
+    pub(super) name: String,
+    /// Whether it is complete, once it has ended.
+    pub(super) ended: Option<bool>,
+    /// Somebody was told of its end.
+    pub(super) told: bool,
 }
 
 /// One tab.
@@ -178,7 +199,7 @@ impl Tabs {
     fn hear(&self, sender: &Sender, event: &Event) {
         match event.method.as_str() {
             "Target.attachedToTarget" => self.attached(sender, event),
-            "Target.detachedFromTarget" => self.detached(event),
+            "Target.detachedFromTarget" => self.detached(sender, event),
             "Page.javascriptDialogOpening" => self.dialog(sender, event),
             "Page.javascriptDialogClosed" => self.change(event, |tab, _: Value| tab.dialog = None),
             "Inspector.targetCrashed" => {
@@ -216,6 +237,34 @@ impl Tabs {
                 self.change(event, |tab, told: OfRequest| {
                     tab.requests.remove(&(event.session.clone(), told.request));
                 });
+            }
+            "Browser.downloadWillBegin" => self.download_begins(sender, event),
+            "Browser.downloadProgress" => self.download_goes_on(sender, event),
+            _ => {}
+        }
+    }
+
+    fn download_begins(&self, sender: &Sender, event: &Event) {
+        let Some(Begins { guid, name }) = event.read() else { return };
+        let mut state = self.lock();
+        if state.downloads.len() >= DOWNLOADS_MAX {
+            sender.send("", "Browser.cancelDownload", &json!({"guid": guid}));
+            return state.note(format!("More than {DOWNLOADS_MAX} downloads are not taken."));
+        }
+        state.downloads.push(Download { guid, name, ended: None, told: false });
+    }
+
+    fn download_goes_on(&self, sender: &Sender, event: &Event) {
+        let Some(Progress { guid, received, state: how }) = event.read() else { return };
+        let mut state = self.lock();
+        let Some(download) = state.downloads.iter_mut().find(|download| download.guid == guid) else {
+            return;
+        };
+        match how.as_str() {
+            "completed" => download.ended = Some(true),
+            "canceled" => download.ended = Some(false),
+            _ if received > DOWNLOAD_MAX => {
+                sender.send("", "Browser.cancelDownload", &json!({"guid": guid}));
             }
             _ => {}
         }
@@ -259,7 +308,7 @@ impl Tabs {
                 }
             }
             _ => {
-                sender.send(&session, "Runtime.runIfWaitingForDebugger", &json!({}));
+                sender.send(&session, SET_UP, &json!({}));
                 return sender.send("", "Target.detachFromTarget", &json!({"sessionId": session}));
             }
         }
@@ -285,13 +334,13 @@ impl Tabs {
             let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
             calls.push(("Emulation.setDeviceMetricsOverride", metrics));
         }
-        calls.push(("Runtime.runIfWaitingForDebugger", json!({})));
+        calls.push((SET_UP, json!({})));
         for (method, params) in calls {
             sender.send(session, method, &params);
         }
     }
 
-    fn detached(&self, event: &Event) {
+    fn detached(&self, sender: &Sender, event: &Event) {
         let Some(Detached { session }) = event.read() else { return };
         let mut state = self.lock();
         let Some(at) = state.tabs.iter().position(|tab| tab.session == session) else {
@@ -303,6 +352,9 @@ impl Tabs {
         let gone = state.tabs.remove(at);
         if gone.number == state.current {
             let heir = state.tabs.iter().find(|tab| Some(tab.number) == gone.opener).or(state.tabs.last());
+            if let Some(heir) = heir {
+                sender.send(&heir.session, "Page.bringToFront", &json!({}));
+            }
             state.current = heir.map_or(0, |tab| tab.number);
             let (gone, now) = (gone.number, state.current);
             state.note(format!("Tab {gone} closed; the current one is tab {now} now."));
@@ -354,6 +406,21 @@ struct Opening {
     message: String,
     #[serde(rename = "defaultPrompt", default)]
     proposal: String,
+}
+
+#[derive(Deserialize)]
+struct Begins {
+    guid: String,
+    #[serde(rename = "suggestedFilename")]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Progress {
+    guid: String,
+    #[serde(rename = "receivedBytes")]
+    received: f64,
+    state: String,
 }
 
 #[derive(Deserialize)]

@@ -364,3 +364,108 @@ async fn no_connection_is_made_to_where_the_agent_may_not_go() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_frame_of_another_site_is_one_page_with_it() {
+    let inner = Site::new(|path| {
+        (path == "/in").then(|| {
+            "<body style='margin:40px'><button onclick=\"this.textContent='Pressed'\">Press</button><input aria-label=Word>"
+                .to_owned()
+        })
+    });
+    let address = format!("http://localhost:{}/in", inner.port);
+    let outer = Site::new(move |path| {
+        (path == "/").then(|| format!("<title>Outer</title><p>above</p><iframe src='{address}'></iframe>"))
+    });
+    let hosts = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let bench = Bench::with(|options| Options { hosts, ..options });
+    bench.done("browser_navigate", json!({"url": outer.url("/")})).await;
+    let said = bench.done("browser_click", json!({"ref": bench.find("button", "Press")})).await;
+    assert!(said.contains("button \"Pressed\""), "{said}");
+    let said =
+        bench.done("browser_type", json!({"ref": bench.find("textbox", "Word"), "text": "inside"})).await;
+    assert!(said.contains(": inside"), "{said}");
+}
+
+#[tokio::test]
+async fn lists_files_dialogs_and_tabs() {
+    let site = Site::new(|path| {
+        match path {
+        "/" => Some(
+            "<title>Forms</title><select aria-label=Size onchange=\"x.textContent='Size '+this.value\"><option value=s>Small\
+             <option value=l>Large</select><input type=file id=f onchange=\"x.textContent=this.files[0].name\" hidden>\
+             <button onclick='f.click()'>Attach</button><button onclick=\"x.textContent=prompt('Name?','you')\">Ask</button>\
+             <a href='/data.csv' download='report.csv'>Report</a><a target=_blank href='/other'>Other</a><p id=x>-</p>\
+             <div style='height:5000px'></div><footer>The end</footer>"
+                .to_owned(),
+        ),
+        "/data.csv" => Some("a,b\n1,2\n".to_owned()),
+        "/other" => Some("<title>Other</title>".to_owned()),
+        _ => None,
+    }
+    });
+    let bench = Bench::new();
+    bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    let size = bench.find("combobox", "Size");
+    let said = bench.done("browser_select", json!({"ref": size, "options": ["Large"]})).await;
+    assert!(said.contains("Size l"), "{said}");
+    let none = bench.failed("browser_select", json!({"ref": size, "options": ["Huge"]})).await;
+    assert!(none.contains("it has: Small, Large"), "{none}");
+    let file = bench.dir.path().join("photo.txt");
+    std::fs::write(&file, "x").unwrap();
+    let said =
+        bench.done("browser_upload", json!({"ref": bench.find("button", "Attach"), "files": [file]})).await;
+    assert!(said.contains("photo.txt"), "{said}");
+
+    let ask = bench.find("button", "Ask");
+    bench.done("browser_click", json!({"ref": ask})).await;
+    let said = bench.done("browser_dialog", json!({"accept": true, "text": "me"})).await;
+    assert!(said.contains("Accepted the prompt \"Name?\"") && said.contains(": me"), "{said}");
+    assert!(bench.failed("browser_dialog", json!({"accept": true})).await.contains("No dialog is open"));
+
+    let report = bench.find("link", "Report");
+    let said = bench.done("browser_download", json!({"ref": report})).await;
+    assert!(said.contains("Downloaded @files/report.csv, 8 bytes."), "{said}");
+    let said = bench.done("browser_download", json!({"url": site.url("/data.csv"), "name": "own.csv"})).await;
+    assert!(said.contains("Downloaded @files/own.csv, 8 bytes."), "{said}");
+    let said = bench.done("browser_download", json!({"ref": report})).await;
+    assert!(said.contains("@files/report-2.csv"), "{said}");
+    let none = bench.failed("browser_download", json!({"ref": report, "name": "../x"})).await;
+    assert!(none.contains("no name for a file"), "{none}");
+
+    let said = bench.done("browser_click", json!({"ref": bench.find("link", "Other")})).await;
+    assert!(said.contains("tab 2") && said.contains("Page: Other"), "{said}");
+    let said = bench.done("browser_tabs", json!({"action": "close"})).await;
+    assert!(said.contains("the current one is tab 1 now") && said.contains("Page: Forms"), "{said}");
+    let said = bench.done("browser_tabs", json!({"action": "open", "url": site.url("/other")})).await;
+    assert!(said.contains("tab 3") && said.contains("Page: Other"), "{said}");
+    let said = bench.done("browser_tabs", json!({"action": "select", "tab": 1})).await;
+    assert!(said.contains("Page: Forms"), "{said}");
+    let said = bench.done("browser_tabs", json!({"action": "list"})).await;
+    assert!(said.starts_with("tab 1 (current): ") && said.contains("\ntab 3: "), "{said}");
+    bench.done("browser_scroll", json!({"to": "bottom"})).await;
+    bench.done("browser_scroll", json!({"ref": bench.find("link", "Report"), "to": "element"})).await;
+}
+
+#[tokio::test]
+async fn data_is_read_over_all_pages_of_a_table() {
+    let site = Site::new(|path| {
+        let page: u32 = path.strip_prefix("/?p=").map_or(1, |page| page.parse().unwrap());
+        let next = if page < 3 { format!("<a href='/?p={}'>Next</a>", page + 1) } else { String::new() };
+        Some(format!(
+            "<title>List</title><table><tr><th>Item<th>Price<tr><td>Thing {page}<td>{page}.50 EUR</table>{next}"
+        ))
+    });
+    let bench = Bench::new();
+    bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    let page = bench.browser.last().unwrap();
+    let table = page.nodes.iter().find(|n| n.role == "table").unwrap().reference.unwrap().to_string();
+    let from = json!({"rows": {"ref": table, "columns": {"item": "Item", "price": "Price"},
+                               "next": {"ref": bench.find("link", "Next")}}});
+    let schema =
+        json!({"type": "array", "items": {"type": "object", "properties": {"price": {"type": "number"}}}});
+    let said = bench.done("browser_extract", json!({"from": from, "schema": schema})).await;
+    let data: Value = serde_json::from_str(&said).unwrap();
+    let wanted = json!([{"item": "Thing 1", "price": 1.5}, {"item": "Thing 2", "price": 2.5}, {"item": "Thing 3", "price": 3.5}]);
+    assert_eq!(data, wanted);
+}

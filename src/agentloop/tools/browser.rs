@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
+use super::files::Roots;
 use super::{Answer, Tool, World};
 use crate::agentloop::brief::{self, Brief};
 use crate::agentloop::browser::{Browser, Deed, Fault, How, Options};
@@ -23,10 +24,18 @@ pub(super) const NAMES: &[&str] = &[
     "browser_keys",
     "browser_wait_for",
     "browser_screenshot",
+    "browser_select",
+    "browser_scroll",
+    "browser_extract",
+    "browser_tabs",
+    "browser_upload",
+    "browser_download",
+    "browser_dialog",
 ];
 
 struct BrowserTool {
     name: &'static str,
+    roots: Arc<Roots>,
     browser: Arc<Browser>,
 }
 
@@ -49,8 +58,11 @@ pub(super) fn tools(of: &brief::Browser, brief: &Brief, world: &World) -> (Arc<B
         hosts: brief.hosts.clone(),
         proxy: of.proxy.clone(),
     }));
-    let tool =
-        |name: &&'static str| Box::new(BrowserTool { name, browser: Arc::clone(&browser) }) as Box<dyn Tool>;
+    let roots = Arc::new(Roots::of(brief));
+    let tool = |name: &&'static str| {
+        Box::new(BrowserTool { name, roots: Arc::clone(&roots), browser: Arc::clone(&browser) })
+            as Box<dyn Tool>
+    };
     let tools = NAMES.iter().map(tool).collect();
     (browser, tools)
 }
@@ -97,6 +109,49 @@ fn told(name: &str) -> (&'static str, Value, &'static [&'static str]) {
             }),
             &[],
         ),
+        "browser_select" => (
+            "Chooses options of a list by their labels or values.",
+            json!({"ref": reference, "options": {"type": "array", "items": {"type": "string"}}}),
+            &["ref", "options"],
+        ),
+        "browser_scroll" => (
+            "Scrolls the page, or what an element stands in: to the top, the bottom or the element, or down by pixels.",
+            json!({"ref": reference, "to": {"enum": ["top", "bottom", "element"]}, "by": {"type": "number"}}),
+            &[],
+        ),
+        "browser_extract" => (
+            "Reads data from the page as JSON. `from` says where it stands: {\"text\": {\"ref\"}}, {\"value\": {\"ref\"}}, \
+             {\"attribute\": {\"ref\", \"name\"}}, {\"page\": \"url\" or \"title\"}, {\"object\": {field: source}}, {\"rows\": {\"ref\" \
+             of a table, \"columns\": {field: header}}} or {\"items\": {\"ref\" of a list, \"role\"?, \"fields\": {field: {\"role\", \
+             \"name\"?, \"take\": \"text\", \"value\" or an attribute}}}}; rows and items take \"next\": {\"ref\"} of what leads to \
+             their next page, and go on to the last. `schema` says what each is, as numbers. Take results from here.",
+            json!({"from": {"type": "object"}, "schema": {"type": "object"}}),
+            &["from"],
+        ),
+        "browser_tabs" => (
+            "Lists the tabs, opens one, makes one the current one, or closes one.",
+            json!({
+                "action": {"enum": ["list", "open", "select", "close"]}, "tab": {"type": "integer", "minimum": 1},
+                "url": {"type": "string"},
+            }),
+            &["action"],
+        ),
+        "browser_upload" => (
+            "Gives files to a field for files, or to the button that asks for them. A plain path is in the workspace, \
+             @files/.. are files of this run.",
+            json!({"ref": reference, "files": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 20}}),
+            &["ref", "files"],
+        ),
+        "browser_download" => (
+            "Downloads what an element or an address leads to, into the files of the run.",
+            json!({"ref": reference, "url": {"type": "string"}, "name": {"type": "string"}}),
+            &[],
+        ),
+        "browser_dialog" => (
+            "Answers the dialog that is open. Any other call dismisses it.",
+            json!({"accept": {"type": "boolean"}, "text": {"type": "string", "description": "What a prompt asks for"}}),
+            &["accept"],
+        ),
         _ => (
             "Saves a picture of the page, or of an element, among the files of the run.",
             json!({"name": {"type": "string"}, "ref": reference, "full": {"type": "boolean", "description": "All of the page"}}),
@@ -116,6 +171,15 @@ impl Tool for BrowserTool {
 
     fn call<'a>(&'a self, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
         Box::pin(async move {
+            let mut arguments = arguments.clone();
+            if let Some(Value::Array(files)) = arguments.get_mut("files") {
+                for file in files {
+                    match self.roots.real(file.as_str().unwrap_or_default()) {
+                        Ok(path) => *file = json!(path),
+                        Err(refused) => return refused,
+                    }
+                }
+            }
             let deed: Deed = match serde_json::from_value(json!({self.name: arguments})) {
                 Ok(deed) => deed,
                 Err(e) => return Answer::failed(format!("The arguments of {} do not fit: {e}", self.name)),
