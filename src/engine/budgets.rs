@@ -1,8 +1,10 @@
 //! Budgets of a day: from the words of a definition and of the settings to what the store counts, and back to words.
 
 use super::{Core, Entry};
+use crate::ids::AgentId;
 use crate::model::{Agent, Budget, Executor, Llm};
 use crate::store::{self, Amount, Budgets, Claimed, Left, Quota, Shortage, Used, dollars, microdollars};
+use crate::time::rfc3339_ms;
 
 /// What a budget says, as it is counted.
 pub(super) fn quota(budget: &Budget) -> Quota {
@@ -25,6 +27,11 @@ pub(super) fn limits(agent: &Agent) -> Quota {
             microdollars: preset.max_cost_usd.map(microdollars),
         },
     }
+}
+
+/// Whose budget it is that is used up.
+pub(super) fn whose(daemon: bool, agent: &AgentId) -> String {
+    if daemon { "the daemon".to_owned() } else { format!("agent {agent}") }
 }
 
 /// What is left of a budget, and what a run asks for.
@@ -103,7 +110,14 @@ impl Core {
         let (own, all) = (self.standing(Some(agent)).await?, self.standing(None).await?);
         let own = own.map(|standing| standing.sentence("Of its budget it has"));
         let all = all.map(|standing| standing.sentence("Of the daemon's budget all agents together have"));
-        Ok(own.into_iter().chain(all).collect())
+        let now_ms = self.clock.now_ms();
+        let refusal = self.store.budget_used_up(agent.number, self.budgets(&agent.agent), now_ms).await?;
+        let refusal = refusal.map(|used_up| {
+            let whose = whose(used_up.daemon, &agent.agent.id);
+            let why = sentence(&whose, used_up.of, used_up.free_at_ms.map(rfc3339_ms).as_deref());
+            format!("A run would be refused now: {why}.")
+        });
+        Ok(own.into_iter().chain(all).chain(refusal).collect())
     }
 
     /// The budgets under which a run of an agent is admitted.

@@ -5,20 +5,31 @@
 
 use std::path::PathBuf;
 
-use super::Core;
 use super::agent_brief::Asked;
-use super::models;
+use super::{Core, models, terms};
+use crate::agentloop::brief::Limits;
 use crate::exec::Spec;
 use crate::exec::presets::{self, Ask, Conversation, Listen, Placement};
-use crate::model::{Agent, Executor, Outcome, Preset, Protocol, Usage};
+use crate::model::{Agent, Executor, Failure, FailureCode, Outcome, Preset, Protocol, Usage};
+use crate::store::{Left, dollars};
 use crate::task::blocking;
 
 /// Makes the plain command of a preset's tool the whole one; what is placed for it. `None`: another program.
-pub(super) async fn fit(core: &Core, asked: &Asked<'_>, prompt: &str, spec: &mut Spec) -> Option<Placement> {
-    let Executor::Command { protocol: tool, preset, .. } = &asked.agent.executor else { return None };
+///
+/// # Errors
+/// A budget of the day of which nothing is left, as `budget_exceeded`.
+pub(super) async fn fit(
+    core: &Core,
+    asked: &Asked<'_>,
+    prompt: &str,
+    spec: &mut Spec,
+) -> Result<Option<Placement>, Failure> {
+    let Executor::Command { protocol: tool, preset, .. } = &asked.agent.executor else { return Ok(None) };
     if !tool.is_preset() {
-        return None;
+        return Ok(None);
     }
+    let left = core.budget_left(asked.agent, asked.claimed).await.map_err(|e| terms::unread(&e))?;
+    let preset = &within(preset, *tool, left)?;
     let (tool, dirs, terms) = (*tool, asked.dirs, asked.terms);
     let workspace = dirs.workspace(asked.session);
     // Nothing is put where another run may be at work, and as root nothing where the run's user may change the way
@@ -57,7 +68,22 @@ pub(super) async fn fit(core: &Core, asked: &Asked<'_>, prompt: &str, spec: &mut
         conversation: kept,
         before: conversation.map_or_else(Usage::default, |conversation| conversation.used),
     });
-    Some(Placement { tool, workspace: in_workspace.then_some(workspace), stdin })
+    Ok(Some(Placement { tool, workspace: in_workspace.then_some(workspace), stdin }))
+}
+
+/// Bounds a run by what the budgets of the day leave, where its tool can be held to that: the others tell only at their
+/// end what they have used up.
+fn within(preset: &Preset, tool: Protocol, left: Left) -> Result<Preset, Failure> {
+    if left.tokens == Some(0) || left.microdollars == Some(0) {
+        return Err(Failure::new(FailureCode::BudgetExceeded, "the budget of the day has nothing left"));
+    }
+    if tool != Protocol::Claude {
+        return Ok(preset.clone());
+    }
+    let own =
+        Limits { max_tokens: preset.max_tokens, max_cost_usd: preset.max_cost_usd, ..Limits::default() };
+    let Limits { max_tokens, max_cost_usd, .. } = own.within(left.tokens, left.microdollars.map(dollars));
+    Ok(Preset { max_tokens, max_cost_usd, ..preset.clone() })
 }
 
 async fn read(path: PathBuf) -> Option<Conversation> {

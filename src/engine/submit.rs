@@ -439,7 +439,7 @@ impl Core {
             Err(ManualRefusal::Overlap(run)) => Err(Refused::Overlap { agent: agent.clone(), run }),
             Err(ManualRefusal::QueueFull) => Err(Refused::QueueFull { agent: agent.clone() }),
             Err(ManualRefusal::Budget(used_up)) => Err(Refused::Budget {
-                whose: if used_up.daemon { "the daemon".to_owned() } else { format!("agent {agent}") },
+                whose: budgets::whose(used_up.daemon, agent),
                 used: used_up.of,
                 free_at_ms: used_up.free_at_ms,
                 in_ms: used_up.free_at_ms.map(|at| at.saturating_sub(now_ms).max(0)),

@@ -170,7 +170,7 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         total_ms: time_left(core, agent, claimed).await?,
     };
     let mut spec = spec(core, &asked).await?;
-    let placement = preset::fit(core, &asked, &prompt, &mut spec).await;
+    let placement = preset::fit(core, &asked, &prompt, &mut spec).await?;
     let told = agent_brief::told(core, &asked).await?;
     Ok(Job {
         state_dir: core.state_dir().clone(),

@@ -125,6 +125,16 @@ impl Store {
         self.readers.read(move |db| left(db, agent, run, budgets, now_ms)).await
     }
 
+    /// The budget that leaves no run for an agent now, of whatever it is.
+    pub async fn budget_used_up(
+        &self,
+        agent: i64,
+        budgets: Budgets,
+        now_ms: i64,
+    ) -> Result<Option<UsedUp>, Error> {
+        self.readers.read(move |db| super::budget::used_up(db, agent, budgets, now_ms)).await
+    }
+
     /// What an agent, or all together, have used up in the last day, with what is reserved now.
     pub async fn used(&self, agent: Option<i64>, now_ms: i64) -> Result<Amount, Error> {
         self.readers.read(move |db| used(db, agent, now_ms, 0)).await

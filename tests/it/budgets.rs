@@ -54,7 +54,8 @@ fn a_run_that_succeeds_can_still_stop_the_next_one() {
     let why = daemon.block_on(daemon.core().why(&"a".parse().unwrap(), None)).unwrap().sentences.join(" ");
     assert!(
         why.contains("(budget)")
-            && why.contains("Of its budget it has 400 of the 1000 tokens of 24 hours left."),
+            && why.contains("Of its budget it has 400 of the 1000 tokens of 24 hours left.")
+            && why.contains(&format!("A run would be refused now: {said}.")),
         "{why}"
     );
     daemon.block_on(daemon.core().pause(&"a".parse().unwrap(), "ann", None)).unwrap();
@@ -76,6 +77,38 @@ fn the_budget_of_the_daemon_is_of_all_agents_together() {
         let said = ask(&daemon, agent).unwrap_err().to_string();
         assert!(said.contains("the daemon has 0.00 of the 1.00 US dollars"), "{said}");
     }
+}
+
+#[test]
+fn what_a_day_has_left_is_the_bound_of_claude() {
+    let home = Home::new();
+    // It says what it was asked for, and that it cost thirty cents.
+    home.write(
+        "agents/claude.sh",
+        "#!/bin/sh\nprintf '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"%s\",\
+         \"total_cost_usd\":0.3,\"usage\":{\"input_tokens\":10,\"output_tokens\":1}}\\n' \"$*\"\n",
+    );
+    let script = home.path().join("agents/claude.sh");
+    std::fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let agent = |id: &str, limits: &str, more: &str| {
+        let executor = format!("{{ type: command, command: [./claude.sh], protocol: claude{limits} }}");
+        home.write(&format!("agents/{id}.yaml"), &format!("executor: {executor}\nprompt: x\n{more}"));
+    };
+    agent("of-the-day", "", "budget: { usd_per_day: 0.75 }\n");
+    agent("of-its-own", ", limits: { max_cost_usd: 0.2 }", "budget: { usd_per_day: 0.75 }\n");
+    agent("free", "", "");
+    let daemon = TestDaemon::start(home);
+    let asked = |agent: &str| {
+        let run = daemon.ask(agent, Overrides::default(), Some(Overlap::Allow), None).unwrap().id;
+        let result = daemon.wait_for(run, RunState::Completed).event.result.unwrap();
+        let words: Vec<&str> = result.as_str().unwrap().split(' ').collect();
+        let at = words.iter().position(|word| *word == "--max-budget-usd")?;
+        Some(words[at + 1].to_owned())
+    };
+    assert_eq!(asked("of-the-day").as_deref(), Some("0.75"));
+    assert_eq!(asked("of-the-day").as_deref(), Some("0.45"), "what the first has left");
+    assert_eq!(asked("of-its-own").as_deref(), Some("0.2"));
+    assert_eq!(asked("free"), None);
 }
 
 #[test]

@@ -348,11 +348,11 @@ fn read_item(page: &Snapshot, items: &Items, item: usize, at: &str) -> Result<Ra
 fn field_of(page: &Snapshot, items: &Items, item: usize, field: &Field) -> Result<Option<usize>, String> {
     let Some(role) = field.role.as_deref() else { return Ok(Some(item)) };
     let fits = |role_now: &str, name: &str| {
-        (role_now == role || (is_text(role) && is_text(role_now)))
-            && field.name.as_deref().is_none_or(|wanted| same(wanted, name))
+        role_now == role && field.name.as_deref().is_none_or(|wanted| same(wanted, name))
     };
     let found = page.below(item).filter(|(_, node)| fits(&node.role, &node.name)).map(|(at, _)| at);
-    let found: Vec<usize> = found.filter(|at| own(page, item, *at, &items.role)).collect();
+    let found = found.filter(|at| own(page, item, *at, &items.role));
+    let found: Vec<usize> = found.filter(|at| !is_text(role) || page.stands_alone(*at, item)).collect();
     match (found.as_slice(), field.number) {
         ([], _) => Ok(None),
         (_, Some(number)) => Ok(number.checked_sub(1).and_then(|number| found.get(number)).copied()),

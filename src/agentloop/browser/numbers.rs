@@ -256,7 +256,7 @@ mod tests {
             for (group, mark) in [("", '.'), (",", '.'), (".", ','), ("\u{a0}", ','), ("’", '.')] {
                 let text = as_written(cents, group, mark);
                 let number = read(&format!("{text} €"), None, false).unwrap().to_string();
-                let plain: serde_json::Number = as_written(cents, "", '.').parse().unwrap();
+                let plain: Number = as_written(cents, "", '.').parse().unwrap();
                 let plain = plain.as_f64().unwrap();
                 prop_assert!(number.parse::<f64>().unwrap().total_cmp(&plain).is_eq(), "{}", text);
             }

@@ -5,7 +5,7 @@ use super::Snapshot;
 /// Most characters of a text that tells elements apart.
 const WORDS_MAX: usize = 120;
 /// Roles whose name is what they show.
-const NAMED_BY_CONTENT: [&str; 17] = [
+const NAMED_BY_CONTENT: [&str; 16] = [
     "button",
     "cell",
     "columnheader",
@@ -18,7 +18,6 @@ const NAMED_BY_CONTENT: [&str; 17] = [
     "rowheader",
     "tab",
     "text",
-    "StaticText",
     "tooltip",
     "treeitem",
     "checkbox",
@@ -63,6 +62,14 @@ impl Snapshot {
         if texts.is_empty() { node.name.clone() } else { texts.join(" ") }
     }
 
+    /// Whether a text in `item` says something, and is not what an element in between is called.
+    #[must_use]
+    pub fn stands_alone(&self, text: usize, item: usize) -> bool {
+        let mut between =
+            self.around(text).take_while(|at| *at != item).map(|at| self.nodes[at].role.as_str());
+        !self.nodes[text].name.trim().is_empty() && !between.any(|role| NAMED_BY_CONTENT.contains(&role))
+    }
+
     /// The last heading before the element.
     #[must_use]
     pub fn heading_over(&self, place: usize) -> Option<usize> {
@@ -73,5 +80,5 @@ impl Snapshot {
 /// Whether nodes of this role are texts.
 #[must_use]
 pub fn is_text(role: &str) -> bool {
-    matches!(role, "text" | "StaticText")
+    role == "text"
 }

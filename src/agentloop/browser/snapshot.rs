@@ -1,7 +1,8 @@
 //! What a page holds, as people who cannot see it are told: the accessibility tree of all its frames.
 //!
 //! A node keeps its [`Ref`] as long as its element lives, so a reference that a model was shown means the same element
-//! in every later snapshot or none at all. The nodes stand in the order of the document, each after its parent.
+//! in every later snapshot or none at all. The nodes stand in the order of the document: behind each all that stands in it,
+//! then what stands beside it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -134,7 +135,7 @@ impl Snapshot {
             }
             false
         };
-        self.nodes.iter().enumerate().skip(place + 1).filter(move |(at, _)| inside(*at))
+        self.nodes.iter().enumerate().skip(place + 1).take_while(move |(at, _)| inside(*at))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use super::*;
+use crate::support::{ModelServer, Reply};
 
 /// The stdout of a run of `probe` with these keys.
 fn printed(script: &str, more: &str) -> String {
@@ -119,6 +120,38 @@ fn a_run_of_another_user_has_its_own_folders_and_no_others() {
         }
     }
     assert_eq!(ended(&daemon, "root")["status"], "COMPLETED");
+}
+
+#[test]
+fn a_model_and_a_preset_run_as_another_user() {
+    let server = ModelServer::start();
+    let daemon = of_root(|home| {
+        home.settings(&server.settings());
+        let llm = "executor: { type: llm, model: local/m, tools: [files, shell], shell: { allow: [id] } }\n";
+        home.write("agents/llm.yaml", &format!("user: '54321'\nprompt: Who are you?\nskills: [s]\n{llm}"));
+        home.write("skills/s/SKILL.md", "---\nname: s\ndescription: d\n---\nSay it.\n");
+        let script = "printf '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"%s\"}\\n' \
+                      \"$(id -u) $(cat)\"";
+        let script = home.write("agents/claude.sh", &format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(script, PermissionsExt::from_mode(0o755)).unwrap();
+        let preset = "executor: { type: command, command: [./claude.sh], protocol: claude }\n";
+        home.write("agents/preset.yaml", &format!("user: '54321'\nprompt: hello\nskills: [s]\n{preset}"));
+    });
+    let Some(daemon) = daemon else { return };
+    server.script([
+        Reply::call("shell", &json!({"command": "id -u"})),
+        Reply::call("write_file", &json!({"path": "a.txt", "content": "x"})),
+        Reply::call("read_file", &json!({"path": "@skills/s/SKILL.md"})),
+        Reply::finish(&json!("done")),
+    ]);
+    let event = ended(&daemon, "llm");
+    assert_eq!((&event["status"], &event["result"]), (&json!("COMPLETED"), &json!("done")), "{event}");
+    let asked = server.asked();
+    let told = |step: usize| asked[step].body["messages"].as_array().unwrap().last().unwrap().to_string();
+    assert!(told(1).contains("54321") && told(3).contains("Say it."), "{} {}", told(1), told(3));
+    assert!(!told(2).contains("error"), "{}", told(2));
+    let event = ended(&daemon, "preset");
+    assert_eq!((&event["status"], &event["result"]), (&json!("COMPLETED"), &json!("54321 hello")), "{event}");
 }
 
 #[test]
