@@ -14,6 +14,7 @@ use super::results::{FINISH, Finish, STOP};
 use super::run::{End, Run, fail};
 use super::tools::{ACTIVATE_SKILL, Answer, Outcome};
 use super::words::{self, Action};
+use super::workflow::CONTINUE;
 use crate::model::{Failure, FailureCode};
 
 /// What came of the calls of one turn.
@@ -124,6 +125,11 @@ impl Run<'_> {
                 Answer::done("The run has ended.")
             }
             _ if self.last => Answer::failed("It was not done: this was the last step."),
+            CONTINUE if self.progress.is_some() => {
+                let (answer, end) = self.go_on(arguments).await;
+                done.end = end;
+                answer
+            }
             name => {
                 let answer = self.call(name, arguments, done).await;
                 match answer.outcome {
@@ -138,11 +144,12 @@ impl Run<'_> {
 
     /// Calls a tool within its time.
     async fn call(&mut self, name: &str, arguments: &Map<String, Value>, done: &mut Done) -> Answer {
-        let limit = self.time_of(name);
-        let called = tokio::time::timeout(limit, self.hands.call(name, arguments)).await;
-        let mut answer = called.unwrap_or_else(|_| {
-            Answer::failed(format!("It had given no answer after {} s and was ended.", limit.as_secs()))
-        });
+        let before = self.hands.page().and_then(|page| page.last());
+        let mut answer = self.within_its_time(name, arguments).await;
+        if let Some(recorder) = &mut self.recorder {
+            let after = self.hands.page().and_then(|page| page.last());
+            recorder.did(name, arguments, before.as_deref(), after, &answer);
+        }
         if answer.outcome == Outcome::Denied {
             self.denials += 1;
         }
@@ -167,6 +174,15 @@ impl Run<'_> {
         let whole = name == ACTIVATE_SKILL;
         answer.content = if whole { content } else { context::shown(content, &self.brief.paths.files) };
         answer
+    }
+
+    /// What a tool answers within its time.
+    pub(super) async fn within_its_time(&self, name: &str, arguments: &Map<String, Value>) -> Answer {
+        let limit = self.time_of(name);
+        let called = tokio::time::timeout(limit, self.hands.call(name, arguments)).await;
+        called.unwrap_or_else(|_| {
+            Answer::failed(format!("It had given no answer after {} s and was ended.", limit.as_secs()))
+        })
     }
 
     /// Longest time of a tool.
@@ -207,7 +223,7 @@ impl Run<'_> {
     }
 
     /// Judges a result, by its schema first.
-    async fn judge(&mut self, result: &Value) -> Result<(), Verdict> {
+    pub(super) async fn judge(&mut self, result: &Value) -> Result<(), Verdict> {
         self.wanted.judge(result).map_err(|wrong| Verdict::Again(words::does_not_fit(&wrong)))?;
         match self.judges.judge(result).await {
             Judged::Accepted => Ok(()),
@@ -230,7 +246,7 @@ impl Run<'_> {
             "step": self.spent.steps, "call": call.id, "name": call.name, "arguments": json_of(&call.arguments),
             "content": content, "outcome": words::outcome(outcome), "note": note,
         }));
-        let ended = matches!(call.name.as_str(), FINISH | STOP) && done.end.is_some();
+        let ended = matches!(call.name.as_str(), FINISH | STOP | CONTINUE) && done.end.is_some();
         let told = match (outcome, &done.end) {
             (Outcome::Done, Some(End::Done { .. })) if ended => words::Outcome::End(content.clone()),
             (Outcome::Done, Some(End::Failed(failure))) if ended => {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::ids::{AgentId, RunId};
 pub use crate::model::Price;
-use crate::model::{Llm, Trigger};
+use crate::model::{Llm, Trigger, Workflow};
 use crate::time::millis_u64;
 
 /// Version of [`Brief`]; an agent refuses another.
@@ -66,6 +66,9 @@ pub struct Brief {
     /// The newest success before this run: `{id, completed_at, result}`; null where there is none.
     #[serde(default)]
     pub last_run: Value,
+    /// What there is of workflows; `None`: the run has no browser, and none is recorded.
+    #[serde(default)]
+    pub cached: Option<Cached>,
     /// Names of environment variables that hold secrets of the definition: programs that it starts get them, and
     /// their values are shown nowhere.
     #[serde(default)]
@@ -127,6 +130,28 @@ pub struct CatalogueSkill {
     pub description: String,
     /// Its folder.
     pub dir: PathBuf,
+}
+
+/// What a run is told of workflows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cached {
+    /// What the one that it leaves is for.
+    pub purpose: String,
+    /// The one that it begins with; `None`: the model does all.
+    #[serde(default)]
+    pub given: Option<Given>,
+    /// Why there is none, where one was wanted.
+    #[serde(default)]
+    pub said: Option<String>,
+}
+
+/// A workflow to begin with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Given {
+    /// Its version among the agent's; `None`: it is the caller's.
+    pub version: Option<i64>,
+    /// It.
+    pub workflow: Workflow,
 }
 
 /// What the tool `shell` may do.

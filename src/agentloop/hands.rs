@@ -2,11 +2,14 @@
 //!
 //! The toolbox of a run is behind it, or the answers of a recording.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::model::ToolSpec;
 use super::tools::{Answer, Toolbox};
+use super::workflow::{Page, Played};
 
 /// Tools to call.
 pub trait Hands: Send + Sync {
@@ -20,6 +23,16 @@ pub trait Hands: Send + Sync {
 
     /// Calls one by its name, which may be none of theirs. Dropping the future ends the call.
     fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer>;
+
+    /// The page of the browser; `None`: there is none.
+    fn page(&self) -> Option<Arc<dyn Page>> {
+        None
+    }
+
+    /// What came of playing a workflow, where a recording answers.
+    fn played(&self) -> Option<Played> {
+        None
+    }
 }
 
 impl Hands for Toolbox {

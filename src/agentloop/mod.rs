@@ -27,6 +27,7 @@ mod run;
 mod spent;
 pub mod tools;
 mod words;
+pub mod workflow;
 
 pub use conversation::Task;
 pub use process::main;

@@ -22,6 +22,7 @@ use super::results::{FINISH, STOP};
 use super::run::{End, Parts, Run};
 use super::tools::{Answer, Outcome};
 use super::words;
+use super::workflow::{CONTINUE, Played};
 use crate::model::Failure;
 
 /// A run as its transcript tells it.
@@ -40,6 +41,7 @@ pub struct Recording {
     unanswered: u64,
     answers: Vec<(String, Value, Answer)>,
     verdicts: Vec<(Value, Judged)>,
+    played: VecDeque<Played>,
     end: Option<End>,
 }
 
@@ -79,7 +81,7 @@ impl Recording {
         let messages: Vec<Message> = field(first, "messages")?;
         let before = messages.split_last().map(|(_, before)| before.to_vec()).unwrap_or_default();
         let mut tools: Vec<ToolSpec> = field(first, "tools")?;
-        tools.retain(|tool| tool.name != FINISH && tool.name != STOP);
+        tools.retain(|tool| ![FINISH, STOP, CONTINUE].contains(&tool.name.as_str()));
         let (brief, task): (Brief, Task) = (field(first, "brief")?, field(first, "task")?);
         let own = Conversation::begin(&brief, &task, Vec::new()).system.len();
         let system: Vec<String> = field(first, "system")?;
@@ -93,6 +95,7 @@ impl Recording {
             unanswered: 0,
             answers: Vec::new(),
             verdicts: Vec::new(),
+            played: VecDeque::new(),
             end: None,
         };
         lines.iter().skip(1).try_for_each(|line| recording.take(line))?;
@@ -124,6 +127,7 @@ impl Recording {
                 };
                 self.verdicts.push((line["result"].clone(), judged));
             }
+            Some("played") => self.played.push_back(field(line, "outcome")?),
             Some("end") => {
                 self.end = Some(match line["code"].as_str() {
                     Some(code) => {
@@ -150,13 +154,14 @@ impl Recording {
             (c.system.clone(), c.messages().to_vec())
         };
         let shown_otherwise = beginning(&self.task) != beginning(&task);
-        let played = Played {
+        let played = Recorded {
             turns: Mutex::new(self.turns),
             unanswered: AtomicU64::new(0),
             tools: self.tools,
             words: self.words,
             answers: Mutex::new(self.answers),
             verdicts: self.verdicts,
+            played: Mutex::new(self.played),
         };
         let record = Record::nowhere();
         let parts = Parts { brief: &brief, model: &played, hands: &played, judges: &played, record: &record };
@@ -179,20 +184,21 @@ fn field<T: serde::de::DeserializeOwned>(line: &Value, name: &str) -> Result<T, 
 }
 
 /// Everybody who answered.
-struct Played {
+struct Recorded {
     turns: Mutex<VecDeque<Answered>>,
     unanswered: AtomicU64,
     tools: Vec<ToolSpec>,
     words: Vec<String>,
     answers: Mutex<Vec<(String, Value, Answer)>>,
     verdicts: Vec<(Value, Judged)>,
+    played: Mutex<VecDeque<Played>>,
 }
 
 fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Model for Played {
+impl Model for Recorded {
     fn turn<'a>(&'a self, _: &'a Request) -> BoxFuture<'a, Result<Turn, ModelError>> {
         let turn = lock(&self.turns).pop_front().map(|(unanswered, turn)| {
             self.unanswered.store(unanswered, Ordering::Relaxed);
@@ -212,7 +218,7 @@ impl Model for Played {
     }
 }
 
-impl Hands for Played {
+impl Hands for Recorded {
     fn specs(&self) -> Vec<ToolSpec> {
         self.tools.clone()
     }
@@ -229,9 +235,13 @@ impl Hands for Played {
         let none = || Answer::failed(format!("the recording has no such call of {name}"));
         Box::pin(std::future::ready(answer.unwrap_or_else(none)))
     }
+
+    fn played(&self) -> Option<Played> {
+        lock(&self.played).pop_front()
+    }
 }
 
-impl Judges for Played {
+impl Judges for Recorded {
     fn judge<'a>(&'a self, result: &'a Value) -> BoxFuture<'a, Judged> {
         let known = self.verdicts.iter().find(|(of, _)| of == result).map(|(_, judged)| judged.clone());
         Box::pin(std::future::ready(known.unwrap_or(Judged::Accepted)))

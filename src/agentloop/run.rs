@@ -21,8 +21,9 @@ use super::record::{Record, json_of};
 use super::results::Wanted;
 use super::spent::{Over, Spent};
 use super::words::{self, Action};
+use super::workflow::{self, Progress, Recorder};
 use crate::model::{Failure, FailureCode};
-use crate::time::{Clock as _, SystemClock, rfc3339_ms};
+use crate::time::{Clock as _, SystemClock, millis_u64, rfc3339_ms};
 
 /// Most answers in a row that a provider may interrupt.
 const PAUSES_MAX: u32 = 5;
@@ -75,6 +76,16 @@ pub struct Run<'a> {
     pub(super) conversation: Conversation,
     pub(super) spent: Spent,
     pub(super) guard: Guard,
+    /// The run's input.
+    pub(super) input: Value,
+    /// What its result must be.
+    pub(super) schema: Option<Value>,
+    /// How far the workflow that it began with has come.
+    pub(super) progress: Option<Progress>,
+    /// What it does in its browser.
+    pub(super) recorder: Option<Recorder>,
+    /// What of the browser's use was told: things done, and milliseconds.
+    browsed: (u64, u64),
     /// The first line of the transcript, until it is written.
     beginning: Value,
     /// All tools, by name in ascending order.
@@ -108,6 +119,8 @@ impl<'a> Run<'a> {
         let wanted = wanted.map_err(|why| Failure::new(FailureCode::LaunchError, why))?;
         let mut specs = hands.specs();
         specs.extend(wanted.specs());
+        let given = brief.cached.as_ref().and_then(|cached| cached.given.clone());
+        specs.extend(given.as_ref().map(|_| workflow::continue_spec()));
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         let specs_bytes = json_of(&specs).to_string().len();
         let mut conversation = Conversation::begin(brief, task, before);
@@ -133,6 +146,11 @@ impl<'a> Run<'a> {
             specs_bytes,
             spent: Spent::default(),
             guard: Guard::default(),
+            input: task.input.clone(),
+            schema: task.result_schema.clone(),
+            progress: given.map(Progress::new),
+            recorder: brief.cached.as_ref().map(|_| Recorder::new(&task.input)),
+            browsed: (0, 0),
             corrections: 0,
             pauses: 0,
             bad_turns: 0,
@@ -159,6 +177,8 @@ impl<'a> Run<'a> {
         };
         // A call that was under way when the time was over.
         self.count_unanswered();
+        self.told_browser();
+        self.tell_workflow(&end);
         match &end {
             End::Done { result, summary } => {
                 self.record.exchange("end", json!({"result": result, "summary": summary}));
@@ -179,6 +199,9 @@ impl<'a> Run<'a> {
     }
 
     async fn until_ended(&mut self) -> End {
+        if let ControlFlow::Break(end) = self.begin_with_workflow().await {
+            return end;
+        }
         loop {
             if let ControlFlow::Break(end) = self.step().await {
                 return end;
@@ -437,7 +460,7 @@ impl<'a> Run<'a> {
     }
 
     /// The line of a step.
-    pub(super) fn told_step(&self, turn: &Turn, description: &str, actions: Vec<Action>) {
+    pub(super) fn told_step(&mut self, turn: &Turn, description: &str, actions: Vec<Action>) {
         let actions: Vec<Value> = actions.into_iter().map(Action::into_json).collect();
         let description = words::cut(description);
         self.record.say(&format!("step {}: {description}", self.spent.steps));
@@ -446,6 +469,19 @@ impl<'a> Run<'a> {
             "actions": actions, "usage": json_of(&turn.usage), "model": turn.model,
         });
         self.record.event("step", step);
+        self.told_browser();
+    }
+
+    /// What was used of the browser since it was told last.
+    fn told_browser(&mut self) {
+        let Some(page) = self.hands.page() else { return };
+        let (steps, open) = page.measured();
+        let open_ms = millis_u64(open);
+        let (steps_before, ms_before) = std::mem::replace(&mut self.browsed, (steps, open_ms));
+        let (steps, ms) = (steps.saturating_sub(steps_before), open_ms.saturating_sub(ms_before));
+        if steps > 0 || ms > 0 {
+            self.record.event("usage", json!({"browserStepCount": steps, "browserMs": ms}));
+        }
     }
 }
 

@@ -154,6 +154,7 @@ impl Bench {
             mcp: BTreeMap::new(),
             validators: Vec::new(),
             limits: Limits { deadline_ms: Some(60_000), ..Limits::default() },
+            cached: None,
             last_run: Value::Null,
             secrets: Vec::new(),
         };

@@ -54,6 +54,36 @@ pub(super) fn again(name: &str, times: usize) -> String {
     )
 }
 
+/// To the model that takes a workflow over: the step that could not be played, from 0, all steps, why, and the page.
+pub(super) fn workflow_stopped(n: usize, steps: &[String], why: &str, page: &str) -> String {
+    let list: Vec<String> = steps.iter().enumerate().map(|(n, step)| format!("{}. {step}", n + 1)).collect();
+    let step = n + 1;
+    format!(
+        "[An earlier run of this task was recorded as a workflow, and its steps are played without you:\n{}\n\
+         Step {step} could not be played as it was recorded: {why}.\n\
+         Do what step {step} is for, if the page still means the same; then call `workflow_continue`, and the steps \
+         behind it are played. If it was done and all is well, call `workflow_continue` at once. If the page means \
+         something else now, carry the task out yourself, or call `stop_execution`.]\nThe page now:\n{page}",
+        list.join("\n")
+    )
+}
+
+/// To the model when a workflow was played to its end and gives no result.
+pub(super) fn workflow_without_result(why: &str, page: &str) -> String {
+    format!(
+        "[All steps of a workflow, recorded of an earlier run of this task, were played. Its result is yours to give: \
+         {why}. Call `finish` with it.]\nThe page now:\n{page}"
+    )
+}
+
+/// To the model when the result of a workflow was refused.
+pub(super) fn workflow_refused(feedback: &str, page: &str) -> String {
+    format!(
+        "[All steps of a workflow, recorded of an earlier run of this task, were played, and what came out was refused. \
+         Carry the task out yourself.]\n{feedback}\nThe page now:\n{page}"
+    )
+}
+
 /// `what: why`, on one line.
 pub(super) fn sentence(what: &str, why: &str) -> String {
     let why = why.split_whitespace().collect::<Vec<_>>().join(" ");

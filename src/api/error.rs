@@ -281,6 +281,12 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "unknown_task", format!("task {id:?} does not exist"))
     }
 
+    /// 404: the agent has no such version of a workflow.
+    #[must_use]
+    pub fn no_workflow(version: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "unknown_workflow", format!("workflow {version:?} does not exist"))
+    }
+
     /// 409: the run has ended already.
     #[must_use]
     pub fn ended(id: RunId, state: crate::model::RunState) -> Self {

@@ -54,6 +54,7 @@ mod strict;
 mod tokens;
 mod transcript;
 pub mod wire;
+mod workflows;
 
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,7 @@ pub use logs::{LOG_ATTEMPT, LOG_OFFSET};
 pub use openapi::text as openapi_text;
 pub use tokens::TokenView;
 pub use wire::Data;
+pub use workflows::{Forgotten, WorkflowDiff, WorkflowView};
 
 /// Longest body of a request, bytes.
 pub const BODY_MAX: usize = 20 << 20;
@@ -133,6 +135,11 @@ fn native() -> OpenApiRouter<App> {
         .routes(routes!(backfill::backfill))
         .routes(routes!(pause::pause))
         .routes(routes!(pause::resume))
+        .routes(routes!(workflows::list, workflows::forget_all))
+        .routes(routes!(workflows::get, workflows::forget))
+        .routes(routes!(workflows::diff))
+        .routes(routes!(workflows::pin))
+        .routes(routes!(workflows::unpin))
         .routes(routes!(events::of_agent))
         .routes(routes!(slots::of_agent))
         .routes(routes!(plan::of_agent))

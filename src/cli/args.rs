@@ -277,6 +277,12 @@ pub enum Command {
         #[arg(long, value_name = "URL", conflicts_with_all = ["state", "redeliver"])]
         enable: Option<String>,
     },
+    /// See and keep what an agent's runs did in their browsers, for later runs to do again without a model
+    Workflow {
+        /// What to do.
+        #[command(subcommand)]
+        command: WorkflowCommand,
+    },
     /// Make, list and revoke the tokens by which callers over HTTP are known
     Token {
         /// What to do.
@@ -336,6 +342,57 @@ pub enum TokenCommand {
         /// Its name or its id
         #[arg(value_name = "NAME|ID")]
         token: String,
+    },
+}
+
+/// A subcommand of `workflow`.
+#[derive(Debug, Subcommand)]
+pub enum WorkflowCommand {
+    /// List the versions of an agent, newest first
+    List {
+        /// The agent
+        agent: AgentId,
+    },
+    /// Print a version as JSON, as a run takes it
+    Show {
+        /// The agent
+        agent: AgentId,
+        /// The version; by default the newest that runs begin with
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        version: Option<i64>,
+    },
+    /// Show what differs between two versions
+    Diff {
+        /// The agent
+        agent: AgentId,
+        /// The first version
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        a: i64,
+        /// The second version
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        b: i64,
+    },
+    /// Have runs begin with a version whatever is newer
+    Pin {
+        /// The agent
+        agent: AgentId,
+        /// The version
+        #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+        version: i64,
+        /// Have them begin with the newest again
+        #[arg(long)]
+        off: bool,
+    },
+    /// Forget a version, or all: then the next run is the model's
+    Forget {
+        /// The agent
+        agent: AgentId,
+        /// The version
+        #[arg(value_parser = clap::value_parser!(i64).range(1..), required_unless_present = "all")]
+        version: Option<i64>,
+        /// All versions
+        #[arg(long, conflicts_with = "version")]
+        all: bool,
     },
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::client::data;
 use super::output::Cell;
 use super::{Done, Session};
-use crate::api::wire::Diff;
+use crate::api::wire::{Change, Diff};
 
 /// Longest value in a table for people, characters.
 const SHOWN_MAX: usize = 60;
@@ -17,12 +17,7 @@ pub async fn diff(session: &Session, a: &str, b: &str) -> Done {
         return session.out.document(&answer["data"]).map(|()| 0);
     }
     let diff: Diff = data(answer)?;
-    let cut = session.out.terminal;
-    let rows: Vec<Vec<Cell>> = diff
-        .changes
-        .iter()
-        .map(|c| vec![Cell::text(&c.pointer), shown(c.from.as_ref(), cut), shown(c.to.as_ref(), cut)])
-        .collect();
+    let rows = change_rows(&diff.changes, session.out.terminal);
     session.out.table(&["WHERE", &short(&diff.a.id), &short(&diff.b.id)], &rows)?;
     if diff.changes.is_empty() {
         session.out.aside("the two runs had the same definition, prompt, skills, model, input and result");
@@ -31,6 +26,13 @@ pub async fn diff(session: &Session, a: &str, b: &str) -> Done {
         session.out.aside(&format!("only the first {} changes are shown", diff.changes.len()));
     }
     Ok(0)
+}
+
+/// A row for each change; `cut`: long values are.
+pub(super) fn change_rows(changes: &[Change], cut: bool) -> Vec<Vec<Cell>> {
+    let row =
+        |c: &Change| vec![Cell::text(&c.pointer), shown(c.from.as_ref(), cut), shown(c.to.as_ref(), cut)];
+    changes.iter().map(row).collect()
 }
 
 /// The end of an id: its beginning is a time, which two runs may share.

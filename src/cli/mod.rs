@@ -38,6 +38,7 @@ mod status;
 mod successor;
 mod sweep;
 mod token;
+mod workflow;
 
 use std::process::ExitCode;
 
@@ -185,6 +186,7 @@ async fn dispatch(command: Command, session: &Session) -> Done {
         Command::Deliveries { state, limit, .. } => lists::deliveries(session, state, limit).await,
         Command::Notify { command: NotifyCommand::Test { target } } => notify::test(session, target).await,
         Command::Token { command } => token::token(session, command).await,
+        Command::Workflow { command } => workflow::workflow(session, command).await,
     }
 }
 

@@ -12,12 +12,25 @@ use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::yaml::Node;
 use super::{executor, hook, keys, policies, suggest};
-use crate::model::{BrowserTool, Executor, Llm, Mcp, Screenshots, SecretSource, ShellTool, ToolName, Wire};
+use crate::model::{
+    BrowserTool, Cache, Executor, Llm, Mcp, Screenshots, SecretSource, ShellTool, ToolName, Wire,
+};
 use crate::net;
 
 /// The keys of an executor that are of a built-in agent.
-pub(super) const KEYS: [&str; 10] =
-    ["model", "fallback", "tools", "limits", "shell", "browser", "hosts", "mcp", "validators", "corrections"];
+pub(super) const KEYS: [&str; 11] = [
+    "model",
+    "fallback",
+    "tools",
+    "limits",
+    "shell",
+    "browser",
+    "hosts",
+    "mcp",
+    "validators",
+    "corrections",
+    "cache",
+];
 
 /// Where an executor stands.
 pub(super) struct At<'a> {
@@ -37,7 +50,7 @@ pub(super) fn llm(
     nodes: &[(&'static str, Option<&Spanned<Node>>); KEYS.len()],
 ) -> Option<Executor> {
     let before = r.errors();
-    let [model, fallback, tools, limits, shell, browser, hosts, mcp, validators, corrections] =
+    let [model, fallback, tools, limits, shell, browser, hosts, mcp, validators, corrections, cache] =
         nodes.map(|(_, n)| n);
     let mut llm = Llm { model: model.and_then(|node| model_of(r, cx, "model", node)), ..Llm::default() };
     if model.is_none() {
@@ -68,6 +81,8 @@ pub(super) fn llm(
     llm.corrections = corrections
         .and_then(|node| r.whole("corrections", node, 0, Llm::CORRECTIONS_MAX.into()))
         .and_then(|n| u32::try_from(n).ok());
+    let known: Vec<&str> = Cache::ALL.iter().map(|word| word.as_str()).collect();
+    llm.cache = cache.and_then(|node| r.choice("cache", node, &known, &[])).unwrap_or_default();
     (r.errors() == before).then_some(Executor::Llm(llm))
 }
 

@@ -7,16 +7,18 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Core;
 use super::task_input;
 use super::terms::{self, Terms};
 use crate::agentloop::brief::{
-    BRIEF_VERSION, Brief, Browser, CatalogueSkill, Limits, McpServer, Paths, Shell, Validator,
+    BRIEF_VERSION, Brief, Browser, Cached, CatalogueSkill, Given, Limits, McpServer, Paths, Shell, Validator,
 };
 use crate::exec::{AgentFiles, RunDirs};
-use crate::model::{Agent, Executor, Failure, FailureCode, Llm, Screenshots, Skill, ToolName};
+use crate::model::{
+    Agent, Cache, Executor, Failure, FailureCode, Llm, Screenshots, Skill, ToolName, workflow,
+};
 use crate::secret::SecretString;
 use crate::store::{Claimed, Left, dollars};
 use crate::time::{millis_u64, rfc3339_ms};
@@ -43,6 +45,8 @@ pub(super) struct Asked<'a> {
     pub(super) shared: bool,
     pub(super) terms: &'a Terms,
     pub(super) seeded: &'a [Skill],
+    pub(super) prompt: &'a str,
+    pub(super) input: &'a Value,
     /// What templates see.
     pub(super) context: &'a Value,
     /// What is left of the time of all attempts, milliseconds.
@@ -89,6 +93,7 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
         mcp: servers(asked, llm)?,
         validators: validators(asked, llm)?,
         limits: limits(asked, llm, left),
+        cached: cached(core, asked, llm).await?,
         last_run: task_input::last_run(core, claimed.agent).await,
         secrets: agent.secrets.keys().cloned().collect(),
     };
@@ -98,6 +103,54 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
     let conversation = asked.shared.then(|| dirs.conversation(asked.session));
     let files = AgentFiles { brief, notes, conversation };
     Ok(Some(Told { files, keys: models.keys }))
+}
+
+/// What the run is told of workflows; `None`: it has no browser, and nobody asked for one.
+async fn cached(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Result<Option<Cached>, Failure> {
+    let overrides = &asked.claimed.overrides;
+    let browses = llm.tools.iter().any(|tool| tool.as_str() == "browser");
+    let explicit = overrides.use_workflow == Some(true) || overrides.workflow.is_some();
+    if !browses && !explicit {
+        return Ok(None);
+    }
+    let Asked { agent, claimed, terms, prompt, input, .. } = *asked;
+    let tools: Vec<&str> = llm.tools.iter().map(|tool| tool.as_str()).collect();
+    let skills: Vec<&str> = asked.seeded.iter().map(|skill| skill.id.as_str()).collect();
+    let of = json!({"tools": tools, "hosts": llm.hosts, "mcp": llm.mcp.keys().collect::<Vec<_>>(), "skills": skills});
+    let purpose = workflow::purpose(prompt, input, terms.result_schema.as_ref(), &of);
+    let mut cached = Cached { purpose, given: None, said: None };
+    if !browses {
+        let said = "No workflow is used: the agent's tools have no browser.";
+        return Ok(Some(Cached { said: Some(said.to_owned()), ..cached }));
+    }
+    if let Some(own) = overrides.workflow.as_deref().filter(|_| overrides.use_workflow != Some(false)) {
+        match own.fits(input) {
+            Ok(()) => cached.given = Some(Given { version: None, workflow: own.clone() }),
+            Err(why) => cached.said = Some(format!("The given workflow is not used: {why}.")),
+        }
+        return Ok(Some(cached));
+    }
+    if !overrides.use_workflow.unwrap_or(llm.cache == Cache::Auto) {
+        return Ok(Some(cached));
+    }
+    let of_purpose = core.store.workflows_for(claimed.agent, cached.purpose.clone()).await;
+    let of_purpose = of_purpose.map_err(|e| terms::unread(&e))?;
+    let mut why = None;
+    for row in of_purpose {
+        match row.workflow.fits(input) {
+            Ok(()) => {
+                cached.given = Some(Given { version: Some(row.number), workflow: row.workflow });
+                return Ok(Some(cached));
+            }
+            Err(not) => {
+                why.get_or_insert(format!("Workflow {} of {} is not used: {not}.", row.number, agent.id));
+            }
+        }
+    }
+    let others = core.store.workflows(claimed.agent).await.map_err(|e| terms::unread(&e))?;
+    let other = "The agent's workflows are of another prompt, result schema or set of tools and skills: none is used.";
+    cached.said = why.or_else(|| (!others.is_empty()).then(|| other.to_owned()));
+    Ok(Some(cached))
 }
 
 fn paths(asked: &Asked<'_>) -> Paths {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Core;
 use crate::exec::{RunDirs, read_given};
+use crate::model::Workflow;
 use crate::store::{self, EventDetail};
 use crate::task;
 
@@ -31,7 +32,7 @@ pub struct Side {
 /// One thing that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Change {
-    /// JSON pointer; its first part is `definition`, `prompt`, `skills`, `model`, `input` or `result`.
+    /// JSON pointer; between runs its first part is `definition`, `prompt`, `skills`, `model`, `input` or `result`.
     pub pointer: String,
     /// `add`, `remove` or `replace`, from the first run to the second.
     pub op: String,
@@ -99,6 +100,13 @@ impl Core {
         };
         Ok((side, facts))
     }
+}
+
+/// What differs between two versions of a workflow; whether there is more than is listed.
+#[must_use]
+pub fn workflow_changes(a: &Workflow, b: &Workflow) -> (Vec<Change>, bool) {
+    let json = |workflow| serde_json::to_value(workflow).unwrap_or_default();
+    changes(&json(a), &json(b))
 }
 
 fn changes(a: &Value, b: &Value) -> (Vec<Change>, bool) {

@@ -70,7 +70,7 @@ pub use alerting::{Alerting, EndpointHealth};
 pub use backfill::{Backfill, BackfillRequest};
 pub use budgets::Standing;
 pub use catalog::{Catalog, Entry, ScheduleEntry};
-pub use diff::{Change, Diff, Side};
+pub use diff::{Change, Diff, Side, workflow_changes};
 pub use executor::{Attached, Executor, Held, Launcher, OutcomeRequest, Watched};
 pub use feed::{BATCH as FEED_BATCH, Feed, FeedItem, Wanted as FeedWanted};
 pub use files::{FileError, FileHead, Incoming};

@@ -166,6 +166,8 @@ pub async fn job(core: &Core, agent: &Agent, claimed: &Claimed) -> Result<Job, F
         shared: shared.is_some(),
         terms: &terms,
         seeded: &skills,
+        prompt: &prompt,
+        input: &input,
         context: &context,
         total_ms: time_left(core, agent, claimed).await?,
     };

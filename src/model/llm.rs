@@ -65,6 +65,18 @@ words!(ToolName {
     Browser => "browser",
 });
 
+/// Whether a run begins with what an earlier one did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Cache {
+    /// It does, where one is kept.
+    Auto,
+    /// It does not, unless its caller asks for that.
+    #[default]
+    Off,
+}
+
+words!(Cache { Auto => "auto", Off => "off" });
+
 /// What the tool `shell` may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShellTool {
@@ -160,6 +172,8 @@ pub struct Llm {
     pub mcp: BTreeMap<String, Mcp>,
     /// Commands that judge a result beyond its schema, in order.
     pub validators: Vec<Hook>,
+    /// Whether a run begins with what an earlier one did in its browser.
+    pub cache: Cache,
 }
 
 impl Llm {

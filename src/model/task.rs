@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Overrides, words};
+use super::{Overrides, Workflow, words};
 
 /// The shape in which the result of a task's run is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -33,6 +33,10 @@ pub struct TaskRequest {
     pub response_format: Option<ResponseFormat>,
     /// What the result must be.
     pub json_schema: Option<Value>,
+    /// Whether it begins with what an earlier run did.
+    pub use_cached_workflow: Option<bool>,
+    /// What it begins with, in the place of that.
+    pub cached_workflow: Option<Box<Workflow>>,
 }
 
 impl TaskRequest {
@@ -50,6 +54,8 @@ impl TaskRequest {
             webhook_url: other.webhook_url.or(self.webhook_url),
             response_format: other.response_format.or(self.response_format),
             json_schema: other.json_schema.or(self.json_schema),
+            use_cached_workflow: other.use_cached_workflow.or(self.use_cached_workflow),
+            cached_workflow: other.cached_workflow.or(self.cached_workflow),
         }
     }
 
@@ -61,6 +67,8 @@ impl TaskRequest {
             result_schema: self.json_schema.clone(),
             webhook_url: self.webhook_url.clone(),
             model: self.full_model(),
+            use_workflow: self.use_cached_workflow,
+            workflow: self.cached_workflow.clone(),
             ..Overrides::default()
         }
     }

@@ -15,9 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use input::{ENCODED, INPUT, Inputs, TEXT, fill};
 
-use super::Target;
-
-type State = Value;
+use super::{PageState, Target};
 
 /// Version of [`Workflow`].
 pub const WORKFLOW_VERSION: u32 = 1;
@@ -69,7 +67,7 @@ pub struct WorkflowStep {
     pub arguments: Map<String, Value>,
     /// How the page stood then; `None`: it is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub then: Option<State>,
+    pub then: Option<PageState>,
 }
 
 /// How a result is made.
@@ -325,7 +323,7 @@ impl Reader {
         });
         if let Some(then) = fields.get("then").filter(|then| !then.is_null()) {
             self.within("then", |r| {
-                if let Err(e) = State::deserialize(then) {
+                if let Err(e) = PageState::deserialize(then) {
                     r.wrong(e.to_string());
                 }
             });
@@ -501,7 +499,7 @@ mod tests {
             "version",
             "parameters[0]",
             "steps[0].tool",
-            "steps[0].arguments.url.$text[1].$input",
+            "steps[0].arguments.url[1].$input",
             "steps[1].arguments.target",
             "steps[2].else",
             "steps[2].arguments.from.text.ref",

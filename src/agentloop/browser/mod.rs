@@ -327,6 +327,6 @@ fn of_dialog(tab: &Tab, dialog: &Dialog) -> Snapshot {
 }
 
 #[cfg(test)]
-mod testing;
+pub(in crate::agentloop) mod testing;
 #[cfg(test)]
 mod tests;

@@ -12,12 +12,15 @@ use serde_json::{Map, Value, json};
 
 use crate::api::extract::{check_type, whole};
 use crate::api::{ApiError, App};
+use crate::model::workflow::{Misplaced, Workflow};
 use crate::model::{ResponseFormat, TaskRequest, Wire};
 use crate::schema::Schema;
 
 /// Shortest prompt, characters.
 const PROMPT_MIN: usize = 3;
 
+/// Most mistakes of one workflow that are told.
+const MISFITS_MAX: usize = 50;
 /// Longest name of a model, bytes.
 const MODEL_MAX: usize = 200;
 
@@ -120,9 +123,10 @@ impl Reader {
             webhook_url: self.text("webhook_url"),
             response_format: self.format(),
             json_schema: self.schema(),
+            use_cached_workflow: self.flag("use_cached_workflow"),
+            cached_workflow: self.workflow(),
         };
         let wait = self.flag("wait_for_completion").unwrap_or(true);
-        self.workflow();
         Asked { request, wait }
     }
 
@@ -220,14 +224,24 @@ impl Reader {
         Some(schema)
     }
 
-    /// Recorded actions are not replayed, and that is said rather than the model be asked in silence.
-    fn workflow(&mut self) {
-        if self.flag("use_cached_workflow") == Some(true) {
-            let msg = "Recorded actions cannot be replayed: this version has no browser. Leave the field out, or send false";
-            self.wrong("use_cached_workflow", msg, "value_error");
+    /// A workflow; each mistake in it has its own place.
+    fn workflow(&mut self) -> Option<Box<Workflow>> {
+        const NAME: &str = "cached_workflow";
+        let workflow = self.take(NAME)?;
+        if !workflow.is_object() {
+            self.wrong(NAME, "Input should be a valid dictionary", "dict_type");
+            return None;
         }
-        if self.take("cached_workflow").is_some_and(|workflow| !workflow.is_object()) {
-            self.wrong("cached_workflow", "Input should be a valid dictionary", "dict_type");
+        match Workflow::read(&workflow) {
+            Ok(workflow) => Some(Box::new(workflow)),
+            Err(wrong) => {
+                for Misplaced { at, why } in wrong.into_iter().take(MISFITS_MAX) {
+                    let mut misfit = misfit(NAME.into(), why, "value_error");
+                    misfit.loc.extend(at);
+                    self.misfits.push(misfit);
+                }
+                None
+            }
         }
     }
 }
@@ -266,7 +280,7 @@ mod tests {
     #[test]
     fn every_field_that_does_not_fit_is_told_at_once() {
         let body = json!({"prompt": "ab", "model": 3, "provider": "x", "wait_for_completion": "soon",
-                          "webhook_url": {}, "response_format": "xml", "json_schema": "{", "use_cached_workflow": true,
+                          "webhook_url": {}, "response_format": "xml", "json_schema": "{", "use_cached_workflow": 1,
                           "cached_workflow": []});
         let told = kinds(&body);
         let told: Vec<_> = told.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
@@ -277,14 +291,26 @@ mod tests {
             ("webhook_url", "string_type"),
             ("response_format", "literal_error"),
             ("json_schema", "json_invalid"),
-            ("wait_for_completion", "bool_type"),
-            ("use_cached_workflow", "value_error"),
+            ("use_cached_workflow", "bool_type"),
             ("cached_workflow", "dict_type"),
+            ("wait_for_completion", "bool_type"),
         ];
         assert_eq!(told, wanted);
         assert_eq!(kinds(&json!({})), [("prompt".to_owned(), "missing")]);
         assert_eq!(kinds(&json!({"prompt": null})), [("prompt".to_owned(), "missing")]);
         assert_eq!(kinds(&json!({"prompt": 5})), [("prompt".to_owned(), "string_type")]);
+    }
+
+    #[test]
+    fn a_workflow_is_taken_and_a_mistake_in_it_has_its_place() {
+        let step =
+            |tool: &str| json!({"version": 1, "steps": [{"tool": tool, "arguments": {}}], "result": "model"});
+        let body = |workflow: Value| json!({"prompt": "abc", "cached_workflow": workflow}).to_string();
+        let asked = read(&body(step("browser_back")), true).unwrap().request;
+        assert_eq!(asked.overrides().workflow.unwrap().steps[0].tool, "browser_back");
+        let misfits = read(&body(step("shell")), true).unwrap_err();
+        let place = json!(["body", "cached_workflow", "steps", 0, "tool"]);
+        assert_eq!((json!(misfits[0].loc), misfits.len(), misfits[0].kind), (place, 1, "value_error"));
     }
 
     #[test]

@@ -10,19 +10,30 @@ mod wire;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
+use serde::Deserialize;
+use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::execute::idempotency_key;
+use super::extract::Params;
 use super::{ApiError, App, Caller, answer};
 use crate::engine::builtin::DEFAULT_AGENT;
 use crate::engine::{StepsError, TaskAsk};
 use crate::ids::RunId;
-use crate::model::{ResponseFormat, RunState};
+use crate::model::{Overrides, ResponseFormat, RunState};
 use crate::store::{Found, TaskRow};
 
 use body::{Asked, Unfit};
 use wire::{HistoryItem, NewTask, StoredTask, TaskChanges, TaskResponse};
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub struct RunQuery {
+    /// Whether the answer has `cached_workflow`.
+    cached_workflow: bool,
+}
 
 /// The calls of this dialect.
 pub(super) fn router() -> OpenApiRouter<App> {
@@ -105,13 +116,14 @@ pub async fn task(
     path = "/api/runs/{id}",
     operation_id = "get_task_run",
     tag = "tasks",
-    params(("id" = String, Path, description = "The run's integer or id")),
+    params(("id" = String, Path, description = "The run's integer or id"), RunQuery),
     responses((status = 200, description = "The run", body = TaskResponse))
 )]
 pub async fn run(
     State(app): State<App>,
     Path(id): Path<String>,
     caller: Caller,
+    Params(query): Params<RunQuery>,
 ) -> Result<Json<TaskResponse>, Unfit> {
     let number = match (id.parse(), id.parse::<RunId>()) {
         (Ok(number), _) => number,
@@ -121,7 +133,7 @@ pub async fn run(
         },
         _ => return Err(ApiError::no_event(&id).into()),
     };
-    let view = view(&app, &caller, number).await?;
+    let view = view(&app, &caller, number, query.cached_workflow).await?;
     Ok(Json(view.ok_or_else(|| ApiError::no_event(&id))?))
 }
 
@@ -138,7 +150,7 @@ async fn started(app: &App, ask: TaskAsk, wait: bool) -> Result<TaskResponse, Ap
         let most = app.core.settings().wait_ceiling;
         let state = app.core.wait_for_end(number, most).await?;
         if state.is_some_and(RunState::is_terminal)
-            && let Some(told) = told(app, number).await?
+            && let Some(told) = told(app, number, false).await?
         {
             return Ok(told);
         }
@@ -156,19 +168,24 @@ async fn known(app: &App, caller: &Caller, id: &str) -> Result<TaskRow, ApiError
 }
 
 /// A run that exists for this caller.
-async fn view(app: &App, caller: &Caller, number: i64) -> Result<Option<TaskResponse>, ApiError> {
+async fn view(
+    app: &App,
+    caller: &Caller,
+    number: i64,
+    workflow: bool,
+) -> Result<Option<TaskResponse>, ApiError> {
     let detail = app.core.store.event(number).await?;
     if detail.is_none_or(|detail| !caller.sees(&detail.event.agent_id)) {
         return Ok(None);
     }
-    told(app, number).await
+    told(app, number, workflow).await
 }
 
-/// A run as it stands; `None`: it is gone.
-async fn told(app: &App, number: i64) -> Result<Option<TaskResponse>, ApiError> {
+/// A run as it stands, with its workflow where it, or the caller, asked for that; `None`: it is gone.
+async fn told(app: &App, number: i64, workflow: bool) -> Result<Option<TaskResponse>, ApiError> {
     let Some(detail) = app.core.store.event(number).await? else { return Ok(None) };
     let (task, format) = app.core.store.task_of(number).await?.unzip();
-    let event = detail.event;
+    let (event, overrides) = (detail.event, detail.overrides);
     let history = history(app, number, &event.agent_id).await?;
     let mut response = TaskResponse { task_id: task, history, ..TaskResponse::of(number, event.status) };
     if let (RunState::Failed, Some(why), Some(history)) = (event.status, &event.error, &mut response.history)
@@ -188,7 +205,31 @@ async fn told(app: &App, number: i64) -> Result<Option<TaskResponse>, ApiError> 
         };
         response.result = wire::result(format.unwrap_or(ResponseFormat::Text), result, written);
     }
+    if workflow || overrides.use_workflow == Some(true) {
+        let version = event.workflow.and_then(|replay| replay.version);
+        response.cached_workflow =
+            Some(cached_workflow(app, number, &event.agent_id, version, overrides).await?);
+    }
     Ok(Some(response))
+}
+
+/// What a run left for later runs, else what it began with; null where there is neither.
+async fn cached_workflow(
+    app: &App,
+    number: i64,
+    agent: &str,
+    version: Option<i64>,
+    overrides: Overrides,
+) -> Result<Value, ApiError> {
+    let store = &app.core.store;
+    let mut found = store.workflow_of_run(number).await?.map(|row| row.workflow);
+    if let (None, Some(version), Ok(agent)) = (&found, version, agent.parse())
+        && let Some(agent) = store.agent_number(agent).await?
+    {
+        found = store.workflow(agent, version).await?.map(|row| row.workflow);
+    }
+    let found = found.or_else(|| overrides.workflow.map(|given| *given));
+    Ok(found.and_then(|workflow| serde_json::to_value(workflow).ok()).unwrap_or_default())
 }
 
 /// The steps of a run; none where its program has put something else in their place.

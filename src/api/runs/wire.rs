@@ -48,6 +48,11 @@ pub struct TaskResponse {
     pub is_successful: Option<bool>,
     /// How it stands.
     pub status: TaskStatus,
+    /// What it did in its browser, for later runs to do again: what it recorded or, where nothing is new, began with; null
+    /// where there is none. There only where it was asked for: by `use_cached_workflow`, or in the query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub cached_workflow: Option<Value>,
 }
 
 /// A step of a run.
@@ -91,6 +96,7 @@ impl TaskResponse {
             is_done: Some(done),
             is_successful: done.then_some(state == RunState::Completed),
             status: TaskStatus::of(state),
+            cached_workflow: None,
         }
     }
 
@@ -166,9 +172,10 @@ pub struct NewTask {
     /// What the result must be: a JSON Schema, or its text.
     #[schema(value_type = Option<Object>)]
     json_schema: Option<Value>,
-    /// Recorded actions are not replayed: true is refused.
+    /// Whether the run first does again, without a model, what an earlier run of the same prompt, schema and tools did
+    /// in its browser; left out: as the agent's `executor.cache` says. The answer then has `cached_workflow`.
     use_cached_workflow: Option<bool>,
-    /// Not used.
+    /// The workflow to begin with in the place of that, as an answer had it.
     #[schema(value_type = Option<Object>)]
     cached_workflow: Option<Value>,
 }
@@ -195,9 +202,10 @@ pub struct TaskChanges {
     /// What the result must be: a JSON Schema, or its text.
     #[schema(value_type = Option<Object>)]
     json_schema: Option<Value>,
-    /// Recorded actions are not replayed: true is refused.
+    /// Whether the run first does again, without a model, what an earlier run of the same prompt, schema and tools did
+    /// in its browser; left out: as the agent's `executor.cache` says. The answer then has `cached_workflow`.
     use_cached_workflow: Option<bool>,
-    /// Not used.
+    /// The workflow to begin with in the place of that, as an answer had it.
     #[schema(value_type = Option<Object>)]
     cached_workflow: Option<Value>,
 }

@@ -3,8 +3,8 @@
 use super::schedule::EXCLUDE;
 use super::{BUDGET, HOOK, Key, Kind, SCHEDULE, SECRET, Shape, WEBHOOK, optional, or, required, words};
 use crate::model::{
-    ApiScope, BrowserTool, Llm, Network, NotifyWhen, OnInterrupt, Overlap, Priority, Protocol, RetryOn,
-    Screenshots, ToolName,
+    ApiScope, BrowserTool, Cache, Llm, Network, NotifyWhen, OnInterrupt, Overlap, Priority, Protocol,
+    RetryOn, Screenshots, ToolName,
 };
 
 const MOST: u64 = i64::MAX as u64;
@@ -294,6 +294,13 @@ pub static EXECUTOR: Shape = Shape {
             "3",
             "Of the built-in agent: how often a refused result is corrected before the run ends FAILED `max_retries_exceeded`",
             "1",
+        ),
+        or(
+            "cache",
+            words!(Cache),
+            "off",
+            "Of the built-in agent with the tool `browser`: whether a run first does again, without a model, what an earlier one did",
+            "auto",
         ),
     ],
 };

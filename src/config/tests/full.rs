@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Agent, BrowserTool, Executor, Hook, Llm, Mcp, ShellTool, Timeout, Timing, ToolName};
+use crate::model::{
+    Agent, BrowserTool, Cache, Executor, Hook, Llm, Mcp, ShellTool, Timeout, Timing, ToolName,
+};
 
 /// Every key that [`super::agents`] leaves out.
 pub(super) const FULL: &str = r#"# every policy
@@ -197,7 +199,7 @@ fn a_built_in_agent_is_read() {
     let agent = place.agent(
         "executor:\n  type: llm\n  model: lite\n  fallback: [full, local/large, openai/gpt-mini]\n  tools: [files, shell, http_fetch]\n  \
          limits: { max_steps: 30, max_tokens: 200000, max_cost_usd: 0.5, max_output_tokens: 1000, call_timeout: 5m, tool_timeout: 5s }\n  \
-         shell: { allow: [git, jq], timeout: 10s }\n  hosts: [Shop.example, '*.shop.example']\n  corrections: 0\n  \
+         shell: { allow: [git, jq], timeout: 10s }\n  hosts: [Shop.example, '*.shop.example']\n  corrections: 0\n  cache: auto\n  \
          mcp: { a: { command: [sh, -c, exit], allow: [one] }, b: { url: 'https://mcp.example/x', token: TOKEN } }\n  \
          validators: [{ command: [./check.sh], timeout: 5s }, { command: [sh] }]\nsecrets: { TOKEN: { env: T } }\n",
     );
@@ -225,6 +227,7 @@ fn a_built_in_agent_is_read() {
             Hook { command: vec![check], timeout: Duration::from_secs(5) },
             Hook { command: text(&["sh"]), timeout: Hook::DEFAULT_TIMEOUT },
         ],
+        cache: Cache::Auto,
     };
     assert_eq!((&agent.executor, agent.timeout), (&Executor::Llm(llm), Some(Duration::from_mins(30))));
     let (json, _) = agent.snapshot().unwrap();

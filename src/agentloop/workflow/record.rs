@@ -1,0 +1,242 @@
+//! Takes down what a run does in its browser, as it does it.
+//!
+//! Calls that failed and calls that only looked are left out; the state of the page behind each step tells when that
+//! was wrong. A run that did something else than to use its browser leaves no workflow: what it did there would be
+//! missing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::trace::{self, Sources};
+use crate::agentloop::browser::{Ref, Snapshot, state, target};
+use crate::agentloop::record::json_of;
+use crate::agentloop::tools::{ACTIVATE_SKILL, Answer, Outcome};
+use crate::model::workflow::{
+    EXTRACTS, INPUT, Inputs, REF, TARGET, WORKFLOW_STEPS_MAX, WORKFLOW_VERSION, Workflow, WorkflowCost,
+    WorkflowResult, WorkflowStep, holders,
+};
+use crate::model::{PageState, Standing, Target};
+
+/// Arguments whose texts may come from the input.
+const LIFTED: [&str; 5] = ["url", "text", "gone", "options", "files"];
+/// Tools that only look.
+const LOOKS: [&str; 1] = ["browser_snapshot"];
+
+/// What was done so far.
+#[derive(Debug)]
+pub(in crate::agentloop) struct Recorder {
+    inputs: Inputs,
+    steps: Vec<Taken>,
+    spoiled: Option<String>,
+    /// Whether anything was done that no workflow said.
+    anew: bool,
+}
+
+#[derive(Debug)]
+struct Taken {
+    what: What,
+    found: Option<Value>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// By the model: the arguments with targets, and the page behind it.
+    Done { tool: String, arguments: Value, after: Option<Arc<Snapshot>> },
+    /// As a workflow said.
+    Played(WorkflowStep),
+}
+
+impl Recorder {
+    /// Of a run with this input.
+    pub(in crate::agentloop) fn new(input: &Value) -> Self {
+        Self { inputs: Inputs::of(input), steps: Vec::new(), spoiled: None, anew: false }
+    }
+
+    /// A text with marks in the place of the input's values.
+    pub(super) fn marked(&self, text: &str) -> String {
+        self.inputs.marked(text)
+    }
+
+    /// Takes a call of the model down.
+    pub(in crate::agentloop) fn did(
+        &mut self,
+        tool: &str,
+        arguments: &Map<String, Value>,
+        before: Option<&Snapshot>,
+        after: Option<Arc<Snapshot>>,
+        answer: &Answer,
+    ) {
+        if answer.outcome != Outcome::Done || LOOKS.contains(&tool) || tool == ACTIVATE_SKILL {
+            return;
+        }
+        if tool == "browser_screenshot" && !arguments.contains_key("name") {
+            return;
+        }
+        self.anew = true;
+        if !tool.starts_with("browser_") {
+            self.spoiled.get_or_insert_with(|| format!("it also called {tool}"));
+            return;
+        }
+        let mut arguments = Value::Object(arguments.clone());
+        let mut lost = None;
+        holders(&mut arguments, REF, &mut |fields| {
+            let Some(reference) = fields.get(REF).and_then(Value::as_str).map(str::to_owned) else { return };
+            let found =
+                reference.parse::<Ref>().ok().zip(before).and_then(|(r, page)| target::describe(page, r));
+            match found {
+                Some(target) => {
+                    fields.remove(REF);
+                    fields.insert(TARGET.to_owned(), json_of(&target));
+                }
+                None => lost = Some(reference),
+            }
+        });
+        if let Some(reference) = lost {
+            self.spoiled.get_or_insert_with(|| format!("{reference} was on no page that it had looked at"));
+        }
+        let found = (tool == EXTRACTS).then(|| found_by(answer));
+        if found == Some(None) {
+            self.spoiled.get_or_insert_with(|| "what it extracted is no JSON".to_owned());
+        }
+        self.steps.push(Taken {
+            what: What::Done { tool: tool.to_owned(), arguments, after },
+            found: found.flatten(),
+        });
+    }
+
+    /// Takes a step of a workflow down.
+    pub(super) fn played(&mut self, step: WorkflowStep, found: Option<Value>) {
+        self.steps.push(Taken { what: What::Played(step), found });
+    }
+
+    /// Something is otherwise than the workflow says.
+    pub(super) fn differs(&mut self) {
+        self.anew = true;
+    }
+
+    /// What was extracted so far, by the number of the step.
+    pub(super) fn found(&self) -> Vec<(usize, Value)> {
+        let all = self.steps.iter().enumerate();
+        all.filter_map(|(n, step)| Some((n + 1, step.found.clone()?))).collect()
+    }
+
+    /// The workflow of a run that has completed; `None`: there is nothing new in it.
+    ///
+    /// # Errors
+    /// Why it leaves none.
+    pub(in crate::agentloop) fn finish(
+        self,
+        result: &Value,
+        schema: Option<&Value>,
+        cost: WorkflowCost,
+    ) -> Result<Option<Workflow>, String> {
+        if !self.anew || self.steps.is_empty() {
+            return Ok(None);
+        }
+        if let Some(why) = self.spoiled {
+            return Err(why);
+        }
+        if self.steps.len() > WORKFLOW_STEPS_MAX {
+            return Err(format!("it took more than {WORKFLOW_STEPS_MAX} steps"));
+        }
+        let template = trace::trace(result, schema, &Sources { found: &self.found(), inputs: &self.inputs });
+        let result = template.map_or(WorkflowResult::Model, WorkflowResult::Template);
+        let next: Vec<Vec<Target>> =
+            self.steps.iter().skip(1).map(Taken::targets).chain([Vec::new()]).collect();
+        let inputs = &self.inputs;
+        let steps: Vec<WorkflowStep> =
+            self.steps.into_iter().zip(next).map(|(step, next)| step.into_step(&next, inputs)).collect();
+        let mut parameters = BTreeSet::new();
+        steps.iter().for_each(|step| used(&Value::Object(step.arguments.clone()), &mut parameters));
+        if let WorkflowResult::Template(template) = &result {
+            used(template, &mut parameters);
+        }
+        let mut fixed = inputs.leaves().clone();
+        fixed.retain(|pointer, _| !parameters.contains(pointer));
+        Ok(Some(Workflow { version: WORKFLOW_VERSION, parameters, fixed, steps, result, recorded: cost }))
+    }
+}
+
+/// What an extraction has found.
+pub(super) fn found_by(answer: &Answer) -> Option<Value> {
+    serde_json::from_str(&answer.content).ok()
+}
+
+/// How a page stands, as a step with these elements behind it is held to it.
+pub(super) fn state_of(page: &Snapshot, next: &[Target], marked: &dyn Fn(&str) -> String) -> PageState {
+    let mut state = state::of(page, next, marked);
+    // What comes later only is looked for by the step that needs it.
+    state.targets.retain(|_, standing| *standing != Standing::Gone);
+    state
+}
+
+/// The elements that these arguments name.
+pub(super) fn targets_of(arguments: &Value) -> Vec<Target> {
+    let mut targets = Vec::new();
+    holders(&mut arguments.clone(), TARGET, &mut |fields| {
+        targets.extend(fields.get(TARGET).and_then(|target| serde_json::from_value(target.clone()).ok()));
+    });
+    targets
+}
+
+impl Taken {
+    fn targets(&self) -> Vec<Target> {
+        match &self.what {
+            What::Done { arguments, .. } => targets_of(arguments),
+            What::Played(_) => Vec::new(),
+        }
+    }
+
+    fn into_step(self, next: &[Target], inputs: &Inputs) -> WorkflowStep {
+        match self.what {
+            What::Played(step) => step,
+            What::Done { tool, arguments, after } => {
+                let then = after.map(|page| state_of(&page, next, &|text| inputs.marked(text)));
+                WorkflowStep { tool, arguments: lifted(arguments, inputs), then }
+            }
+        }
+    }
+}
+
+/// Arguments with parameters in the place of the input's values.
+fn lifted(arguments: Value, inputs: &Inputs) -> Map<String, Value> {
+    let mut arguments = arguments;
+    holders(&mut arguments, TARGET, &mut |fields| {
+        let Some(Value::Object(target)) = fields.get_mut(TARGET) else { return };
+        let words = ["name", "text", "attributes"];
+        target
+            .iter_mut()
+            .filter(|(name, _)| words.contains(&name.as_str()))
+            .for_each(|(_, value)| lift(value, inputs));
+        let within = target.get_mut("within").and_then(Value::as_array_mut).into_iter().flatten();
+        within.filter_map(|within| within.get_mut("name")).for_each(|name| lift(name, inputs));
+    });
+    let Value::Object(mut fields) = arguments else { return Map::new() };
+    for (_, value) in fields.iter_mut().filter(|(name, _)| LIFTED.contains(&name.as_str())) {
+        lift(value, inputs);
+    }
+    fields
+}
+
+fn lift(value: &mut Value, inputs: &Inputs) {
+    match value {
+        Value::String(text) => *value = inputs.lift(text),
+        Value::Array(items) => items.iter_mut().for_each(|inner| lift(inner, inputs)),
+        Value::Object(fields) => fields.values_mut().for_each(|inner| lift(inner, inputs)),
+        _ => {}
+    }
+}
+
+/// The parameters of a template.
+fn used(template: &Value, into: &mut BTreeSet<String>) {
+    match template {
+        Value::Object(fields) => {
+            into.extend(fields.get(INPUT).and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|inner| used(inner, into));
+        }
+        Value::Array(items) => items.iter().for_each(|inner| used(inner, into)),
+        _ => {}
+    }
+}

@@ -1,0 +1,259 @@
+//! Where a result comes from: every leaf of it from something that was extracted, from the input, or from its schema.
+//!
+//! A value may stand in several places by chance, and a workflow that took the wrong one would tell tomorrow what is
+//! not so. So a place counts only where it is the only one, or the only one of the field's own name; and a value that
+//! says little (a flag, a number of few digits) counts only under that name. Lists are taken whole, or as several whole
+//! ones: their length is data too. What cannot be traced is the model's to say.
+
+use serde_json::{Map, Value, json};
+
+use crate::model::workflow::{CONCAT, CONST, EXTRACT, INPUT, Inputs};
+
+/// Fewest characters of a value that is known by itself.
+const TELLING: usize = 4;
+
+/// What a result can be made of.
+pub(super) struct Sources<'a> {
+    /// What was extracted: the number of the step, from 1, and what it found.
+    pub(super) found: &'a [(usize, Value)],
+    pub(super) inputs: &'a Inputs,
+}
+
+/// The template of a result; `None`: something of it cannot be traced.
+pub(super) fn trace(result: &Value, schema: Option<&Value>, of: &Sources<'_>) -> Option<Value> {
+    let whole = of.found.iter().filter(|(_, found)| same(found, result)).collect::<Vec<_>>();
+    if let [(step, _)] = whole.as_slice() {
+        return Some(extract(*step, ""));
+    }
+    part(result, None, schema, of)
+}
+
+fn part(value: &Value, name: Option<&str>, schema: Option<&Value>, of: &Sources<'_>) -> Option<Value> {
+    if let Some(constant) =
+        schema.and_then(|schema| schema.get("const")).filter(|constant| same(constant, value))
+    {
+        return Some(json!({ CONST: constant }));
+    }
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            object(fields, schema, of).or_else(|| placed(value, name, of))
+        }
+        Value::Array(items) => placed(value, name, of).or_else(|| lists(items, of)),
+        _ => placed(value, name, of),
+    }
+}
+
+/// Field by field, where the schema knows the fields: other names may be data.
+fn object(fields: &Map<String, Value>, schema: Option<&Value>, of: &Sources<'_>) -> Option<Value> {
+    let known = schema?.get("properties")?.as_object()?;
+    let each = fields.iter().map(|(name, value)| {
+        let schema = known.get(name)?;
+        Some((name.clone(), part(value, Some(name), Some(schema), of)?))
+    });
+    each.collect::<Option<Map<_, _>>>().map(Value::Object)
+}
+
+/// The one place of a value.
+fn placed(value: &Value, name: Option<&str>, of: &Sources<'_>) -> Option<Value> {
+    let mut places = Vec::new();
+    for (step, found) in of.found {
+        look(found, value, &mut String::new(), &mut |at| places.push((at.to_owned(), extract(*step, at))));
+    }
+    for (pointer, known) in of.inputs.leaves() {
+        if same(known, value) {
+            places.push((pointer.clone(), json!({ INPUT: pointer })));
+        }
+    }
+    let named: Vec<_> =
+        places.iter().filter(|(at, _)| name.is_some_and(|name| is_called(at, name))).collect();
+    match (named.as_slice(), places.as_slice()) {
+        ([(_, one)], _) => Some(one.clone()),
+        ([], [(_, one)]) if is_telling(value) => Some(one.clone()),
+        _ => None,
+    }
+}
+
+/// A list that is several whole ones, one behind the other.
+fn lists(items: &[Value], of: &Sources<'_>) -> Option<Value> {
+    let (mut rest, mut parts) = (items, Vec::new());
+    for (step, found) in of.found {
+        let mut places = Vec::new();
+        lists_in(found, &mut String::new(), &mut |at, list| places.push((at.to_owned(), list.to_vec())));
+        for (at, list) in places {
+            let begins = !list.is_empty()
+                && rest.len() >= list.len()
+                && rest.iter().zip(&list).all(|(a, b)| same(a, b));
+            if begins {
+                rest = rest.get(list.len()..).unwrap_or_default();
+                parts.push(extract(*step, &at));
+                break;
+            }
+        }
+    }
+    (rest.is_empty() && parts.len() > 1).then(|| json!({ CONCAT: parts }))
+}
+
+fn extract(step: usize, at: &str) -> Value {
+    json!({ EXTRACT: {"step": step, "at": at} })
+}
+
+fn look(within: &Value, wanted: &Value, at: &mut String, tell: &mut dyn FnMut(&str)) {
+    if same(within, wanted) {
+        tell(at);
+    }
+    each(within, at, &mut |inner, at| look(inner, wanted, at, tell));
+}
+
+fn lists_in(within: &Value, at: &mut String, tell: &mut dyn FnMut(&str, &[Value])) {
+    if let Value::Array(items) = within {
+        tell(at, items);
+    } else {
+        each(within, at, &mut |inner, at| lists_in(inner, at, tell));
+    }
+}
+
+fn each(within: &Value, at: &mut String, with: &mut dyn FnMut(&Value, &mut String)) {
+    let length = at.len();
+    let mut step = |name: &str, inner: &Value| {
+        at.push('/');
+        at.push_str(&name.replace('~', "~0").replace('/', "~1"));
+        with(inner, at);
+        at.truncate(length);
+    };
+    match within {
+        Value::Object(fields) => fields.iter().for_each(|(name, inner)| step(name, inner)),
+        // An item of a list is where it is by chance.
+        _ => {}
+    }
+}
+
+/// Whether the last name of a pointer is this one, however it is written.
+fn is_called(pointer: &str, name: &str) -> bool {
+    let plain = |name: &str| {
+        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>()
+    };
+    pointer.rsplit('/').next().is_some_and(|last| !last.is_empty() && plain(last) == plain(name))
+}
+
+fn is_telling(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.chars().count() >= TELLING,
+        Value::Number(number) => number.to_string().chars().count() >= TELLING,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether two values are the same, 7 and 7.0 too.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
+
+/// The result of a template.
+///
+/// # Errors
+/// A sentence: something that was there when it was recorded was not found now.
+pub(super) fn make(template: &Value, found: &[(usize, Value)], input: &Value) -> Result<Value, String> {
+    let fields = template.as_object().ok_or("the workflow's result is none")?;
+    if let Some(place) = fields.get(EXTRACT) {
+        let step = place["step"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let at = place["at"].as_str().unwrap_or_default();
+        let of = found.iter().rev().find(|(n, _)| *n == step);
+        let value = of.and_then(|(_, found)| found.pointer(at)).cloned();
+        return value
+            .ok_or_else(|| format!("step {step} found nothing at {at:?}, where a part of the result stood"));
+    }
+    if let Some(pointer) = fields.get(INPUT).and_then(Value::as_str) {
+        return input.pointer(pointer).cloned().ok_or_else(|| format!("the input has no value {pointer:?}"));
+    }
+    if let Some(constant) = fields.get(CONST) {
+        return Ok(constant.clone());
+    }
+    if let Some(parts) = fields.get(CONCAT).and_then(Value::as_array) {
+        let mut all = Vec::new();
+        for part in parts {
+            match make(part, found, input)? {
+                Value::Array(items) => all.extend(items),
+                other => return Err(format!("{other} is no list, where a part of the result was one")),
+            }
+        }
+        return Ok(all.into());
+    }
+    let each = fields.iter().map(|(name, inner)| Ok((name.clone(), make(inner, found, input)?)));
+    each.collect::<Result<Map<_, _>, String>>().map(Value::Object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traced(result: Value, schema: Option<Value>, found: &[(usize, Value)], input: Value) -> Option<Value> {
+        let inputs = Inputs::of(&input);
+        let template = trace(&result, schema.as_ref(), &Sources { found, inputs: &inputs })?;
+        assert_eq!(make(&template, found, &input).unwrap(), result, "{template}");
+        Some(template)
+    }
+
+    fn fields(names: &[&str]) -> Option<Value> {
+        let all: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
+        Some(json!({"properties": all}))
+    }
+
+    #[test]
+    fn a_result_is_traced_to_what_was_extracted() {
+        let found =
+            [(3, json!({"price": 7, "title": "Desk lamp", "stock": 3})), (5, json!([{"a": 1}, {"a": 2}]))];
+        assert_eq!(traced(found[0].1.clone(), None, &found, json!({})), Some(extract(3, "")));
+        let result = json!({"Price": 7, "name": "Desk lamp", "query": "lamp", "kind": "x", "rows": [{"a": 1}, {"a": 2}]});
+        let mut schema = fields(&["Price", "name", "query", "rows"]).unwrap();
+        schema["properties"]["kind"] = json!({"const": "x"});
+        let template = traced(result, Some(schema), &found, json!({"query": "lamp"})).unwrap();
+        assert_eq!(
+            template,
+            json!({"Price": extract(3, "/price"), "name": extract(3, "/title"), "query": {"$input": "/query"},
+                   "kind": {"$const": "x"}, "rows": extract(5, "")})
+        );
+    }
+
+    #[test]
+    fn what_may_be_a_chance_is_not_traced() {
+        let found = [(1, json!({"stock": 3, "a": "same text", "b": "same text", "on": true}))];
+        let none = |result: Value, names: &[&str]| {
+            assert_eq!(traced(result.clone(), fields(names), &found, json!({})), None, "{result}");
+        };
+        none(json!({"count": 3}), &["count"]);
+        none(json!({"text": "same text"}), &["text"]);
+        none(json!({"open": true}), &["open"]);
+        none(json!({"stock": 3, "made": "up by the model"}), &["stock", "made"]);
+        none(json!({"stock": 3}), &[]);
+        none(json!(3), &[]);
+        assert!(
+            traced(json!({"stock": 3, "a": "same text"}), fields(&["stock", "a"]), &found, json!({}))
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn lists_are_whole_or_several_whole_ones() {
+        let found = [(1, json!({"rows": [1, 2]})), (2, json!({"rows": [3]})), (4, json!([1, 2, 3, 4]))];
+        let concat = traced(json!([1, 2, 3]), None, &found[..2], json!({})).unwrap();
+        assert_eq!(concat, json!({"$concat": [extract(1, "/rows"), extract(2, "/rows")]}));
+        assert_eq!(
+            traced(json!([1, 2, 4]), None, &found, json!({})),
+            None,
+            "a part of a list is the model's choice"
+        );
+        let later = [(1, json!({"rows": [9]})), (2, json!({"rows": []}))];
+        assert_eq!(make(&concat, &later, &json!({})).unwrap(), json!([9]));
+        let gone = make(&concat, &[(1, json!({"rows": [9]}))], &json!({})).unwrap_err();
+        assert!(gone.contains("step 2"), "{gone}");
+    }
+}
