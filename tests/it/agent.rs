@@ -4,6 +4,7 @@
 mod cancel;
 mod ends;
 mod replay;
+mod rules;
 
 use std::path::Path;
 use std::time::Duration;
