@@ -224,13 +224,17 @@ impl Reader {
         Some(schema)
     }
 
-    /// A workflow; each mistake in it has its own place.
+    /// A workflow; each mistake in it has its own place. An empty one is none.
     fn workflow(&mut self) -> Option<Box<Workflow>> {
         const NAME: &str = "cached_workflow";
         let workflow = self.take(NAME)?;
-        if !workflow.is_object() {
-            self.wrong(NAME, "Input should be a valid dictionary", "dict_type");
-            return None;
+        match workflow.as_object() {
+            None => {
+                self.wrong(NAME, "Input should be a valid dictionary", "dict_type");
+                return None;
+            }
+            Some(fields) if fields.is_empty() => return None,
+            Some(_) => {}
         }
         match Workflow::read(&workflow) {
             Ok(workflow) => Some(Box::new(workflow)),
@@ -308,6 +312,10 @@ mod tests {
         let body = |workflow: Value| json!({"prompt": "abc", "cached_workflow": workflow}).to_string();
         let asked = read(&body(step("browser_back")), true).unwrap().request;
         assert_eq!(asked.overrides().workflow.unwrap().steps[0].tool, "browser_back");
+        assert!(
+            read(&body(json!({})), true).unwrap().request.overrides().workflow.is_none(),
+            "an empty one is none"
+        );
         let misfits = read(&body(step("shell")), true).unwrap_err();
         let place = json!(["body", "cached_workflow", "steps", 0, "tool"]);
         assert_eq!((json!(misfits[0].loc), misfits.len(), misfits[0].kind), (place, 1, "value_error"));

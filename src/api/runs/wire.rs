@@ -175,7 +175,7 @@ pub struct NewTask {
     /// Whether the run first does again, without a model, what an earlier run of the same prompt, schema and tools did
     /// in its browser; left out: as the agent's `executor.cache` says. The answer then has `cached_workflow`.
     use_cached_workflow: Option<bool>,
-    /// The workflow to begin with in the place of that, as an answer had it.
+    /// The workflow to begin with in the place of that, as an answer had it; an empty one is none.
     #[schema(value_type = Option<Object>)]
     cached_workflow: Option<Value>,
 }
@@ -205,7 +205,7 @@ pub struct TaskChanges {
     /// Whether the run first does again, without a model, what an earlier run of the same prompt, schema and tools did
     /// in its browser; left out: as the agent's `executor.cache` says. The answer then has `cached_workflow`.
     use_cached_workflow: Option<bool>,
-    /// The workflow to begin with in the place of that, as an answer had it.
+    /// The workflow to begin with in the place of that, as an answer had it; an empty one is none.
     #[schema(value_type = Option<Object>)]
     cached_workflow: Option<Value>,
 }
