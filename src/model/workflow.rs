@@ -8,6 +8,7 @@
 mod input;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -194,7 +195,11 @@ impl Workflow {
 pub fn purpose(prompt: &str, input: &Value, schema: Option<&Value>, tools: &Value) -> String {
     let prompt = Inputs::of(input).marked(prompt);
     let all = json!([WORKFLOW_VERSION, prompt, schema, tools]).to_string();
-    Sha256::digest(all.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(all.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Every object of these arguments that has a member `name`, the outermost first.
@@ -240,7 +245,7 @@ impl Reader {
         };
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
             self.within(name.as_str(), |r| {
-                r.wrong(format!("it is not known; known are {}", known.join(", ")))
+                r.wrong(format!("it is not known; known are {}", known.join(", ")));
             });
         }
         Some(fields)

@@ -138,8 +138,7 @@ impl Run<'_> {
         let Some(page) = self.hands.page() else {
             return Played::Handed("The recorded workflow cannot be played: there is no browser.".to_owned());
         };
-        loop {
-            let Some((n, step, next)) = self.next_step() else { break };
+        while let Some((n, step, next)) = self.next_step() {
             if let Err(stop) = self.play_step(&page, n, step, &next).await {
                 return Played::Handed(self.handed(n, stop).await);
             }
