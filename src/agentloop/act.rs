@@ -153,6 +153,9 @@ impl Run<'_> {
         if answer.outcome == Outcome::Denied {
             self.denials += 1;
         }
+        if let Some(notice) = &answer.notice {
+            self.record.notice("notice", notice);
+        }
         if let Some((key, value)) = &answer.note {
             self.record.event("note", json!({"key": key, "value": value}));
         }
@@ -238,7 +241,7 @@ impl Run<'_> {
 
     /// Takes down what a call gave.
     fn answered(&self, call: &ToolCall, arguments: &Map<String, Value>, answer: Answer, done: &mut Done) {
-        let Answer { content, outcome, note } = answer;
+        let Answer { content, outcome, note, .. } = answer;
         self.record.exchange("tool", json!({
             "step": self.spent.steps, "call": call.id, "name": call.name, "arguments": json_of(&call.arguments),
             "content": content, "outcome": words::outcome(outcome), "note": note,

@@ -52,6 +52,9 @@ pub struct Brief {
     /// Hosts that `http_fetch` reaches (`shop.example`, `*.shop.example`); empty: every public one.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// The browser that the tool `browser` drives; `None`: it has none.
+    #[serde(default)]
+    pub browser: Option<Browser>,
     /// MCP servers, by name.
     #[serde(default)]
     pub mcp: BTreeMap<String, McpServer>,
@@ -158,6 +161,37 @@ pub struct Shell {
     pub allow: Vec<String>,
     /// Longest time of one command, milliseconds.
     pub timeout_ms: u64,
+}
+
+/// A browser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Browser {
+    /// Its program; `None`: the first known one that is in `PATH`.
+    #[serde(default)]
+    pub program: Option<PathBuf>,
+    /// Width and height of a page, pixels.
+    pub viewport: (u32, u32),
+    /// How it calls itself; `None`: as it does.
+    #[serde(default)]
+    pub user_agent: Option<String>,
+    /// A proxy that its connections go through, `http://..` or `socks5://..`.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// Whether each step leaves a picture of the page in the run's files.
+    #[serde(default)]
+    pub screenshots: bool,
+}
+
+impl Browser {
+    /// `viewport` where the definition says nothing.
+    pub const VIEWPORT: (u32, u32) = (1280, 800);
+}
+
+impl Default for Browser {
+    fn default() -> Self {
+        let viewport = Self::VIEWPORT;
+        Self { program: None, viewport, user_agent: None, proxy: None, screenshots: false }
+    }
 }
 
 /// A server of tools.

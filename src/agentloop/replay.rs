@@ -117,7 +117,7 @@ impl Recording {
                     _ => Outcome::Failed,
                 };
                 let note = field(line, "note")?;
-                let answer = Answer { content: text("content"), outcome, note };
+                let answer = Answer { content: text("content"), outcome, note, notice: None };
                 self.answers.push((text("name"), line["arguments"].clone(), answer));
             }
             Some("judged") => {

@@ -150,6 +150,7 @@ impl Bench {
             tools: Vec::new(),
             shell: None,
             hosts: Vec::new(),
+            browser: None,
             mcp: BTreeMap::new(),
             validators: Vec::new(),
             limits: Limits { deadline_ms: Some(60_000), ..Limits::default() },

@@ -19,7 +19,7 @@ use super::source::{Span, Spanned};
 use super::yaml::Node;
 use super::{exclude, executor, keys, parts, policies, presets, prompt, schemas, suggest};
 use crate::ids::AgentId;
-use crate::model::{Agent, Executor, Overlap, Schedule, SecretSource, Skill};
+use crate::model::{Agent, BrowserTool, Executor, Overlap, Schedule, SecretSource, Skill, ToolName};
 
 /// Keys that people look for.
 const HINTS: &[(&str, &str)] = &[
@@ -102,7 +102,12 @@ fn body(
         Some(node) => parts::webhooks(r, node, dir),
         None => Vec::new(),
     };
-    let policies = policies::policies(r, cx, &mut f, &policies::Of { dir, env: &env, timeout });
+    let mut policies = policies::policies(r, cx, &mut f, &policies::Of { dir, env: &env, timeout });
+    let browses = matches!(&executor, Some(Executor::Llm(llm)) if llm.tools.contains(&ToolName::Browser));
+    if browses && policies.pool.is_none() {
+        // A browser takes more of a machine than a program does.
+        policies.pool = Some(BrowserTool::POOL.to_owned());
+    }
     if let (Some(executor), false) = (&executor, policies.unconfined) {
         presets::beside_the_sandbox(r, executor_at, executor);
     }

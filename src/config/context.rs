@@ -59,7 +59,7 @@ impl Context {
     pub fn new(settings: &Settings, env: &Env, now: Timestamp) -> Self {
         Self {
             now,
-            pools: settings.pools.keys().cloned().collect(),
+            pools: settings.places().into_keys().collect(),
             models: settings.models.keys().cloned().collect(),
             providers: settings.providers.keys().cloned().collect(),
             skills_dir: settings.skills_dir.clone(),

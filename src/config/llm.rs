@@ -12,15 +12,25 @@ use super::reader::Reader;
 use super::source::{Span, Spanned};
 use super::yaml::Node;
 use super::{executor, hook, keys, policies, suggest};
-use crate::model::{Cache, Executor, Llm, Mcp, SecretSource, ShellTool, ToolName, Wire};
+use crate::model::{
+    BrowserTool, Cache, Executor, Llm, Mcp, Screenshots, SecretSource, ShellTool, ToolName, Wire,
+};
 use crate::net;
 
 /// The keys of an executor that are of a built-in agent.
-pub(super) const KEYS: [&str; 10] =
-    ["model", "fallback", "tools", "limits", "shell", "hosts", "mcp", "validators", "corrections", "cache"];
-
-/// Tools of later versions.
-const PLANNED_TOOLS: &[&str] = &["browser"];
+pub(super) const KEYS: [&str; 11] = [
+    "model",
+    "fallback",
+    "tools",
+    "limits",
+    "shell",
+    "browser",
+    "hosts",
+    "mcp",
+    "validators",
+    "corrections",
+    "cache",
+];
 
 /// Where an executor stands.
 pub(super) struct At<'a> {
@@ -40,7 +50,7 @@ pub(super) fn llm(
     nodes: &[(&'static str, Option<&Spanned<Node>>); KEYS.len()],
 ) -> Option<Executor> {
     let before = r.errors();
-    let [model, fallback, tools, limits, shell, hosts, mcp, validators, corrections, cache] =
+    let [model, fallback, tools, limits, shell, browser, hosts, mcp, validators, corrections, cache] =
         nodes.map(|(_, n)| n);
     let mut llm = Llm { model: model.and_then(|node| model_of(r, cx, "model", node)), ..Llm::default() };
     if model.is_none() {
@@ -57,9 +67,10 @@ pub(super) fn llm(
     }
     let known = r.errors() == before;
     llm.shell = shell.and_then(|node| read_shell(r, node));
+    llm.browser = browser.map_or_else(BrowserTool::default, |node| read_browser(r, node));
     llm.hosts = hosts.map_or_else(Vec::new, |node| read_hosts(r, node));
     if known {
-        beside_their_tools(r, at.span, &llm.tools, shell, hosts);
+        beside_their_tools(r, at.span, &llm.tools, [shell, browser, hosts]);
     }
     if let Some(node) = mcp {
         llm.mcp = servers(r, cx, at, node);
@@ -138,7 +149,7 @@ fn read_tools(r: &mut Reader, node: &Spanned<Node>) -> Vec<ToolName> {
     let known: Vec<&str> = ToolName::ALL.iter().map(|tool| tool.as_str()).collect();
     let mut tools = Vec::new();
     for item in r.list("tools", node).unwrap_or_default() {
-        let Some(tool) = r.choice::<ToolName>("tools", item, &known, PLANNED_TOOLS) else {
+        let Some(tool) = r.choice::<ToolName>("tools", item, &known, &[]) else {
             continue;
         };
         if tools.contains(&tool) {
@@ -199,6 +210,54 @@ fn read_shell(r: &mut Reader, node: &Spanned<Node>) -> Option<ShellTool> {
     Some(ShellTool { allow, timeout })
 }
 
+fn read_browser(r: &mut Reader, node: &Spanned<Node>) -> BrowserTool {
+    let Some(mut f) = r.map(&keys::BROWSER, "browser", node) else { return BrowserTool::default() };
+    let viewport = f.take("viewport").and_then(|node| {
+        let mut f = r.map(&keys::VIEWPORT, "viewport", node)?;
+        let mut side = |r: &mut Reader, key| {
+            let whole =
+                f.take(key).and_then(|node| r.whole(key, node, 200, BrowserTool::VIEWPORT_MAX.into()));
+            whole.and_then(|n| u32::try_from(n).ok())
+        };
+        let sides = (side(r, "width"), side(r, "height"));
+        let span = f.span;
+        f.finish(r, &[]);
+        if let (Some(width), Some(height)) = sides {
+            return Some((width, height));
+        }
+        r.error_help(
+            span,
+            "a viewport has a width and a height",
+            "write e.g. `{ width: 1280, height: 800 }`",
+        );
+        None
+    });
+    let user_agent = f.take("user_agent").and_then(|node| r.filled("user_agent", node));
+    let proxy = f.take("proxy").and_then(|node| {
+        let text = r.filled("proxy", node)?;
+        if ["http://", "socks5://"].iter().any(|scheme| text.starts_with(scheme)) {
+            return Some(text);
+        }
+        let message = format!("`{}` is no proxy", text.escape_debug());
+        r.error_help(
+            node.span,
+            message,
+            "write `http://proxy.example:3128` or `socks5://proxy.example:1080`",
+        );
+        None
+    });
+    let words: Vec<&str> = Screenshots::ALL.iter().map(|word| word.as_str()).collect();
+    let screenshots = f.take("screenshots").and_then(|node| r.choice("screenshots", node, &words, &[]));
+    f.finish(
+        r,
+        &[
+            ("program", "write `browser: { program: .. }` into matins.yaml"),
+            ("hosts", "write `hosts:` beside it"),
+        ],
+    );
+    BrowserTool { viewport, user_agent, proxy, screenshots: screenshots.unwrap_or_default() }
+}
+
 fn read_hosts(r: &mut Reader, node: &Spanned<Node>) -> Vec<String> {
     let mut hosts = Vec::new();
     for item in r.list("hosts", node).unwrap_or_default() {
@@ -222,8 +281,7 @@ fn beside_their_tools(
     r: &mut Reader,
     span: Span,
     tools: &[ToolName],
-    shell: Option<&Spanned<Node>>,
-    hosts: Option<&Spanned<Node>>,
+    [shell, browser, hosts]: [Option<&Spanned<Node>>; 3],
 ) {
     match shell {
         None if tools.contains(&ToolName::Shell) => {
@@ -237,8 +295,13 @@ fn beside_their_tools(
         }
         _ => {}
     }
-    if let Some(node) = hosts.filter(|_| !tools.contains(&ToolName::HttpFetch)) {
-        let message = "`hosts` has no effect: `http_fetch` is not among `tools`";
+    if let Some(node) = browser.filter(|_| !tools.contains(&ToolName::Browser)) {
+        let message = "`browser` has no effect: the tool is not among `tools`";
+        r.warn(Warning::NoEffect, node.span, message, "write `tools: [browser]`, or remove the key");
+    }
+    let reach = [ToolName::HttpFetch, ToolName::Browser].iter().any(|tool| tools.contains(tool));
+    if let Some(node) = hosts.filter(|_| !reach) {
+        let message = "`hosts` has no effect: neither `http_fetch` nor `browser` is among `tools`";
         r.warn(Warning::NoEffect, node.span, message, "write `tools: [http_fetch]`, or remove the key");
     }
 }

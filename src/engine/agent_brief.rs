@@ -13,10 +13,12 @@ use super::Core;
 use super::task_input;
 use super::terms::{self, Terms};
 use crate::agentloop::brief::{
-    BRIEF_VERSION, Brief, Cached, CatalogueSkill, Given, Limits, McpServer, Paths, Shell, Validator,
+    BRIEF_VERSION, Brief, Browser, Cached, CatalogueSkill, Given, Limits, McpServer, Paths, Shell, Validator,
 };
 use crate::exec::{AgentFiles, RunDirs};
-use crate::model::{Agent, Cache, Executor, Failure, FailureCode, Llm, Skill, workflow};
+use crate::model::{
+    Agent, Cache, Executor, Failure, FailureCode, Llm, Screenshots, Skill, ToolName, workflow,
+};
 use crate::secret::SecretString;
 use crate::store::{Claimed, Left, dollars};
 use crate::time::{millis_u64, rfc3339_ms};
@@ -87,6 +89,7 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
         tools: llm.tools.iter().map(ToString::to_string).collect(),
         shell: shell(llm),
         hosts: llm.hosts.clone(),
+        browser: browser(core, llm),
         mcp: servers(asked, llm)?,
         validators: validators(asked, llm)?,
         limits: limits(asked, llm, left),
@@ -188,6 +191,17 @@ async fn catalogue(core: &Core, seeded: &[Skill]) -> Vec<CatalogueSkill> {
     let mut offered = listed.await.unwrap_or_default();
     offered.retain(|skill| seeded.iter().all(|given| given.id != skill.id));
     offered
+}
+
+fn browser(core: &Core, llm: &Llm) -> Option<Browser> {
+    let of = &llm.browser;
+    llm.tools.contains(&ToolName::Browser).then(|| Browser {
+        program: core.settings().browser_program.clone(),
+        viewport: of.viewport.unwrap_or(Browser::VIEWPORT),
+        user_agent: of.user_agent.clone(),
+        proxy: of.proxy.clone(),
+        screenshots: of.screenshots == Screenshots::EachStep,
+    })
 }
 
 fn shell(llm: &Llm) -> Option<Shell> {

@@ -44,7 +44,7 @@ impl Tick for Dispatcher {
         }
         let now_ms = core.clock.now_ms();
         let room =
-            Room { runs, catch_ups: CATCH_UP_LANE.saturating_sub(catch_ups), pools: settings.pools.clone() };
+            Room { runs, catch_ups: CATCH_UP_LANE.saturating_sub(catch_ups), pools: settings.places() };
         let claims = core.store.claim_next(room, now_ms).await?;
         let full = claims.runs.len() == runs;
         for claimed in claims.runs {

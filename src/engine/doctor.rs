@@ -4,6 +4,7 @@
 //! one the command looks as far as it can from outside. A check never changes anything but for a file of a few bytes that
 //! it writes and removes. Names of secrets are told, values never.
 
+mod browser;
 mod files;
 mod machine;
 mod service;
@@ -120,6 +121,7 @@ pub fn examine(patient: &Patient<'_>) -> Vec<Check> {
     let mut checks = vec![machine::landlock(), machine::pidfd()];
     checks.extend(patient.daemon.as_ref().map(|groups| machine::groups(groups, &patient.agents)));
     checks.extend([machine::user(&patient.agents), machine::tracing_of_processes()]);
+    checks.extend(browser::check(patient));
     checks.extend(machine::clock());
     checks.extend([machine::zones(Path::new("/usr/share/zoneinfo")), machine::sqlite()]);
     checks.extend(files::state_dir(state));

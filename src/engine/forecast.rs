@@ -134,7 +134,7 @@ impl Core {
         agents.dedup_by_key(|agent| agent.number);
         let (max_running, pools, daemon) = {
             let settings = self.settings();
-            (settings.max_running, settings.pools.clone(), budgets::quota(&settings.budget))
+            (settings.max_running, settings.places(), budgets::quota(&settings.budget))
         };
         let counted = |agent: &Arc<Entry>| agent.agent.policies.budget.runs_per_day.is_some();
         let asked = agents.iter().map(|agent| (agent.number, counted(agent))).collect();

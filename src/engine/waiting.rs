@@ -65,7 +65,7 @@ impl Core {
     /// Those of the store.
     pub async fn waiting_for(&self, number: i64) -> Result<Option<WaitingFor>, store::Error> {
         let settings = self.settings();
-        let waits = self.store.waits(number, settings.pools.clone(), self.clock.now_ms()).await?;
+        let waits = self.store.waits(number, settings.places(), self.clock.now_ms()).await?;
         let Some(waits) = waits else { return Ok(None) };
         let most = usize::try_from(settings.max_running).unwrap_or(usize::MAX);
         Ok(Some(self.in_words(&waits, most)))

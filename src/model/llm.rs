@@ -52,6 +52,8 @@ pub enum ToolName {
     Notes,
     /// Looks at the newest success before this run.
     LastRun,
+    /// Uses websites as a person does.
+    Browser,
 }
 
 words!(ToolName {
@@ -60,6 +62,7 @@ words!(ToolName {
     Shell => "shell",
     Notes => "notes",
     LastRun => "last_run",
+    Browser => "browser",
 });
 
 /// Whether a run begins with what an earlier one did.
@@ -83,6 +86,42 @@ pub struct ShellTool {
     #[serde(default)]
     pub timeout: Option<Duration>,
 }
+
+/// What the tool `browser` is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BrowserTool {
+    /// Width and height of a page, pixels; `None`: the built-in agent's default.
+    pub viewport: Option<(u32, u32)>,
+    /// How it calls itself; `None`: as it does.
+    pub user_agent: Option<String>,
+    /// The proxy that it goes through.
+    pub proxy: Option<String>,
+    /// When it leaves pictures of its own accord.
+    pub screenshots: Screenshots,
+}
+
+impl BrowserTool {
+    /// The pool of agents with a browser that name none.
+    pub const POOL: &'static str = "browser";
+    /// Widest and highest page, pixels.
+    pub const VIEWPORT_MAX: u32 = 8_192;
+}
+
+/// When a browser leaves pictures of its own accord.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Screenshots {
+    /// Never.
+    #[default]
+    Off,
+    /// After each step.
+    EachStep,
+}
+
+words!(Screenshots {
+    Off => "off",
+    EachStep => "each_step",
+});
 
 /// A server of tools that speaks the Model Context Protocol: a program, or an address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +164,9 @@ pub struct Llm {
     pub corrections: Option<u32>,
     /// What the tool `shell` may do; there where [`ToolName::Shell`] is among the tools.
     pub shell: Option<ShellTool>,
-    /// Hosts that `http_fetch` reaches: a name, or `*.` and a name for everything below it; empty: every public one.
+    /// How the browser is; there only where [`ToolName::Browser`] is among the tools.
+    pub browser: BrowserTool,
+    /// Hosts that `http_fetch` and the browser reach: a name, or `*.` and a name for everything below it; empty: every public one.
     pub hosts: Vec<String>,
     /// Servers of tools, by name.
     pub mcp: BTreeMap<String, Mcp>,
@@ -156,10 +197,10 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_a_version_before_is_read() {
-        let before = r#"{"model":"full","tools":["browser","files"],"max_steps":30,"max_tokens":null,"max_cost_usd":0.5}"#;
+        let before = r#"{"model":"full","tools":["browser","files","gone"],"max_steps":30,"max_tokens":null,"max_cost_usd":0.5}"#;
         let read: Llm = serde_json::from_str(before).unwrap();
         let model = Some("full".to_owned());
-        let tools = vec![ToolName::Files];
+        let tools = vec![ToolName::Browser, ToolName::Files];
         let wanted = Llm { model, tools, max_steps: Some(30), max_cost_usd: Some(0.5), ..Llm::default() };
         assert_eq!(read, wanted);
     }

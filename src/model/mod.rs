@@ -30,7 +30,7 @@ pub use delivery::{DeliveryState, RETRY_DELAYS_S, retry_delay};
 pub use event::{Event, RunFile, SeededSkill, Usage};
 pub use exclusions::{Exclusions, SKIPS_MAX};
 pub use failure::{Failure, FailureCode};
-pub use llm::{Cache, Llm, Mcp, ShellTool, ToolName, Wire};
+pub use llm::{BrowserTool, Cache, Llm, Mcp, Screenshots, ShellTool, ToolName, Wire};
 pub use note::{NOTE_KEY_MAX, NOTE_MAX, NOTES_MAX};
 pub use page::{Number, Target, Within};
 pub use page_state::{PageState, Standing};

@@ -177,18 +177,56 @@ pub fn check_url(text: &str, reach: Reach) -> Result<Url, Refused> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Refused::UserInfo);
     }
-    match url.host().ok_or(Refused::NoHost)? {
-        Host::Ipv4(addr) => reach.check(&addr.to_string(), addr.into())?,
-        Host::Ipv6(addr) => reach.check(&format!("[{addr}]"), addr.into())?,
+    check(&url.host().ok_or(Refused::NoHost)?, reach)?;
+    Ok(url)
+}
+
+/// Refuses a host where its text alone shows that it may not be reached, in every spelling of an address.
+///
+/// # Errors
+/// [`Refused`].
+pub fn check_host(host: &str, reach: Reach) -> Result<(), Refused> {
+    // A name is one in any spelling; only an IPv6 address takes brackets.
+    let host = if host.contains(':') { Host::parse(&format!("[{host}]"))? } else { Host::parse(host)? };
+    check(&host, reach)
+}
+
+fn check<S: AsRef<str>>(host: &Host<S>, reach: Reach) -> Result<(), Refused> {
+    match host {
+        Host::Ipv4(addr) => reach.check(&addr.to_string(), (*addr).into()),
+        Host::Ipv6(addr) => reach.check(&format!("[{addr}]"), (*addr).into()),
         // Reserved to mean this machine, wherever it is resolved.
         Host::Domain(name) => {
-            let name = name.trim_end_matches('.');
+            let name = name.as_ref().trim_end_matches('.');
             if name == "localhost" || name.ends_with(".localhost") {
-                reach.check(name, Ipv4Addr::LOCALHOST.into())?;
+                return reach.check(name, Ipv4Addr::LOCALHOST.into());
             }
+            Ok(())
         }
     }
-    Ok(url)
+}
+
+/// Why a connection does not stand.
+#[derive(Debug, thiserror::Error)]
+pub enum NotConnected {
+    /// It may not be made.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Nobody answers, or there is no such name.
+    #[error("it cannot be reached")]
+    Failed(#[from] std::io::Error),
+}
+
+/// Connects to a host by its name or address: to one of the very addresses that were checked. The time it takes is up
+/// to the caller.
+///
+/// # Errors
+/// [`NotConnected`].
+pub async fn connect(host: &str, port: u16, reach: Reach) -> Result<tokio::net::TcpStream, NotConnected> {
+    check_host(host, reach)?;
+    let found = tokio::net::lookup_host((host, port)).await?;
+    let addrs = checked(reach, host, found)?;
+    Ok(tokio::net::TcpStream::connect(addrs.as_slice()).await?)
 }
 
 /// A resolver that answers only if every address of a name is allowed.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::Reach;
+
 /// Whom an entry names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -54,6 +56,56 @@ impl Host {
             host == self.name || same_address()
         };
         name && self.port.is_none_or(|own| port == Some(own))
+    }
+}
+
+/// Hosts that may be reached; none: every public one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hosts(Vec<Host>);
+
+/// A host that is not among those that may be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{host} is not among the hosts that this agent may reach: {listed}")]
+pub struct NotListed {
+    host: String,
+    listed: String,
+}
+
+impl Hosts {
+    /// Entries that the definition's check has read; what is none is left out.
+    #[must_use]
+    pub fn read(entries: &[String]) -> Self {
+        Self(entries.iter().filter_map(|entry| Host::read(entry)).collect())
+    }
+
+    /// Whether every public host may be reached.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How far a connection to this host of a URL may reach: one that is named in full may be a private one, one that
+    /// merely fits a pattern may not.
+    ///
+    /// # Errors
+    /// It is not among them.
+    pub fn reach(&self, host: &str, port: Option<u16>) -> Result<Reach, NotListed> {
+        if self.is_public() {
+            return Ok(Reach::PublicOnly);
+        }
+        let fitting = self.0.iter().filter(|own| own.fits(host, port)).map(Host::is_pattern);
+        match fitting.reduce(|a, b| a && b) {
+            Some(true) => Ok(Reach::PublicOnly),
+            Some(false) => Ok(Reach::PrivateToo),
+            None => Err(NotListed { host: host.to_owned(), listed: self.to_string() }),
+        }
+    }
+}
+
+impl fmt::Display for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(", "))
     }
 }
 

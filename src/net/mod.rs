@@ -13,8 +13,8 @@ mod host;
 use std::path::Path;
 use std::time::Duration;
 
-pub use guard::{Reach, Refused, check_url, is_metadata, is_public};
-pub use host::Host;
+pub use guard::{NotConnected, Reach, Refused, check_host, check_url, connect, is_metadata, is_public};
+pub use host::{Host, Hosts, NotListed};
 
 /// How clients name themselves.
 pub const USER_AGENT: &str = concat!("matins/", env!("CARGO_PKG_VERSION"));

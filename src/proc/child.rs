@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::pipe::PipeFlags;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::Receiver;
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
 use super::identity::open_pidfd;
 use super::{
@@ -54,6 +54,8 @@ pub enum Pipes {
     Output(OwnedFd),
     /// stdin and stdout are pipes to us; stderr is ours.
     Both,
+    /// stdin, stdout and stderr are pipes to us.
+    All,
 }
 
 impl Child {
@@ -67,6 +69,7 @@ impl Child {
         let (stdin, stdout, stderr) = match pipes {
             Pipes::Output(end) => (Stdio::null(), Stdio::from(end.try_clone()?), Stdio::from(end)),
             Pipes::Both => (Stdio::piped(), Stdio::piped(), Stdio::inherit()),
+            Pipes::All => (Stdio::piped(), Stdio::piped(), Stdio::piped()),
         };
         let command = Program { env: &env, ..*program }.grouped(stdin, stdout, stderr)?;
         let inner = tokio::process::Command::from(command).spawn()?;
@@ -75,9 +78,14 @@ impl Child {
         Ok(Self { inner, pid, mark, since, reaped: false })
     }
 
-    /// The pipes of [`Pipes::Both`], once.
+    /// The pipes of [`Pipes::Both`] and [`Pipes::All`], once.
     pub fn pipes(&mut self) -> Option<(ChildStdout, ChildStdin)> {
         Some((self.inner.stdout.take()?, self.inner.stdin.take()?))
+    }
+
+    /// What it writes to stderr, with [`Pipes::All`], once.
+    pub fn errors(&mut self) -> Option<ChildStderr> {
+        self.inner.stderr.take()
     }
 
     /// Waits until the program has ended, and ends what it left behind.

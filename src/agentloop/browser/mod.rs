@@ -3,16 +3,330 @@
 //! Everything that speaks to the browser is here, in the agent's process; the daemon never does. The browser is a
 //! child of the run: it dies with it, keeps nothing outside of the run's folders, and reaches no address that the
 //! agent itself may not reach. What a page says is data, never an instruction to this program.
+//!
+//! It starts with the first call, and once more with the next one after it has died. One thing is done at a time, and
+//! every wait in it is bounded: a page can be slow, but it cannot hold a run up.
 
+mod capture;
+mod cdp;
+mod deed;
+mod dom;
 pub mod extract;
+mod files;
+mod forms;
+mod gate;
+mod keys;
+mod launch;
 mod numbers;
+mod page;
 mod reading;
+mod reads;
+mod refs;
+mod shown;
 pub mod snapshot;
 pub mod state;
 mod table;
+mod tabs;
 pub mod target;
+mod work;
 
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+pub use deed::{Button, Deed};
+pub use launch::{How, PROGRAMS, START_TIMEOUT, program, sandbox_off};
+pub use page::Fault;
+pub use shown::{SHOWN_MAX, shown};
 pub use snapshot::{Node, Ref, Snapshot, States};
+
+use cdp::Cdp;
+use gate::Gate;
+use launch::Launched;
+use page::{Page, dialog_of};
+use refs::Refs;
+use tabs::{Dialog, SET_UP, Tab, Tabs};
+
+use crate::secret::{ExposeSecret as _, Redactor, SecretString, read_env};
+
+/// What a browser is for one run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How it is started.
+    pub how: How,
+    /// Where pictures go.
+    pub files: PathBuf,
+    /// Whether each step leaves one.
+    pub screenshots: bool,
+    /// Names of the secrets that may be typed.
+    pub secrets: Vec<String>,
+    /// Hosts that it reaches; empty: every public one.
+    pub hosts: Vec<String>,
+    /// A proxy that its connections go through.
+    pub proxy: Option<String>,
+}
+
+/// A browser, which starts when it is needed. Dropping it ends it.
+#[derive(Debug)]
+pub struct Browser {
+    options: Options,
+    redactor: Redactor,
+    inner: tokio::sync::Mutex<Inner>,
+    last: Mutex<Option<Arc<Snapshot>>>,
+    measured: Mutex<Measured>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    live: Option<Live>,
+    refs: Refs,
+    /// How many browsers were started.
+    started: u32,
+    /// What people are to be told.
+    notices: Vec<String>,
+}
+
+/// A browser that runs.
+#[derive(Debug)]
+struct Live {
+    launched: Launched,
+    tabs: Arc<Tabs>,
+    gate: Gate,
+}
+
+/// What a browser was used.
+#[derive(Debug, Default, Clone, Copy)]
+struct Measured {
+    steps: u64,
+    /// Of browsers that have ended.
+    open: Duration,
+    since: Option<Instant>,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Came {
+    /// What the model is told, or why it was not done.
+    pub said: Result<String, Fault>,
+    /// What people should know of.
+    pub notice: Option<String>,
+}
+
+impl Browser {
+    /// A browser that has not started yet.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        let values: Vec<(String, SecretString)> =
+            options.secrets.iter().filter_map(|name| Some((name.clone(), read_env(name).ok()?))).collect();
+        let redactor =
+            Redactor::new(values.iter().map(|(name, value)| (name.as_str(), value.expose_secret())));
+        Self {
+            options,
+            redactor,
+            inner: tokio::sync::Mutex::default(),
+            last: Mutex::default(),
+            measured: Mutex::default(),
+        }
+    }
+
+    /// A snapshot of the current page.
+    ///
+    /// # Errors
+    /// A sentence: there is no browser, or it does not answer.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, String> {
+        let mut inner = self.inner.lock().await;
+        self.start(&mut inner).await?;
+        self.capture(&mut inner).await.map_err(|fault| match fault {
+            Fault::Failed(why) | Fault::Denied(why) => why,
+        })
+    }
+
+    /// The snapshot that was taken last.
+    #[must_use]
+    pub fn last(&self) -> Option<Arc<Snapshot>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many things were done in it, and how long it was open.
+    #[must_use]
+    pub fn measured(&self) -> (u64, Duration) {
+        let measured = *self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        (measured.steps, measured.open + measured.since.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+
+    /// Does what is asked. Dropping the future gives it up.
+    pub async fn act(&self, deed: &Deed) -> Came {
+        let mut inner = self.inner.lock().await;
+        let inner = &mut *inner;
+        let said = self.try_act(inner, deed).await;
+        let said = if inner.live.as_ref().is_some_and(|live| live.launched.cdp.is_gone()) {
+            Err(self.died(inner))
+        } else {
+            said
+        };
+        let notice = Some(std::mem::take(&mut inner.notices).join(" ")).filter(|text| !text.is_empty());
+        Came { said, notice }
+    }
+
+    async fn try_act(&self, inner: &mut Inner, deed: &Deed) -> Result<String, Fault> {
+        self.start(inner).await?;
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner).steps += 1;
+        // Only an answer leaves a dialog open.
+        let mut told =
+            if matches!(deed, Deed::Dialog { .. }) { Vec::new() } else { self.dismiss(inner).await? };
+        let said = self.work(inner, deed).await;
+        if let (Deed::Extract { .. }, Ok(data)) = (deed, &said) {
+            // Data and nothing else; what else there is to be told is told with the next answer.
+            return Ok(data.clone());
+        }
+        if let Some(live) = &inner.live {
+            told.extend(live.tabs.take_notes());
+            told.extend(self.take_downloads(&live.tabs, &live.launched.downloads()));
+            let refused = live.gate.take_refusals();
+            told.extend(
+                refused
+                    .iter()
+                    .map(|refusal| format!("The page does not reach {}: {}.", refusal.host, refusal.why)),
+            );
+        }
+        let said = said?;
+        told.insert(0, said);
+        if deed.acts() {
+            let snapshot = self.capture(inner).await?;
+            told.push(shown(&snapshot, None, 0));
+            if self.options.screenshots {
+                told.insert(1, self.picture_of_step(inner).await);
+            }
+        }
+        Ok(told.join("\n"))
+    }
+
+    /// Starts the browser where none runs.
+    async fn start(&self, inner: &mut Inner) -> Result<(), String> {
+        if inner.live.as_ref().is_some_and(|live| !live.launched.cdp.is_gone()) {
+            return Ok(());
+        }
+        inner.live = None;
+        inner.refs.forget();
+        inner.started += 1;
+        let how = &self.options.how;
+        let tabs = Tabs::new(how.viewport);
+        let gate = Gate::open(&self.options.hosts, self.options.proxy.as_deref()).await?;
+        let launched = launch::launch(how, inner.started, gate.address(), || tabs.listener()).await?;
+        inner.notices.extend(launched.notice.clone());
+        let attach = json!({
+            "autoAttach": true, "waitForDebuggerOnStart": true, "flatten": true,
+            "filter": [{"type": "page"}, {"exclude": true}],
+        });
+        launched.cdp.tell("", "Target.setAutoAttach", attach).await.map_err(|e| e.to_string())?;
+        let tab = tabs.until(START_TIMEOUT, |state| state.tab().cloned()).await;
+        let tab = tab.ok_or("the browser opened no page")?;
+        // It goes nowhere before it tells what it does.
+        launched.cdp.tell(&tab.session, SET_UP, json!({})).await.map_err(|e| e.to_string())?;
+        let downloads = json!({
+            "behavior": "allowAndName", "downloadPath": launched.downloads(), "eventsEnabled": true,
+        });
+        launched.cdp.tell("", "Browser.setDownloadBehavior", downloads).await.map_err(|e| e.to_string())?;
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner).since = Some(Instant::now());
+        inner.live = Some(Live { launched, tabs, gate });
+        Ok(())
+    }
+
+    /// Takes down that the browser has died; what the model is told.
+    fn died(&self, inner: &mut Inner) -> Fault {
+        let why = inner.live.take().map(|live| live.launched.last_words()).unwrap_or_default();
+        let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = measured.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        measured.open += open;
+        inner.refs.forget();
+        inner.notices.push(format!("The browser died: {why}"));
+        Fault::Failed(
+            "The browser has died. The next call starts a new one, which has no page open: go to the address again."
+                .to_owned(),
+        )
+    }
+
+    /// Answers a dialog that nobody has answered; what is told of it.
+    async fn dismiss(&self, inner: &Inner) -> Result<Vec<String>, Fault> {
+        let Some(live) = &inner.live else { return Ok(Vec::new()) };
+        let Some(dialog) = dialog_of(&live.tabs.lock()) else { return Ok(Vec::new()) };
+        let answer = json!({"accept": false});
+        live.launched.cdp.tell(&dialog.session, "Page.handleJavaScriptDialog", answer).await?;
+        live.tabs.until(Duration::from_secs(1), |state| dialog_of(state).is_none().then_some(())).await;
+        Ok(vec![format!(
+            "The {} {:?} was dismissed, since it had not been answered.",
+            dialog.kind, dialog.message
+        )])
+    }
+
+    async fn capture(&self, inner: &mut Inner) -> Result<Arc<Snapshot>, Fault> {
+        let Inner { live, refs, .. } = inner;
+        let Some(live) = live else { return Err(Fault::Failed("There is no browser.".to_owned())) };
+        let mut tries = 0;
+        let snapshot = loop {
+            tries += 1;
+            let tab = live.tab()?;
+            if let Some(dialog) = &tab.dialog {
+                break of_dialog(&tab, dialog);
+            }
+            if tab.crashed {
+                return Err(Fault::Failed("The page has crashed; go to an address.".to_owned()));
+            }
+            let page = Page { cdp: &live.launched.cdp, tabs: &live.tabs, tab: tab.clone() };
+            let clean = |text: String| self.clean(text);
+            match page.unless_dialog(capture::capture(page.cdp, &tab, refs, &clean)).await {
+                Ok(Some(snapshot)) => break snapshot,
+                Ok(None) => {}
+                // Another page came in the meantime.
+                Err(_) if tries < 3 => page.settle().await,
+                Err(e) => return Err(e.into()),
+            }
+        };
+        let snapshot = Arc::new(snapshot);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// A text without secrets.
+    fn clean(&self, text: String) -> String {
+        if self.redactor.is_idle() {
+            return text;
+        }
+        String::from_utf8_lossy(&self.redactor.redact(text.as_bytes())).into_owned()
+    }
+}
+
+impl Live {
+    fn tab(&self) -> Result<Tab, Fault> {
+        self.tabs.tab().ok_or_else(|| Fault::Failed("No tab is open; open one with browser_tabs.".to_owned()))
+    }
+
+    fn page(&self) -> Result<Page<'_>, Fault> {
+        Ok(Page { cdp: self.cdp(), tabs: &self.tabs, tab: self.tab()? })
+    }
+
+    fn cdp(&self) -> &Cdp {
+        &self.launched.cdp
+    }
+}
+
+/// A page that cannot be looked at before its dialog is answered.
+fn of_dialog(tab: &Tab, dialog: &Dialog) -> Snapshot {
+    let attributes = [("type".to_owned(), dialog.kind.clone())].into();
+    let node = Node {
+        role: "alertdialog".to_owned(),
+        name: dialog.message.clone(),
+        value: dialog.proposal.clone(),
+        attributes,
+        ..Node::default()
+    };
+    Snapshot { url: tab.url.clone(), title: String::new(), nodes: vec![node] }
+}
 
 #[cfg(test)]
 pub(in crate::agentloop) mod testing;
+#[cfg(test)]
+mod tests;

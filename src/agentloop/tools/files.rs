@@ -112,6 +112,13 @@ impl Roots {
         if self.workspace().is_some() { PATHS } else { SKILLS_ONLY }
     }
 
+    /// Where a regular file really is; what the model is told where it may not be read.
+    pub(super) fn real(&self, path: &str) -> Result<PathBuf, Answer> {
+        let file = self.place(path)?.file(OFlags::RDONLY, path)?;
+        let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+        std::fs::read_link(link).map_err(|e| Answer::failed(format!("{path} cannot be read: {e}")))
+    }
+
     fn skills(&self) -> String {
         let ids: Vec<&str> = self.0.iter().filter_map(|root| root.prefix.strip_prefix("@skills/")).collect();
         if ids.is_empty() {

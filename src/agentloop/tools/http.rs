@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Tool, text_of};
 use crate::agentloop::model::ToolSpec;
-use crate::net::{self, Host, Reach, Refused};
+use crate::net::{self, Hosts, Reach, Refused};
 
 /// Most of a body that is read, bytes.
 pub const BODY_MAX: usize = 1 << 20;
@@ -31,7 +31,7 @@ const CARRIAGE: [&str; 8] =
 const PERSONAL: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 pub(super) struct Fetch {
-    hosts: Vec<Host>,
+    hosts: Hosts,
     // Built when they are needed: to read the CA certificates takes longer than all else at the start.
     public: OnceLock<reqwest::Client>,
     private: OnceLock<reqwest::Client>,
@@ -48,11 +48,7 @@ struct Asked {
 impl Fetch {
     /// `hosts` are entries that the definition's check has read; none of them reaches every public host.
     pub(super) fn new(hosts: &[String]) -> Self {
-        Self {
-            hosts: hosts.iter().filter_map(|entry| Host::read(entry)).collect(),
-            public: OnceLock::new(),
-            private: OnceLock::new(),
-        }
+        Self { hosts: Hosts::read(hosts), public: OnceLock::new(), private: OnceLock::new() }
     }
 
     /// The URL, and how far a request to it may reach.
@@ -60,23 +56,9 @@ impl Fetch {
         let url = net::check_url(text, Reach::PrivateToo).map_err(|e| refusal(&e))?;
         let host =
             url.host_str().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.').to_owned();
-        let reach = if self.hosts.is_empty() {
-            Reach::PublicOnly
-        } else {
-            let fitting = self.hosts.iter().filter(|own| own.fits(&host, url.port_or_known_default()));
-            let Some(patterns) = fitting.map(Host::is_pattern).reduce(|a, b| a && b) else {
-                return Err(Answer::denied(format!(
-                    "{host} is not among the hosts that this agent may reach: {}.",
-                    self.listed()
-                )));
-            };
-            if patterns { Reach::PublicOnly } else { Reach::PrivateToo }
-        };
+        let reach = self.hosts.reach(&host, url.port_or_known_default());
+        let reach = reach.map_err(|e| Answer::denied(format!("{e}.")))?;
         net::check_url(text, reach).map(|url| (url, reach)).map_err(|e| refusal(&e))
-    }
-
-    fn listed(&self) -> String {
-        self.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     fn client(&self, reach: Reach) -> Result<&reqwest::Client, Answer> {
@@ -240,10 +222,10 @@ pub(super) fn sentence(e: &dyn std::error::Error) -> String {
 
 impl Tool for Fetch {
     fn spec(&self) -> ToolSpec {
-        let reached = if self.hosts.is_empty() {
+        let reached = if self.hosts.is_public() {
             "Every public address is reached.".to_owned()
         } else {
-            format!("Only these hosts are reached: {}.", self.listed())
+            format!("Only these hosts are reached: {}.", self.hosts)
         };
         ToolSpec {
             name: "http_fetch".to_owned(),

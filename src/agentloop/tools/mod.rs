@@ -4,6 +4,7 @@
 //! answer may be, or what is recorded: those are the loop's, so no tool can get them wrong. A call is ended by
 //! dropping its future; whatever it started must end with it.
 
+mod browser;
 mod files;
 mod http;
 mod mcp;
@@ -59,6 +60,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// A note that was set (or removed) by it, to be kept for later runs.
     pub note: Option<(String, Option<String>)>,
+    /// Something that people should know of, and that is no affair of the model.
+    pub notice: Option<String>,
 }
 
 /// How a call went.
@@ -83,13 +86,13 @@ impl Answer {
     /// It failed, for the reason that the model is told.
     #[must_use]
     pub fn failed(why: impl Into<String>) -> Self {
-        Self { content: why.into(), outcome: Outcome::Failed, note: None }
+        Self { content: why.into(), outcome: Outcome::Failed, ..Self::default() }
     }
 
     /// It is not allowed, for the reason that the model is told.
     #[must_use]
     pub fn denied(why: impl Into<String>) -> Self {
-        Self { content: why.into(), outcome: Outcome::Denied, note: None }
+        Self { content: why.into(), outcome: Outcome::Denied, ..Self::default() }
     }
 }
 

@@ -11,13 +11,15 @@ use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
 use super::mcp::{self, Server};
-use super::{Answer, Error, Tool, files, http, notes, shell, skills};
+use super::{Answer, Error, Tool, browser, files, http, notes, shell, skills};
 use crate::agentloop::brief::Brief;
+use crate::agentloop::browser::Browser;
 use crate::agentloop::model::ToolSpec;
 use crate::schema::Schema;
 
 /// Tools that a definition gives or withholds: a call of one that was withheld is a denial, not a mistake.
-const WITHHELD: [(&str, &[&str]); 5] = [
+const WITHHELD: [(&str, &[&str]); 6] = [
+    ("browser", browser::NAMES),
     ("files", &["read_file", "write_file", "list_dir"]),
     ("http_fetch", &["http_fetch"]),
     ("shell", &["shell"]),
@@ -48,6 +50,7 @@ pub struct Toolbox {
     words: Vec<String>,
     notices: Vec<String>,
     servers: Vec<Arc<Server>>,
+    browser: Option<Arc<Browser>>,
     /// Servers that did not start, by name, and why.
     dead: BTreeMap<String, String>,
     /// Tools of servers that the definition does not allow.
@@ -80,6 +83,11 @@ pub async fn toolbox(brief: &Brief, world: &World) -> Result<Toolbox, Error> {
         tools.push(Box::new(notes::LastRun(brief.last_run.clone())));
     }
     let mut toolbox = Toolbox::default();
+    if let Some(of) = &brief.browser {
+        let (browser, more) = browser::tools(of, brief, world);
+        toolbox.browser = Some(browser);
+        tools.extend(more);
+    }
     if let Some(skill) = skills::ActivateSkill::new(&brief.catalogue, &brief.seeded) {
         toolbox.words.push(skill.catalogue());
         tools.push(Box::new(skill));
@@ -137,6 +145,12 @@ impl Toolbox {
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// The browser, where the agent has one.
+    #[must_use]
+    pub fn browser(&self) -> Option<Arc<Browser>> {
+        self.browser.clone()
     }
 
     /// Calls a tool. Whatever happens is an answer.

@@ -3,7 +3,8 @@
 use super::schedule::EXCLUDE;
 use super::{BUDGET, HOOK, Key, Kind, SCHEDULE, SECRET, Shape, WEBHOOK, optional, or, required, words};
 use crate::model::{
-    ApiScope, Cache, Llm, Network, NotifyWhen, OnInterrupt, Overlap, Priority, Protocol, RetryOn, ToolName,
+    ApiScope, BrowserTool, Cache, Llm, Network, NotifyWhen, OnInterrupt, Overlap, Priority, Protocol,
+    RetryOn, Screenshots, ToolName,
 };
 
 const MOST: u64 = i64::MAX as u64;
@@ -147,6 +148,42 @@ pub static SHELL: Shape = Shape {
     ],
 };
 
+/// `executor.browser.viewport:`.
+pub static VIEWPORT: Shape = Shape {
+    name: "viewport",
+    keys: &[
+        required("width", Kind::Whole(200, BrowserTool::VIEWPORT_MAX as u64), "Pixels", "1280"),
+        required("height", Kind::Whole(200, BrowserTool::VIEWPORT_MAX as u64), "Pixels", "800"),
+    ],
+};
+
+/// `executor.browser:`.
+pub static BROWSER: Shape = Shape {
+    name: "browser",
+    keys: &[
+        optional(
+            "viewport",
+            Kind::Map(&VIEWPORT),
+            "How large a page is shown; by default 1280 by 800",
+            "{ width: 1280, height: 800 }",
+        ),
+        optional("user_agent", Kind::Text, "How the browser calls itself", "\"Mozilla/5.0 (compatible)\""),
+        optional(
+            "proxy",
+            Kind::Text,
+            "A proxy that its connections go through, `http://` or `socks5://`; `hosts` is held before it",
+            "http://proxy.example:3128",
+        ),
+        or(
+            "screenshots",
+            words!(Screenshots),
+            "off",
+            "Whether each step leaves a picture of the page among the files of the run",
+            "each_step",
+        ),
+    ],
+};
+
 /// `executor.mcp.*:`.
 pub static MCP: Shape = Shape {
     name: "server of tools",
@@ -228,9 +265,15 @@ pub static EXECUTOR: Shape = Shape {
             "{ allow: [git, jq] }",
         ),
         optional(
+            "browser",
+            Kind::Map(&BROWSER),
+            "Of the built-in agent with the tool `browser`: how the browser is",
+            "{ screenshots: each_step }",
+        ),
+        optional(
             "hosts",
             Kind::List(&Kind::Text),
-            "Of the built-in agent with the tool `http_fetch`: hosts that it reaches, `*.` before a name for all below it, `:port` behind one for this port alone; without it every public one",
+            "Of the built-in agent with the tool `http_fetch` or `browser`: hosts that it reaches, `*.` before a name for all below it, `:port` behind one for this port alone; without it every public one",
             "[shop.example, \"*.shop.example\"]",
         ),
         optional(
@@ -374,7 +417,7 @@ pub static AGENT: Shape = Shape {
         optional(
             "pool",
             Kind::Name,
-            "A pool of the setting `pools` in which each run takes a place",
+            "A pool of the setting `pools` in which each run takes a place; of an agent with the tool `browser` by default `browser`",
             "browser",
         ),
         or("priority", words!(Priority), "normal", "Order among runs that wait", "low"),

@@ -3,6 +3,17 @@
 use super::{BUDGET, HOOK, Kind, SECRET, Shape, WEBHOOK, optional, or, required, words};
 use crate::model::Wire;
 
+/// `browser:` of the settings.
+pub static BROWSER_SETTINGS: Shape = Shape {
+    name: "browser",
+    keys: &[optional(
+        "program",
+        Kind::Path,
+        "The browser's program, Chromium or a relative of it; by default the first of `chromium`, `chromium-browser`, `google-chrome-stable` and `google-chrome` in PATH",
+        "/usr/bin/chromium",
+    )],
+};
+
 /// `listen.tls:`.
 pub static TLS: Shape = Shape {
     name: "tls",
@@ -228,8 +239,14 @@ pub static SETTINGS: Shape = Shape {
             "pools",
             Kind::Names(&Kind::Whole(1, u32::MAX as u64)),
             "{}",
-            "Places that the runs of agents with the same `pool` share",
+            "Places that the runs of agents with the same `pool` share; `browser` has as many as the machine has cores where it is not given",
             "{ browser: 1 }",
+        ),
+        optional(
+            "browser",
+            Kind::Map(&BROWSER_SETTINGS),
+            "The browser of agents with the tool `browser`",
+            "{ program: /usr/bin/chromium }",
         ),
         optional(
             "budget",

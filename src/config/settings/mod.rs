@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Location;
-use crate::model::{Budget, Hook, Price, SecretSource, Webhook, Wire};
+use crate::model::{BrowserTool, Budget, Hook, Price, SecretSource, Webhook, Wire};
 
 pub use read::load_settings;
 
@@ -178,6 +178,8 @@ pub struct Settings {
     pub wait_ceiling: Duration,
     /// Places that runs of each pool share.
     pub pools: BTreeMap<String, u32>,
+    /// The program of the tool `browser`; `None`: the first known one in `PATH`.
+    pub browser_program: Option<PathBuf>,
     /// Models by alias: `full`, `lite` and others.
     pub models: BTreeMap<String, String>,
     /// The alias of the model for callers that name no tier.
@@ -208,6 +210,18 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The places of each pool; that of agents with a browser has as many as the machine has cores where it is not
+    /// given.
+    #[must_use]
+    pub fn places(&self) -> BTreeMap<String, u32> {
+        let mut places = self.pools.clone();
+        places.entry(BrowserTool::POOL.to_owned()).or_insert_with(|| {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            u32::try_from(cores).unwrap_or(u32::MAX)
+        });
+        places
+    }
+
     /// The compiled-in settings of a location.
     #[must_use]
     pub fn defaults(at: &Location) -> Self {
@@ -228,6 +242,7 @@ impl Settings {
             orphan_grace: Duration::from_hours(1),
             wait_ceiling: Duration::from_mins(5),
             pools: BTreeMap::new(),
+            browser_program: None,
             models: BTreeMap::new(),
             kaizen_version: "full".to_owned(),
             providers: BTreeMap::new(),

@@ -71,6 +71,13 @@ fn read(r: &mut Reader, at: &Location, env: &Env, root: &Spanned<Node>) -> Setti
     read_numbers(r, &mut f, &mut s);
     read_models(r, &mut f, &mut s, &dir);
     read_messages(r, &mut f, &mut s, &dir, env);
+    if let Some(mut f) = f.take("browser").and_then(|node| r.map(&keys::BROWSER_SETTINGS, "browser", node)) {
+        let program = &mut s.browser_program;
+        let read =
+            or_null(|r: &mut Reader, node: &Spanned<Node>| r.filled("program", node).map(PathBuf::from));
+        take(r, &mut f, &mut s.sources, "browser.program", program, read);
+        f.finish(r, &[]);
+    }
     if let Some(mut f) = f.take("budget").and_then(|node| r.map(&keys::BUDGET, "budget", node)) {
         read_budget(r, &mut f, &mut s);
         f.finish(r, &[]);

@@ -33,6 +33,7 @@ impl Settings {
             "timezone" => json!(self.timezone),
             "max_running" => json!(self.max_running),
             "pools" => json!(self.pools),
+            "browser.program" => json!(self.browser_program),
             "budget.tokens_per_day" => json!(self.budget.tokens_per_day),
             "budget.usd_per_day" => json!(self.budget.usd_per_day),
             "budget.runs_per_day" => json!(self.budget.runs_per_day),

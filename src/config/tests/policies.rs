@@ -453,9 +453,8 @@ const MODELS: Cases = &[
         "executor: { type: llm, model: /x, tools: [HTTP, file, browser], limits: { max_steps: 0, memory: 1G } }\n",
         &[
             "1:31 error: `/x` is no model | write an alias of `models:`, or provider/model",
-            "1:43 error: unknown word `HTTP` for `tools` | write one of `files`, `http_fetch`, `shell`, `notes` or `last_run`",
+            "1:43 error: unknown word `HTTP` for `tools` | write one of `files`, `http_fetch`, `shell`, `notes`, `last_run` or `browser`",
             "1:49 error: unknown word `file` for `tools` | did you mean `files`?",
-            "1:55 error: `tools: browser` is not available in this version | write one of `files`, `http_fetch`, `shell`, `notes` or `last_run`",
             "1:86 error: `max_steps` must be a whole number from 1 to 9223372036854775807",
             "1:89 error: unknown key `memory` in limits | write it under the agent's own `limits:`",
         ],
@@ -498,7 +497,7 @@ const TOOLS: Cases = &[
         &[
             "1:11 error: the tool `shell` does not say what it may start | write e.g. `shell: { allow: [git, jq] }` beside `tools:`, or `[\"*\"]` for any program",
             "1:46 warning: `files` is listed twice | remove one of the two",
-            "1:61 warning: `hosts` has no effect: `http_fetch` is not among `tools` | write `tools: [http_fetch]`, or remove the key",
+            "1:61 warning: `hosts` has no effect: neither `http_fetch` nor `browser` is among `tools` | write `tools: [http_fetch]`, or remove the key",
         ],
     ),
     (

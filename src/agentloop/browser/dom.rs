@@ -1,0 +1,158 @@
+//! What the documents of a page say of their elements, as `DOMSnapshot.captureSnapshot` gives it: flat lists, with
+//! every text in one table.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Deserialize;
+
+/// An element, as kinds of nodes are numbered.
+const ELEMENT: i64 = 1;
+
+/// All documents of a session.
+#[derive(Debug, Deserialize)]
+pub(super) struct Documents {
+    documents: Vec<Told>,
+    strings: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Told {
+    #[serde(rename = "frameId")]
+    frame: i64,
+    nodes: Nodes,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Nodes {
+    parent_index: Vec<i64>,
+    node_type: Vec<i64>,
+    node_name: Vec<i64>,
+    backend_node_id: Vec<i64>,
+    attributes: Vec<Vec<i64>>,
+    #[serde(default)]
+    shadow_root_type: Rare,
+    #[serde(default)]
+    is_clickable: Rare,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Rare {
+    index: Vec<usize>,
+}
+
+impl Documents {
+    fn string(&self, index: i64) -> &str {
+        usize::try_from(index).ok().and_then(|index| self.strings.get(index)).map_or("", String::as_str)
+    }
+
+    /// The document in a frame.
+    pub(super) fn of(&self, frame: &str) -> Option<Document<'_>> {
+        let told = self.documents.iter().find(|told| self.string(told.frame) == frame)?;
+        let nodes = &told.nodes;
+        let by_backend =
+            nodes.backend_node_id.iter().enumerate().map(|(at, backend)| (*backend, at)).collect();
+        let shadow: HashSet<usize> = nodes.shadow_root_type.index.iter().copied().collect();
+        let clickable = nodes.is_clickable.index.iter().copied().collect();
+        let (mut numbers, mut counts) = (vec![0; nodes.parent_index.len()], HashMap::new());
+        for at in 0..nodes.parent_index.len() {
+            let key = (nodes.parent_index.get(at), nodes.node_name.get(at), shadow.contains(&at));
+            let count = counts.entry(key).or_insert(0_u32);
+            *count += 1;
+            numbers[at] = *count;
+        }
+        Some(Document { all: self, nodes, by_backend, shadow, clickable, numbers })
+    }
+}
+
+/// One document.
+#[derive(Debug)]
+pub(super) struct Document<'a> {
+    all: &'a Documents,
+    nodes: &'a Nodes,
+    by_backend: HashMap<i64, usize>,
+    /// Nodes in shadow trees.
+    shadow: HashSet<usize>,
+    clickable: HashSet<usize>,
+    /// The number of each node among siblings of the same name, from 1.
+    numbers: Vec<u32>,
+}
+
+impl<'a> Document<'a> {
+    /// The element with this number of the browser's.
+    pub(super) fn element(&self, backend: i64) -> Option<Element<'_>> {
+        let at = *self.by_backend.get(&backend)?;
+        (self.nodes.node_type.get(at) == Some(&ELEMENT)).then_some(Element { document: self, at })
+    }
+
+    /// The element that a node stands in, by the browser's numbers.
+    pub(super) fn parent_of(&self, backend: i64) -> Option<i64> {
+        let parent = self.parent(*self.by_backend.get(&backend)?)?;
+        let is_element = self.nodes.node_type.get(parent) == Some(&ELEMENT);
+        self.nodes.backend_node_id.get(parent).copied().filter(|_| is_element)
+    }
+
+    /// Whether it is an element within the body.
+    pub(super) fn is_inner(&self, backend: i64) -> bool {
+        self.element(backend).is_some_and(|element| !matches!(self.name(element.at), "HTML" | "BODY"))
+    }
+
+    fn parent(&self, at: usize) -> Option<usize> {
+        self.nodes.parent_index.get(at).and_then(|parent| usize::try_from(*parent).ok())
+    }
+
+    fn name(&self, at: usize) -> &'a str {
+        self.nodes.node_name.get(at).map_or("", |name| self.all.string(*name))
+    }
+}
+
+/// One element.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Element<'a> {
+    document: &'a Document<'a>,
+    at: usize,
+}
+
+impl<'a> Element<'a> {
+    /// Its attributes, by name.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let all = self.document.all;
+        let list = self.document.nodes.attributes.get(self.at).map_or(&[][..], Vec::as_slice);
+        list.as_chunks::<2>().0.iter().map(move |[name, value]| (all.string(*name), all.string(*value)))
+    }
+
+    /// One attribute.
+    pub(super) fn attribute(&self, name: &str) -> Option<&'a str> {
+        self.attributes().find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+
+    /// Whether something listens for clicks on it.
+    pub(super) fn is_clickable(&self) -> bool {
+        self.document.clickable.contains(&self.at)
+    }
+
+    /// Whether it is one that people write into without its being a field.
+    pub(super) fn is_editable(&self) -> bool {
+        self.attribute("contenteditable").is_some_and(|value| value != "false")
+    }
+
+    /// Its place in its document, as [`super::Node::path`] has it.
+    pub(super) fn path(&self) -> String {
+        let (mut parts, mut at) = (Vec::new(), Some(self.at));
+        while let Some(here) = at {
+            let parent = self.document.parent(here);
+            if self.document.nodes.node_type.get(here) == Some(&ELEMENT) {
+                let name = self.document.name(here).to_lowercase();
+                let number = self.document.numbers.get(here).copied().unwrap_or(1);
+                parts.push(if number > 1 { format!("{name}[{number}]") } else { name });
+                let shadow = |at: usize| self.document.shadow.contains(&at);
+                if shadow(here) && !parent.is_some_and(shadow) {
+                    parts.push("#".to_owned());
+                }
+            }
+            at = parent;
+        }
+        parts.reverse();
+        parts.join("/")
+    }
+}
