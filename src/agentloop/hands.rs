@@ -47,4 +47,8 @@ impl Hands for Toolbox {
     fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
         Box::pin(Toolbox::call(self, name, arguments))
     }
+
+    fn page(&self) -> Option<Arc<dyn Page>> {
+        Some(self.browser()?)
+    }
 }

@@ -8,7 +8,6 @@
 mod input;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -17,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 pub use input::{ENCODED, INPUT, Inputs, TEXT, fill};
 
 use super::{PageState, Target};
+use crate::ids::hex;
 
 /// Version of [`Workflow`].
 pub const WORKFLOW_VERSION: u32 = 1;
@@ -195,11 +195,7 @@ impl Workflow {
 pub fn purpose(prompt: &str, input: &Value, schema: Option<&Value>, tools: &Value) -> String {
     let prompt = Inputs::of(input).marked(prompt);
     let all = json!([WORKFLOW_VERSION, prompt, schema, tools]).to_string();
-    Sha256::digest(all.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(&Sha256::digest(all.as_bytes()))
 }
 
 /// Every object of these arguments that has a member `name`, the outermost first.

@@ -181,6 +181,9 @@ impl Run<'_> {
         let began_ms = SystemClock.now_ms();
         let answer = self.within_its_time(&step.tool, &arguments).await;
         self.told_played(began_ms, n, &step, &filled, &answer);
+        if let Some(notice) = &answer.notice {
+            self.record.notice("notice", notice);
+        }
         if answer.outcome != Outcome::Done {
             return Err(Stop::before(format!("{} said: {}", step.tool, words::cut(&answer.content))));
         }
