@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub(super) use play::Progress;
 pub(super) use record::Recorder;
 
-use super::browser::{Browser, Snapshot};
+use super::browser::Snapshot;
 use super::model::ToolSpec;
 
 /// The tool by which a model has the rest of a workflow played.
@@ -35,20 +35,6 @@ pub trait Page: Send + Sync {
 
     /// How many things were done in the browser, and how long it was open.
     fn measured(&self) -> (u64, Duration);
-}
-
-impl Page for Browser {
-    fn snapshot(&self) -> BoxFuture<'_, Result<Arc<Snapshot>, String>> {
-        Box::pin(Browser::snapshot(self))
-    }
-
-    fn last(&self) -> Option<Arc<Snapshot>> {
-        Browser::last(self)
-    }
-
-    fn measured(&self) -> (u64, Duration) {
-        Browser::measured(self)
-    }
 }
 
 /// What came of playing steps: what a transcript keeps of it.
