@@ -12,7 +12,7 @@ use super::cases;
 use crate::support::chronos::prove;
 use crate::support::{Binary, ModelServer, Site, eventually_sync};
 
-/// What the daemon may have grown by, KiB: less than one page of a run that it would keep.
+/// What the daemon may have grown by, KiB.
 const GROWTH_KIB: u64 = 24 << 10;
 /// Runs before its memory is looked at first: allocators and caches fill up.
 const WARM: usize = 3;

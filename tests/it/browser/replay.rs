@@ -22,8 +22,13 @@ struct Stand {
 
 impl Stand {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With these keys of the executors, too.
+    fn with(executor: &str) -> Self {
         let (server, site) = (ModelServer::start(), Site::start());
-        let daemon = TestDaemon::start(cases::home(&server, &site, CACHE, ""));
+        let daemon = TestDaemon::start(cases::home(&server, &site, &format!("{CACHE}{executor}"), ""));
         Self { server, site, daemon }
     }
 
@@ -132,7 +137,7 @@ fn a_page_that_means_something_else_fails_the_run() {
 
 #[test]
 fn a_replay_takes_a_fifth_of_the_time_of_the_model() {
-    let stand = Stand::new();
+    let stand = Stand::with("  limits: { max_steps: 60 }\n");
     let case = cases::all(&stand.site).into_iter().find(|case| case.name == "form").unwrap();
     // As models do: looks between the deeds. The form is filled in twice, for the browser's start takes its share.
     let look = || Reply::call("browser_snapshot", &json!({}));
