@@ -3,10 +3,12 @@
 //! The toolbox of a run is behind it, or the answers of a recording.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
+use super::browser::{Browser, Snapshot};
 use super::model::ToolSpec;
 use super::tools::{Answer, Toolbox};
 use super::workflow::{Page, Played};
@@ -46,5 +48,23 @@ impl Hands for Toolbox {
 
     fn call<'a>(&'a self, name: &'a str, arguments: &'a Map<String, Value>) -> BoxFuture<'a, Answer> {
         Box::pin(Toolbox::call(self, name, arguments))
+    }
+
+    fn page(&self) -> Option<Arc<dyn Page>> {
+        self.browser().map(|browser| browser as Arc<dyn Page>)
+    }
+}
+
+impl Page for Browser {
+    fn snapshot(&self) -> BoxFuture<'_, Result<Arc<Snapshot>, String>> {
+        Box::pin(Browser::snapshot(self))
+    }
+
+    fn last(&self) -> Option<Arc<Snapshot>> {
+        Browser::last(self)
+    }
+
+    fn measured(&self) -> (u64, Duration) {
+        Browser::measured(self)
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn llm(
     }
     let known = r.errors() == before;
     llm.shell = shell.and_then(|node| read_shell(r, node));
-    llm.browser = browser.map_or_else(BrowserTool::default, |node| read_browser(r, node));
+    llm.browser = browser.map_or_else(Box::default, |node| Box::new(read_browser(r, node)));
     llm.hosts = hosts.map_or_else(Vec::new, |node| read_hosts(r, node));
     if known {
         beside_their_tools(r, at.span, &llm.tools, [shell, browser, hosts]);

@@ -165,7 +165,7 @@ pub struct Llm {
     /// What the tool `shell` may do; there where [`ToolName::Shell`] is among the tools.
     pub shell: Option<ShellTool>,
     /// How the browser is; there only where [`ToolName::Browser`] is among the tools.
-    pub browser: BrowserTool,
+    pub browser: Box<BrowserTool>,
     /// Hosts that `http_fetch` and the browser reach: a name, or `*.` and a name for everything below it; empty: every public one.
     pub hosts: Vec<String>,
     /// Servers of tools, by name.

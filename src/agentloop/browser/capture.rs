@@ -227,7 +227,7 @@ impl<'a> Maker<'a> {
         let of_use = !node.ignored
             && role == "generic"
             && element.as_ref().is_some_and(|element| element.is_clickable() || element.is_editable());
-        if groups && !of_use && !self.shows_text(place, node) {
+        if groups && !of_use && !shows_text(place, node) {
             return self.content(place, node, parent);
         }
         let at = self.push(place, node, if node.ignored { "generic".to_owned() } else { role }, parent);
@@ -244,19 +244,6 @@ impl<'a> Maker<'a> {
             self.content(place, node, Some(at));
         }
         self.fold(at);
-    }
-
-    /// Whether a text stands in the element itself.
-    fn shows_text(&self, place: &Place<'a>, node: &AxNode) -> bool {
-        node.backend.is_some()
-            && text(node.role.as_ref()) != "RootWebArea"
-            && node.children.iter().filter_map(|id| place.by_id.get(id.as_str())).any(|child| {
-                let own =
-                    child.backend.and_then(|text| place.document.as_ref()?.parent_of(text)) == node.backend;
-                text(child.role.as_ref()) == "StaticText"
-                    && own
-                    && !text(child.name.as_ref()).trim().is_empty()
-            })
     }
 
     /// A text, in the element that it stands in where the tree leaves that out.
@@ -364,6 +351,16 @@ impl<'a> Maker<'a> {
             self.nodes.truncate(at + 1);
         }
     }
+}
+
+/// Whether a text stands in the element itself.
+fn shows_text(place: &Place<'_>, node: &AxNode) -> bool {
+    node.backend.is_some()
+        && text(node.role.as_ref()) != "RootWebArea"
+        && node.children.iter().filter_map(|id| place.by_id.get(id.as_str())).any(|child| {
+            let own = child.backend.and_then(|text| place.document.as_ref()?.parent_of(text)) == node.backend;
+            text(child.role.as_ref()) == "StaticText" && own && !text(child.name.as_ref()).trim().is_empty()
+        })
 }
 
 fn states(node: &AxNode) -> States {

@@ -55,11 +55,11 @@ impl Documents {
         let shadow: HashSet<usize> = nodes.shadow_root_type.index.iter().copied().collect();
         let clickable = nodes.is_clickable.index.iter().copied().collect();
         let (mut numbers, mut counts) = (vec![0; nodes.parent_index.len()], HashMap::new());
-        for at in 0..nodes.parent_index.len() {
+        for (at, number) in numbers.iter_mut().enumerate() {
             let key = (nodes.parent_index.get(at), nodes.node_name.get(at), shadow.contains(&at));
             let count = counts.entry(key).or_insert(0_u32);
             *count += 1;
-            numbers[at] = *count;
+            *number = *count;
         }
         Some(Document { all: self, nodes, by_backend, shadow, clickable, numbers })
     }

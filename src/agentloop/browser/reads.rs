@@ -60,8 +60,7 @@ impl Browser {
     ) -> Result<Value, Fault> {
         let page = self.capture(inner).await?;
         let (mut pages, mut turn) = Pages::start(&page, from)?;
-        loop {
-            let Turn::Next(next) = turn else { break };
+        while let Turn::Next(next) = turn {
             let (page, handle) = element(inner, next)?;
             page.click(&handle, "left", 1).await?;
             page.settle().await;

@@ -358,7 +358,7 @@ async fn no_connection_is_made_to_where_the_agent_may_not_go() {
     for url in [site.url("/page"), "http://localhost/".to_owned(), "http://169.254.169.254/".to_owned()] {
         match only_public.came("browser_navigate", json!({"url": url})).await.said {
             Err(Fault::Denied(why)) => {
-                assert!(why.contains("not a public address") || why.contains("never"), "{why}")
+                assert!(why.contains("not a public address") || why.contains("never"), "{why}");
             }
             other => panic!("{url}: {other:?}"),
         }

@@ -109,6 +109,13 @@ fn told(name: &str) -> (&'static str, Value, &'static [&'static str]) {
             }),
             &[],
         ),
+        other => told_more(other, &reference),
+    }
+}
+
+/// As [`told`], of the others.
+fn told_more(name: &str, reference: &Value) -> (&'static str, Value, &'static [&'static str]) {
+    match name {
         "browser_select" => (
             "Chooses options of a list by their labels or values.",
             json!({"ref": reference, "options": {"type": "array", "items": {"type": "string"}}}),

@@ -5,9 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{
-    Agent, BrowserTool, Cache, Executor, Hook, Llm, Mcp, ShellTool, Timeout, Timing, ToolName,
-};
+use crate::model::{Agent, Cache, Executor, Hook, Llm, Mcp, ShellTool, Timeout, Timing, ToolName};
 
 /// Every key that [`super::agents`] leaves out.
 pub(super) const FULL: &str = r#"# every policy
@@ -212,7 +210,7 @@ fn a_built_in_agent_is_read() {
         model: Some("lite".into()),
         fallback: text(&["full", "local/large", "openai/gpt-mini"]),
         tools: vec![ToolName::Files, ToolName::Shell, ToolName::HttpFetch],
-        browser: BrowserTool::default(),
+        browser: Box::default(),
         max_steps: Some(30),
         max_tokens: Some(200_000),
         max_cost_usd: Some(0.5),
