@@ -83,7 +83,7 @@ pub(super) fn llm(
         .and_then(|n| u32::try_from(n).ok());
     let known: Vec<&str> = Cache::ALL.iter().map(|word| word.as_str()).collect();
     llm.cache = cache.and_then(|node| r.choice("cache", node, &known, &[])).unwrap_or_default();
-    (r.errors() == before).then_some(Executor::Llm(llm))
+    (r.errors() == before).then_some(Executor::Llm(Box::new(llm)))
 }
 
 /// Without a model the alias [`Llm::DEFAULT_MODEL`] is meant, which the settings then must have.

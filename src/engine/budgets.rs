@@ -2,7 +2,7 @@
 
 use super::{Core, Entry};
 use crate::ids::AgentId;
-use crate::model::{Agent, Budget, Executor, Llm};
+use crate::model::{Agent, Budget, Executor};
 use crate::store::{self, Amount, Budgets, Claimed, Left, Quota, Shortage, Used, dollars, microdollars};
 use crate::time::rfc3339_ms;
 
@@ -18,8 +18,8 @@ pub(super) fn quota(budget: &Budget) -> Quota {
 /// What bounds one run of an agent by its own definition.
 pub(super) fn limits(agent: &Agent) -> Quota {
     match &agent.executor {
-        Executor::Llm(Llm { max_tokens, max_cost_usd, .. }) => {
-            Quota { runs: None, tokens: *max_tokens, microdollars: max_cost_usd.map(microdollars) }
+        Executor::Llm(llm) => {
+            Quota { runs: None, tokens: llm.max_tokens, microdollars: llm.max_cost_usd.map(microdollars) }
         }
         Executor::Command { preset, .. } => Quota {
             runs: None,

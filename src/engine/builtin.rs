@@ -62,7 +62,10 @@ fn built_in(core: &Core, id: AgentId) -> Agent {
         input: serde_json::json!({}),
         input_schema: None,
         result_schema: None,
-        executor: Executor::Llm(Llm { tools: vec![ToolName::Files, ToolName::HttpFetch], ..Llm::default() }),
+        executor: Executor::Llm(Box::new(Llm {
+            tools: vec![ToolName::Files, ToolName::HttpFetch],
+            ..Llm::default()
+        })),
         env: std::collections::BTreeMap::new(),
         secrets: std::collections::BTreeMap::new(),
         schedules: Vec::new(),

@@ -85,7 +85,7 @@ pub enum Executor {
         preset: Preset,
     },
     /// The built-in agent.
-    Llm(Llm),
+    Llm(Box<Llm>),
 }
 
 /// Where a secret's value comes from. The value itself is never stored.

@@ -227,7 +227,10 @@ fn a_built_in_agent_is_read() {
         ],
         cache: Cache::Auto,
     };
-    assert_eq!((&agent.executor, agent.timeout), (&Executor::Llm(llm), Some(Duration::from_mins(30))));
+    assert_eq!(
+        (&agent.executor, agent.timeout),
+        (&Executor::Llm(Box::new(llm)), Some(Duration::from_mins(30)))
+    );
     let (json, _) = agent.snapshot().unwrap();
     assert_eq!(serde_json::from_str::<Agent>(&json).unwrap(), agent);
 }
