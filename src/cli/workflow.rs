@@ -28,7 +28,7 @@ pub async fn workflow(session: &Session, command: WorkflowCommand) -> Done {
 }
 
 async fn list(session: &Session, agent: &AgentId) -> Done {
-    let found = session.client.list(&["v1", "agents", agent.as_str(), "workflows"], &[], usize::MAX).await?;
+    let found = versions(session, agent).await?;
     if session.out.json {
         return session.out.document(&found).map(|()| 0);
     }
@@ -73,9 +73,14 @@ async fn show(session: &Session, agent: &AgentId, version: Option<i64>) -> Done 
     session.out.document(&answer["data"]["workflow"]).map(|()| 0)
 }
 
+/// All versions: the list is short, and one page.
+async fn versions(session: &Session, agent: &AgentId) -> Result<Vec<Value>, Failure> {
+    data(session.client.get(&["v1", "agents", agent.as_str(), "workflows"], &[]).await?)
+}
+
 /// The version that runs begin with, the newest of several.
 async fn newest(session: &Session, agent: &AgentId) -> Result<i64, Failure> {
-    let found = session.client.list(&["v1", "agents", agent.as_str(), "workflows"], &[], usize::MAX).await?;
+    let found = versions(session, agent).await?;
     let found = rows::<WorkflowView>(&found)?.into_iter().find(|row| row.current);
     let none = || Failure::new(FAILED, format!("agent {agent} has no workflow"));
     found.map(|row| row.version).ok_or_else(none)
