@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 pub use input::{ENCODED, INPUT, Inputs, TEXT, fill};
 
 use super::{PageState, Target};
+use crate::ids::hex;
 
 /// Version of [`Workflow`].
 pub const WORKFLOW_VERSION: u32 = 1;
@@ -194,7 +195,7 @@ impl Workflow {
 pub fn purpose(prompt: &str, input: &Value, schema: Option<&Value>, tools: &Value) -> String {
     let prompt = Inputs::of(input).marked(prompt);
     let all = json!([WORKFLOW_VERSION, prompt, schema, tools]).to_string();
-    Sha256::digest(all.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(all.as_bytes()))
 }
 
 /// Every object of these arguments that has a member `name`, the outermost first.
@@ -240,7 +241,7 @@ impl Reader {
         };
         for name in fields.keys().filter(|name| !known.contains(&name.as_str())) {
             self.within(name.as_str(), |r| {
-                r.wrong(format!("it is not known; known are {}", known.join(", ")))
+                r.wrong(format!("it is not known; known are {}", known.join(", ")));
             });
         }
         Some(fields)

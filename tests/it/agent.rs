@@ -29,7 +29,7 @@ const PRICE: &str =
     "result_schema: { type: object, required: [price], properties: { price: { type: number } } }\n";
 
 /// Every file below `dir` that holds `text`.
-fn holding(dir: &Path, text: &str) -> Vec<String> {
+pub fn holding(dir: &Path, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
         let path = entry.path();

@@ -12,6 +12,7 @@ mod backfill;
 mod backup;
 mod blackbox;
 mod breaker;
+mod browser;
 mod budgets;
 mod clock;
 mod crash;

@@ -161,12 +161,10 @@ impl Browser {
     pub async fn act(&self, deed: &Deed) -> Came {
         let mut inner = self.inner.lock().await;
         let inner = &mut *inner;
-        let said = self.try_act(inner, deed).await;
-        let said = if inner.live.as_ref().is_some_and(|live| live.launched.cdp.is_gone()) {
-            Err(self.died(inner))
-        } else {
-            said
-        };
+        let gone = |inner: &Inner| inner.live.as_ref().is_some_and(|live| live.launched.cdp.is_gone());
+        // Between two calls it may have died, too: what is done next would meet an empty page.
+        let said = if gone(inner) { Err(self.died(inner)) } else { self.try_act(inner, deed).await };
+        let said = if gone(inner) { Err(self.died(inner)) } else { said };
         let notice = Some(std::mem::take(&mut inner.notices).join(" ")).filter(|text| !text.is_empty());
         Came { said, notice }
     }

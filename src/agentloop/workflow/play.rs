@@ -138,8 +138,7 @@ impl Run<'_> {
         let Some(page) = self.hands.page() else {
             return Played::Handed("The recorded workflow cannot be played: there is no browser.".to_owned());
         };
-        loop {
-            let Some((n, step, next)) = self.next_step() else { break };
+        while let Some((n, step, next)) = self.next_step() {
             if let Err(stop) = self.play_step(&page, n, step, &next).await {
                 return Played::Handed(self.handed(n, stop).await);
             }
@@ -182,6 +181,9 @@ impl Run<'_> {
         let began_ms = SystemClock.now_ms();
         let answer = self.within_its_time(&step.tool, &arguments).await;
         self.told_played(began_ms, n, &step, &filled, &answer);
+        if let Some(notice) = &answer.notice {
+            self.record.notice("notice", notice);
+        }
         if answer.outcome != Outcome::Done {
             return Err(Stop::before(format!("{} said: {}", step.tool, words::cut(&answer.content))));
         }

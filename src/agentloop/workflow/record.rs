@@ -149,7 +149,9 @@ impl Recorder {
         let steps: Vec<WorkflowStep> =
             self.steps.into_iter().zip(next).map(|(step, next)| step.into_step(&next, inputs)).collect();
         let mut parameters = BTreeSet::new();
-        steps.iter().for_each(|step| used(&Value::Object(step.arguments.clone()), &mut parameters));
+        for step in &steps {
+            step.arguments.values().for_each(|value| used(value, &mut parameters));
+        }
         if let WorkflowResult::Template(template) = &result {
             used(template, &mut parameters);
         }

@@ -120,10 +120,9 @@ fn each(within: &Value, at: &mut String, with: &mut dyn FnMut(&Value, &mut Strin
         with(inner, at);
         at.truncate(length);
     };
-    match within {
-        Value::Object(fields) => fields.iter().for_each(|(name, inner)| step(name, inner)),
-        // An item of a list is where it is by chance.
-        _ => {}
+    // An item of a list is where it is by chance.
+    if let Value::Object(fields) = within {
+        fields.iter().for_each(|(name, inner)| step(name, inner));
     }
 }
 
@@ -195,27 +194,27 @@ pub(super) fn make(template: &Value, found: &[(usize, Value)], input: &Value) ->
 mod tests {
     use super::*;
 
-    fn traced(result: Value, schema: Option<Value>, found: &[(usize, Value)], input: Value) -> Option<Value> {
-        let inputs = Inputs::of(&input);
-        let template = trace(&result, schema.as_ref(), &Sources { found, inputs: &inputs })?;
-        assert_eq!(make(&template, found, &input).unwrap(), result, "{template}");
+    fn traced(result: &Value, schema: &Value, found: &[(usize, Value)], input: &Value) -> Option<Value> {
+        let inputs = Inputs::of(input);
+        let template = trace(result, Some(schema), &Sources { found, inputs: &inputs })?;
+        assert_eq!(make(&template, found, input).unwrap(), *result, "{template}");
         Some(template)
     }
 
-    fn fields(names: &[&str]) -> Option<Value> {
+    fn fields(names: &[&str]) -> Value {
         let all: Map<String, Value> = names.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
-        Some(json!({"properties": all}))
+        json!({"properties": all})
     }
 
     #[test]
     fn a_result_is_traced_to_what_was_extracted() {
         let found =
             [(3, json!({"price": 7, "title": "Desk lamp", "stock": 3})), (5, json!([{"a": 1}, {"a": 2}]))];
-        assert_eq!(traced(found[0].1.clone(), None, &found, json!({})), Some(extract(3, "")));
+        assert_eq!(traced(&found[0].1, &Value::Null, &found, &json!({})), Some(extract(3, "")));
         let result = json!({"Price": 7, "name": "Desk lamp", "query": "lamp", "kind": "x", "rows": [{"a": 1}, {"a": 2}]});
-        let mut schema = fields(&["Price", "name", "query", "rows"]).unwrap();
+        let mut schema = fields(&["Price", "name", "query", "rows"]);
         schema["properties"]["kind"] = json!({"const": "x"});
-        let template = traced(result, Some(schema), &found, json!({"query": "lamp"})).unwrap();
+        let template = traced(&result, &schema, &found, &json!({"query": "lamp"})).unwrap();
         assert_eq!(
             template,
             json!({"Price": extract(3, "/price"), "name": extract(3, "/title"), "query": {"$input": "/query"},
@@ -227,7 +226,7 @@ mod tests {
     fn what_may_be_a_chance_is_not_traced() {
         let found = [(1, json!({"stock": 3, "a": "same text", "b": "same text", "on": true}))];
         let none = |result: Value, names: &[&str]| {
-            assert_eq!(traced(result.clone(), fields(names), &found, json!({})), None, "{result}");
+            assert_eq!(traced(&result, &fields(names), &found, &json!({})), None, "{result}");
         };
         none(json!({"count": 3}), &["count"]);
         none(json!({"text": "same text"}), &["text"]);
@@ -236,7 +235,7 @@ mod tests {
         none(json!({"stock": 3}), &[]);
         none(json!(3), &[]);
         assert!(
-            traced(json!({"stock": 3, "a": "same text"}), fields(&["stock", "a"]), &found, json!({}))
+            traced(&json!({"stock": 3, "a": "same text"}), &fields(&["stock", "a"]), &found, &json!({}))
                 .is_some()
         );
     }
@@ -244,10 +243,10 @@ mod tests {
     #[test]
     fn lists_are_whole_or_several_whole_ones() {
         let found = [(1, json!({"rows": [1, 2]})), (2, json!({"rows": [3]})), (4, json!([1, 2, 3, 4]))];
-        let concat = traced(json!([1, 2, 3]), None, &found[..2], json!({})).unwrap();
+        let concat = traced(&json!([1, 2, 3]), &Value::Null, &found[..2], &json!({})).unwrap();
         assert_eq!(concat, json!({"$concat": [extract(1, "/rows"), extract(2, "/rows")]}));
         assert_eq!(
-            traced(json!([1, 2, 4]), None, &found, json!({})),
+            traced(&json!([1, 2, 4]), &Value::Null, &found, &json!({})),
             None,
             "a part of a list is the model's choice"
         );

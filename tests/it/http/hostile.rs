@@ -35,13 +35,6 @@ fn ms(time: Duration) -> String {
     format!("{:.1}", time.as_secs_f64() * 1e3)
 }
 
-/// Memory of a process, KiB.
-fn rss_kib(pid: i32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// Asks as a client of good faith, each time over a new connection; the slowest answers, slowest first.
 fn others(http: &Http) -> Vec<Duration> {
     let mut times: Vec<Duration> = (0..ASKED)
@@ -80,10 +73,10 @@ fn who_holds_connections_keeps_nobody_out() {
     let count = std::env::var("MATINS_IDLE").ok().map_or(1_500, |n| n.parse().unwrap());
     let (daemon, http) = daemon();
     let alone = p99(&others(&http));
-    let before = rss_kib(daemon.pid());
+    let before = daemon.rss_kib();
     let mut held = idle(&http, count);
     let times = others(&http);
-    let (p99, after) = (p99(&times), rss_kib(daemon.pid()));
+    let (p99, after) = (p99(&times), daemon.rss_kib());
     drop(held.stdin.take());
     assert!(held.wait().unwrap().success());
     assert!(after < before + GROWTH_KIB, "{before} KiB before, {after} KiB after");
@@ -114,7 +107,7 @@ fn begun(http: &Http, text: &str) -> TcpStream {
 #[test]
 fn slow_clients_keep_nobody_out() {
     let (daemon, http) = daemon();
-    let before = rss_kib(daemon.pid());
+    let before = daemon.rss_kib();
     let head = "GET /v1/agents HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
     // Of two tokens, each with as many as it may nearly have.
     let slow = ["slow-1", "slow-2"].map(|name| daemon.token(&json!({ "name": name })));
@@ -131,7 +124,7 @@ fn slow_clients_keep_nobody_out() {
     let bodies: Vec<TcpStream> = (0..100).map(|n| begun(&http, &body(n))).collect();
     let mut strangers: Vec<TcpStream> = (0..400).map(|_| begun(&http, unknown)).collect();
     let times = others(&http);
-    let after = rss_kib(daemon.pid());
+    let after = daemon.rss_kib();
     assert!(after < before + GROWTH_KIB, "{before} KiB before, {after} KiB after");
     assert!(p99(&times) < P99_MAX, "{:?}", p99(&times));
     let figures = [
@@ -202,7 +195,7 @@ fn endless(http: &Http, head: &str) -> (u64, Option<u16>) {
 #[test]
 fn a_body_without_an_end_is_cut() {
     let (daemon, http) = daemon();
-    let before = rss_kib(daemon.pid());
+    let before = daemon.rss_kib();
     for head in ["POST /v1/agents/a/execute", "POST /v1/tokens", "GET /v1/agents", "POST /nowhere"] {
         let (sent, status) = endless(&http, head);
         assert!(sent < 64 << 20, "{head}: {sent} bytes were taken");
@@ -213,7 +206,7 @@ fn a_body_without_an_end_is_cut() {
     if let Some(answer) = http.try_send("POST", "/v1/agents/a/execute", &typed, &big) {
         assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
     }
-    let after = rss_kib(daemon.pid());
+    let after = daemon.rss_kib();
     assert!(after < before + 2 * GROWTH_KIB, "{before} KiB before, {after} KiB after");
     assert_eq!(http.get("/v1/agents").status, 200);
     assert_eq!(daemon.events().len(), 0);

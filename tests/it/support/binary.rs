@@ -134,6 +134,13 @@ impl Binary {
         i32::try_from(self.child.as_ref().expect("it runs").id()).unwrap()
     }
 
+    /// Memory of the daemon, KiB.
+    pub fn rss_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// Sends it a signal by number.
     pub fn signal(&self, signal: i32) {
         let pid = self.pid().to_string();

@@ -9,6 +9,7 @@ mod anthropic;
 mod google;
 mod openai;
 mod reply;
+mod sight;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -156,6 +157,11 @@ impl ModelServer {
         self.shared.lock().unwrap().asked.clone()
     }
 
+    /// Forgets what came in so far.
+    pub fn forget(&self) {
+        self.shared.lock().unwrap().asked.clear();
+    }
+
     /// What it refused of its own accord, and what it had no script for.
     pub fn complaints(&self) -> Vec<String> {
         self.shared.lock().unwrap().complaints.clone()
@@ -192,7 +198,13 @@ async fn serve(
                 shared.complaints.push(format!("{provider} {rest}: {}", complaint.message));
                 return failure(&asked, &Failure::of(&complaint));
             }
-            Ok(()) => next(&mut shared, &asked),
+            Ok(()) => match next(&mut shared, &asked).map(|reply| reply.resolved(&asked)).transpose() {
+                Ok(reply) => reply,
+                Err(unseen) => {
+                    shared.complaints.push(unseen);
+                    None
+                }
+            },
         }
     };
     let Some(reply) = reply else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Complaint;
+use super::{Asked, Complaint, sight};
 
 /// One answer of the server.
 #[derive(Debug, Clone)]
@@ -205,6 +205,16 @@ impl Reply {
             other => panic!("{other:?} says nothing"),
         }
         self
+    }
+
+    /// With the references of what its calls name, as the conversation shows them.
+    pub(super) fn resolved(mut self, asked: &Asked) -> Result<Self, String> {
+        if let Kind::Says(spoken) = &mut self.kind {
+            for (_, arguments) in &mut spoken.calls {
+                *arguments = sight::resolved(arguments, asked)?;
+            }
+        }
+        Ok(self)
     }
 
     /// An error of the provider, in its own form.
