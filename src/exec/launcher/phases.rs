@@ -17,7 +17,7 @@ use super::scrub;
 use super::signals::Signals;
 use super::start::{self, Order, Output, Started};
 use super::watch::{Bounds, Seen, Watch};
-use crate::proc::Status;
+use crate::proc::{Status, remove_any};
 use crate::secret::Redactor;
 use crate::time::{Clock as _, SystemClock};
 
@@ -63,6 +63,8 @@ impl<'a> Phases<'a> {
             report.launch_error = Some(why);
         }
         self.errors.extend(self.caps.remove());
+        // Whatever was killed could not clear up. What cannot be removed goes with the run.
+        let _ = remove_any(&self.dir.tmp());
         self.errors.extend(scrub::scrub(self.dir, &self.redactor).err());
         report.log_error = (!self.errors.is_empty()).then(|| self.errors.join("; "));
     }
