@@ -423,10 +423,10 @@ impl<'a> Run<'a> {
             return ControlFlow::Continue(());
         }
         let summary = self.sum_up().await;
-        let why = words::sentence(
-            &format!("the result was refused {} times", self.corrections),
-            summary.as_deref().unwrap_or(feedback),
-        );
+        let times =
+            if self.corrections == 1 { "once".to_owned() } else { format!("{} times", self.corrections) };
+        let why = summary.unwrap_or_else(|| words::what_was_wrong(feedback));
+        let why = words::sentence(&format!("the result was refused {times}"), &why);
         fail(FailureCode::MaxRetriesExceeded, why)
     }
 

@@ -26,10 +26,18 @@ pub(super) const SUM_UP: &str = "No correction is left: the run has failed. Call
 /// In the place of a turn that was not recorded.
 pub(super) const RECORDING_OVER: &str = "the recording ends here: the run asked the model no further";
 
+const NOT_ACCEPTED: &str = "The result was not accepted:";
+const FINISH_AGAIN: &str = "Call `finish` again with a result that fits.";
+
 /// To the model whose result does not fit.
 pub(super) fn does_not_fit(wrong: &[String]) -> String {
     let list: Vec<String> = wrong.iter().map(|one| format!("- {one}")).collect();
-    format!("The result was not accepted:\n{}\nCall `finish` again with a result that fits.", list.join("\n"))
+    format!("{NOT_ACCEPTED}\n{}\n{FINISH_AGAIN}", list.join("\n"))
+}
+
+/// What was wrong, of what the model was told, for people: short, and nothing of what it should do.
+pub(super) fn what_was_wrong(feedback: &str) -> String {
+    cut(feedback.trim_start_matches(NOT_ACCEPTED).trim_end_matches(FINISH_AGAIN))
 }
 
 /// To the model whose arguments are none.

@@ -368,6 +368,11 @@ impl Reader {
             match self.read().await {
                 Ok(chunk) if !chunk.is_empty() => return Some(Ok(chunk)),
                 Ok(_) => {}
+                // Nobody can come back to it, so it ends here and is not broken off.
+                Err(e) if is_replaced(&e) => {
+                    self.left = 0;
+                    return None;
+                }
                 Err(e) => {
                     tracing::warn!(error = %e, "a log broke off while it was read: {e}");
                     self.left = 0;

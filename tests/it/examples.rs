@@ -90,7 +90,7 @@ fn a_definition_that_was_written_reads_as_the_same_definition() {
 
 #[test]
 fn every_file_of_the_pages_about_models_loads_without_a_problem() {
-    for name in ["first-agent.md", "models.md"] {
+    for name in ["first-agent.md", "models.md", "websites.md"] {
         let page = page(name);
         let files = files(&page);
         assert!(files.contains_key("matins.yaml") && files.len() >= 2, "{name}: {:?}", files.keys());

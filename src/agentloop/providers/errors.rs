@@ -97,9 +97,10 @@ impl Errors<'_> {
         let provider = self.provider;
         let said = self.words(status, told);
         let message = match (kind, self.key_env) {
-            (ErrorKind::Auth, Some(variable)) => {
+            (ErrorKind::Auth, Some(_)) => {
                 format!(
-                    "{provider} does not accept the API key: {said}; check the environment variable {variable}"
+                    "{provider} does not accept the API key: {said}; check the key under `providers: {provider}:`, or \
+                     the daemon's own variable for it"
                 )
             }
             (ErrorKind::Auth, None) => {

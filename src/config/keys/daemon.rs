@@ -8,8 +8,8 @@ pub static BROWSER_SETTINGS: Shape = Shape {
     name: "browser",
     keys: &[optional(
         "program",
-        Kind::Path,
-        "The browser's program, Chromium or a relative of it; by default the first of `chromium`, `chromium-browser`, `google-chrome-stable` and `google-chrome` in PATH",
+        Kind::OrNull(&Kind::Path),
+        "The browser's program, Chromium or a relative of it; null: the first of `chromium`, `chromium-browser`, `google-chrome-stable` and `google-chrome` in PATH",
         "/usr/bin/chromium",
     )],
 };

@@ -83,7 +83,13 @@ fn output(name: &str) -> Value {
 /// All errands.
 pub fn all(site: &Site) -> Vec<Case> {
     let at = |path: &str| format!("{}{path}", site.url);
-    let title = json!({"page": "title"});
+    let mut cases = of_forms_and_lists(&at);
+    cases.extend(of_special_pages(&at));
+    cases.push(prices(site));
+    cases
+}
+
+fn of_forms_and_lists(at: &dyn Fn(&str) -> String) -> Vec<Case> {
     let good = |name: &str, price: f64| json!({"name": name, "price": price});
     vec![
         case(
@@ -131,6 +137,12 @@ pub fn all(site: &Site) -> Vec<Case> {
             json!({"number": "N-77"}),
             &json!({"object": {"number": output("Order number")}}),
         ),
+    ]
+}
+
+fn of_special_pages(at: &dyn Fn(&str) -> String) -> Vec<Case> {
+    let title = json!({"page": "title"});
+    vec![
         case(
             "slow",
             &at("/slow"),
@@ -184,7 +196,6 @@ pub fn all(site: &Site) -> Vec<Case> {
             json!({"page": "Canvas"}),
             &json!({"object": {"page": title}}),
         ),
-        prices(site),
     ]
 }
 

@@ -200,7 +200,7 @@ fn the_recipe_of_the_document_runs() {
   "webhook_url": "https://hooks.example.com/done",
   "response_format": "text",
   "json_schema": "{\"type\": \"integer\"}",
-  "use_cached_workflow": false,
+  "use_cached_workflow": true,
   "cached_workflow": {}
 }
 "#;

@@ -115,7 +115,7 @@ fn orders(page: usize) -> String {
     let next = if page < pages {
         format!(r#"<a href="/orders?page={}">Next page</a>"#, page + 1)
     } else {
-        r#"<a aria-disabled=true role=link>Next page</a>"#.to_owned()
+        "<a aria-disabled=true role=link>Next page</a>".to_owned()
     };
     framed(
         "Orders",
@@ -128,7 +128,8 @@ fn orders(page: usize) -> String {
 
 fn order(asked: &Asked, wrong: &[&str]) -> String {
     let value = |name: &str| asked.fields.get(name).map_or("", String::as_str);
-    let wrong: String = wrong.iter().map(|wrong| format!("<p role=alert>{wrong}</p>")).collect();
+    let wrong: Vec<String> = wrong.iter().map(|wrong| format!("<p role=alert>{wrong}</p>")).collect();
+    let wrong = wrong.concat();
     framed(
         "New order",
         &format!(
