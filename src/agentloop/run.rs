@@ -485,6 +485,14 @@ impl<'a> Run<'a> {
     }
 }
 
+impl Drop for Run<'_> {
+    /// Also a run that is told to end has used up what the call under way took.
+    fn drop(&mut self) {
+        self.count_unanswered();
+        self.told_browser();
+    }
+}
+
 /// The end of a run with a code and a sentence.
 pub(super) fn fail<T>(code: FailureCode, why: impl Into<String>) -> ControlFlow<End, T> {
     ControlFlow::Break(End::Failed(Failure::new(code, why)))

@@ -2,7 +2,8 @@
 //!
 //! What only groups is left out and its content taken in its place; what shows text of its own stays, so that every
 //! text is in an element with a reference. Shadow roots are part of their hosts, frames stand below their element,
-//! also those in processes of their own. The value of a password field is never read into a snapshot.
+//! also those in processes of their own. What a password field holds, or one that a secret was typed into, is never
+//! read into a snapshot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -295,9 +296,7 @@ impl<'a> Maker<'a> {
         let reference = handle.map(|handle| self.refs.of(handle));
         let attributes = element.as_ref().map(|element| self.attributes(element)).unwrap_or_default();
         let mut value = self.clean(&text(node.value.as_ref()));
-        if attributes.get("type").is_some_and(|kind| kind.eq_ignore_ascii_case("password"))
-            && !value.is_empty()
-        {
+        if !value.is_empty() && element.as_ref().is_some_and(super::dom::Element::is_secret) {
             HIDDEN.clone_into(&mut value);
         }
         let name = self.clean(&text(node.name.as_ref()));
@@ -308,7 +307,7 @@ impl<'a> Maker<'a> {
     }
 
     fn attributes(&self, element: &super::dom::Element<'_>) -> BTreeMap<String, String> {
-        let secret = element.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case("password"));
+        let secret = element.is_secret();
         let kept = element
             .attributes()
             .filter(|(name, _)| ATTRIBUTES.contains(name) && !(secret && *name == "value"));

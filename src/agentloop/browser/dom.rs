@@ -126,6 +126,13 @@ impl<'a> Element<'a> {
         self.attributes().find(|(own, _)| *own == name).map(|(_, value)| value)
     }
 
+    /// Whether what it holds is not to be seen: a field for a password, or one that shows dots, as those do into which a
+    /// secret was typed. What such a field makes of it (cut, grouped, edited) is known by no other mark.
+    pub(super) fn is_secret(&self) -> bool {
+        let password = self.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case("password"));
+        password || self.attribute("style").is_some_and(|style| style.contains("-webkit-text-security"))
+    }
+
     /// Whether something listens for clicks on it.
     pub(super) fn is_clickable(&self) -> bool {
         self.document.clickable.contains(&self.at)

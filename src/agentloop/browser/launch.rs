@@ -24,6 +24,8 @@ use crate::task::{OnEnd, Stop, Tasks};
 pub const PROGRAMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
 /// Longest time from its start to its first answer.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is said of a browser that ended by itself before it answered.
+const ENDED: &str = "ended at once";
 /// What is waited for the last words of one that has ended.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 /// Where programs are looked for in an environment without `PATH`.
@@ -187,6 +189,8 @@ pub async fn launch(
     }
     let why = match start(how, &file, number, gate, true, listen()).await {
         Ok(launched) => return Ok(launched),
+        // One that is slow is slow, and not kept from starting by its sandbox.
+        Err(why) if !why.contains(ENDED) => return Err(why),
         Err(why) => why,
     };
     // Whether its sandbox was what kept it from starting is told by a start without.
@@ -228,7 +232,7 @@ async fn start(
             child.kill();
             // What it wrote before its end is read until the end.
             let _ = tokio::time::timeout(END_PATIENCE, complaints.tasks.join()).await;
-            Err(format!("the browser {} ended at once: {}", file.display(), complaints.last()))
+            Err(format!("the browser {} {ENDED}: {}", file.display(), complaints.last()))
         }
         Err(e) => Err(format!("the browser {} does not work: {e}", file.display())),
     }

@@ -120,6 +120,7 @@ const PAGE: &str = r#"<!doctype html><title>Shop</title>
 <p>Total <b>12,50</b> EUR</p>
 <form action="/found"><label>Name <input id=n name=q></label>
 <input type=password id=p aria-label=Password value=hunter2>
+<input aria-label=Code maxlength=4 value=7351 style="-webkit-text-security: disc !important">
 <label><input type=checkbox> Gift</label>
 <label for=h>Hidden box</label><input type=checkbox id=h style="display:none">
 <select aria-label=Size><option>S<option selected>M</select>
@@ -164,7 +165,8 @@ async fn a_page_is_seen_with_its_frames_and_shadow_trees() {
     ] {
         assert!(lines.contains(&line), "{line} in\n{said}");
     }
-    assert!(!said.contains("hunter2") && said.contains("[hidden]"), "{said}");
+    assert!(!said.contains("hunter2") && !said.contains("7351"), "{said}");
+    assert_eq!(said.matches("[hidden]").count(), 2, "{said}");
     let page = bench.browser.last().unwrap();
     let node = |role: &str, name: &str| page.nodes.iter().find(|n| n.role == role && n.name == name).unwrap();
     assert_eq!(node("heading", "Orders").states.level, Some(1));

@@ -55,6 +55,8 @@ fn a_cancel_ends_it_at_once_with_all_that_it_started() {
         assert!(began.elapsed() < AT_ONCE, "{what}: {:?}", began.elapsed());
         assert_eq!(left, Vec::<i32>::new(), "{what}");
         assert!(pid.and_then(matins::proc::member).is_none_or(|m| m.zombie), "{what}");
+        let used = event.usage.and_then(|usage| usage.model_calls);
+        assert_eq!(used, Some(1), "{what}: also a call without an answer was made");
         let why = event.error.unwrap_or_default();
         assert_eq!(event.failure_code.as_deref(), Some("cancelled"), "{what}: {why}");
         assert!(why.contains("ann"), "{what}: {why}");
