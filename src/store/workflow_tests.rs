@@ -54,6 +54,8 @@ async fn a_completed_run_leaves_a_version_and_a_failed_one_none() {
     assert_eq!(versions(&f).await, [(3, false, true), (2, false, true), (1, false, false)]);
     let of = f.store.workflows_for(f.agent.number, purpose('a')).await.unwrap();
     assert_eq!(of.iter().map(|row| row.number).collect::<Vec<_>>(), [2, 1]);
+    carry_out(&f, made('a', "http://a/", 10)).await;
+    assert_eq!(versions(&f).await, [(4, false, true), (3, false, true), (2, false, false)], "right again");
 }
 
 #[tokio::test]

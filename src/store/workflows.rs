@@ -107,15 +107,21 @@ fn rows(db: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<Vec
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// Keeps what a completed run did, unless the same is kept already.
+/// Keeps what a completed run did, unless the same is the newest already, or pinned. What was left for something newer
+/// and is right again becomes the newest.
 pub(super) fn keep(db: &Connection, agent: i64, run: i64, made: &Made, at_ms: i64) -> Result<(), Error> {
     let sql = "SELECT 1 FROM workflows WHERE agent = ?1 AND purpose = ?2
-                 AND json_remove(body, '$.recorded') = json_remove(?3, '$.recorded')";
+                 AND json_remove(body, '$.recorded') = json_remove(?3, '$.recorded')
+                 AND (pinned = 1 OR number =
+                      (SELECT max(number) FROM workflows WHERE agent = ?1 AND purpose = ?2))";
     let body = to_json("workflows", &made.workflow)?;
     let purpose = &made.purpose;
     if db.prepare_cached(sql)?.query_row(params![agent, purpose, body], |_| Ok(())).optional()?.is_some() {
         return Ok(());
     }
+    let again = "DELETE FROM workflows WHERE agent = ?1 AND purpose = ?2
+                   AND json_remove(body, '$.recorded') = json_remove(?3, '$.recorded')";
+    db.prepare_cached(again)?.execute(params![agent, purpose, body])?;
     let sql = "UPDATE agents SET workflows = workflows + 1 WHERE number = ?1 RETURNING workflows";
     let number: i64 = db.prepare_cached(sql)?.query_row([agent], |row| row.get(0))?;
     let sql = "INSERT INTO workflows (agent, number, purpose, body, run, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";

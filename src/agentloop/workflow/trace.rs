@@ -38,6 +38,8 @@ fn part(value: &Value, name: Option<&str>, schema: Option<&Value>, of: &Sources<
         Value::Object(fields) if !fields.is_empty() => {
             object(fields, schema, of).or_else(|| placed(value, name, of))
         }
+        // A list that was empty may be a part of this one: nobody can tell which.
+        Value::Array(items) if !items.is_empty() && has_empty_list(of) => None,
         Value::Array(items) => placed(value, name, of).or_else(|| lists(items, of)),
         _ => placed(value, name, of),
     }
@@ -59,8 +61,10 @@ fn placed(value: &Value, name: Option<&str>, of: &Sources<'_>) -> Option<Value> 
     for (step, found) in of.found {
         look(found, value, &mut String::new(), &mut |at| places.push((at.to_owned(), extract(*step, at))));
     }
+    // What the page said too may be otherwise tomorrow: the input does not stand for it.
+    let is_extracted = !places.is_empty();
     for (pointer, known) in of.inputs.leaves() {
-        if same(known, value) {
+        if !is_extracted && same(known, value) {
             places.push((pointer.clone(), json!({ INPUT: pointer })));
         }
     }
@@ -71,6 +75,14 @@ fn placed(value: &Value, name: Option<&str>, of: &Sources<'_>) -> Option<Value> 
         ([], [(_, one)]) if is_telling(value) => Some(one.clone()),
         _ => None,
     }
+}
+
+fn has_empty_list(of: &Sources<'_>) -> bool {
+    let mut empty = false;
+    for (_, found) in of.found {
+        lists_in(found, &mut String::new(), &mut |_, list| empty |= list.is_empty());
+    }
+    empty
 }
 
 /// A list that is several whole ones, one behind the other.
@@ -254,5 +266,20 @@ mod tests {
         assert_eq!(make(&concat, &later, &json!({})).unwrap(), json!([9]));
         let gone = make(&concat, &[(1, json!({"rows": [9]}))], &json!({})).unwrap_err();
         assert!(gone.contains("step 2"), "{gone}");
+        let empty = [(1, json!({"open": [1]})), (2, json!({"overdue": []}))];
+        let orders = traced(&json!({"orders": [1]}), &fields(&["orders"]), &empty, &json!({}));
+        assert_eq!(orders, None, "the empty one may have been meant, too");
+    }
+
+    #[test]
+    fn what_the_page_said_is_not_repeated_from_the_input() {
+        let found = [(1, json!({"article": "Green tea", "cost": 3.5}))];
+        let (result, known) = (json!({"name": "Green tea", "price": 3.5}), json!({"price": 3.5}));
+        let of = |input: &Value| traced(&result, &fields(&["name", "price"]), &found, input);
+        assert_eq!(of(&known), None);
+        assert_eq!(of(&json!({})), None, "under another name it may be a chance");
+        let same_name = [(1, json!({"name": "Green tea", "price": 3.5}))];
+        let template = traced(&json!({"price": 3.5}), &fields(&["price"]), &same_name, &known).unwrap();
+        assert_eq!(template, json!({"price": extract(1, "/price")}));
     }
 }
