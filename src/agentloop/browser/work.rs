@@ -9,10 +9,13 @@ use super::deed::Tabs as OfTabs;
 use super::page::{Fault, LOAD_PATIENCE, Page, dialog_of, gone_from_page};
 use super::reads::Wanted;
 use super::refs::Handle;
+use super::shown::shown_address;
 use super::tabs::SET_UP;
 use super::{Browser, Deed, Inner, Ref, shown};
 use crate::secret::{ExposeSecret as _, read_env};
 
+/// What the browser says of a connection that the gate does not make.
+const NOT_LET: &str = "ERR_SOCKS_CONNECTION_FAILED";
 /// How long a tab may take to open or to close, and a dialog to go.
 const TAB_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -167,8 +170,10 @@ async fn go(inner: &Inner, url: &str) -> Result<String, Fault> {
     let page = page(inner)?;
     let went = page.cdp.call::<Navigated>(&page.tab.session, "Page.navigate", json!({"url": url}));
     if let Some(Navigated { error: Some(error) }) = page.unless_dialog(went).await? {
-        // It may have been a redirect that led to where it may not go.
-        let refused = inner.live.as_ref().and_then(|live| live.gate.take_refusals().pop());
+        let refused = inner.live.as_ref().filter(|_| error.contains(NOT_LET)).and_then(|live| {
+            let host = url::Url::parse(url).ok()?.host_str()?.to_owned();
+            live.gate.take_refusal(&host)
+        });
         return Err(match refused {
             Some(refused) => Fault::Denied(format!("{url} is not gone to: {}.", refused.why)),
             None => Fault::Failed(format!("{url} cannot be shown: {error}")),
@@ -227,7 +232,7 @@ async fn dialog(inner: &Inner, accept: bool, text: Option<&str>) -> Result<Strin
     // The page may open the next one at once.
     page.tabs.until(TAB_PATIENCE, |state| (dialog_of(state).as_ref() != Some(&dialog)).then_some(())).await;
     page.settle().await;
-    Ok(format!("{} the {} {:?}.", if accept { "Accepted" } else { "Dismissed" }, dialog.kind, dialog.message))
+    Ok(format!("{} the {dialog}.", if accept { "Accepted" } else { "Dismissed" }))
 }
 
 async fn tabs(inner: &Inner, action: OfTabs, tab: Option<u32>, url: Option<&str>) -> Result<String, Fault> {
@@ -242,7 +247,7 @@ async fn tabs(inner: &Inner, action: OfTabs, tab: Option<u32>, url: Option<&str>
             let state = live.tabs.lock();
             let line = |tab: &super::Tab| {
                 let current = if tab.number == state.current { " (current)" } else { "" };
-                format!("tab {}{current}: {}", tab.number, tab.url)
+                format!("tab {}{current}: {}", tab.number, shown_address(&live.tabs.clean.text(&tab.url)))
             };
             Ok(state.tabs.iter().map(line).collect::<Vec<_>>().join("\n"))
         }
