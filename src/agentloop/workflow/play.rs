@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::record::{found_by, state_of, targets_of};
+use super::record::{found_by, reads_of, state_of, targets_of};
 use super::{CONTINUE, Page, Played, trace};
 use crate::agentloop::act::Verdict;
 use crate::agentloop::brief::Given;
@@ -177,7 +177,7 @@ impl Run<'_> {
         next: &[Target],
     ) -> Result<(), Stop> {
         let filled = fill(&Value::Object(step.arguments.clone()), &self.input).map_err(Stop::before)?;
-        let arguments = resolved(page, &filled).await.map_err(Stop::before)?;
+        let arguments = resolved(page, &step.tool, &filled).await.map_err(Stop::before)?;
         let began_ms = SystemClock.now_ms();
         let answer = self.within_its_time(&step.tool, &arguments).await;
         self.told_played(began_ms, n, &step, &filled, &answer);
@@ -327,12 +327,12 @@ impl Run<'_> {
 }
 
 /// Arguments with a reference in the place of every element.
-async fn resolved(page: &Arc<dyn Page>, filled: &Value) -> Result<Map<String, Value>, String> {
+async fn resolved(page: &Arc<dyn Page>, tool: &str, filled: &Value) -> Result<Map<String, Value>, String> {
     let until = Instant::now() + SETTLE;
     let mut seen = page.last();
     loop {
         let why = match &seen {
-            Some(seen) => match on_page(filled, seen) {
+            Some(seen) => match on_page(tool, filled, seen) {
                 Ok(arguments) => return Ok(arguments),
                 Err(why) => why,
             },
@@ -351,12 +351,14 @@ async fn resolved(page: &Arc<dyn Page>, filled: &Value) -> Result<Map<String, Va
     }
 }
 
-fn on_page(filled: &Value, page: &Snapshot) -> Result<Map<String, Value>, String> {
-    let (mut arguments, mut missing) = (filled.clone(), None);
+fn on_page(tool: &str, filled: &Value, page: &Snapshot) -> Result<Map<String, Value>, String> {
+    let (mut arguments, mut missing, mut by_words) = (filled.clone(), None, Vec::new());
     holders(&mut arguments, TARGET, &mut |fields| {
         let wanted = fields.remove(TARGET).and_then(|target| serde_json::from_value::<Target>(target).ok());
+        let data = wanted.as_ref().is_some_and(|wanted| wanted.data);
         match wanted.map(|wanted| target::find(page, &wanted).map_err(|e| e.to_string())) {
             Some(Ok(reference)) => {
+                by_words.extend((!data).then_some(reference));
                 fields.insert(REF.to_owned(), reference.to_string().into());
             }
             Some(Err(why)) => missing = Some(why),
@@ -365,7 +367,17 @@ fn on_page(filled: &Value, page: &Snapshot) -> Result<Map<String, Value>, String
     });
     match (missing, arguments) {
         (Some(why), _) => Err(why),
-        (None, Value::Object(arguments)) => Ok(arguments),
+        (None, Value::Object(arguments)) => {
+            // What was found by its words says these words whatever the page says.
+            let circular = reads_of(tool, &arguments).into_iter().find(|(own, what)| {
+                let place = page.place(*own).filter(|_| by_words.contains(own));
+                place.is_some_and(|place| target::says_itself(page, place, what))
+            });
+            match circular {
+                Some(_) => Err("what it reads is known by nothing but what it says".to_owned()),
+                None => Ok(arguments),
+            }
+        }
         (None, _) => Err("its arguments are none".to_owned()),
     }
 }

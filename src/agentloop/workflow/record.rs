@@ -7,9 +7,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::trace::{self, Sources};
+use crate::agentloop::browser::extract::{Source, reads};
+use crate::agentloop::browser::target::Read;
 use crate::agentloop::browser::{Ref, Snapshot, state, target};
 use crate::agentloop::record::json_of;
 use crate::agentloop::tools::{ACTIVATE_SKILL, Answer, Outcome};
@@ -79,12 +82,17 @@ impl Recorder {
             self.spoiled.get_or_insert_with(|| format!("it also called {tool}"));
             return;
         }
+        let read = reads_of(tool, arguments);
         let mut arguments = Value::Object(arguments.clone());
         let mut lost = None;
         holders(&mut arguments, REF, &mut |fields| {
             let Some(reference) = fields.get(REF).and_then(Value::as_str).map(str::to_owned) else { return };
-            let found =
-                reference.parse::<Ref>().ok().zip(before).and_then(|(r, page)| target::describe(page, r));
+            let found = reference.parse::<Ref>().ok().zip(before).and_then(|(own, page)| {
+                match read.iter().find(|(read, _)| *read == own) {
+                    Some((_, what)) => target::describe_read(page, own, what),
+                    None => target::describe(page, own),
+                }
+            });
             match found {
                 Some(target) => {
                     fields.remove(REF);
@@ -159,6 +167,12 @@ impl Recorder {
         fixed.retain(|pointer, _| !parameters.contains(pointer));
         Ok(Some(Workflow { version: WORKFLOW_VERSION, parameters, fixed, steps, result, recorded: cost }))
     }
+}
+
+/// The elements of which a call reads something themselves.
+pub(super) fn reads_of(tool: &str, arguments: &Map<String, Value>) -> Vec<(Ref, Read)> {
+    let from = arguments.get("from").filter(|_| tool == EXTRACTS);
+    from.and_then(|from| Source::deserialize(from).ok()).map(|from| reads(&from)).unwrap_or_default()
 }
 
 /// What an extraction has found.
