@@ -35,7 +35,7 @@ pub fn of(page: &Snapshot, place: usize) -> Vec<Within> {
         let number = header.is_empty().then_some(column + 1);
         all.push(Within { number, ..named(COLUMN, short(&header)) });
     } else if !is_item(role(place)) && role(place) != "heading" {
-        all.extend(label(page, place).map(|text| named(LABEL, short(text))));
+        all.extend(label(page, place).map(|(name, number)| Within { number, ..named(LABEL, name) }));
     }
     all
 }
@@ -65,9 +65,9 @@ fn number(page: &Snapshot, item: usize) -> usize {
     (0..item).filter(|at| page.nodes[*at].role == *role && holder(*at) == own).count() + 1
 }
 
-/// The text that says what an element shows: the last one before it that is no number; where its parent has it behind,
-/// that one.
-fn label(page: &Snapshot, place: usize) -> Option<&str> {
+/// The text that says what an element shows: the last one before it that is no number, and which element of its role
+/// behind that it is; where its parent has it behind, that one.
+fn label(page: &Snapshot, place: usize) -> Option<(String, Option<usize>)> {
     let says = |at: &usize| {
         let node = &page.nodes[*at];
         let shown = is_text(&node.role) || ["heading", "link", "button"].contains(&node.role.as_str());
@@ -80,6 +80,8 @@ fn label(page: &Snapshot, place: usize) -> Option<&str> {
     let end = page.below(place).last().map_or(place, |(at, _)| at);
     let before = (bound..place).rev().find(says);
     let behind = (end + 1..page.nodes.len()).take_while(beside).find(says);
-    let found = before.filter(beside).or(behind).or(before);
-    found.map(|at| page.nodes[at].name.as_str())
+    let found = before.filter(beside).or(behind).or(before)?;
+    let alike = |at: &usize| page.nodes[*at].role == page.nodes[place].role;
+    let number = (found < place).then(|| (found..=place).filter(alike).count());
+    Some((short(&page.nodes[found].name), number))
 }

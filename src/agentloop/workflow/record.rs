@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
+use super::dates::{self, Date};
 use super::trace::{self, Sources};
 use crate::agentloop::browser::extract::{Source, reads};
 use crate::agentloop::browser::target::Read;
@@ -31,6 +32,8 @@ const LOOKS: [&str; 1] = ["browser_snapshot"];
 #[derive(Debug)]
 pub(in crate::agentloop) struct Recorder {
     inputs: Inputs,
+    /// Dates that the task names.
+    dates: BTreeSet<Date>,
     steps: Vec<Taken>,
     spoiled: Option<String>,
     /// Whether anything was done that no workflow said.
@@ -52,9 +55,12 @@ enum What {
 }
 
 impl Recorder {
-    /// Of a run with this input.
-    pub(in crate::agentloop) fn new(input: &Value) -> Self {
-        Self { inputs: Inputs::of(input), steps: Vec::new(), spoiled: None, anew: false }
+    /// Of a run with this prompt and this input.
+    pub(in crate::agentloop) fn new(prompt: &str, input: &Value) -> Self {
+        let inputs = Inputs::of(input);
+        let mut dates = dates::dates(prompt);
+        inputs.leaves().values().filter_map(Value::as_str).for_each(|text| dates.extend(dates::dates(text)));
+        Self { inputs, dates, steps: Vec::new(), spoiled: None, anew: false }
     }
 
     /// A text with marks in the place of the input's values.
@@ -101,6 +107,13 @@ impl Recorder {
                 None => lost = Some(reference),
             }
         });
+        if let Some(text) = self.dated(&arguments) {
+            self.spoiled.get_or_insert_with(|| {
+                format!(
+                    "it used {text:?}, a date that neither prompt nor input names: tomorrow it is another one"
+                )
+            });
+        }
         if let Some(reference) = lost {
             self.spoiled.get_or_insert_with(|| format!("{reference} was on no page that it had looked at"));
         }
@@ -112,6 +125,16 @@ impl Recorder {
             what: What::Done { tool: tool.to_owned(), arguments, after },
             found: found.flatten(),
         });
+    }
+
+    /// A text of a call that names a day of which the task says nothing.
+    fn dated(&self, arguments: &Value) -> Option<String> {
+        let mut texts = Vec::new();
+        for name in LIFTED {
+            arguments.get(name).into_iter().for_each(|value| texts_in(value, &mut texts));
+        }
+        texts.extend(targets_of(arguments).into_iter().map(|target| target.name));
+        texts.into_iter().find(|text| !dates::dates(text).is_subset(&self.dates))
     }
 
     /// Takes a step of a workflow down.
@@ -180,6 +203,14 @@ pub(super) fn found_by(answer: &Answer) -> Option<Value> {
     serde_json::from_str(&answer.content).ok()
 }
 
+fn texts_in(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::String(text) => into.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|inner| texts_in(inner, into)),
+        _ => {}
+    }
+}
+
 /// How a page stands, as a step with these elements behind it is held to it.
 pub(super) fn state_of(page: &Snapshot, next: &[Target], marked: &dyn Fn(&str) -> String) -> PageState {
     let mut state = state::of(page, next, marked);
@@ -210,7 +241,8 @@ impl Taken {
             What::Played(step) => step,
             What::Done { tool, arguments, after } => {
                 let then = after.map(|page| state_of(&page, next, &|text| inputs.marked(text)));
-                WorkflowStep { tool, arguments: lifted(arguments, inputs), then }
+                let empty = self.found.as_ref().is_some_and(trace::has_empty_list);
+                WorkflowStep { tool, arguments: lifted(arguments, inputs), then, empty, renewed: false }
             }
         }
     }
