@@ -23,6 +23,7 @@ mod keys;
 mod launch;
 mod numbers;
 mod page;
+mod place;
 mod reading;
 mod reads;
 mod refs;
