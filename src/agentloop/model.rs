@@ -17,7 +17,7 @@ pub trait Model: Send + Sync {
     /// Asks for the next turn, once: nothing is tried again here. Dropping the future ends the call.
     fn turn<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Turn, ModelError>>;
 
-    /// How many calls were given up without a word of the provider since this was asked last: they have cost what was
+    /// How many calls got no word of the provider on what they took since this was asked last: they have cost what was
     /// sent, and nobody says what that was.
     fn unanswered(&self) -> u64 {
         0
@@ -171,12 +171,23 @@ pub struct ModelError {
     pub message: String,
 }
 
+impl ModelError {
+    /// Whether the call may have cost something all the same: what was sent has perhaps been answered, and no figure
+    /// of it came here. An error in the provider's own words costs nothing.
+    #[must_use]
+    pub fn may_have_cost(&self) -> bool {
+        self.kind == ErrorKind::Lost || self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
 /// What kind of failure a [`ModelError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// Worth another try: 408, 409, 500, 502, 503, 504, 529, no answer, a broken one.
+    /// Worth another try: 408, 409, 500, 502, 503, 504, 529, nobody who answers, a broken answer.
     Transient,
+    /// Worth another try: the connection broke off with the request under way.
+    Lost,
     /// Worth another try later: 429.
     RateLimited,
     /// The account is used up: final.

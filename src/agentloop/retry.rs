@@ -137,20 +137,19 @@ impl Retrying {
             // Counted until there is a word of the provider: whoever drops this call has paid for what it sent.
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             let answer = tokio::time::timeout(self.call_timeout, model.turn(request)).await;
-            if answer.is_ok() {
+            let answer = answer.unwrap_or_else(|_| {
+                let limit = human_duration(self.call_timeout);
+                Err(no_answer(format!("the model gave no answer within {limit}"), ErrorKind::Lost))
+            });
+            if !answer.as_ref().is_err_and(ModelError::may_have_cost) {
                 self.unanswered.fetch_sub(1, Ordering::Relaxed);
             }
             let error = match answer {
-                Ok(Ok(turn)) => return Ok(turn),
-                Ok(Err(error)) => error,
-                Err(_) => {
-                    let limit = human_duration(self.call_timeout);
-                    no_answer(format!("the model gave no answer within {limit}"), ErrorKind::Transient)
-                }
+                Ok(turn) => return Ok(turn),
+                Err(error) => error,
             };
-            let again = matches!(error.kind, ErrorKind::Transient | ErrorKind::RateLimited)
-                && tries < TRIES
-                && !self.is_used_up(request);
+            let worth = matches!(error.kind, ErrorKind::Transient | ErrorKind::Lost | ErrorKind::RateLimited);
+            let again = worth && tries < TRIES && !self.is_used_up(request);
             let Some(wait) = again.then(|| self.wait(&error, tries)).flatten() else {
                 return Err((tries, error));
             };
@@ -191,7 +190,11 @@ impl Model for Retrying {
 /// Whether another provider may do better.
 fn hands_over(kind: ErrorKind) -> bool {
     match kind {
-        ErrorKind::Transient | ErrorKind::RateLimited | ErrorKind::Quota | ErrorKind::TooLong => true,
+        ErrorKind::Transient
+        | ErrorKind::Lost
+        | ErrorKind::RateLimited
+        | ErrorKind::Quota
+        | ErrorKind::TooLong => true,
         ErrorKind::Auth | ErrorKind::Invalid => false,
     }
 }
@@ -343,11 +346,25 @@ mod tests {
         let s = stand(vec![vec![None, None, None], vec![]], None);
         let request = Request { calls_max: Some(2), ..Request::default() };
         let error = s.retrying.turn(&request).await.unwrap_err();
-        assert_eq!((error.kind, s.retrying.unanswered()), (ErrorKind::Transient, 2));
+        assert_eq!((error.kind, s.retrying.unanswered()), (ErrorKind::Lost, 2));
 
         let s = stand(vec![vec![None]], None);
         let cut = tokio::time::timeout(Duration::from_millis(1), s.retrying.turn(&request)).await;
         assert!(cut.is_err() && s.retrying.unanswered() == 1, "a call that was dropped was sent");
+    }
+
+    #[tokio::test]
+    async fn what_broke_off_or_makes_no_sense_is_counted_too() {
+        let unreadable = ModelError { status: Some(200), ..error(ErrorKind::Transient) };
+        let said = ModelError { status: Some(503), ..error(ErrorKind::Transient) };
+        let s = stand(vec![vec![Some(error(ErrorKind::Lost)), Some(unreadable), Some(said)]], None);
+        assert_eq!(s.turn().await, Ok("a".to_owned()));
+        assert_eq!(s.retrying.unanswered(), 2, "an error in the provider's words costs nothing");
+
+        let s = stand(vec![vec![Some(error(ErrorKind::Lost)), Some(error(ErrorKind::Lost))], vec![]], None);
+        let request = Request { calls_max: Some(2), ..Request::default() };
+        let error = s.retrying.turn(&request).await.unwrap_err();
+        assert_eq!((error.kind, s.retrying.unanswered()), (ErrorKind::Lost, 2), "no more of them fit");
     }
 
     #[tokio::test]

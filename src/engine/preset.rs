@@ -107,7 +107,7 @@ pub(super) fn add_cost(core: &Core, agent: &Agent, outcome: &mut Outcome) {
         Protocol::Gemini => "google",
         Protocol::Plain | Protocol::Matins => return,
     };
-    let (Some(usage), Some(model), None) = (outcome.usage, &outcome.final_model, outcome.cost_usd) else {
+    let (Some(usage), Some(model), None) = (outcome.usage, &outcome.final_model, outcome.known_cost()) else {
         return;
     };
     let price = models::price(&core.settings(), provider, model);

@@ -366,8 +366,10 @@ impl Watch {
             (Some(now), Some(before)) => Some(Usage::sum(now, before)),
             (now, before) => now.or(before),
         };
-        let costs = [outcome.cost_usd, spent.cost_usd];
-        outcome.cost_usd = costs.into_iter().flatten().reduce(|a, b| a + b);
+        let with_before =
+            |cost: Option<f64>| [cost, spent.cost_usd].into_iter().flatten().reduce(|a, b| a + b);
+        outcome.known_cost_usd = with_before(outcome.known_cost());
+        outcome.cost_usd = with_before(outcome.cost_usd);
     }
 }
 

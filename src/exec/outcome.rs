@@ -92,7 +92,8 @@ pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judg
         Protocol::Plain => Told::default(),
         _ => Told::read(&dir, by.failure_codes),
     };
-    (outcome.usage, outcome.cost_usd) = (told.usage, told.cost_usd.filter(|_| !told.cost_unknown));
+    (outcome.usage, outcome.known_cost_usd) = (told.usage, told.cost_usd.filter(|_| told.cost_unknown));
+    outcome.cost_usd = told.cost_usd.filter(|_| !told.cost_unknown);
     outcome.notes = std::mem::take(&mut told.notes);
     (outcome.browser, outcome.cached) = (told.browser, std::mem::take(&mut told.cached));
     outcome.final_model.clone_from(&told.final_model);

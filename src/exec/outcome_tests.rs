@@ -327,6 +327,12 @@ fn costs_add_up() {
         AttemptDir::events,
         "{\"type\":\"usage\",\"costUsd\":0.25}\n{\"type\":\"usage\"}\n{\"type\":\"usage\",\"costUsd\":0.5}\n{\"type\":\"usage\",\"costUsd\":-1}\n",
     );
-    assert_eq!(left.matins(None).cost_usd, Some(0.75));
-    assert_eq!(Left::new().matins(None).cost_usd, None);
+    assert_eq!((left.matins(None).cost_usd, left.matins(None).known_cost()), (Some(0.75), Some(0.75)));
+    assert_eq!((Left::new().matins(None).cost_usd, Left::new().matins(None).known_cost()), (None, None));
+    let left = Left::new().with(
+        AttemptDir::events,
+        "{\"type\":\"usage\",\"costUsd\":0.25}\n{\"type\":\"usage\",\"costUsd\":null}\n{\"type\":\"usage\",\"costUsd\":0.5}\n",
+    );
+    let outcome = left.matins(None);
+    assert_eq!((outcome.cost_usd, outcome.known_cost()), (None, Some(0.75)), "budgets count what is known");
 }

@@ -156,6 +156,9 @@ pub struct Outcome {
     pub gated: bool,
     /// What the model cost in US dollars, where that is known.
     pub cost_usd: Option<f64>,
+    /// What is known of that where a part is not: calls of a model without a price beside others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_cost_usd: Option<f64>,
     /// Why its logs are not whole.
     pub log_error: Option<String>,
     /// The skills that were seeded, with their digests.
@@ -176,6 +179,12 @@ impl Outcome {
     #[must_use]
     pub fn failed(failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::default() }
+    }
+
+    /// What is known of what it cost: what budgets count. One call without a price does not make the others free.
+    #[must_use]
+    pub fn known_cost(&self) -> Option<f64> {
+        self.cost_usd.or(self.known_cost_usd)
     }
 
     /// The state in which the run ends.

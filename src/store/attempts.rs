@@ -135,7 +135,7 @@ fn wait(db: &Connection, retry: &Retry) -> Result<Retried, Error> {
                       browser_ms = iif(?7 IS NULL, browser_ms, coalesce(browser_ms, 0) + ?7)
                WHERE number = ?1 AND epoch = ?2 AND state = 'RUNNING' AND claimed_at IS NOT NULL AND cancel_by IS NULL";
     let (steps, ms) = outcome.browser.map(|(steps, ms)| (steps.cast_signed(), ms.cast_signed())).unzip();
-    let values = params![number, epoch.0, not_before_ms, at_ms, outcome.cost_usd, steps, ms];
+    let values = params![number, epoch.0, not_before_ms, at_ms, outcome.known_cost(), steps, ms];
     let changed = db.prepare_cached(sql)?.execute(values)?;
     if changed == 0 {
         let sql =

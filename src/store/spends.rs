@@ -367,7 +367,7 @@ pub(super) fn reserve(db: &Connection, run: i64, agent: i64, budgets: Budgets) -
 
 /// Between two attempts: what the attempts before have used up, where that is more than was reserved.
 pub(super) fn hold(db: &Connection, run: i64, outcome: &Outcome) -> Result<(), Error> {
-    let spent = Amount::of(outcome.usage.as_ref(), outcome.cost_usd);
+    let spent = Amount::of(outcome.usage.as_ref(), outcome.known_cost());
     if spent.is_nothing() {
         return Ok(());
     }
@@ -389,7 +389,7 @@ pub(super) fn settle(
     at_ms: i64,
 ) -> Result<(), Error> {
     // A run that never came to an end of its own may have attempts before it.
-    let known = Amount::of(outcome.usage.as_ref(), outcome.cost_usd);
+    let known = Amount::of(outcome.usage.as_ref(), outcome.known_cost());
     if known.is_nothing() && !db.prepare_cached("SELECT 1 FROM spends WHERE run = ?1")?.exists([run])? {
         return Ok(());
     }

@@ -110,6 +110,26 @@ async fn what_is_left_for_a_run_is_without_its_own_reservation_and_with_its_atte
 }
 
 #[tokio::test]
+async fn one_call_without_a_price_lifts_no_budget_of_money() {
+    let f = fixture().await;
+    let budgets = Budgets { agent: usd(1.0), ..Budgets::default() };
+    ask(&f, budgets, 2_000).await.unwrap();
+    let claimed = f.claim_one().await;
+    let _ = f.start(&claimed).await.unwrap();
+    let failure = Failure::new(FailureCode::RuntimeError, "x");
+    let known = Outcome { known_cost_usd: Some(0.75), ..used(10, None) };
+    let outcome = Outcome { failure: Some(failure.clone()), ..known.clone() };
+    let Claimed { number, id, epoch, .. } = claimed;
+    let retry = Retry { number, id, epoch, outcome, failure, at_ms: 4_000, not_before_ms: 2_000 };
+    f.store.retry(retry).await.unwrap();
+    let left = f.store.budget_left(f.agent.number, number, budgets, 4_000).await.unwrap();
+    assert_eq!(left.microdollars, Some(250_000), "of the attempt before");
+    carry_out(&f, Outcome { known_cost_usd: Some(1.5), ..known }).await;
+    let refused = ask(&f, budgets, 5_000).await.unwrap_err();
+    assert!(matches!(refused.of, Used::Microdollars(Shortage { used: 1_500_000, .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn notes_are_kept_by_the_end_of_the_run_that_wrote_them() {
     let f = fixture().await;
     let note = |key: &str, value: Option<&str>| (key.to_owned(), value.map(ToOwned::to_owned));

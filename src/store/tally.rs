@@ -173,7 +173,7 @@ pub(super) fn ended(agent: i64, outcome: &Outcome, ran_ms: Option<i64>, at_ms: i
         state: outcome.state(),
         outcome: outcome_word(outcome).to_owned(),
         ran_ms,
-        cost_usd: outcome.cost_usd,
+        cost_usd: outcome.known_cost(),
         input_tokens: tokens(|usage| usage.input_tokens),
         output_tokens: tokens(|usage| usage.output_tokens),
     }));

@@ -451,19 +451,23 @@ async fn no_answer_and_a_broken_one_are_worth_another_try() {
     let server = ModelServer::start();
     for provider in ALL {
         let remote = remote(&server, provider, "m");
-        for (reply, part) in [
-            (Reply::cut_off(), "broke off"),
-            (Reply::raw(200, "text/html", "<html>busy</html>"), "no JSON"),
-            (Reply::raw(200, "application/json", "{\"a\":"), "no JSON"),
-            (Reply::raw(200, "application/json", "{}"), "no usable answer"),
-            (Reply::raw(502, "text/html", "<html>bad gateway</html>"), "HTTP 502"),
+        use ErrorKind::{Lost, Transient};
+        // The last: whether the call may have cost something.
+        for (reply, part, kind, cost) in [
+            (Reply::cut_off(), "broke off", Lost, true),
+            (Reply::raw(200, "text/html", "<html>busy</html>"), "no JSON", Transient, true),
+            (Reply::raw(200, "application/json", "{\"a\":"), "no JSON", Transient, true),
+            (Reply::raw(200, "application/json", "{}"), "no usable answer", Transient, true),
+            (Reply::raw(502, "text/html", "<html>bad gateway</html>"), "HTTP 502", Transient, false),
             (
                 Reply::raw(200, "application/json", "{\"error\":{\"message\":\"overloaded\",\"code\":503}}"),
                 "503",
+                Transient,
+                false,
             ),
         ] {
             let error = bad(&server, &remote, reply).await;
-            assert_eq!(error.kind, ErrorKind::Transient, "{provider}: {error}");
+            assert_eq!((error.kind, error.may_have_cost()), (kind, cost), "{provider}: {error}");
             assert!(error.message.contains(part) && error.message.contains(provider), "{error}");
         }
     }
@@ -482,7 +486,7 @@ async fn no_answer_and_a_broken_one_are_worth_another_try() {
     let key = || Some(SecretString::from(KEY));
     let gone = Remote::new(candidate(format!("http://{free}")), key(), "a", http.clone(), clock()).unwrap();
     let error = gone.turn(&request()).await.unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Transient);
+    assert_eq!((error.kind, error.may_have_cost()), (ErrorKind::Transient, false));
     assert!(error.message.starts_with("openai cannot be reached: "), "{error}");
 
     let odd = Some(SecretString::from("two\nlines"));
@@ -592,8 +596,8 @@ async fn a_provider_that_is_silent_or_slow_is_asked_again() {
     assert_eq!(turn.said.text.as_deref(), Some("v1/chat/completions"));
     let heard = heard.lock().unwrap();
     let kinds: Vec<ErrorKind> = heard.iter().map(|tried| tried.error.kind).collect();
-    let [busy, limited] = [ErrorKind::Transient, ErrorKind::RateLimited];
-    assert_eq!(kinds, [busy, busy, limited, busy]);
+    let [busy, lost, limited] = [ErrorKind::Transient, ErrorKind::Lost, ErrorKind::RateLimited];
+    assert_eq!(kinds, [lost, lost, limited, busy]);
     assert!(heard.iter().all(|tried| matches!(tried.next, Next::Again(_))));
 }
 

@@ -20,6 +20,7 @@ mod keys;
 mod launch;
 mod numbers;
 mod page;
+mod place;
 mod reading;
 mod reads;
 mod refs;
@@ -293,7 +294,7 @@ impl Browser {
             tries += 1;
             let tab = live.tab()?;
             if let Some(dialog) = &tab.dialog {
-                break of_dialog(&tab, dialog);
+                break of_dialog(&tab, dialog, &|text| self.clean(text));
             }
             if tab.crashed {
                 return Err(Fault::Failed("The page has crashed; go to an address.".to_owned()));
@@ -337,16 +338,16 @@ impl Live {
 }
 
 /// A page that cannot be looked at before its dialog is answered.
-fn of_dialog(tab: &Tab, dialog: &Dialog) -> Snapshot {
+fn of_dialog(tab: &Tab, dialog: &Dialog, clean: &dyn Fn(String) -> String) -> Snapshot {
     let attributes = [("type".to_owned(), dialog.kind.clone())].into();
     let node = Node {
         role: "alertdialog".to_owned(),
-        name: dialog.message.clone(),
-        value: dialog.proposal.clone(),
+        name: clean(dialog.message.clone()),
+        value: clean(dialog.proposal.clone()),
         attributes,
         ..Node::default()
     };
-    Snapshot { url: tab.url.clone(), title: String::new(), nodes: vec![node] }
+    Snapshot { url: clean(tab.url.clone()), title: String::new(), nodes: vec![node] }
 }
 
 #[cfg(test)]

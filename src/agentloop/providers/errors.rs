@@ -86,7 +86,7 @@ impl Errors<'_> {
             }
             _ if refused => (ErrorKind::Invalid, "may not be reached"),
             _ if error.is_connect() => (ErrorKind::Transient, "cannot be reached"),
-            _ => (ErrorKind::Transient, "broke off"),
+            _ => (ErrorKind::Lost, "broke off"),
         };
         let message = format!("{} {what}: {why}", self.provider);
         ModelError { kind, status: None, retry_after: None, message }
@@ -109,7 +109,7 @@ impl Errors<'_> {
             (ErrorKind::Quota, _) => format!("the account at {provider} is used up: {said}"),
             (ErrorKind::RateLimited, _) => format!("{provider} limits the rate: {said}"),
             (ErrorKind::TooLong, _) => format!("the conversation is too long for {provider}: {said}"),
-            (ErrorKind::Transient, _) => format!("{provider} failed: {said}"),
+            (ErrorKind::Transient | ErrorKind::Lost, _) => format!("{provider} failed: {said}"),
             (ErrorKind::Invalid, _) => format!("{provider} refused the request: {said}"),
         };
         ModelError { kind, status: Some(status), retry_after, message }
@@ -158,16 +158,19 @@ fn texts(request: &Request) -> impl Iterator<Item = String> + '_ {
     request.system.iter().cloned().chain(messages)
 }
 
+/// The status of an answer that is a success.
+const SUCCESS: Option<u16> = Some(200);
+
 /// An answer that is a success and makes no sense.
 pub(super) fn broken(provider: &str, why: &str) -> ModelError {
     let message = format!("{provider} gave no usable answer: {why}");
-    ModelError { kind: ErrorKind::Transient, status: None, retry_after: None, message }
+    ModelError { kind: ErrorKind::Transient, status: SUCCESS, retry_after: None, message }
 }
 
 /// An answer that does not come to an end: to ask for it again would cost the same again.
 pub(super) fn too_large(provider: &str) -> ModelError {
     let message = format!("the answer of {provider} is larger than {} MiB", super::ANSWER_MAX >> 20);
-    ModelError { kind: ErrorKind::Invalid, status: None, retry_after: None, message }
+    ModelError { kind: ErrorKind::Invalid, status: SUCCESS, retry_after: None, message }
 }
 
 /// What an error's body says, wherever it says it.

@@ -117,7 +117,12 @@ impl Remote {
         let errors = self.errors(&from);
         let response = self.request(&body).send().await.map_err(|e| errors.transport(&e))?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let (bytes, more) = net::body(response, ANSWER_MAX).await.map_err(|e| errors.transport(&e))?;
+        let (bytes, more) = match net::body(response, ANSWER_MAX).await {
+            Ok(body) => body,
+            // What it says more of its failure is not needed.
+            Err(_) if !status.is_success() => (Vec::new(), false),
+            Err(e) => return Err(errors.transport(&e)),
+        };
         if !status.is_success() {
             let body = String::from_utf8_lossy(&bytes);
             let unreadable = openai::unreadable_call(&from, status.as_u16(), &body);
