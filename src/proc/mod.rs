@@ -37,6 +37,7 @@ pub use descent::{Descent, descent, peer_pidfd};
 pub use ending::Ending;
 pub use files::{
     append_anew, create_anew, make_dir, make_dirs, open_regular, read_regular, remove_any, write_anew,
+    write_whole,
 };
 pub use identity::{Identity, alive, boot_id, signal, wait_gone};
 pub use landlock::{ENTRIES_MAX, Fence, Reach, confine, landlock_version};

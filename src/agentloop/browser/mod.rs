@@ -13,6 +13,7 @@
 mod capture;
 mod cdp;
 mod clean;
+mod cookies;
 mod deed;
 mod dom;
 pub mod extract;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+pub use cookies::Jar;
 pub use deed::{Button, Deed};
 pub use launch::{How, PROGRAMS, START_TIMEOUT, program, sandbox_off};
 pub use page::Fault;
@@ -50,6 +52,7 @@ pub use snapshot::{Node, Ref, Snapshot, States};
 
 use cdp::Cdp;
 use clean::Cleaner;
+use cookies::Kept;
 use gate::Gate;
 use launch::Launched;
 use page::{Page, dialog_of};
@@ -68,12 +71,14 @@ pub struct Options {
     pub files: PathBuf,
     /// Whether each step leaves one.
     pub screenshots: bool,
-    /// Names of the secrets that may be typed.
+    /// Names of the secrets that are shown nowhere, and may be typed but for the jar's.
     pub secrets: Vec<String>,
     /// Hosts that it reaches; empty: every public one.
     pub hosts: Vec<String>,
     /// A proxy that its connections go through.
     pub proxy: Option<String>,
+    /// Where its cookies are kept; `None`: they go with it.
+    pub jar: Option<Jar>,
 }
 
 /// A browser, which starts when it is needed. Dropping it ends it.
@@ -96,6 +101,8 @@ struct Inner {
     notices: Vec<String>,
     /// What the model is to be told with the next answer.
     untold: Vec<String>,
+    /// What is known of the cookies that are kept.
+    kept: Kept,
 }
 
 /// A browser that runs.
@@ -185,8 +192,23 @@ impl Browser {
             Err(Fault::Failed(why)) => Err(Fault::Failed(tell(why))),
             Err(Fault::Denied(why)) => Err(Fault::Denied(tell(why))),
         };
+        self.keep_cookies(inner).await;
         let notice = Some(std::mem::take(&mut inner.notices).join(" ")).filter(|text| !text.is_empty());
         Came { said, notice: notice.map(|text| self.clean.whole(text)) }
+    }
+
+    /// Keeps what is to outlive it; why that cannot be done, where it cannot.
+    pub async fn close(&self) -> Option<String> {
+        let mut inner = self.inner.lock().await;
+        self.keep_cookies(&mut inner).await;
+        inner.notices.pop()
+    }
+
+    /// Keeps the cookies, where they are others than before.
+    async fn keep_cookies(&self, inner: &mut Inner) {
+        let (Some(jar), Some(live)) = (&self.options.jar, &inner.live) else { return };
+        let notice = jar.fill(live.cdp(), &mut inner.kept).await;
+        inner.notices.extend(notice);
     }
 
     async fn try_act(&self, inner: &mut Inner, deed: &Deed) -> Result<String, Fault> {
@@ -260,6 +282,9 @@ impl Browser {
             "behavior": "allowAndName", "downloadPath": launched.downloads(), "eventsEnabled": true,
         });
         launched.cdp.tell("", "Browser.setDownloadBehavior", downloads).await.map_err(|e| e.to_string())?;
+        if let Some(jar) = &self.options.jar {
+            inner.notices.extend(jar.pour(&launched.cdp, &mut inner.kept).await);
+        }
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).since = Some(Instant::now());
         inner.live = Some(Live { launched, tabs, gate });
         Ok(())
