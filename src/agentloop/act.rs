@@ -148,7 +148,12 @@ impl Run<'_> {
         let mut answer = self.within_its_time(name, arguments).await;
         if let Some(recorder) = &mut self.recorder {
             let after = self.hands.page().and_then(|page| page.last());
+            // How a page stands that shows a secret is nobody's to keep, in parts neither.
+            let after = after.filter(|page| !self.record.hides_of(page));
             recorder.did(name, arguments, before.as_deref(), after, &answer);
+        }
+        if let Some(progress) = &mut self.progress {
+            progress.did(name, arguments, &answer);
         }
         if answer.outcome == Outcome::Denied {
             self.denials += 1;
@@ -226,6 +231,7 @@ impl Run<'_> {
     /// Judges a result, by its schema first.
     pub(super) async fn judge(&mut self, result: &Value) -> Result<(), Verdict> {
         self.wanted.judge(result).map_err(|wrong| Verdict::Again(words::does_not_fit(&wrong)))?;
+        self.proven(result)?;
         match self.judges.judge(result).await {
             Judged::Accepted => Ok(()),
             Judged::Refused(feedback) => {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::browser::{Browser, Snapshot};
 use super::model::ToolSpec;
 use super::tools::{Answer, Toolbox};
-use super::workflow::{Page, Played};
+use super::workflow::{Page, PlayedSteps};
 
 /// Tools to call.
 pub trait Hands: Send + Sync {
@@ -32,7 +32,7 @@ pub trait Hands: Send + Sync {
     }
 
     /// What came of playing a workflow, where a recording answers.
-    fn played(&self) -> Option<Played> {
+    fn played(&self) -> Option<PlayedSteps> {
         None
     }
 }

@@ -120,7 +120,11 @@ async fn carry_out(brief: &Brief, record: &Arc<Record>) -> End {
         Ok(model) => model,
         Err(why) => return launch_error(why),
     };
-    let keys: Vec<&str> = brief.models.iter().filter_map(|candidate| candidate.key_env.as_deref()).collect();
+    let mut keys: Vec<&str> =
+        brief.models.iter().filter_map(|candidate| candidate.key_env.as_deref()).collect();
+    // The file of cookies lies where programs of the agent can read it.
+    let cookies = brief.browser.as_ref().and_then(|browser| browser.cookies.as_ref());
+    keys.extend(cookies.map(|cookies| cookies.secret.as_str()));
     let world = World { env: environment_without(&keys) };
     let hands = match toolbox(brief, &world).await {
         Ok(hands) => hands,
@@ -142,7 +146,9 @@ async fn carry_out(brief: &Brief, record: &Arc<Record>) -> End {
         Err(failure) => told(record, failure),
     };
     // Servers of tools that do not leave are ended by the launcher.
-    let _ = tokio::time::timeout(PATIENCE, hands.close()).await;
+    if let Ok(Some(lost)) = tokio::time::timeout(PATIENCE, hands.close()).await {
+        let _ = writeln!(std::io::stderr(), "{lost}");
+    }
     end
 }
 

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::browser::Snapshot;
 use crate::proc;
 use crate::secret::Redactor;
 use crate::time::{Clock, SystemClock, rfc3339_ms};
@@ -91,6 +92,16 @@ impl Record {
         let clean = self.redactor.redact(text.as_bytes());
         // A value that was cut out of the middle of a character leaves a text that is none.
         String::from_utf8(clean).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    }
+
+    /// Whether a page shows something that must not be shown.
+    #[must_use]
+    pub fn hides_of(&self, page: &Snapshot) -> bool {
+        let texts = page.nodes.iter().flat_map(|node| [&node.name, &node.value]);
+        !self.redactor.is_idle()
+            && texts
+                .chain([&page.url, &page.title])
+                .any(|text| self.redactor.redact(text.as_bytes()) != text.as_bytes())
     }
 
     /// A value in which no text holds what must not be shown.

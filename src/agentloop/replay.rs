@@ -22,7 +22,7 @@ use super::results::{FINISH, STOP};
 use super::run::{End, Parts, Run};
 use super::tools::{Answer, Outcome};
 use super::words;
-use super::workflow::{CONTINUE, Played};
+use super::workflow::{CONTINUE, PlayedSteps};
 use crate::model::{Failure, FailureCode};
 
 /// A run as its transcript tells it.
@@ -41,7 +41,7 @@ pub struct Recording {
     unanswered: u64,
     answers: Vec<(String, Value, Answer)>,
     verdicts: Vec<(Value, Judged)>,
-    played: VecDeque<Played>,
+    played: VecDeque<PlayedSteps>,
     end: Option<End>,
 }
 
@@ -149,7 +149,7 @@ impl Recording {
                 };
                 self.verdicts.push((line["result"].clone(), judged));
             }
-            Some("played") => self.played.push_back(field(line, "outcome")?),
+            Some("played") => self.played.push_back((field(line, "outcome")?, field(line, "found")?)),
             Some("end") => {
                 self.end = Some(match line["code"].as_str() {
                     Some(code) => {
@@ -212,7 +212,7 @@ struct Recorded {
     words: Vec<String>,
     answers: Mutex<Vec<(String, Value, Answer)>>,
     verdicts: Vec<(Value, Judged)>,
-    played: Mutex<VecDeque<Played>>,
+    played: Mutex<VecDeque<PlayedSteps>>,
 }
 
 fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -257,7 +257,7 @@ impl Hands for Recorded {
         Box::pin(std::future::ready(answer.unwrap_or_else(none)))
     }
 
-    fn played(&self) -> Option<Played> {
+    fn played(&self) -> Option<PlayedSteps> {
         lock(&self.played).pop_front()
     }
 }

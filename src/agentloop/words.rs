@@ -92,6 +92,20 @@ pub(super) fn workflow_refused(feedback: &str, page: &str) -> String {
     )
 }
 
+/// To the model whose result, after a workflow was played, says what nothing proves.
+pub(super) fn unproven(parts: &[String]) -> String {
+    let wrong: Vec<String> = parts
+        .iter()
+        .map(|at| {
+            let at = if at.is_empty() { "the result" } else { at };
+            format!(
+                "{at}: neither what was read in this run nor the input says so; read it with browser_extract"
+            )
+        })
+        .collect();
+    does_not_fit(&wrong)
+}
+
 /// `what: why`, on one line.
 pub(super) fn sentence(what: &str, why: &str) -> String {
     let why = why.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -17,6 +17,9 @@ pub struct Target {
     /// Its accessible name; empty: it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// What it shows is what is read of it: it is known by where it stands, never by what it says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub data: bool,
     /// Where it stands, from the nearest outward.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub within: Vec<Within>,
@@ -46,6 +49,9 @@ pub struct Within {
     /// Its name; of a row or an item what people know it by: its heading or its first cell.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Which it is of those beside it, from 1; absent: that may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<usize>,
 }
 
 /// The place of one among equals.
@@ -67,8 +73,11 @@ impl std::fmt::Display for Target {
             (name, _) => write!(f, " {name:?}")?,
         }
         if let Some(within) = self.within.iter().find(|within| !within.name.is_empty()) {
-            let how = if within.role == "heading" { "under the" } else { "in" };
-            write!(f, " {how} {} {:?}", within.role, within.name)?;
+            match within.role.as_str() {
+                "heading" => write!(f, " under the heading {:?}", within.name)?,
+                "label" => write!(f, " beside {:?}", within.name)?,
+                role => write!(f, " in {role} {:?}", within.name)?,
+            }
         }
         self.number.map_or(Ok(()), |number| write!(f, " (number {} of {})", number.is, number.of))
     }

@@ -2,7 +2,8 @@
 //!
 //! It says what a visitor would notice: where he is, under which headings, what he can use, what stands in his way. What
 //! changes from day to day without meaning anything (numbers, the run's own words) is lifted out before, by who reads
-//! the page. What once held and then did not, with a result that held, is dropped: a state only ever asks for less.
+//! the page. What once did not hold, with a result that held, is to be as it was then; what differs once more means
+//! nothing and is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +79,26 @@ impl PageState {
                     Some(format!("{name} is {now} and was {then}"))
                 })
             })
+    }
+
+    /// This one where the other is the same, else the other: what differed is to be as it is now. What was asked for no
+    /// more stays so.
+    #[must_use]
+    pub fn renewed(&self, now: &Self) -> Self {
+        fn newer<T: Clone>(one: Option<&T>, now: Option<&T>) -> Option<T> {
+            one.and(now).cloned()
+        }
+        let common = self.common(now);
+        let targets = self.targets.keys().filter_map(|name| now.targets.get_key_value(name));
+        Self {
+            url: newer(self.url.as_ref(), now.url.as_ref()),
+            title: newer(self.title.as_ref(), now.title.as_ref()),
+            headings: newer(self.headings.as_ref(), now.headings.as_ref()),
+            dialogs: newer(self.dialogs.as_ref(), now.dialogs.as_ref()),
+            alerts: newer(self.alerts.as_ref(), now.alerts.as_ref()),
+            targets: targets.map(|(name, now)| (name.clone(), *now)).collect(),
+            ..common
+        }
     }
 
     /// What held both times.
@@ -165,6 +186,20 @@ mod tests {
         assert_eq!(differs(&|now| now.sections = set(&["Open", "Paid", "New"])), None, "more sections");
         assert_eq!(differs(&|now| now.targets = BTreeMap::new()), None, "nobody looked for it");
         assert!(differs(&|now| now.dialogs = Some(set(&["Cookies"]))).is_some());
+    }
+
+    #[test]
+    fn what_differed_is_to_be_as_it_is_now() {
+        let (mut then, mut now) = (orders(), orders());
+        now.alerts = Some(set(&["Prices are net"]));
+        now.sections = set(&["Open", "New"]);
+        now.targets.insert("button \"Next\"".into(), Standing::Disabled);
+        then.title = None;
+        let renewed = then.renewed(&now);
+        assert_eq!(renewed, PageState { title: None, sections: set(&["Open"]), ..now.clone() });
+        assert!(renewed.differs(&orders()).unwrap().starts_with("the warnings are none"));
+        now.alerts = Some(set(&["Not saved"]));
+        assert!(renewed.differs(&now).is_some(), "another warning is no better than any");
     }
 
     #[test]

@@ -69,6 +69,12 @@ pub struct WorkflowStep {
     /// How the page stood then; `None`: it is not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<PageState>,
+    /// Whether lists that it reads may be empty: they were once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty: bool,
+    /// Whether the page has stood otherwise once, and `then` says how.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renewed: bool,
 }
 
 /// How a result is made.
@@ -308,11 +314,18 @@ impl Reader {
     }
 
     fn step(&mut self, step: &Value) {
-        let Some(fields) = self.object(step, &["tool", "arguments", "then"]) else { return };
+        let Some(fields) = self.object(step, &["tool", "arguments", "then", "empty", "renewed"]) else {
+            return;
+        };
         let tool = fields.get("tool").and_then(Value::as_str).unwrap_or_default();
         let word = tool.strip_prefix(TOOLS).unwrap_or_default();
         if word.is_empty() || !word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
             self.within("tool", |r| r.wrong(format!("it should be a tool of the browser: {TOOLS}..")));
+        }
+        for flag in ["empty", "renewed"] {
+            if fields.get(flag).is_some_and(|flag| !flag.is_boolean()) {
+                self.within(flag, |r| r.wrong("it should be true or false"));
+            }
         }
         let arguments = fields.get("arguments").unwrap_or(&Value::Null);
         self.within("arguments", |r| {
@@ -490,6 +503,7 @@ mod tests {
         bad["steps"][1]["arguments"]["target"]["nonsense"] = json!(1);
         bad["steps"][2]["arguments"]["from"]["text"] = json!({"ref": "e12"});
         bad["steps"][2]["else"] = json!(1);
+        bad["steps"][2]["empty"] = json!("no");
         bad["result"]["template"]["price"]["$extract"] = json!({"step": 4, "at": "x"});
         bad["result"]["template"]["kind"] = json!(7);
         bad["recorded"]["tokens"] = json!(-1);
@@ -503,6 +517,7 @@ mod tests {
             "steps[0].arguments.url[1].$input",
             "steps[1].arguments.target",
             "steps[2].else",
+            "steps[2].empty",
             "steps[2].arguments.from.text.ref",
             "result.template.kind",
             "result.template.price.$extract.step",

@@ -11,6 +11,8 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+use super::own_pid;
+
 /// Makes a folder; whether it is new. What else lies under that name is removed first.
 ///
 /// # Errors
@@ -84,6 +86,21 @@ pub fn write_anew(path: &Path, bytes: &[u8]) -> io::Result<()> {
     create_anew(path, 0o600)?.write_all(bytes)
 }
 
+/// Writes a file in the place of the one before, whole at every moment: it is written beside it first.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}.new", own_pid()));
+    let new = Path::new(&new);
+    let written = write_anew(new, bytes).and_then(|()| std::fs::rename(new, path));
+    if written.is_err() {
+        let _ = remove_any(new);
+    }
+    written
+}
+
 /// Removes a file, a link or a folder with all it holds; links are not followed.
 ///
 /// # Errors
@@ -150,6 +167,26 @@ mod tests {
         assert!(make_dir(&folder).unwrap(), "a link is replaced by a folder");
         assert!(!make_dir(&folder).unwrap(), "a folder stays");
         assert_eq!(folder.symlink_metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_file_is_whole_at_every_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, victim) = (dir.path().join("kept.json"), dir.path().join("victim"));
+        write_whole(&path, b"one").unwrap();
+        let mut before = File::open(&path).unwrap();
+        std::fs::write(&victim, "keep").unwrap();
+        symlink(&victim, dir.path().join(format!("kept.json.{}.new", own_pid()))).unwrap();
+        write_whole(&path, b"two").unwrap();
+        let mut text = String::new();
+        before.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one", "whoever reads the one before reads it to its end");
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read(&victim).unwrap(), b"keep", "a link is not followed");
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        write_whole(&dir.path().join("folder"), b"x").unwrap_err();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "and what was written in vain is gone");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::model::Target;
 
 use super::reading::{is_text, same};
-use super::target::{Missing, describe_over_pages, find};
+use super::target::{Missing, Read, describe_over_pages, find};
 use super::{Ref, Snapshot, table};
 use typed::Raw;
 
@@ -128,6 +128,18 @@ fn listitem() -> String {
 
 fn text() -> String {
     "text".to_owned()
+}
+
+/// The elements of which something is read themselves, and what.
+#[must_use]
+pub fn reads(from: &Source) -> Vec<(Ref, Read)> {
+    match from {
+        Source::Text(at) => vec![(at.reference, Read::Text)],
+        Source::Value(at) => vec![(at.reference, Read::Value)],
+        Source::Attribute(of) => vec![(of.reference, Read::Attribute(of.name.clone()))],
+        Source::Object(fields) => fields.values().flat_map(reads).collect(),
+        Source::Rows(_) | Source::Items(_) | Source::Page(_) => Vec::new(),
+    }
 }
 
 /// What a source gives on this page alone; of a list with more pages the first.

@@ -9,6 +9,7 @@
 
 mod capture;
 mod cdp;
+mod cookies;
 mod deed;
 mod dom;
 pub mod extract;
@@ -19,6 +20,7 @@ mod keys;
 mod launch;
 mod numbers;
 mod page;
+mod place;
 mod reading;
 mod reads;
 mod refs;
@@ -37,6 +39,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+pub use cookies::Jar;
 pub use deed::{Button, Deed};
 pub use launch::{How, PROGRAMS, START_TIMEOUT, program, sandbox_off};
 pub use page::Fault;
@@ -44,6 +47,7 @@ pub use shown::{SHOWN_MAX, shown};
 pub use snapshot::{Node, Ref, Snapshot, States};
 
 use cdp::Cdp;
+use cookies::Kept;
 use gate::Gate;
 use launch::Launched;
 use page::{Page, dialog_of};
@@ -61,12 +65,14 @@ pub struct Options {
     pub files: PathBuf,
     /// Whether each step leaves one.
     pub screenshots: bool,
-    /// Names of the secrets that may be typed.
+    /// Names of the secrets that are shown nowhere, and may be typed but for the jar's.
     pub secrets: Vec<String>,
     /// Hosts that it reaches; empty: every public one.
     pub hosts: Vec<String>,
     /// A proxy that its connections go through.
     pub proxy: Option<String>,
+    /// Where its cookies are kept; `None`: they go with it.
+    pub jar: Option<Jar>,
 }
 
 /// A browser, which starts when it is needed. Dropping it ends it.
@@ -87,6 +93,8 @@ struct Inner {
     started: u32,
     /// What people are to be told.
     notices: Vec<String>,
+    /// What is known of the cookies that are kept.
+    kept: Kept,
 }
 
 /// A browser that runs.
@@ -165,8 +173,23 @@ impl Browser {
         // Between two calls it may have died, too: what is done next would meet an empty page.
         let said = if gone(inner) { Err(self.died(inner)) } else { self.try_act(inner, deed).await };
         let said = if gone(inner) { Err(self.died(inner)) } else { said };
+        self.keep_cookies(inner).await;
         let notice = Some(std::mem::take(&mut inner.notices).join(" ")).filter(|text| !text.is_empty());
         Came { said, notice }
+    }
+
+    /// Keeps what is to outlive it; why that cannot be done, where it cannot.
+    pub async fn close(&self) -> Option<String> {
+        let mut inner = self.inner.lock().await;
+        self.keep_cookies(&mut inner).await;
+        inner.notices.pop()
+    }
+
+    /// Keeps the cookies, where they are others than before.
+    async fn keep_cookies(&self, inner: &mut Inner) {
+        let (Some(jar), Some(live)) = (&self.options.jar, &inner.live) else { return };
+        let notice = jar.fill(live.cdp(), &mut inner.kept).await;
+        inner.notices.extend(notice);
     }
 
     async fn try_act(&self, inner: &mut Inner, deed: &Deed) -> Result<String, Fault> {
@@ -228,6 +251,9 @@ impl Browser {
             "behavior": "allowAndName", "downloadPath": launched.downloads(), "eventsEnabled": true,
         });
         launched.cdp.tell("", "Browser.setDownloadBehavior", downloads).await.map_err(|e| e.to_string())?;
+        if let Some(jar) = &self.options.jar {
+            inner.notices.extend(jar.pour(&launched.cdp, &mut inner.kept).await);
+        }
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).since = Some(Instant::now());
         inner.live = Some(Live { launched, tabs, gate });
         Ok(())
@@ -268,7 +294,7 @@ impl Browser {
             tries += 1;
             let tab = live.tab()?;
             if let Some(dialog) = &tab.dialog {
-                break of_dialog(&tab, dialog);
+                break of_dialog(&tab, dialog, &|text| self.clean(text));
             }
             if tab.crashed {
                 return Err(Fault::Failed("The page has crashed; go to an address.".to_owned()));
@@ -312,16 +338,16 @@ impl Live {
 }
 
 /// A page that cannot be looked at before its dialog is answered.
-fn of_dialog(tab: &Tab, dialog: &Dialog) -> Snapshot {
+fn of_dialog(tab: &Tab, dialog: &Dialog, clean: &dyn Fn(String) -> String) -> Snapshot {
     let attributes = [("type".to_owned(), dialog.kind.clone())].into();
     let node = Node {
         role: "alertdialog".to_owned(),
-        name: dialog.message.clone(),
-        value: dialog.proposal.clone(),
+        name: clean(dialog.message.clone()),
+        value: clean(dialog.proposal.clone()),
         attributes,
         ..Node::default()
     };
-    Snapshot { url: tab.url.clone(), title: String::new(), nodes: vec![node] }
+    Snapshot { url: clean(tab.url.clone()), title: String::new(), nodes: vec![node] }
 }
 
 #[cfg(test)]

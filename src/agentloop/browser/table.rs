@@ -8,6 +8,8 @@ use super::reading::same;
 
 /// A cell, and the columns that it covers.
 struct Cell {
+    /// Its place among the nodes of the page.
+    at: usize,
     text: String,
     from: usize,
     to: usize,
@@ -60,14 +62,7 @@ fn heads(grid: &[Vec<Cell>], headers: &[&str]) -> usize {
 /// The one column of this header. Under a header of several columns a column is called by both (`Price net`).
 fn column(heads: &[Vec<Cell>], header: &str) -> Result<usize, String> {
     let width = heads.iter().flatten().map(|cell| cell.to).max().unwrap_or_default();
-    let names: Vec<Vec<&str>> = (0..width)
-        .map(|column| {
-            let covering = heads.iter().filter_map(|row| row.iter().find(|cell| cell.covers(column)));
-            let mut names: Vec<&str> = covering.map(|cell| cell.text.as_str()).collect();
-            names.dedup();
-            names
-        })
-        .collect();
+    let names: Vec<Vec<&str>> = (0..width).map(|column| names(heads, column)).collect();
     let called = |names: &Vec<&str>| {
         same(&names.join(" "), header) || names.last().is_some_and(|last| same(last, header))
     };
@@ -80,6 +75,23 @@ fn column(heads: &[Vec<Cell>], header: &str) -> Result<usize, String> {
         }
         several => Err(format!("{} columns are called {header:?}", several.len())),
     }
+}
+
+/// What a column is called, by the headers over it.
+fn names(heads: &[Vec<Cell>], column: usize) -> Vec<&str> {
+    let covering = heads.iter().filter_map(|row| row.iter().find(|cell| cell.covers(column)));
+    let mut names: Vec<&str> = covering.map(|cell| cell.text.as_str()).collect();
+    names.dedup();
+    names
+}
+
+/// The header of the column that a cell begins in, empty where the table has none, and the number of the column, from 0.
+pub fn column_of(page: &Snapshot, cell: usize) -> Option<(String, usize)> {
+    let table = page.around(cell).find(|at| is_table(&page.nodes[*at].role))?;
+    let grid = grid(page, table);
+    let heads = grid.iter().take_while(|row| !row.is_empty() && row.iter().all(|cell| cell.header)).count();
+    let column = grid.iter().flatten().find(|own| own.at == cell)?.from;
+    Some((names(&grid[..heads], column).join(" ").trim().to_owned(), column))
 }
 
 /// The rows of a table without those of tables in it; a cell that runs over several rows stands in each of them.
@@ -106,7 +118,7 @@ fn grid(page: &Snapshot, table: usize) -> Vec<Vec<Cell>> {
             };
             let from = free(&cells);
             let header = node.role == "columnheader";
-            let cell = Cell { text: page.text(at), from, to: from + span("colspan"), header };
+            let cell = Cell { at, text: page.text(at), from, to: from + span("colspan"), header };
             if span("rowspan") > 1 {
                 longer.push((Cell { text: cell.text.clone(), ..cell }, span("rowspan") - 1));
             }
@@ -131,7 +143,8 @@ pub fn is_table(role: &str) -> bool {
     matches!(role, "table" | "grid" | "treegrid")
 }
 
-fn is_cell(role: &str) -> bool {
+/// Whether elements of this role are cells.
+pub fn is_cell(role: &str) -> bool {
     matches!(role, "cell" | "gridcell" | "columnheader" | "rowheader")
 }
 

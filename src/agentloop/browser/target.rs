@@ -4,11 +4,25 @@
 //! element whose name is another is another element, however much its attributes and its place agree, so a page that
 //! moved its parts about still works and a page that means something else does not. Where more than one fits,
 //! attributes and surroundings tell them apart, or nothing is found: never the likeliest.
+//!
+//! An element that is read is another matter, where what it says is all that it has: tomorrow another may say that. It
+//! is known by its place: its row, its column, what stands beside it.
 
 use crate::model::{Number, Target, Within};
 
 use super::reading::{folded, is_text, same, short};
-use super::{Node, Ref, Snapshot};
+use super::{Node, Ref, Snapshot, place};
+
+/// What is read of an element.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// Its text.
+    Text,
+    /// What it holds.
+    Value,
+    /// This attribute.
+    Attribute(String),
+}
 
 /// Why an element is not found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +52,8 @@ const MARKS: [&str; 11] = [
     "title",
     "alt",
 ];
+/// Those of them that people are shown.
+const SHOWN: [&str; 4] = ["href", "placeholder", "title", "alt"];
 /// Roles that one element may have in turns, as pages are made over.
 const KIN: [&[&str]; 5] = [
     &["button", "link", "menuitem", "tab"],
@@ -73,7 +89,7 @@ pub fn describe(page: &Snapshot, reference: Ref) -> Option<Target> {
     let place = page.place(reference)?;
     let mut target = plain(page, place);
     if told_apart(page, &target).len() > 1 {
-        target.within.push(Within { role: "text".to_owned(), name: near(page, place) });
+        target.within.push(Within { role: "text".to_owned(), name: near(page, place), number: None });
         number(page, place, &mut target);
     }
     Some(target)
@@ -88,6 +104,37 @@ pub fn describe_over_pages(page: &Snapshot, reference: Ref) -> Option<Target> {
     Some(target)
 }
 
+/// How an element is found again of which this is read.
+#[must_use]
+pub fn describe_read(page: &Snapshot, reference: Ref, what: &Read) -> Option<Target> {
+    let place = page.place(reference)?;
+    if !says_itself(page, place, what) {
+        return describe(page, reference);
+    }
+    let node = &page.nodes[place];
+    let mut target = Target { role: node.role.clone(), data: true, ..Target::default() };
+    target.path.clone_from(&node.path);
+    target.within = place::of(page, place);
+    target.within.extend(within(page, place).into_iter().filter(|within| !is_item(&within.role)));
+    mark(page, place, &mut target);
+    number(page, place, &mut target);
+    Some(target)
+}
+
+/// Whether nothing but what is read of an element says which it is.
+#[must_use]
+pub fn says_itself(page: &Snapshot, place: usize, what: &Read) -> bool {
+    let node = &page.nodes[place];
+    match what {
+        Read::Text => node.name.is_empty() || same(&node.name, &page.text(place)),
+        Read::Value => node.name.is_empty(),
+        Read::Attribute(name) => {
+            let value = node.attributes.get(name).map_or("", String::as_str);
+            same(&node.name, value) || MARKS.contains(&name.as_str())
+        }
+    }
+}
+
 fn plain(page: &Snapshot, place: usize) -> Target {
     let node = &page.nodes[place];
     let mut target = Target { role: node.role.clone(), name: node.name.clone(), ..Target::default() };
@@ -96,16 +143,27 @@ fn plain(page: &Snapshot, place: usize) -> Target {
         target.text = short(&page.text(place));
     }
     target.within = within(page, place);
-    let mut others = alike(page, &target);
+    mark(page, place, &mut target);
+    target
+}
+
+/// Gives a target the attributes that are its element's own.
+fn mark(page: &Snapshot, place: usize, target: &mut Target) {
+    let node = &page.nodes[place];
+    let mut others = alike(page, target);
     others.retain(|at| *at != place);
     target.alike = !others.is_empty();
+    let data = target.data;
     let own = |mark: &&str| {
+        // What one may read of it is no mark.
+        if data && SHOWN.contains(mark) {
+            return None;
+        }
         let value = mark_of(node, mark)?;
         let shared = others.iter().any(|at| mark_of(&page.nodes[*at], mark).as_ref() == Some(&value));
         (!shared).then_some(((*mark).to_owned(), value))
     };
     target.attributes = MARKS.iter().filter_map(own).collect();
-    target
 }
 
 fn number(page: &Snapshot, place: usize, target: &mut Target) {
@@ -146,15 +204,16 @@ fn told_apart(page: &Snapshot, target: &Target) -> Vec<usize> {
 }
 
 /// All of the role and the name; where there is none, of its kin. A row that is known by another name is another row,
-/// be it the only one.
+/// be it the only one; and so is what is read, under another header or beside another text.
 fn alike(page: &Snapshot, target: &Target) -> Vec<usize> {
     let of = |roles: &[&str]| -> Vec<usize> {
         let fits = |(at, node): &(usize, &Node)| {
-            let items = || target.within.iter().filter(|within| is_item(&within.role));
+            let sure =
+                |within: &&Within| is_item(&within.role) || place::ROLES.contains(&within.role.as_str());
             node.reference.is_some()
                 && roles.contains(&node.role.as_str())
-                && same(&node.name, &target.name)
-                && items().all(|item| stands_in(page, *at, item))
+                && (target.data || same(&node.name, &target.name))
+                && target.within.iter().filter(sure).all(|within| stands_in(page, *at, within))
         };
         page.nodes.iter().enumerate().filter(fits).map(|(at, _)| at).collect()
     };
@@ -201,23 +260,31 @@ fn mark_of(node: &Node, mark: &str) -> Option<String> {
 /// Where an element stands: the item, the part of the page and the heading that are nearest.
 fn within(page: &Snapshot, place: usize) -> Vec<Within> {
     let own = &page.nodes[place].name;
-    let named = |at: usize, name: String| Within { role: page.nodes[at].role.clone(), name };
+    let named = |at: usize, name: String| Within { role: page.nodes[at].role.clone(), name, number: None };
     let item = page.around(place).find(|at| is_item(&page.nodes[*at].role));
     let item = item.map(|at| named(at, known_by(page, at)));
-    let area = page.around(place).find(|at| {
-        let node = &page.nodes[*at];
-        let role = node.role.as_str();
-        LANDMARKS.contains(&role) || (AREAS.contains(&role) && !node.name.is_empty())
-    });
+    let area = area_around(page, place);
     let area = area.map(|at| named(at, short(&page.nodes[at].name)));
     let heading = page.heading_over(place).map(|at| named(at, short(&page.nodes[at].name)));
     let item = item.filter(|item| !item.name.is_empty() && !same(&item.name, own));
     item.into_iter().chain(area).chain(heading).collect()
 }
 
+/// The part of the page that an element stands in.
+pub(super) fn area_around(page: &Snapshot, place: usize) -> Option<usize> {
+    page.around(place).find(|at| {
+        let node = &page.nodes[*at];
+        let role = node.role.as_str();
+        LANDMARKS.contains(&role) || (AREAS.contains(&role) && !node.name.is_empty())
+    })
+}
+
 /// Whether the element stands in this.
 fn stands_in(page: &Snapshot, place: usize, within: &Within) -> bool {
     match within.role.as_str() {
+        role if place::ROLES.contains(&role) => {
+            place::of(page, place).iter().any(|own| place::is_same(own, within))
+        }
         "text" => same(&near(page, place), &within.name),
         "heading" => {
             page.heading_over(place).is_some_and(|at| same(&short(&page.nodes[at].name), &within.name))
@@ -242,12 +309,12 @@ fn holds_others(role: &str) -> bool {
     is_item(role) || LANDMARKS.contains(&role) || AREAS.contains(&role)
 }
 
-fn is_item(role: &str) -> bool {
+pub(super) fn is_item(role: &str) -> bool {
     ITEMS.contains(&role)
 }
 
 /// What people know a row or an item by: its heading, or the first text in it.
-fn known_by(page: &Snapshot, item: usize) -> String {
+pub(super) fn known_by(page: &Snapshot, item: usize) -> String {
     let first = |wanted: &dyn Fn(&str) -> bool| {
         page.below(item).find(|(_, node)| wanted(&node.role) && !node.name.trim().is_empty())
     };

@@ -178,6 +178,8 @@ proptest! {
         for reference in page.nodes.iter().filter_map(|node| node.reference) {
             let target = describe(&page, reference).unwrap();
             prop_assert_eq!(find(&page, &target), Ok(reference), "{:?}", target);
+            let target = describe_read(&page, reference, &Read::Text).unwrap();
+            prop_assert_eq!(find(&page, &target), Ok(reference), "{:?}", target);
         }
     }
 
@@ -193,4 +195,92 @@ proptest! {
             }
         }
     }
+}
+
+/// The element of `then` whose text is read, looked for on `now`.
+fn read_again(then: &str, reference: u32, now: &str) -> Result<u32, Missing> {
+    let target = describe_read(&page(then), Ref(reference), &Read::Text).unwrap();
+    assert!(target.data && target.name.is_empty() && target.text.is_empty(), "{target:?}");
+    find(&page(now), &target).map(|found| found.0)
+}
+
+const FIGURES: &str = r#"
+main
+  heading "Account" !1
+  table "Orders"
+    row
+      columnheader "Order"
+      columnheader "Total"
+      columnheader "Weight"
+    row
+      cell "A-1"
+      cell "12.50"
+      cell "7"
+    row
+      cell "A-2"
+      cell "7"
+      cell "12.50"
+  generic
+    text "Balance"
+  generic
+    text "12.50"
+  generic
+    text "Credit"
+  generic
+    text "7.00"
+  table
+    row
+      rowheader "Limit"
+      cell "100"
+    row
+      rowheader "Used"
+      cell "40"
+"#;
+
+#[test]
+fn what_is_read_is_found_by_its_place_and_never_by_what_it_says() {
+    let swapped = |one: &str, other: &str| FIGURES.replace(one, "@").replace(other, one).replace('@', other);
+    let total = 10;
+    assert_eq!(read_again(FIGURES, total, FIGURES), Ok(total));
+    let values = FIGURES.replace("12.50", "13.00");
+    assert_eq!(read_again(FIGURES, total, &values), Ok(total), "today it says something else");
+    assert_eq!(read_again(FIGURES, total, &swapped("\"12.50\"", "\"7\"")), Ok(total), "another says it now");
+    assert!(gone(&read_again(FIGURES, total, &swapped("A-1", "A-2"))), "another order is the first one");
+    let columns = swapped("Total", "Weight");
+    assert_eq!(read_again(FIGURES, total, &columns), Ok(11), "the columns have changed places");
+    assert!(gone(&read_again(FIGURES, total, &FIGURES.replace("Total", "Sum"))));
+    let credit = 22;
+    assert_eq!(read_again(FIGURES, credit, &swapped("Balance", "Credit")), Ok(18));
+    assert!(gone(&read_again(FIGURES, credit, &FIGURES.replace("Credit", "Debt"))));
+    let used = 30;
+    assert_eq!(
+        read_again(FIGURES, used, &swapped("Limit", "Used")),
+        Ok(27),
+        "a row with a header of its own"
+    );
+}
+
+#[test]
+fn headings_items_and_texts_that_are_read_have_places_too() {
+    let titles = "heading \"Tea\" @h1\nheading \"Rice\" @h2";
+    let turned = "heading \"Rice\" @h1\nheading \"Tea\" @h2";
+    assert_eq!(
+        read_again(titles, 2, turned),
+        Err(Missing::Elsewhere("heading under the heading \"Tea\"".into()))
+    );
+    assert_eq!(read_again(titles, 1, "heading \"Salt\" @h1\nheading \"Rice\" @h2"), Ok(1));
+    let news = "list\n  listitem\n    text \"One\"\n  listitem\n    text \"Two\"";
+    assert_eq!(read_again(news, 4, &news.replace("Two", "Three")), Ok(4));
+    assert_eq!(
+        read_again(news, 4, "list\n  listitem\n    text \"Two\"\n  listitem\n    text \"One\""),
+        Ok(4)
+    );
+    let counts =
+        "paragraph\n  generic\n    text \"3\"\n  text \"open\"\n  generic\n    text \"7\"\n  text \"closed\"";
+    assert_eq!(read_again(counts, 2, &counts.replace('3', "4")), Ok(2));
+    assert!(gone(&read_again(counts, 2, &counts.replace("open", "late"))));
+    let link =
+        describe_read(&page("link \"Report\" #href=/a"), Ref(1), &Read::Attribute("href".into())).unwrap();
+    assert_eq!(find(&page("link \"Report\" #href=/b"), &link), Ok(Ref(1)));
+    assert!(!describe_read(&page("status \"Balance\"\n  text \"5\""), Ref(1), &Read::Text).unwrap().data);
 }

@@ -94,22 +94,25 @@ impl Browser {
         }
     }
 
+    /// Names of the secrets that may be typed: all but the one that keeps others from reading the cookies.
+    fn typable(&self) -> impl Iterator<Item = &str> {
+        let jar = self.options.jar.as_ref().map(|jar| jar.secret.as_str());
+        self.options.secrets.iter().map(String::as_str).filter(move |name| Some(*name) != jar)
+    }
+
     /// What is to be typed, and whether it is a secret.
     fn words(&self, text: Option<&str>, secret: Option<&str>) -> Result<(String, bool), Fault> {
         match (text, secret) {
             (Some(text), None) => Ok((text.to_owned(), false)),
-            (None, Some(name)) if self.options.secrets.iter().any(|own| own == name) => {
+            (None, Some(name)) if self.typable().any(|own| own == name) => {
                 let value = read_env(name).map_err(|e| Fault::Failed(format!("{e}.")))?;
                 Ok((value.expose_secret().to_owned(), true))
             }
-            (None, Some(name)) => Err(Fault::Failed(format!(
-                "There is no secret {name:?}; there are: {}.",
-                if self.options.secrets.is_empty() {
-                    "none".to_owned()
-                } else {
-                    self.options.secrets.join(", ")
-                }
-            ))),
+            (None, Some(name)) => {
+                let names: Vec<&str> = self.typable().collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                Err(Fault::Failed(format!("There is no secret {name:?}; there are: {names}.")))
+            }
             _ => Err(Fault::Failed("Give either `text` or `secret`.".to_owned())),
         }
     }

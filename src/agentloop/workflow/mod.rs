@@ -5,6 +5,7 @@
 //! the model gets the situation and may have the rest played once it has done what was otherwise. A run that completed
 //! tells what it did; one that failed tells nothing.
 
+mod dates;
 mod play;
 mod record;
 mod trace;
@@ -37,7 +38,10 @@ pub trait Page: Send + Sync {
     fn measured(&self) -> (u64, Duration);
 }
 
-/// What came of playing steps: what a transcript keeps of it.
+/// What a transcript keeps of playing steps: what came of it, and all that was read so far, by the number of the step.
+pub type PlayedSteps = (Played, Vec<(usize, Value)>);
+
+/// What came of playing steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Played {

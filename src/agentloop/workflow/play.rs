@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::record::{found_by, state_of, targets_of};
+use super::record::{found_by, reads_of, state_of, targets_of};
 use super::{CONTINUE, Page, Played, trace};
 use crate::agentloop::act::Verdict;
 use crate::agentloop::brief::Given;
@@ -21,7 +21,8 @@ use crate::agentloop::run::{End, Run};
 use crate::agentloop::tools::{Answer, Outcome};
 use crate::agentloop::{context, words};
 use crate::model::workflow::{
-    EXTRACTS, REF, Replay, TARGET, Workflow, WorkflowCost, WorkflowResult, WorkflowStep, fill, holders,
+    EXTRACTS, Inputs, REF, Replay, TARGET, Workflow, WorkflowCost, WorkflowResult, WorkflowStep, fill,
+    holders,
 };
 use crate::model::{PageState, Target};
 use crate::time::{Clock as _, SystemClock, rfc3339_ms};
@@ -39,8 +40,12 @@ pub(in crate::agentloop) struct Progress {
     next: usize,
     played: u64,
     repaired: bool,
+    /// The step that is the model's now, from 0.
+    handed: Option<usize>,
     /// What extractions have found, by the number of their step.
     found: Vec<(usize, Value)>,
+    /// What was read in this run, by steps or by the model.
+    read: Vec<Value>,
 }
 
 /// Why a step could not be played.
@@ -59,7 +64,23 @@ impl Stop {
 impl Progress {
     /// That of a workflow which has not begun.
     pub(in crate::agentloop) fn new(given: Given) -> Self {
-        Self { given, next: 0, played: 0, repaired: false, found: Vec::new() }
+        let (found, read) = (Vec::new(), Vec::new());
+        Self { given, next: 0, played: 0, repaired: false, handed: None, found, read }
+    }
+
+    /// Takes down what the model has read. In the place of a step that reads the same it is what that step finds.
+    pub(in crate::agentloop) fn did(&mut self, tool: &str, arguments: &Map<String, Value>, answer: &Answer) {
+        if tool != EXTRACTS || answer.outcome != Outcome::Done {
+            return;
+        }
+        let Some(found) = found_by(answer) else { return };
+        self.read.push(found.clone());
+        let Some(handed) = self.handed else { return };
+        let step = self.given.workflow.steps.get(handed).filter(|step| step.tool == EXTRACTS);
+        let shape = |arguments: &Map<String, Value>| arguments.get("from").map(shape);
+        if step.is_some_and(|step| shape(&step.arguments) == shape(arguments)) {
+            self.found.push((handed + 1, found));
+        }
     }
 
     /// What became of it.
@@ -126,18 +147,38 @@ impl Run<'_> {
 
     /// Plays from the next step on, or repeats what a recording says of it.
     async fn play(&mut self) -> Played {
-        if let Some(played) = self.hands.played() {
+        if let Some((played, found)) = self.hands.played() {
+            if let Some(progress) = &mut self.progress {
+                progress.read.extend(found.into_iter().map(|(_, found)| found));
+            }
             return played;
         }
         let played = self.play_on().await;
-        self.record.exchange("played", json!({"outcome": json_of(&played)}));
+        let found = self.progress.as_ref().map(|progress| json_of(&progress.found));
+        self.record.exchange("played", json!({"outcome": json_of(&played), "found": found}));
         played
+    }
+
+    /// Whether a result says only what was read in this run, where the workflow's result does.
+    pub(in crate::agentloop) fn proven(&self, result: &Value) -> Result<(), Verdict> {
+        let Some(progress) = &self.progress else { return Ok(()) };
+        if progress.given.workflow.result == WorkflowResult::Model {
+            return Ok(());
+        }
+        let inputs = Inputs::of(&self.input);
+        match trace::unproven(result, self.schema.as_ref(), &progress.read, &inputs) {
+            parts if parts.is_empty() => Ok(()),
+            parts => Err(Verdict::Again(words::unproven(&parts))),
+        }
     }
 
     async fn play_on(&mut self) -> Played {
         let Some(page) = self.hands.page() else {
             return Played::Handed("The recorded workflow cannot be played: there is no browser.".to_owned());
         };
+        if let Some(progress) = &mut self.progress {
+            progress.handed = None;
+        }
         while let Some((n, step, next)) = self.next_step() {
             if let Err(stop) = self.play_step(&page, n, step, &next).await {
                 return Played::Handed(self.handed(n, stop).await);
@@ -177,9 +218,8 @@ impl Run<'_> {
         next: &[Target],
     ) -> Result<(), Stop> {
         let filled = fill(&Value::Object(step.arguments.clone()), &self.input).map_err(Stop::before)?;
-        let arguments = resolved(page, &filled).await.map_err(Stop::before)?;
         let began_ms = SystemClock.now_ms();
-        let answer = self.within_its_time(&step.tool, &arguments).await;
+        let answer = self.do_step(page, &step, &filled).await.map_err(Stop::before)?;
         self.told_played(began_ms, n, &step, &filled, &answer);
         if let Some(notice) = &answer.notice {
             self.record.notice("notice", notice);
@@ -193,24 +233,54 @@ impl Run<'_> {
         } else {
             None
         };
-        let held = self.held(page, &step, next).await;
-        let (stop, step) = match held {
-            Ok(()) => (None, step),
-            Err(stop) => {
-                // What held before and holds now is what it is held to from now on, if the model finds nothing wrong.
-                let then = step.then.as_ref().zip(stop.now.as_ref()).map(|(then, now)| then.common(now));
-                (Some(stop), WorkflowStep { then, ..step })
+        let (stop, step) = if is_unexpectedly_empty(&step, found.as_ref()) {
+            let stop = Stop::before("it found an empty list, where there was none before");
+            (Some(stop), WorkflowStep { empty: true, ..step })
+        } else {
+            match self.held(page, &step, next).await {
+                Ok(()) => (None, step),
+                Err(stop) => {
+                    let step = held_from_now_on(step, stop.now.as_ref());
+                    (Some(stop), step)
+                }
             }
         };
         if let Some(progress) = &mut self.progress {
             progress.next = n + 1;
             progress.played += 1;
+            progress.read.extend(found.clone());
             progress.found.extend(found.clone().map(|found| (n + 1, found)));
         }
         if let Some(recorder) = &mut self.recorder {
             recorder.played(step, found);
         }
         stop.map_or(Ok(()), Err)
+    }
+
+    /// Calls a step's tool. What it reads may be on its way: a list that was not empty is waited for.
+    async fn do_step(
+        &self,
+        page: &Arc<dyn Page>,
+        step: &WorkflowStep,
+        filled: &Value,
+    ) -> Result<Answer, String> {
+        let until = Instant::now() + SETTLE;
+        loop {
+            let arguments = resolved(page, &step.tool, filled).await?;
+            let answer = self.within_its_time(&step.tool, &arguments).await;
+            let reads = step.tool == EXTRACTS && !turns_pages(filled);
+            let not_yet = match answer.outcome {
+                Outcome::Done => is_unexpectedly_empty(step, found_by(&answer).as_ref()),
+                Outcome::Failed => true,
+                Outcome::Denied => false,
+            };
+            if !reads || !not_yet || Instant::now() >= until {
+                return Ok(answer);
+            }
+            sleep(LOOK_AGAIN).await;
+            // What it is read from may have been made anew.
+            page.snapshot().await?;
+        }
     }
 
     /// Waits until the page stands as the step says.
@@ -226,7 +296,11 @@ impl Run<'_> {
             };
             let Some(why) = then.differs(&now) else { return Ok(()) };
             if Instant::now() >= until {
-                return Err(Stop { why: format!("it was done, and then {why}"), now: Some(now) });
+                let hides = page.last().is_some_and(|page| self.record.hides_of(&page));
+                return Err(Stop {
+                    why: format!("it was done, and then {why}"),
+                    now: (!hides).then_some(now),
+                });
             }
             sleep(LOOK_AGAIN).await;
             seen = page.snapshot().await.ok();
@@ -249,10 +323,11 @@ impl Run<'_> {
         let looked = self.looked().await;
         let Some(progress) = &mut self.progress else { return String::new() };
         progress.next = n + 1;
+        progress.handed = Some(n);
+        let why = self.record.clean(stop.why);
         let steps: Vec<String> = progress.given.workflow.steps.iter().map(shown).collect();
-        let text = words::workflow_stopped(n, &steps, &stop.why, &looked);
-        let said =
-            format!("step {} of {} of the workflow is the model's now: {}", n + 1, steps.len(), stop.why);
+        let text = words::workflow_stopped(n, &steps, &why, &looked);
+        let said = format!("step {} of {} of the workflow is the model's now: {}", n + 1, steps.len(), why);
         self.record.notice("workflow", &said);
         text
     }
@@ -326,13 +401,51 @@ impl Run<'_> {
     }
 }
 
+/// Whether a list that a step found is empty, which none of its lists was.
+fn is_unexpectedly_empty(step: &WorkflowStep, found: Option<&Value>) -> bool {
+    !step.empty && found.is_some_and(trace::has_empty_list)
+}
+
+/// Whether what is read goes on over further pages.
+fn turns_pages(filled: &Value) -> bool {
+    let mut turns = false;
+    holders(&mut filled.clone(), "next", &mut |fields| {
+        turns |= fields.get("next").is_some_and(Value::is_object)
+    });
+    turns
+}
+
+/// What of a page is read, without where it stands there.
+fn shape(from: &Value) -> Value {
+    let Some(fields) = from.as_object() else { return Value::Null };
+    let names = |of: &Value| of.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
+    let one = |(kind, of): (&String, &Value)| match kind.as_str() {
+        "object" => {
+            let fields = of.as_object().into_iter().flatten();
+            fields.map(|(name, inner)| (name.clone(), shape(inner))).collect::<Map<_, _>>().into()
+        }
+        "rows" => json!(names(&of["columns"])),
+        "items" => json!(names(&of["fields"])),
+        _ => Value::Null,
+    };
+    fields.iter().map(one).next().unwrap_or_default()
+}
+
+/// A step that left the page otherwise, as it is held to it from now on, if the model finds nothing wrong. What differs
+/// the second time means nothing.
+fn held_from_now_on(step: WorkflowStep, now: Option<&PageState>) -> WorkflowStep {
+    let then = step.then.as_ref().zip(now);
+    let then = then.map(|(then, now)| if step.renewed { then.common(now) } else { then.renewed(now) });
+    WorkflowStep { then, renewed: true, ..step }
+}
+
 /// Arguments with a reference in the place of every element.
-async fn resolved(page: &Arc<dyn Page>, filled: &Value) -> Result<Map<String, Value>, String> {
+async fn resolved(page: &Arc<dyn Page>, tool: &str, filled: &Value) -> Result<Map<String, Value>, String> {
     let until = Instant::now() + SETTLE;
     let mut seen = page.last();
     loop {
         let why = match &seen {
-            Some(seen) => match on_page(filled, seen) {
+            Some(seen) => match on_page(tool, filled, seen) {
                 Ok(arguments) => return Ok(arguments),
                 Err(why) => why,
             },
@@ -351,12 +464,14 @@ async fn resolved(page: &Arc<dyn Page>, filled: &Value) -> Result<Map<String, Va
     }
 }
 
-fn on_page(filled: &Value, page: &Snapshot) -> Result<Map<String, Value>, String> {
-    let (mut arguments, mut missing) = (filled.clone(), None);
+fn on_page(tool: &str, filled: &Value, page: &Snapshot) -> Result<Map<String, Value>, String> {
+    let (mut arguments, mut missing, mut by_words) = (filled.clone(), None, Vec::new());
     holders(&mut arguments, TARGET, &mut |fields| {
         let wanted = fields.remove(TARGET).and_then(|target| serde_json::from_value::<Target>(target).ok());
+        let data = wanted.as_ref().is_some_and(|wanted| wanted.data);
         match wanted.map(|wanted| target::find(page, &wanted).map_err(|e| e.to_string())) {
             Some(Ok(reference)) => {
+                by_words.extend((!data).then_some(reference));
                 fields.insert(REF.to_owned(), reference.to_string().into());
             }
             Some(Err(why)) => missing = Some(why),
@@ -365,7 +480,17 @@ fn on_page(filled: &Value, page: &Snapshot) -> Result<Map<String, Value>, String
     });
     match (missing, arguments) {
         (Some(why), _) => Err(why),
-        (None, Value::Object(arguments)) => Ok(arguments),
+        (None, Value::Object(arguments)) => {
+            // What was found by its words says these words whatever the page says.
+            let circular = reads_of(tool, &arguments).into_iter().find(|(own, what)| {
+                let place = page.place(*own).filter(|_| by_words.contains(own));
+                place.is_some_and(|place| target::says_itself(page, place, what))
+            });
+            match circular {
+                Some(_) => Err("what it reads is known by nothing but what it says".to_owned()),
+                None => Ok(arguments),
+            }
+        }
         (None, _) => Err("its arguments are none".to_owned()),
     }
 }

@@ -7,9 +7,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
+use super::dates::{self, Date};
 use super::trace::{self, Sources};
+use crate::agentloop::browser::extract::{Source, reads};
+use crate::agentloop::browser::target::Read;
 use crate::agentloop::browser::{Ref, Snapshot, state, target};
 use crate::agentloop::record::json_of;
 use crate::agentloop::tools::{ACTIVATE_SKILL, Answer, Outcome};
@@ -28,6 +32,8 @@ const LOOKS: [&str; 1] = ["browser_snapshot"];
 #[derive(Debug)]
 pub(in crate::agentloop) struct Recorder {
     inputs: Inputs,
+    /// Dates that the task names.
+    dates: BTreeSet<Date>,
     steps: Vec<Taken>,
     spoiled: Option<String>,
     /// Whether anything was done that no workflow said.
@@ -49,9 +55,12 @@ enum What {
 }
 
 impl Recorder {
-    /// Of a run with this input.
-    pub(in crate::agentloop) fn new(input: &Value) -> Self {
-        Self { inputs: Inputs::of(input), steps: Vec::new(), spoiled: None, anew: false }
+    /// Of a run with this prompt and this input.
+    pub(in crate::agentloop) fn new(prompt: &str, input: &Value) -> Self {
+        let inputs = Inputs::of(input);
+        let mut dates = dates::dates(prompt);
+        inputs.leaves().values().filter_map(Value::as_str).for_each(|text| dates.extend(dates::dates(text)));
+        Self { inputs, dates, steps: Vec::new(), spoiled: None, anew: false }
     }
 
     /// A text with marks in the place of the input's values.
@@ -79,12 +88,17 @@ impl Recorder {
             self.spoiled.get_or_insert_with(|| format!("it also called {tool}"));
             return;
         }
+        let read = reads_of(tool, arguments);
         let mut arguments = Value::Object(arguments.clone());
         let mut lost = None;
         holders(&mut arguments, REF, &mut |fields| {
             let Some(reference) = fields.get(REF).and_then(Value::as_str).map(str::to_owned) else { return };
-            let found =
-                reference.parse::<Ref>().ok().zip(before).and_then(|(r, page)| target::describe(page, r));
+            let found = reference.parse::<Ref>().ok().zip(before).and_then(|(own, page)| {
+                match read.iter().find(|(read, _)| *read == own) {
+                    Some((_, what)) => target::describe_read(page, own, what),
+                    None => target::describe(page, own),
+                }
+            });
             match found {
                 Some(target) => {
                     fields.remove(REF);
@@ -93,6 +107,13 @@ impl Recorder {
                 None => lost = Some(reference),
             }
         });
+        if let Some(text) = self.dated(&arguments) {
+            self.spoiled.get_or_insert_with(|| {
+                format!(
+                    "it used {text:?}, a date that neither prompt nor input names: tomorrow it is another one"
+                )
+            });
+        }
         if let Some(reference) = lost {
             self.spoiled.get_or_insert_with(|| format!("{reference} was on no page that it had looked at"));
         }
@@ -104,6 +125,16 @@ impl Recorder {
             what: What::Done { tool: tool.to_owned(), arguments, after },
             found: found.flatten(),
         });
+    }
+
+    /// A text of a call that names a day of which the task says nothing.
+    fn dated(&self, arguments: &Value) -> Option<String> {
+        let mut texts = Vec::new();
+        for name in LIFTED {
+            arguments.get(name).into_iter().for_each(|value| texts_in(value, &mut texts));
+        }
+        texts.extend(targets_of(arguments).into_iter().map(|target| target.name));
+        texts.into_iter().find(|text| !dates::dates(text).is_subset(&self.dates))
     }
 
     /// Takes a step of a workflow down.
@@ -161,9 +192,23 @@ impl Recorder {
     }
 }
 
+/// The elements of which a call reads something themselves.
+pub(super) fn reads_of(tool: &str, arguments: &Map<String, Value>) -> Vec<(Ref, Read)> {
+    let from = arguments.get("from").filter(|_| tool == EXTRACTS);
+    from.and_then(|from| Source::deserialize(from).ok()).map(|from| reads(&from)).unwrap_or_default()
+}
+
 /// What an extraction has found.
 pub(super) fn found_by(answer: &Answer) -> Option<Value> {
     serde_json::from_str(&answer.content).ok()
+}
+
+fn texts_in(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::String(text) => into.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|inner| texts_in(inner, into)),
+        _ => {}
+    }
 }
 
 /// How a page stands, as a step with these elements behind it is held to it.
@@ -196,7 +241,8 @@ impl Taken {
             What::Played(step) => step,
             What::Done { tool, arguments, after } => {
                 let then = after.map(|page| state_of(&page, next, &|text| inputs.marked(text)));
-                WorkflowStep { tool, arguments: lifted(arguments, inputs), then }
+                let empty = self.found.as_ref().is_some_and(trace::has_empty_list);
+                WorkflowStep { tool, arguments: lifted(arguments, inputs), then, empty, renewed: false }
             }
         }
     }

@@ -39,7 +39,11 @@ fn part(value: &Value, name: Option<&str>, schema: Option<&Value>, of: &Sources<
             object(fields, schema, of).or_else(|| placed(value, name, of))
         }
         // A list that was empty may be a part of this one: nobody can tell which.
-        Value::Array(items) if !items.is_empty() && has_empty_list(of) => None,
+        Value::Array(items)
+            if !items.is_empty() && of.found.iter().any(|(_, found)| has_empty_list(found)) =>
+        {
+            None
+        }
         Value::Array(items) => placed(value, name, of).or_else(|| lists(items, of)),
         _ => placed(value, name, of),
     }
@@ -77,12 +81,67 @@ fn placed(value: &Value, name: Option<&str>, of: &Sources<'_>) -> Option<Value> 
     }
 }
 
-fn has_empty_list(of: &Sources<'_>) -> bool {
+/// Whether a list that was extracted is empty.
+pub(super) fn has_empty_list(found: &Value) -> bool {
     let mut empty = false;
-    for (_, found) in of.found {
-        lists_in(found, &mut String::new(), &mut |_, list| empty |= list.is_empty());
-    }
+    lists_in(found, &mut String::new(), &mut |_, list| empty |= list.is_empty());
     empty
+}
+
+/// The parts of a result, by their pointers, that nothing proves: neither what was read in this run, nor the input, nor
+/// the schema. Where a part stood does not matter here, but a value that says little counts only under its field's name.
+pub(super) fn unproven(
+    result: &Value,
+    schema: Option<&Value>,
+    read: &[Value],
+    inputs: &Inputs,
+) -> Vec<String> {
+    let mut parts = Vec::new();
+    Proof { read, inputs, parts: &mut parts }.look(result, None, schema, &mut String::new());
+    parts
+}
+
+struct Proof<'a> {
+    read: &'a [Value],
+    inputs: &'a Inputs,
+    parts: &'a mut Vec<String>,
+}
+
+impl Proof<'_> {
+    fn look(&mut self, value: &Value, name: Option<&str>, schema: Option<&Value>, at: &mut String) {
+        let of = |key: &str| schema.and_then(|schema| schema.get(key));
+        let known = of("const").is_some_and(|constant| same(constant, value))
+            || self.inputs.leaves().values().any(|known| same(known, value))
+            || self.read.iter().any(|read| same(read, value) || holds(read, None, value, name));
+        match value {
+            _ if known => {}
+            Value::Object(fields) if !fields.is_empty() => {
+                for (name, inner) in fields {
+                    let schema = of("properties").and_then(|known| known.get(name));
+                    within(at, name, |at| self.look(inner, Some(name), schema, at));
+                }
+            }
+            Value::Array(items) if !items.is_empty() => {
+                for (n, inner) in items.iter().enumerate() {
+                    within(at, &n.to_string(), |at| self.look(inner, name, of("items"), at));
+                }
+            }
+            _ => self.parts.push(at.clone()),
+        }
+    }
+}
+
+/// Whether this value stands in what was read, items of lists included.
+fn holds(read: &Value, called: Option<&str>, value: &Value, name: Option<&str>) -> bool {
+    let named = || called.zip(name).is_some_and(|(called, name)| is_called(called, name));
+    if same(read, value) && (is_telling(value) || named()) {
+        return true;
+    }
+    match read {
+        Value::Object(fields) => fields.iter().any(|(called, inner)| holds(inner, Some(called), value, name)),
+        Value::Array(items) => items.iter().any(|inner| holds(inner, called, value, name)),
+        _ => false,
+    }
 }
 
 /// A list that is several whole ones, one behind the other.
@@ -124,18 +183,19 @@ fn lists_in(within: &Value, at: &mut String, tell: &mut dyn FnMut(&str, &[Value]
     }
 }
 
-fn each(within: &Value, at: &mut String, with: &mut dyn FnMut(&Value, &mut String)) {
-    let length = at.len();
-    let mut step = |name: &str, inner: &Value| {
-        at.push('/');
-        at.push_str(&name.replace('~', "~0").replace('/', "~1"));
-        with(inner, at);
-        at.truncate(length);
-    };
+fn each(of: &Value, at: &mut String, with: &mut dyn FnMut(&Value, &mut String)) {
     // An item of a list is where it is by chance.
-    if let Value::Object(fields) = within {
-        fields.iter().for_each(|(name, inner)| step(name, inner));
+    if let Value::Object(fields) = of {
+        fields.iter().for_each(|(name, inner)| within(at, name, |at| with(inner, at)));
     }
+}
+
+fn within(at: &mut String, name: &str, with: impl FnOnce(&mut String)) {
+    let length = at.len();
+    at.push('/');
+    at.push_str(&name.replace('~', "~0").replace('/', "~1"));
+    with(at);
+    at.truncate(length);
 }
 
 /// Whether the last name of a pointer is this one, however it is written.
@@ -269,6 +329,22 @@ mod tests {
         let empty = [(1, json!({"open": [1]})), (2, json!({"overdue": []}))];
         let orders = traced(&json!({"orders": [1]}), &fields(&["orders"]), &empty, &json!({}));
         assert_eq!(orders, None, "the empty one may have been meant, too");
+    }
+
+    #[test]
+    fn a_result_is_proven_by_what_was_read_in_this_run_alone() {
+        let read = [json!({"rows": [{"name": "Green tea", "price": 3.5, "stock": 3}]}), json!(7)];
+        let inputs = Inputs::of(&json!({"query": "tea"}));
+        let schema = json!({"properties": {"kind": {"const": "x"}, "list": {"items": {}}}});
+        let missing = |result: Value| unproven(&result, Some(&schema), &read, &inputs);
+        let none: Vec<String> = Vec::new();
+        assert_eq!(
+            missing(json!({"kind": "x", "query": "tea", "best": "Green tea", "stock": 3, "n": 7})),
+            none
+        );
+        assert_eq!(missing(json!({"list": [{"name": "Green tea", "price": 3.5}]})), none, "a part of a list");
+        assert_eq!(missing(json!({"kind": "y", "list": [{"price": 2.5}]})), ["/kind", "/list/0/price"]);
+        assert_eq!(missing(json!({"cups": 3, "ok": true, "list": []})), ["/cups", "/list", "/ok"]);
     }
 
     #[test]
