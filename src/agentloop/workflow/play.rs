@@ -68,19 +68,23 @@ impl Progress {
         Self { given, next: 0, played: 0, repaired: false, handed: None, found, read }
     }
 
-    /// Takes down what the model has read. In the place of a step that reads the same it is what that step finds.
-    pub(in crate::agentloop) fn did(&mut self, tool: &str, arguments: &Map<String, Value>, answer: &Answer) {
-        if tool != EXTRACTS || answer.outcome != Outcome::Done {
-            return;
-        }
-        let Some(found) = found_by(answer) else { return };
+    /// Takes down what the model has read; the step, from 1, that reads the same and that it was done in the place of.
+    pub(in crate::agentloop) fn did(
+        &mut self,
+        tool: &str,
+        arguments: &Map<String, Value>,
+        answer: &Answer,
+    ) -> Option<usize> {
+        let found = found_by(answer).filter(|_| tool == EXTRACTS && answer.outcome == Outcome::Done)?;
         self.read.push(found.clone());
-        let Some(handed) = self.handed else { return };
-        let step = self.given.workflow.steps.get(handed).filter(|step| step.tool == EXTRACTS);
+        let handed = self.handed?;
+        let step = self.given.workflow.steps.get(handed).filter(|step| step.tool == EXTRACTS)?;
         let shape = |arguments: &Map<String, Value>| arguments.get("from").map(shape);
-        if step.is_some_and(|step| shape(&step.arguments) == shape(arguments)) {
-            self.found.push((handed + 1, found));
+        if shape(&step.arguments) != shape(arguments) {
+            return None;
         }
+        self.found.push((handed + 1, found));
+        Some(handed + 1)
     }
 
     /// What became of it.
@@ -252,7 +256,7 @@ impl Run<'_> {
             progress.found.extend(found.clone().map(|found| (n + 1, found)));
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.played(step, found);
+            recorder.played(n, step, found);
         }
         stop.map_or(Ok(()), Err)
     }
@@ -379,7 +383,8 @@ impl Run<'_> {
             self.record.event("replay", line);
         }
         let (End::Done { result, .. }, Some(recorder)) = (end, self.recorder.take()) else { return };
-        let left = recorder.finish(result, self.schema.as_ref(), recorded);
+        let given = self.progress.as_ref().map(|progress| &progress.given.workflow);
+        let left = recorder.finish(result, (self.schema.as_ref(), &self.input), given, recorded);
         match left.and_then(|made| made.map_or(Ok(None), |made| self.keepable(&made).map(Some))) {
             Ok(None) => {}
             Ok(Some(workflow)) => {
@@ -410,7 +415,7 @@ fn is_unexpectedly_empty(step: &WorkflowStep, found: Option<&Value>) -> bool {
 fn turns_pages(filled: &Value) -> bool {
     let mut turns = false;
     holders(&mut filled.clone(), "next", &mut |fields| {
-        turns |= fields.get("next").is_some_and(Value::is_object)
+        turns |= fields.get("next").is_some_and(Value::is_object);
     });
     turns
 }

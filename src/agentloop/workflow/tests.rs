@@ -58,6 +58,7 @@ impl Shop {
         let (at, typed) = self.at.lock().unwrap().clone();
         let button = if self.day == Day::Renamed { "Go" } else { "Find" };
         let price = format!("{:.2} EUR", self.price);
+        let more = if self.day == Day::Leaky { "\nalert \"Your key is hunter22\"" } else { "" };
         let column = if self.day == Day::Recolumned { "Cost" } else { "Price" };
         let mut late = self.late.lock().unwrap();
         let lines = match at.as_str() {
@@ -70,11 +71,8 @@ impl Shop {
                 "heading \"Results for lamp\" !1\ntable \"Offers\"\n  row\n    columnheader \"Name\"\n    columnheader \"Price\""
                     .to_owned()
             }
-            "find" if self.day == Day::Leaky => format!(
-                "heading \"Your key is hunter22\" !1\ntable \"Offers\"\n  row\n    columnheader \"Name\"\n    columnheader \"Price\"\n  row\n    cell \"{typed}\"\n    cell \"{price}\""
-            ),
             "find" => format!(
-                "heading \"Results for {typed}\" !1\ntable \"Offers\"\n  row\n    columnheader \"Name\"\n    columnheader \"{column}\"\n  row\n    cell \"{typed}\"\n    cell \"{price}\""
+                "heading \"Results for {typed}\" !1\ntable \"Offers\"\n  row\n    columnheader \"Name\"\n    columnheader \"{column}\"\n  row\n    cell \"{typed}\"\n    cell \"{price}\"{more}"
             ),
             _ => format!("heading \"Shop\" !1\ntextbox \"Search\" ={typed}\nbutton \"{button}\""),
         };
