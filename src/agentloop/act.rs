@@ -180,7 +180,8 @@ impl Run<'_> {
         }
         // Instructions are of no use without their middle.
         let whole = name == ACTIVATE_SKILL;
-        answer.content = if whole { content } else { context::shown(content, &self.brief.paths.files) };
+        answer.content =
+            if whole { content } else { context::shown(content, &self.brief.paths.files, self.record) };
         answer
     }
 

@@ -187,6 +187,20 @@ pub struct Browser {
     /// Whether each step leaves a picture of the page in the run's files.
     #[serde(default)]
     pub screenshots: bool,
+    /// How its cookies are kept from run to run; `None`: they are not.
+    #[serde(default)]
+    pub cookies: Option<Cookies>,
+}
+
+/// Cookies that a session keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cookies {
+    /// Their file; `None`: the run has no session, and keeps none.
+    pub file: Option<PathBuf>,
+    /// The environment variable that holds the secret they are encrypted with; nobody but this process sees it.
+    pub secret: String,
+    /// Whose they are: they are read for nobody else.
+    pub of: String,
 }
 
 impl Browser {
@@ -197,7 +211,7 @@ impl Browser {
 impl Default for Browser {
     fn default() -> Self {
         let viewport = Self::VIEWPORT;
-        Self { program: None, viewport, user_agent: None, proxy: None, screenshots: false }
+        Self { program: None, viewport, user_agent: None, proxy: None, screenshots: false, cookies: None }
     }
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::brief::Brief;
 use super::model::{Message, Said, ToolResult};
 use super::record::{Record, json_of};
-use crate::proc::{own_pid, read_regular, write_anew};
+use crate::proc::{read_regular, write_whole};
 
 /// Largest conversation of a session that is read, bytes; a larger one begins anew.
 pub const CONVERSATION_MAX: u64 = 8 << 20;
@@ -282,9 +282,7 @@ struct Kept {
 /// Those of the file system.
 pub fn save(path: &Path, messages: &[Message], record: &Record) -> io::Result<()> {
     let kept = record.clean_value(json!({"version": VERSION, "messages": json_of(&messages)}));
-    let new = path.with_extension(format!("{}.new", own_pid()));
-    write_anew(&new, kept.to_string().as_bytes())?;
-    std::fs::rename(&new, path)
+    write_whole(path, kept.to_string().as_bytes())
 }
 
 #[cfg(test)]
@@ -326,16 +324,6 @@ mod tests {
         let said = vec![Message::User { text: "a".to_owned() }, Message::Assistant(Said::default())];
         save(&path, &said, &Record::nowhere()).unwrap();
         assert_eq!(load(&path), said);
-        let victim = dir.path().join("victim");
-        std::fs::write(&victim, "keep").unwrap();
-        let new = path.with_extension(format!("{}.new", own_pid()));
-        std::os::unix::fs::symlink(&victim, &new).unwrap();
-        save(&path, &said, &Record::nowhere()).unwrap();
-        assert_eq!(
-            (load(&path), std::fs::read(&victim).unwrap()),
-            (said, b"keep".to_vec()),
-            "a link is not followed"
-        );
         std::fs::write(&path, "{\"version\":2,\"messages\":[]}").unwrap();
         assert_eq!(load(&path), []);
     }

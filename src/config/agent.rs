@@ -108,6 +108,14 @@ fn body(
         // A browser takes more of a machine than a program does.
         policies.pool = Some(BrowserTool::POOL.to_owned());
     }
+    if let Some(Executor::Llm(llm)) = &executor
+        && llm.browser.cookies.is_some()
+        && policies.session.is_none()
+    {
+        let message = "`cookies` has no effect in a run without a session, and this agent names none";
+        let help = "write e.g. `session: shop`, or name one with each trigger";
+        r.warn(Warning::NoEffect, executor_at, message, help);
+    }
     if let (Some(executor), false) = (&executor, policies.unconfined) {
         presets::beside_the_sandbox(r, executor_at, executor);
     }

@@ -67,7 +67,7 @@ pub(super) fn llm(
     }
     let tools_known = r.errors() == before;
     llm.shell = shell.and_then(|node| read_shell(r, node));
-    llm.browser = browser.map_or_else(Box::default, |node| Box::new(read_browser(r, node)));
+    llm.browser = browser.map_or_else(Box::default, |node| Box::new(read_browser(r, at, node)));
     llm.hosts = hosts.map_or_else(Vec::new, |node| read_hosts(r, node));
     if tools_known {
         beside_their_tools(r, at.span, &llm.tools, [shell, browser, hosts]);
@@ -215,7 +215,7 @@ fn read_shell(r: &mut Reader, node: &Spanned<Node>) -> Option<ShellTool> {
     Some(ShellTool { allow, timeout })
 }
 
-fn read_browser(r: &mut Reader, node: &Spanned<Node>) -> BrowserTool {
+fn read_browser(r: &mut Reader, at: &At<'_>, node: &Spanned<Node>) -> BrowserTool {
     let Some(mut f) = r.map(&keys::BROWSER, "browser", node) else { return BrowserTool::default() };
     let viewport = f.take("viewport").and_then(|node| {
         let mut f = r.map(&keys::VIEWPORT, "viewport", node)?;
@@ -253,6 +253,7 @@ fn read_browser(r: &mut Reader, node: &Spanned<Node>) -> BrowserTool {
     });
     let words: Vec<&str> = Screenshots::ALL.iter().map(|word| word.as_str()).collect();
     let screenshots = f.take("screenshots").and_then(|node| r.choice("screenshots", node, &words, &[]));
+    let cookies = f.take("cookies").and_then(|node| secret_named(r, at, "cookies", node));
     f.finish(
         r,
         &[
@@ -260,7 +261,7 @@ fn read_browser(r: &mut Reader, node: &Spanned<Node>) -> BrowserTool {
             ("hosts", "write `hosts:` beside it"),
         ],
     );
-    BrowserTool { viewport, user_agent, proxy, screenshots: screenshots.unwrap_or_default() }
+    BrowserTool { viewport, user_agent, proxy, screenshots: screenshots.unwrap_or_default(), cookies }
 }
 
 fn read_hosts(r: &mut Reader, node: &Spanned<Node>) -> Vec<String> {
@@ -351,7 +352,7 @@ fn server(r: &mut Reader, cx: &mut Context, at: &At<'_>, node: &Spanned<Node>) -
         let help = "remove it: a program gets the agent's `secrets:` in its environment";
         r.error_help(node.span, "`token` belongs to a server with a `url`", help);
     }
-    let token = token.and_then(|node| secret_named(r, at, node));
+    let token = token.and_then(|node| secret_named(r, at, "token", node));
     let mut allowed = Vec::new();
     for item in allow.and_then(|node| r.list("allow", node)).unwrap_or_default() {
         allowed.extend(r.filled("allow", item));
@@ -366,13 +367,13 @@ fn server(r: &mut Reader, cx: &mut Context, at: &At<'_>, node: &Spanned<Node>) -
 }
 
 /// The name of a secret of the agent.
-fn secret_named(r: &mut Reader, at: &At<'_>, node: &Spanned<Node>) -> Option<String> {
+fn secret_named(r: &mut Reader, at: &At<'_>, key: &'static str, node: &Spanned<Node>) -> Option<String> {
     if matches!(node.value, Node::Map(_)) {
         let help = "write `secrets: { NAME: .. }` beside `executor:`, and its name here";
-        r.error_help(node.span, "`token` is the name of a secret of the agent", help);
+        r.error_help(node.span, format!("`{key}` is the name of a secret of the agent"), help);
         return None;
     }
-    let name = r.filled("token", node)?;
+    let name = r.filled(key, node)?;
     if at.secrets.contains_key(&name) {
         return Some(name);
     }

@@ -13,7 +13,8 @@ use super::Core;
 use super::task_input;
 use super::terms::{self, Terms};
 use crate::agentloop::brief::{
-    BRIEF_VERSION, Brief, Browser, Cached, CatalogueSkill, Given, Limits, McpServer, Paths, Shell, Validator,
+    BRIEF_VERSION, Brief, Browser, Cached, CatalogueSkill, Cookies, Given, Limits, McpServer, Paths, Shell,
+    Validator,
 };
 use crate::exec::{AgentFiles, RunDirs};
 use crate::model::{
@@ -91,7 +92,7 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
         tools: llm.tools.iter().map(ToString::to_string).collect(),
         shell: shell(llm),
         hosts: llm.hosts.clone(),
-        browser: browser(core, llm),
+        browser: browser(core, asked, llm),
         mcp: servers(asked, llm)?,
         validators: validators(asked, llm)?,
         limits: limits(asked, llm, left),
@@ -234,14 +235,21 @@ async fn catalogue(core: &Core, seeded: &[Skill]) -> Vec<CatalogueSkill> {
     offered
 }
 
-fn browser(core: &Core, llm: &Llm) -> Option<Browser> {
+fn browser(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Option<Browser> {
     let of = &llm.browser;
+    let Asked { agent, dirs, session, shared, .. } = *asked;
+    let cookies = of.cookies.as_ref().map(|secret| Cookies {
+        file: shared.then(|| dirs.cookies(session, &agent.id)),
+        secret: secret.clone(),
+        of: format!("{}/{session}", agent.id),
+    });
     browses(llm).then(|| Browser {
         program: core.settings().browser_program.clone(),
         viewport: of.viewport.unwrap_or(Browser::VIEWPORT),
         user_agent: of.user_agent.clone(),
         proxy: of.proxy.clone(),
         screenshots: of.screenshots == Screenshots::EachStep,
+        cookies,
     })
 }
 

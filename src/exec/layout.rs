@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::ids::RunId;
+use crate::ids::{AgentId, RunId};
 use crate::proc::make_dirs;
 
 /// The folders of one run.
@@ -104,6 +104,13 @@ impl RunDirs {
     #[must_use]
     pub fn conversation(&self, session: &str) -> PathBuf {
         self.session(session).join("agent/conversation.json")
+    }
+
+    /// Where the built-in agent keeps the cookies of its browser in a session: beside the conversation, and each
+    /// definition for itself.
+    #[must_use]
+    pub fn cookies(&self, session: &str, agent: &AgentId) -> PathBuf {
+        self.conversation(session).with_file_name(format!("cookies-{agent}"))
     }
 
     /// Where the handle of a tool's conversation is kept.
@@ -247,6 +254,7 @@ mod tests {
         let below = |p: PathBuf| p.strip_prefix("/s").unwrap().to_str().unwrap().to_owned();
         assert_eq!(below(dirs.prompt()), format!("runs/{run}/prompt.md"));
         assert_eq!(below(dirs.workspace("x")), "sessions/x/workspace");
+        assert_eq!(below(dirs.cookies("x", &"shop".parse().unwrap())), "sessions/x/agent/cookies-shop");
         let attempt = dirs.attempt(3);
         assert_eq!(below(attempt.exit()), format!("runs/{run}/attempts/3/exit.json"));
         assert_eq!(attempt.names(), Some((run, 3)));

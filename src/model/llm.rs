@@ -99,6 +99,9 @@ pub struct BrowserTool {
     pub proxy: Option<String>,
     /// When it leaves pictures of its own accord.
     pub screenshots: Screenshots,
+    /// The name of the secret, of the definition's own, that the cookies of a session are encrypted with; `None`: none
+    /// are kept.
+    pub cookies: Option<String>,
 }
 
 impl BrowserTool {

@@ -135,6 +135,11 @@ impl Overrides {
     }
 }
 
+/// Exit code of the built-in agent that could not begin, so that it has used up nothing.
+pub const AGENT_NOT_BEGUN: u8 = 78;
+/// Exit code of the built-in agent whose events file was removed or cut while it ran.
+pub const AGENT_RECORD_CUT: u8 = 74;
+
 /// How a run ended: what the finishing transaction writes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -159,6 +164,9 @@ pub struct Outcome {
     /// What is known of that where a part is not: calls of a model without a price beside others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_cost_usd: Option<f64>,
+    /// Whether the lines in which it told what it used up were removed or cut: all that was reserved for it counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub usage_lost: bool,
     /// Why its logs are not whole.
     pub log_error: Option<String>,
     /// The skills that were seeded, with their digests.

@@ -6,10 +6,12 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+
+use super::own_pid;
 
 /// Makes a folder; whether it is new. What else lies under that name is removed first.
 ///
@@ -69,12 +71,34 @@ pub fn append_anew(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Whether a file that is open holds less than `bytes`, or has no name any more: somebody has cut, removed or replaced
+/// it. What is no regular file, or cannot be asked, is not cut.
+#[must_use]
+pub fn is_cut(file: &File, bytes: u64) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && (meta.nlink() == 0 || meta.len() < bytes))
+}
+
 /// Writes a file anew.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn write_anew(path: &Path, bytes: &[u8]) -> io::Result<()> {
     create_anew(path, 0o600)?.write_all(bytes)
+}
+
+/// Writes a file in the place of the one before, whole at every moment: it is written beside it first.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}.new", own_pid()));
+    let new = Path::new(&new);
+    let written = write_anew(new, bytes).and_then(|()| std::fs::rename(new, path));
+    if written.is_err() {
+        let _ = remove_any(new);
+    }
+    written
 }
 
 /// Removes a file, a link or a folder with all it holds; links are not followed.
@@ -143,6 +167,26 @@ mod tests {
         assert!(make_dir(&folder).unwrap(), "a link is replaced by a folder");
         assert!(!make_dir(&folder).unwrap(), "a folder stays");
         assert_eq!(folder.symlink_metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_file_is_whole_at_every_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, victim) = (dir.path().join("kept.json"), dir.path().join("victim"));
+        write_whole(&path, b"one").unwrap();
+        let mut before = File::open(&path).unwrap();
+        std::fs::write(&victim, "keep").unwrap();
+        symlink(&victim, dir.path().join(format!("kept.json.{}.new", own_pid()))).unwrap();
+        write_whole(&path, b"two").unwrap();
+        let mut text = String::new();
+        before.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one", "whoever reads the one before reads it to its end");
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read(&victim).unwrap(), b"keep", "a link is not followed");
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        write_whole(&dir.path().join("folder"), b"x").unwrap_err();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3, "and what was written in vain is gone");
     }
 
     #[test]

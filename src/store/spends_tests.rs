@@ -130,6 +130,24 @@ async fn one_call_without_a_price_lifts_no_budget_of_money() {
 }
 
 #[tokio::test]
+async fn a_run_whose_record_is_lost_has_used_up_what_was_reserved() {
+    let f = fixture().await;
+    let budgets = Budgets { agent: tokens(Some(1_000)), run: tokens(Some(600)), ..Budgets::default() };
+    for (told, counts) in [(Outcome::default(), 600), (used(300, None), 600), (used(700, None), 700)] {
+        let f = fixture().await;
+        ask(&f, budgets, 2_000).await.unwrap();
+        carry_out(&f, Outcome { usage_lost: true, ..told }).await;
+        let refused = ask(&f, budgets, 5_000).await.unwrap_err();
+        let short = Shortage { budget: 1_000, used: counts, wanted: 600 };
+        let free_at_ms = Some(4_000 + DAY_MS);
+        assert_eq!(refused, UsedUp { daemon: false, of: Used::Tokens(short), free_at_ms });
+    }
+    ask(&f, Budgets::default(), 2_000).await.unwrap();
+    carry_out(&f, Outcome { usage_lost: true, ..Outcome::default() }).await;
+    assert_eq!(f.store.used(None, 5_000).await.unwrap(), Amount::default(), "nothing was reserved");
+}
+
+#[tokio::test]
 async fn notes_are_kept_by_the_end_of_the_run_that_wrote_them() {
     let f = fixture().await;
     let note = |key: &str, value: Option<&str>| (key.to_owned(), value.map(ToOwned::to_owned));

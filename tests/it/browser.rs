@@ -2,6 +2,7 @@
 //! scripted model that sees what the browser shows.
 
 mod cases;
+mod cookies;
 mod dialects;
 mod kills;
 mod many;

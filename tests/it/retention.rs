@@ -12,7 +12,7 @@ use super::support::{Binary, Home, TestDaemon, eventually_sync};
 
 const DAY: Duration = Duration::from_hours(24);
 
-fn pass(daemon: &TestDaemon) -> Report {
+pub fn pass(daemon: &TestDaemon) -> Report {
     daemon.block_on(async { Retention::default().pass(daemon.core()).await }).unwrap()
 }
 

@@ -126,6 +126,14 @@ impl Gate {
         self.address
     }
 
+    /// What was refused on the way to a host: it, or else what was refused last, for the way may lead on elsewhere.
+    pub(super) fn take_refusal(&self, host: &str) -> Option<Refusal> {
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+        let mut refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = refused.iter().position(|refusal| refusal.host == host).or(refused.len().checked_sub(1))?;
+        refused.remove(at)
+    }
+
     /// What was refused since it was last asked, each host once.
     pub(super) fn take_refusals(&self) -> Vec<Refusal> {
         let mut refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner);

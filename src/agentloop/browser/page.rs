@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::cdp::{Cdp, Error};
 use super::keys;
 use super::refs::Handle;
+use super::shown::short;
 use super::tabs::{Dialog, State, Tab, Tabs};
 
 /// How long a page may load before it is used as it is.
@@ -26,6 +27,9 @@ const DRAW_PATIENCE: Duration = Duration::from_millis(250);
 const REACH_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked at meanwhile.
 const REACH_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much is told of what covers an element, characters.
+const COVER_MAX: usize = 80;
 
 /// Two frames: what handlers have changed is drawn then.
 const DRAWN: &str =
@@ -77,7 +81,7 @@ const REACH: &str = r"async function() {
     }
     if (!hit) return 'away';
     const id = hit.id ? '#' + hit.id : '';
-    return {covered: hit.tagName.toLowerCase() + id + ' ' + (hit.textContent || '').trim().slice(0, 60)};
+    return {covered: hit.tagName.toLowerCase() + id + ' ' + (hit.textContent || '').trim().slice(0, 20000)};
 }";
 /// Puts the cursor into a field, over what is there (`over`) or behind it; how it is to be filled.
 const ENTER_FIELD: &str = r"function(over) {
@@ -238,7 +242,8 @@ impl Page<'_> {
                 }
                 Reached::Not(_) => "It is outside of what can be scrolled into view.".to_owned(),
                 Reached::Covered { covered } => {
-                    format!("It is covered by something else: {}", covered.trim())
+                    let covered = short(&self.tabs.clean.text(&covered), COVER_MAX);
+                    format!("It is covered by something else: {covered}")
                 }
             };
             if Instant::now() > until {

@@ -9,10 +9,13 @@ use super::deed::Tabs as OfTabs;
 use super::page::{Fault, LOAD_PATIENCE, Page, dialog_of, gone_from_page};
 use super::reads::Wanted;
 use super::refs::Handle;
+use super::shown::shown_address;
 use super::tabs::SET_UP;
 use super::{Browser, Deed, Inner, Ref, shown};
 use crate::secret::{ExposeSecret as _, read_env};
 
+/// What the browser says of a connection that the gate does not make.
+const NOT_LET: &str = "ERR_SOCKS_CONNECTION_FAILED";
 /// How long a tab may take to open or to close, and a dialog to go.
 const TAB_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -95,22 +98,25 @@ impl Browser {
         }
     }
 
+    /// Names of the secrets that may be typed: all but the one that keeps others from reading the cookies.
+    fn typable(&self) -> impl Iterator<Item = &str> {
+        let jar = self.options.jar.as_ref().map(|jar| jar.secret.as_str());
+        self.options.secrets.iter().map(String::as_str).filter(move |name| Some(*name) != jar)
+    }
+
     /// What is to be typed, and whether it is a secret.
     fn words(&self, text: Option<&str>, secret: Option<&str>) -> Result<(String, bool), Fault> {
         match (text, secret) {
             (Some(text), None) => Ok((text.to_owned(), false)),
-            (None, Some(name)) if self.options.secrets.iter().any(|own| own == name) => {
+            (None, Some(name)) if self.typable().any(|own| own == name) => {
                 let value = read_env(name).map_err(|e| Fault::Failed(format!("{e}.")))?;
                 Ok((value.expose_secret().to_owned(), true))
             }
-            (None, Some(name)) => Err(Fault::Failed(format!(
-                "There is no secret {name:?}; there are: {}.",
-                if self.options.secrets.is_empty() {
-                    "none".to_owned()
-                } else {
-                    self.options.secrets.join(", ")
-                }
-            ))),
+            (None, Some(name)) => {
+                let names: Vec<&str> = self.typable().collect();
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                Err(Fault::Failed(format!("There is no secret {name:?}; there are: {names}.")))
+            }
             _ => Err(Fault::Failed("Give either `text` or `secret`.".to_owned())),
         }
     }
@@ -168,8 +174,10 @@ async fn go(inner: &Inner, url: &str) -> Result<String, Fault> {
     let page = page(inner)?;
     let went = page.cdp.call::<Navigated>(&page.tab.session, "Page.navigate", json!({"url": url}));
     if let Some(Navigated { error: Some(error) }) = page.unless_dialog(went).await? {
-        // It may have been a redirect that led to where it may not go.
-        let refused = inner.live.as_ref().and_then(|live| live.gate.take_refusals().pop());
+        let refused = inner.live.as_ref().filter(|_| error.contains(NOT_LET)).and_then(|live| {
+            let host = url::Url::parse(url).ok()?.host_str()?.to_owned();
+            live.gate.take_refusal(&host)
+        });
         return Err(match refused {
             Some(refused) => Fault::Denied(format!("{url} is not gone to: {}.", refused.why)),
             None => Fault::Failed(format!("{url} cannot be shown: {error}")),
@@ -228,7 +236,7 @@ async fn dialog(inner: &Inner, accept: bool, text: Option<&str>) -> Result<Strin
     // The page may open the next one at once.
     page.tabs.until(TAB_PATIENCE, |state| (dialog_of(state).as_ref() != Some(&dialog)).then_some(())).await;
     page.settle().await;
-    Ok(format!("{} the {} {:?}.", if accept { "Accepted" } else { "Dismissed" }, dialog.kind, dialog.message))
+    Ok(format!("{} the {dialog}.", if accept { "Accepted" } else { "Dismissed" }))
 }
 
 async fn tabs(inner: &Inner, action: OfTabs, tab: Option<u32>, url: Option<&str>) -> Result<String, Fault> {
@@ -243,7 +251,7 @@ async fn tabs(inner: &Inner, action: OfTabs, tab: Option<u32>, url: Option<&str>
             let state = live.tabs.lock();
             let line = |tab: &super::Tab| {
                 let current = if tab.number == state.current { " (current)" } else { "" };
-                format!("tab {}{current}: {}", tab.number, tab.url)
+                format!("tab {}{current}: {}", tab.number, shown_address(&live.tabs.clean.text(&tab.url)))
             };
             Ok(state.tabs.iter().map(line).collect::<Vec<_>>().join("\n"))
         }

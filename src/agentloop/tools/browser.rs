@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::files::Roots;
 use super::{Answer, Tool, World};
-use crate::agentloop::brief::{self, Brief};
-use crate::agentloop::browser::{Browser, Deed, Fault, How, Options};
+use crate::agentloop::brief::{self, Brief, Cookies};
+use crate::agentloop::browser::{Browser, Deed, Fault, How, Jar, Options};
 use crate::agentloop::model::ToolSpec;
 
 /// Names of all tools.
@@ -57,6 +57,7 @@ pub(super) fn tools(of: &brief::Browser, brief: &Brief, world: &World) -> (Arc<B
         secrets: brief.secrets.clone(),
         hosts: brief.hosts.clone(),
         proxy: of.proxy.clone(),
+        jar: of.cookies.clone().map(|Cookies { file, secret, of }| Jar { file, secret, of }),
     }));
     let roots = Arc::new(Roots::of(brief));
     let tool = |name: &&'static str| {

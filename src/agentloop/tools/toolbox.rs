@@ -170,9 +170,14 @@ impl Toolbox {
         entry.tool.call(arguments).await
     }
 
-    /// Ends the servers that were started.
-    pub async fn close(self) {
+    /// Keeps what the browser leaves to later runs, and ends the servers that were started; what could not be kept.
+    pub async fn close(self) -> Option<String> {
+        let lost = match &self.browser {
+            Some(browser) => browser.close().await,
+            None => None,
+        };
         join_all(self.servers.iter().map(|server| server.close())).await;
+        lost
     }
 
     fn unknown(&self, name: &str) -> Answer {

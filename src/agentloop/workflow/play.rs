@@ -344,7 +344,7 @@ impl Run<'_> {
     /// The page as the model is shown it.
     async fn looked(&self) -> String {
         let answer = self.within_its_time("browser_snapshot", &Map::new()).await;
-        context::shown(self.record.clean(answer.content), &self.brief.paths.files)
+        context::shown(self.record.clean(answer.content), &self.brief.paths.files, self.record)
     }
 
     fn told_played(&self, began_ms: i64, n: usize, step: &WorkflowStep, filled: &Value, answer: &Answer) {

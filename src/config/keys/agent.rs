@@ -181,6 +181,12 @@ pub static BROWSER: Shape = Shape {
             "Whether each step leaves a picture of the page among the files of the run",
             "each_step",
         ),
+        optional(
+            "cookies",
+            Kind::Text,
+            "The name under `secrets` of what the cookies of a session are encrypted with, at least 16 characters; without it, and without a `session`, no run keeps any",
+            "COOKIE_KEY",
+        ),
     ],
 };
 

@@ -556,6 +556,26 @@ const TOOLS: Cases = &[
         ],
     ),
     (
+        "executor: { type: llm, tools: [browser], browser: { cookies: KEX } }\nsecrets: { KEY: { env: K } }\nsession: shop\n",
+        &["1:62 error: `KEX` is no secret of this agent | did you mean `KEY`?"],
+    ),
+    (
+        "executor: { type: llm, tools: [browser], browser: { cookies: { env: KEY } } }\n",
+        &[
+            "1:62 error: `cookies` is the name of a secret of the agent | write `secrets: { NAME: .. }` beside `executor:`, and its name here",
+        ],
+    ),
+    (
+        "executor: { type: llm, tools: [browser], browser: { cookies: KEY } }\nsecrets: { KEY: { env: K } }\n",
+        &[
+            "1:1 warning: `cookies` has no effect in a run without a session, and this agent names none | write e.g. `session: shop`, or name one with each trigger",
+        ],
+    ),
+    (
+        "executor: { type: llm, tools: [browser], browser: { cookies: KEY } }\nsecrets: { KEY: { env: K } }\nsession: shop\n",
+        &[],
+    ),
+    (
         "executor: { type: llm, mcp: { a-name-of-so-many-letters: { url: 'http://x' } }, validators: [./a.sh, { timeout: 1s }], corrections: 11 }\n",
         &[
             "1:31 error: `a-name-of-so-many-letters` is too long: it becomes a part of the names of its tools | use at most 24 characters",

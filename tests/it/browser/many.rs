@@ -16,7 +16,7 @@ use crate::support::{Binary, ModelServer, Reply, Site, eventually_sync};
 use matins::proc::{Member, all};
 
 /// What the daemon may have grown by, KiB.
-const GROWTH_KIB: u64 = 24 << 10;
+const GROWTH_KIB: u64 = 8 << 10;
 /// After which runs its memory is looked at; before the first, allocators and caches fill up.
 const LOOKS: [usize; 5] = [3, 10, 25, 50, 100];
 /// How many run at once.
