@@ -153,7 +153,10 @@ impl Run<'_> {
             recorder.did(name, arguments, before.as_deref(), after, &answer);
         }
         if let Some(progress) = &mut self.progress {
-            progress.did(name, arguments, &answer);
+            let step = progress.did(name, arguments, &answer);
+            if let Some((step, recorder)) = step.zip(self.recorder.as_mut()) {
+                recorder.stands_for(step);
+            }
         }
         if answer.outcome == Outcome::Denied {
             self.denials += 1;

@@ -143,6 +143,13 @@ pub struct Cached {
     /// Why there is none, where one was wanted.
     #[serde(default)]
     pub said: Option<String>,
+    /// Whether what it does is recorded: all that it was told is its own task.
+    #[serde(default = "yes")]
+    pub alone: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A workflow to begin with.

@@ -65,11 +65,11 @@ pub(super) fn llm(
     if let Some(node) = limits {
         read_limits(r, node, &mut llm);
     }
-    let known = r.errors() == before;
+    let tools_known = r.errors() == before;
     llm.shell = shell.and_then(|node| read_shell(r, node));
     llm.browser = browser.map_or_else(Box::default, |node| Box::new(read_browser(r, at, node)));
     llm.hosts = hosts.map_or_else(Vec::new, |node| read_hosts(r, node));
-    if known {
+    if tools_known {
         beside_their_tools(r, at.span, &llm.tools, [shell, browser, hosts]);
     }
     if let Some(node) = mcp {
@@ -83,6 +83,11 @@ pub(super) fn llm(
         .and_then(|n| u32::try_from(n).ok());
     let known: Vec<&str> = Cache::ALL.iter().map(|word| word.as_str()).collect();
     llm.cache = cache.and_then(|node| r.choice("cache", node, &known, &[])).unwrap_or_default();
+    let browses = llm.tools.contains(&ToolName::Browser);
+    if let Some(node) = cache.filter(|_| llm.cache == Cache::Auto && tools_known && !browses) {
+        let message = "`cache` has no effect: only what was done in a browser is done again, and it is not among `tools`";
+        r.warn(Warning::NoEffect, node.span, message, "write `tools: [browser]`, or remove the key");
+    }
     (r.errors() == before).then_some(Executor::Llm(Box::new(llm)))
 }
 

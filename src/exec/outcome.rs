@@ -41,6 +41,8 @@ const BROWSER_MAX: u64 = 1 << 50;
 /// Said of a run whose lines were.
 const CUT: &str = "the events file was removed or cut while the run went on, so what it used up is not known: what was \
                    reserved for it counts in its budgets";
+/// Most models of which it is kept what each used up.
+const MODELS_MAX: usize = 32;
 /// Codes that say "not by its own doing"; a program cannot say that of itself.
 const NOT_ITS_OWN: [FailureCode; 4] =
     [FailureCode::Cancelled, FailureCode::Interrupted, FailureCode::Deadline, FailureCode::Superseded];
@@ -109,6 +111,7 @@ pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judg
     outcome.notes = std::mem::take(&mut told.notes);
     (outcome.browser, outcome.cached) = (told.browser, std::mem::take(&mut told.cached));
     outcome.final_model.clone_from(&told.final_model);
+    outcome.used_by = std::mem::take(&mut told.used_by);
     outcome.steps = (by.protocol != Protocol::Plain).then_some(told.steps);
     if outcome.failure.is_none() {
         match judge(dirs, &dir, report, told, by) {
@@ -199,6 +202,8 @@ struct Told {
     /// Whether a line says that a part of the cost is unknown: then the sum is.
     cost_unknown: bool,
     final_model: Option<String>,
+    /// What each model used up, as far as the lines name one.
+    used_by: BTreeMap<String, Usage>,
     result: Option<Value>,
     result_too_long: bool,
     failure: Option<Failure>,
@@ -243,9 +248,14 @@ impl Told {
                 let cost = fields.get("costUsd").and_then(Value::as_f64).filter(|c| *c >= 0.0);
                 self.cost_usd = cost.map(|c| c + self.cost_usd.unwrap_or_default()).or(self.cost_usd);
                 self.cost_unknown |= fields.get("costUsd").is_some_and(Value::is_null);
+                let model = fields.get("finalModel").and_then(Value::as_str).unwrap_or_default().to_owned();
                 if let Ok(more) = serde_json::from_value(Value::Object(fields))
                     && more != Usage::default()
                 {
+                    if self.used_by.len() < MODELS_MAX || self.used_by.contains_key(&model) {
+                        let by = self.used_by.entry(model).or_default();
+                        *by = Usage::sum(*by, more);
+                    }
                     self.usage = Some(Usage::sum(self.usage.unwrap_or_default(), more));
                 }
             }

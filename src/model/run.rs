@@ -1,6 +1,8 @@
 //! The life of one run: PENDING -> RUNNING -> COMPLETED or FAILED, and PENDING -> FAILED where it
 //! never starts. No other step exists; the store's statements and CHECKs say the same.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -151,6 +153,9 @@ pub struct Outcome {
     pub usage: Option<Usage>,
     /// Name of the model that answered last, as the provider spells it.
     pub final_model: Option<String>,
+    /// What each model used up, as far as the program named one; under an empty name what nobody said it of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub used_by: BTreeMap<String, Usage>,
     /// Steps taken.
     pub steps: Option<u64>,
     /// Exit code of the program; `None` where it ended by a signal or never ran.

@@ -140,6 +140,16 @@ impl Store {
         self.readers.read(move |db| used(db, agent, now_ms, 0)).await
     }
 
+    /// What each of several agents has used up in the last day, with what is reserved now, by number.
+    pub async fn used_each(&self, agents: Vec<i64>, now_ms: i64) -> Result<HashMap<i64, Amount>, Error> {
+        self.readers
+            .read(move |db| {
+                let one = |agent: i64| Ok((agent, used(db, Some(agent), now_ms, 0)?));
+                agents.into_iter().map(one).collect()
+            })
+            .await
+    }
+
     /// What agents have used up, by number; the second of each says whether its last day is asked for. Under
     /// [`ALL_AGENTS`] stands the last day of all together, where that is asked for.
     pub async fn spendings(

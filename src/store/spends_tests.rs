@@ -107,6 +107,11 @@ async fn what_is_left_for_a_run_is_without_its_own_reservation_and_with_its_atte
     assert_eq!(left(first).await.unwrap(), Left { tokens: Some(100), microdollars: Some(1_500_000) });
     assert_eq!(left(second).await.unwrap(), Left { tokens: Some(500), microdollars: Some(1_500_000) });
     assert!(ask(&f, budgets, 5_000).await.is_err(), "500 spent and 400 reserved");
+    let agent = f.agent.number;
+    let used = f.store.used(Some(agent), 5_000).await.unwrap();
+    let each = f.store.used_each(vec![agent, agent + 1], 5_000).await.unwrap();
+    assert_eq!((each[&agent], each[&(agent + 1)]), (used, Amount::default()));
+    assert_ne!(used, Amount::default());
 }
 
 #[tokio::test]

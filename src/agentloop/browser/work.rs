@@ -58,9 +58,10 @@ impl Browser {
             Some(reference) => element(inner, reference).map(|(page, handle)| (page, Some(handle)))?,
             None => (page(inner)?, None),
         };
-        let said = self.touch(&page, handle.as_ref(), deed).await?;
-        page.settle().await;
-        Ok(said)
+        let watched = page.watch(handle.as_ref()).await;
+        let said = self.touch(&page, handle.as_ref(), deed).await;
+        page.settle_after(watched).await;
+        said
     }
 
     async fn touch(&self, page: &Page<'_>, handle: Option<&Handle>, deed: &Deed) -> Result<String, Fault> {

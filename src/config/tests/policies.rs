@@ -501,6 +501,13 @@ const TOOLS: Cases = &[
         ],
     ),
     (
+        "executor: { type: llm, tools: [files], cache: auto }\n",
+        &[
+            "1:47 warning: `cache` has no effect: only what was done in a browser is done again, and it is not among `tools` | write `tools: [browser]`, or remove the key",
+        ],
+    ),
+    ("executor: { type: llm, tools: [files], cache: off }\n", &[]),
+    (
         "executor: { type: llm, shell: { allow: [/bin/ls, 'a b', '*'], timeout: 0s } }\n",
         &[
             "1:31 warning: `shell` has no effect: the tool is not among `tools` | write `tools: [shell]`, or remove the key",
