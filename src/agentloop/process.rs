@@ -123,8 +123,7 @@ async fn carry_out(brief: &Brief, record: &Arc<Record>) -> End {
     let mut keys: Vec<&str> =
         brief.models.iter().filter_map(|candidate| candidate.key_env.as_deref()).collect();
     // The file of cookies lies where programs of the agent can read it.
-    let cookies = brief.browser.as_ref().and_then(|browser| browser.cookies.as_ref());
-    keys.extend(cookies.map(|cookies| cookies.secret.as_str()));
+    keys.extend(brief.browser.iter().flat_map(super::brief::Browser::own_secrets));
     let world = World { env: environment_without(&keys) };
     let hands = match toolbox(brief, &world).await {
         Ok(hands) => hands,

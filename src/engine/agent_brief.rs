@@ -248,6 +248,7 @@ fn browser(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Option<Browser> {
         viewport: of.viewport.unwrap_or(Browser::VIEWPORT),
         user_agent: of.user_agent.clone(),
         proxy: of.proxy.clone(),
+        proxy_password: of.proxy_password.clone(),
         screenshots: of.screenshots == Screenshots::EachStep,
         cookies,
     })

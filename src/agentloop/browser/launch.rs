@@ -36,7 +36,7 @@ const SHARED_MEMORY_MIN: u64 = 512 << 20;
 /// Variables that the browser is given as they are.
 const HANDED_ON: [&str; 4] = ["PATH", "LANG", "TZ", "LC_ALL"];
 /// What it does beside what it is told to, turned off.
-const FLAGS: [&str; 31] = [
+const FLAGS: [&str; 33] = [
     "--headless=new",
     "--remote-debugging-pipe",
     "--no-first-run",
@@ -48,6 +48,9 @@ const FLAGS: [&str; 31] = [
     "--disable-background-networking",
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
+    // Who made it is asked for nothing: not for accounts, nor for parts that are newer.
+    "--component-updater=url-source=https://0.0.0.0:1",
+    "--gaia-url=https://0.0.0.0:1",
     "--disable-breakpad",
     "--disable-client-side-phishing-detection",
     "--disable-component-extensions-with-background-pages",
@@ -73,7 +76,7 @@ const FLAGS: [&str; 31] = [
 /// Features that would speak to their maker, or keep pages that are gone.
 const FEATURES_OFF: &str = "--disable-features=AutofillServerCommunication,BackForwardCache,\
                             CertificateTransparencyComponentUpdater,DialMediaRouteProvider,InterestFeedContentSuggestions,\
-                            MediaRouter,OptimizationHints,Translate";
+                            MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,Translate";
 
 /// How a browser is started.
 #[derive(Debug, Clone)]

@@ -59,6 +59,8 @@ use page::{Page, dialog_of};
 use refs::Refs;
 use tabs::{Dialog, SET_UP, Tab, Tabs};
 
+use crate::secret::{ExposeSecret, read_env};
+
 /// Most sentences that wait to be told.
 const UNTOLD_MAX: usize = 200;
 
@@ -71,12 +73,14 @@ pub struct Options {
     pub files: PathBuf,
     /// Whether each step leaves one.
     pub screenshots: bool,
-    /// Names of the secrets that are shown nowhere, and may be typed but for the jar's.
+    /// Names of the secrets that are shown nowhere, and may be typed but for the jar's and the proxy's.
     pub secrets: Vec<String>,
     /// Hosts that it reaches; empty: every public one.
     pub hosts: Vec<String>,
     /// A proxy that its connections go through.
     pub proxy: Option<String>,
+    /// The name of the secret that is the password there.
+    pub proxy_password: Option<String>,
     /// Where its cookies are kept; `None`: they go with it.
     pub jar: Option<Jar>,
 }
@@ -266,7 +270,11 @@ impl Browser {
         inner.started += 1;
         let how = &self.options.how;
         let tabs = Tabs::new(how.viewport, Arc::clone(&self.clean));
-        let gate = Gate::open(&self.options.hosts, self.options.proxy.as_deref()).await?;
+        let password = self.options.proxy_password.as_deref().map(read_env);
+        let password =
+            password.transpose().map_err(|e| format!("the password of the proxy is missing: {e}"))?;
+        let password = password.as_ref().map(ExposeSecret::expose_secret);
+        let gate = Gate::open(&self.options.hosts, self.options.proxy.as_deref(), password).await?;
         let launched = launch::launch(how, inner.started, gate.address(), || tabs.listener()).await?;
         inner.notices.extend(launched.notice.clone());
         let attach = json!({
@@ -322,14 +330,14 @@ impl Browser {
         let mut tries = 0;
         let snapshot = loop {
             tries += 1;
-            let tab = live.tab()?;
+            let page = live.page()?;
+            let tab = page.tab.clone();
             if let Some(dialog) = &tab.dialog {
                 break self.of_dialog(&tab, dialog);
             }
             if tab.crashed {
                 return Err(Fault::Failed("The page has crashed; go to an address.".to_owned()));
             }
-            let page = Page { cdp: &live.launched.cdp, tabs: &live.tabs, tab: tab.clone() };
             let clean = |text: &str| self.clean.text(text);
             match page.unless_dialog(capture::capture(page.cdp, &tab, refs, &clean)).await {
                 Ok(Some(snapshot)) => break snapshot,
@@ -339,6 +347,7 @@ impl Browser {
                 Err(e) => return Err(e.into()),
             }
         };
+        work::may_be_seen(&snapshot.url)?;
         let snapshot = Arc::new(snapshot);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&snapshot));
         Ok(snapshot)
@@ -359,12 +368,21 @@ impl Browser {
 }
 
 impl Live {
+    /// The current tab, wherever it is.
     fn tab(&self) -> Result<Tab, Fault> {
         self.tabs.tab().ok_or_else(|| Fault::Failed("No tab is open; open one with browser_tabs.".to_owned()))
     }
 
-    fn page(&self) -> Result<Page<'_>, Fault> {
+    /// The current tab, to be left.
+    fn way_out(&self) -> Result<Page<'_>, Fault> {
         Ok(Page { cdp: self.cdp(), tabs: &self.tabs, tab: self.tab()? })
+    }
+
+    /// The page of the current tab, to be looked at and acted on.
+    fn page(&self) -> Result<Page<'_>, Fault> {
+        let page = self.way_out()?;
+        work::may_be_seen(&page.tab.url)?;
+        Ok(page)
     }
 
     fn cdp(&self) -> &Cdp {

@@ -556,6 +556,22 @@ const TOOLS: Cases = &[
         ],
     ),
     (
+        "executor: { type: llm, tools: [browser], browser: { proxy: 'http://u:p@proxy.example:3128' } }\n",
+        &[
+            "1:60 error: the password of `proxy` stands in the definition for all to read | write `proxy: http://USER@HOST:PORT` and `proxy_password: NAME`, the name of a secret of the agent",
+        ],
+    ),
+    (
+        "executor: { type: llm, tools: [browser], browser: { proxy: 'http://proxy.example', proxy_password: P } }\nsecrets: { P: { env: P } }\n",
+        &[
+            "1:100 error: `proxy_password` needs a `proxy` that names its user | write `proxy: http://USER@proxy.example:3128`; a `socks5://` proxy is asked without a password",
+        ],
+    ),
+    (
+        "executor: { type: llm, tools: [browser], browser: { proxy: 'http://u@proxy.example', proxy_password: P } }\nsecrets: { P: { env: P } }\n",
+        &[],
+    ),
+    (
         "executor: { type: llm, tools: [browser], browser: { cookies: KEX } }\nsecrets: { KEY: { env: K } }\nsession: shop\n",
         &["1:62 error: `KEX` is no secret of this agent | did you mean `KEY`?"],
     ),
