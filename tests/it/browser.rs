@@ -4,6 +4,7 @@
 mod cases;
 mod cookies;
 mod dialects;
+mod files;
 mod kills;
 mod many;
 mod replay;
