@@ -8,6 +8,7 @@ mod files;
 mod kills;
 mod many;
 mod replay;
+mod workflows;
 
 use std::time::Duration;
 
