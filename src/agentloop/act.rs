@@ -153,7 +153,10 @@ impl Run<'_> {
             recorder.did(name, arguments, before.as_deref(), after, &answer);
         }
         if let Some(progress) = &mut self.progress {
-            progress.did(name, arguments, &answer);
+            let step = progress.did(name, arguments, &answer);
+            if let Some((step, recorder)) = step.zip(self.recorder.as_mut()) {
+                recorder.stands_for(step);
+            }
         }
         if answer.outcome == Outcome::Denied {
             self.denials += 1;
@@ -177,7 +180,8 @@ impl Run<'_> {
         }
         // Instructions are of no use without their middle.
         let whole = name == ACTIVATE_SKILL;
-        answer.content = if whole { content } else { context::shown(content, &self.brief.paths.files) };
+        answer.content =
+            if whole { content } else { context::shown(content, &self.brief.paths.files, self.record) };
         answer
     }
 

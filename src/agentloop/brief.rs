@@ -143,6 +143,13 @@ pub struct Cached {
     /// Why there is none, where one was wanted.
     #[serde(default)]
     pub said: Option<String>,
+    /// Whether what it does is recorded: all that it was told is its own task.
+    #[serde(default = "yes")]
+    pub alone: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A workflow to begin with.
@@ -177,6 +184,9 @@ pub struct Browser {
     /// A proxy that its connections go through, `http://..` or `socks5://..`.
     #[serde(default)]
     pub proxy: Option<String>,
+    /// The environment variable that holds the password there; nobody but this process sees it.
+    #[serde(default)]
+    pub proxy_password: Option<String>,
     /// Whether each step leaves a picture of the page in the run's files.
     #[serde(default)]
     pub screenshots: bool,
@@ -197,6 +207,12 @@ pub struct Cookies {
 }
 
 impl Browser {
+    /// Secrets that are its own: neither a page nor a program of the agent is given them.
+    pub fn own_secrets(&self) -> impl Iterator<Item = &str> {
+        let cookies = self.cookies.as_ref().map(|cookies| cookies.secret.as_str());
+        cookies.into_iter().chain(self.proxy_password.as_deref())
+    }
+
     /// `viewport` where the definition says nothing.
     pub const VIEWPORT: (u32, u32) = (1280, 800);
 }
@@ -204,7 +220,15 @@ impl Browser {
 impl Default for Browser {
     fn default() -> Self {
         let viewport = Self::VIEWPORT;
-        Self { program: None, viewport, user_agent: None, proxy: None, screenshots: false, cookies: None }
+        Self {
+            program: None,
+            viewport,
+            user_agent: None,
+            proxy: None,
+            proxy_password: None,
+            screenshots: false,
+            cookies: None,
+        }
     }
 }
 

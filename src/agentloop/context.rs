@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::conversation::Conversation;
 use super::model::Message;
+use super::record::Record;
 use super::spent::Spent;
 use super::tools::ACTIVATE_SKILL;
 use crate::ids::hex;
@@ -18,6 +19,10 @@ use crate::proc::write_anew;
 
 /// Longest answer of a tool that is shown whole, bytes.
 pub const ANSWER_MAX: usize = 16 << 10;
+/// Longest sentence in the place of what was cut, bytes.
+const NOTE_MAX: usize = 512;
+/// What of it is not the place of the whole, bytes.
+const FRAME_MAX: usize = 64;
 /// How much of a digest names a file, bytes.
 const NAME_BYTES: usize = 8;
 /// Share of a window at which something is taken out, and down to which, per cent.
@@ -29,9 +34,9 @@ const REMOVED: &str = "[This answer was taken out to make room. Call the tool ag
 const WORTH: usize = 256;
 
 /// An answer as the model is shown it. What is cut is saved in `files`, under a name that tells nothing but what it
-/// holds: equal answers are shown as equal, also when they are played again.
+/// holds: equal answers are shown as equal, also when they are played again. A record that keeps nothing saves nothing.
 #[must_use]
-pub fn shown(content: String, files: &Path) -> String {
+pub fn shown(content: String, files: &Path, record: &Record) -> String {
     if content.len() <= ANSWER_MAX {
         return content;
     }
@@ -39,16 +44,19 @@ pub fn shown(content: String, files: &Path) -> String {
     let cut = content.len() - head.len() - tail.len();
     let name = hex(&Sha256::digest(&content)[..NAME_BYTES]);
     let file = files.join(format!("tool-output-{name}.txt"));
-    let saved = match write_anew(&file, content.as_bytes()) {
+    let saving = if record.keeps() { write_anew(&file, content.as_bytes()) } else { Ok(()) };
+    let mut saved = match saving {
         Ok(()) => format!("the whole is in the file {}", file.display()),
         Err(e) => format!("the whole could not be saved: {e}"),
     };
+    saved.truncate(saved.floor_char_boundary(NOTE_MAX - FRAME_MAX));
     format!("{head}\n[{cut} bytes cut; {saved}]\n{tail}")
 }
 
-/// Head and tail of a text, cut between characters.
+/// Head and tail of a text, cut between characters: with what is said between them no more than is shown whole, so
+/// that an answer that was cut is not cut again when it is played once more.
 fn ends(content: &str) -> (&str, &str) {
-    let half = ANSWER_MAX / 2;
+    let half = (ANSWER_MAX - NOTE_MAX) / 2;
     (
         &content[..content.floor_char_boundary(half)],
         &content[content.ceil_char_boundary(content.len() - half)..],
@@ -102,20 +110,30 @@ fn oldest_exchange(conversation: &Conversation) -> usize {
 mod tests {
     use super::super::model::{Said, ToolResult};
     use super::*;
+    use crate::secret::Redactor;
 
     #[test]
     fn a_long_answer_shows_its_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let short = "x".repeat(ANSWER_MAX);
-        assert_eq!(shown(short.clone(), dir.path()), short);
+        let (kept, short) = (tempfile::tempdir().unwrap(), "x".repeat(ANSWER_MAX));
+        let place = |name| kept.path().join(name);
+        let record = Record::open(&place("e"), &place("t"), Redactor::new([])).unwrap();
+        let show = |content: &str, files: &Path| shown(content.to_owned(), files, &record);
+        assert_eq!(show(&short, dir.path()), short);
         let long = format!("begin{}é-end", "ü".repeat(ANSWER_MAX));
-        let cut = shown(long.clone(), dir.path());
-        assert!(cut.starts_with("begin") && cut.ends_with("é-end") && cut.len() < ANSWER_MAX + 500);
-        assert_eq!(shown(long.clone(), dir.path()), cut, "the same is shown as the same");
+        let cut = show(&long, dir.path());
+        assert!(cut.starts_with("begin") && cut.ends_with("é-end") && cut.len() <= ANSWER_MAX);
+        assert_eq!(show(&long, dir.path()), cut, "the same is shown as the same");
         let saved: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(saved.len(), 1, "{saved:?}");
         assert!(cut.contains(&format!("the whole is in the file {}]", saved[0].display())), "{cut}");
+        let elsewhere = Path::new("/none");
+        assert_eq!(show(&cut, elsewhere), cut, "what was cut is not cut again");
+        let played = shown(long.clone(), elsewhere, &Record::nowhere());
+        assert!(played.contains("the whole is in the file /none/tool-output-"), "{played}");
+        let far = dir.path().join("x".repeat(300));
+        assert!(show(&long, &far).len() <= ANSWER_MAX, "whatever the place is called");
         assert_eq!(std::fs::read_to_string(&saved[0]).unwrap(), long);
     }
 

@@ -11,6 +11,7 @@ mod act;
 pub mod brief;
 pub mod browser;
 mod candidates;
+mod complaints;
 mod context;
 mod conversation;
 mod guard;

@@ -22,7 +22,7 @@ use super::judges::Validators;
 use super::record::Record;
 use super::run::{End, Parts, Run};
 use super::tools::{World, toolbox};
-use crate::model::{Failure, FailureCode};
+use crate::model::{AGENT_NOT_BEGUN, AGENT_RECORD_CUT, Failure, FailureCode};
 use crate::secret::{ExposeSecret as _, Redactor, SecretString, environment_without, read_env};
 
 /// How long the run may take to end when it is told to.
@@ -40,7 +40,7 @@ pub fn main(brief: &OsStr) -> ExitCode {
         Err(why) => {
             // Without a brief there is nowhere else to say it.
             let _ = writeln!(std::io::stderr(), "the agent cannot begin: {why}");
-            ExitCode::FAILURE
+            ExitCode::from(AGENT_NOT_BEGUN)
         }
     }
 }
@@ -58,6 +58,8 @@ fn begin(path: &Path) -> Result<ExitCode, String> {
         ));
     }
     let record = Record::open(&brief.paths.events, &brief.paths.transcript, redactor(&brief))?.aloud();
+    // From here on a file without this line was cut.
+    record.event("begin", json!({}));
     let record = Arc::new(record);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot make a runtime: {e}"))?;
@@ -70,7 +72,8 @@ fn begin(path: &Path) -> Result<ExitCode, String> {
     // A name that is being looked up is not waited for.
     runtime.shutdown_background();
     if let Some(why) = record.failed() {
-        return Err(why);
+        let _ = writeln!(std::io::stderr(), "the run cannot be told of: {why}");
+        return Ok(if record.is_cut() { ExitCode::from(AGENT_RECORD_CUT) } else { ExitCode::FAILURE });
     }
     Ok(match ended {
         Some(End::Done { .. }) => ExitCode::SUCCESS,
@@ -120,8 +123,7 @@ async fn carry_out(brief: &Brief, record: &Arc<Record>) -> End {
     let mut keys: Vec<&str> =
         brief.models.iter().filter_map(|candidate| candidate.key_env.as_deref()).collect();
     // The file of cookies lies where programs of the agent can read it.
-    let cookies = brief.browser.as_ref().and_then(|browser| browser.cookies.as_ref());
-    keys.extend(cookies.map(|cookies| cookies.secret.as_str()));
+    keys.extend(brief.browser.iter().flat_map(super::brief::Browser::own_secrets));
     let world = World { env: environment_without(&keys) };
     let hands = match toolbox(brief, &world).await {
         Ok(hands) => hands,

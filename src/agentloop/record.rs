@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::browser::Snapshot;
+use crate::proc;
 use crate::secret::Redactor;
 use crate::time::{Clock, SystemClock, rfc3339_ms};
 
@@ -29,6 +30,10 @@ pub struct Record {
 #[derive(Debug)]
 struct Files {
     events: Option<File>,
+    /// Bytes that the events file holds at least.
+    told: u64,
+    /// Whether it holds less.
+    cut: bool,
     transcript: Option<File>,
     failed: Option<String>,
 }
@@ -44,14 +49,24 @@ impl Record {
             opened.map_err(|e| format!("cannot write {}: {e}", path.display()))
         };
         let (events, transcript) = (Some(open(events)?), Some(open(transcript)?));
-        Ok(Self { redactor, files: Mutex::new(Files { events, transcript, failed: None }), aloud: false })
+        Ok(Self {
+            redactor,
+            files: Mutex::new(Files { events, told: 0, cut: false, transcript, failed: None }),
+            aloud: false,
+        })
     }
 
     /// A record that keeps nothing.
     #[must_use]
     pub fn nowhere() -> Self {
-        let files = Files { events: None, transcript: None, failed: None };
+        let files = Files { events: None, told: 0, cut: false, transcript: None, failed: None };
         Self { redactor: Redactor::new([]), files: Mutex::new(files), aloud: false }
+    }
+
+    /// Whether it keeps anything.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.lock().transcript.is_some()
     }
 
     /// The same, which tells of each step on stdout, too.
@@ -112,6 +127,12 @@ impl Record {
         self.lock().failed.clone()
     }
 
+    /// Whether that was because the events file does not hold any more what was written.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.lock().cut
+    }
+
     /// A step that is not the model's: something that people should know of.
     pub fn notice(&self, kind: &str, description: &str) {
         let at = rfc3339_ms(SystemClock.now_ms());
@@ -124,8 +145,13 @@ impl Record {
     pub fn event(&self, kind: &str, fields: Value) {
         let line = self.line(kind, fields, None);
         let mut files = self.lock();
-        let Files { events, failed, .. } = &mut *files;
+        let Files { events, told, cut, failed, .. } = &mut *files;
         write(events.as_mut(), &line, "the events file", failed);
+        *told += line.len() as u64;
+        if failed.is_none() && events.as_ref().is_some_and(|file| proc::is_cut(file, *told)) {
+            *cut = true;
+            *failed = Some("the events file was removed or cut while the run went on".to_owned());
+        }
     }
 
     /// A line of the transcript: `type`, `at` and these fields.
@@ -186,6 +212,24 @@ mod tests {
             assert_eq!(line["count"], 4711, "a number is no secret");
         }
         assert_eq!(record.failed(), None);
+    }
+
+    #[test]
+    fn an_events_file_that_is_removed_or_cut_ends_the_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let ways: [fn(&Path); 2] = [
+            |file| std::fs::remove_file(file).unwrap(),
+            |file| drop(OpenOptions::new().write(true).truncate(true).open(file).unwrap()),
+        ];
+        for (n, way) in ways.into_iter().enumerate() {
+            let (events, transcript) = (dir.path().join(format!("e{n}")), dir.path().join(format!("t{n}")));
+            let record = Record::open(&events, &transcript, Redactor::new([])).unwrap();
+            record.event("step", json!({"text": "long"}));
+            assert!(!record.is_cut());
+            way(&events);
+            record.event("step", json!({}));
+            assert!(record.is_cut() && record.failed().unwrap().contains("removed or cut"), "{n}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::run::{End, Parts, Run};
 use super::tools::{Answer, Outcome};
 use super::words;
 use super::workflow::{CONTINUE, PlayedSteps};
-use crate::model::Failure;
+use crate::model::{Failure, FailureCode};
 
 /// A run as its transcript tells it.
 #[derive(Debug)]
@@ -59,6 +59,28 @@ pub struct Replayed {
     pub unasked: usize,
     /// Whether the model would be shown another beginning than it was.
     pub shown_otherwise: bool,
+}
+
+impl Replayed {
+    /// Whether it ends as it did. A run that was ended in its middle, by a person, by its time or with its machine,
+    /// does not end in the recording: it goes as far as it did, and asks for more than was recorded.
+    #[must_use]
+    pub fn is_same(&self) -> bool {
+        Some(&self.replayed) == self.recorded.as_ref() || self.is_cut_short()
+    }
+
+    /// Whether the recorded run was ended in its middle, and goes as far as it did.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        let outside = [FailureCode::Cancelled, FailureCode::Timeout].map(FailureCode::as_str);
+        let cut = match &self.recorded {
+            None => true,
+            Some(End::Failed(failure)) => outside.contains(&failure.code.as_str()),
+            Some(End::Done { .. }) => false,
+        };
+        let is_over = |end: &End| matches!(end, End::Failed(f) if f.explanation == words::RECORDING_OVER);
+        cut && is_over(&self.replayed)
+    }
 }
 
 impl Recording {
@@ -146,9 +168,8 @@ impl Recording {
         let task = task.unwrap_or_else(|| self.task.clone());
         let mut brief = self.brief;
         let limits = limits.unwrap_or(brief.limits);
-        // No time passes here, and nothing is saved where the run lies.
+        // No time passes here.
         brief.limits = Limits { deadline_ms: None, ..limits };
-        brief.paths.files = std::path::PathBuf::from("/dev/null");
         let beginning = |task: &Task| {
             let c = Conversation::begin(&brief, task, Vec::new());
             (c.system.clone(), c.messages().to_vec())
@@ -307,6 +328,43 @@ mod tests {
         assert_eq!((failure.code.as_str(), shorter.unasked), ("step_limit", 1));
         let reworded = played(|task, _| task.prompt = "Look for it.".to_owned()).await;
         assert!(reworded.shown_otherwise && matches!(reworded.replayed, End::Done { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_run_that_was_ended_in_its_middle_goes_as_far_as_it_did() {
+        let lines: Vec<String> = transcript().lines().map(ToOwned::to_owned).collect();
+        let ended = |code: &str| json!({"type": "end", "code": code, "message": "x"}).to_string();
+        for (end, same) in [("", true), ("cancelled", true), ("timeout", true), ("runtime_error", false)] {
+            let mut lines = lines[..3].to_vec();
+            lines.extend((!end.is_empty()).then(|| ended(end)));
+            let replayed = Recording::read(&lines.join("\n")).unwrap().replay(None, None).await;
+            assert_eq!((replayed.is_same(), replayed.unasked), (same, 0), "{end:?}: {replayed:?}");
+        }
+        let mut lines = lines;
+        lines[4] = ended("cancelled");
+        let replayed = Recording::read(&lines.join("\n")).unwrap().replay(None, None).await;
+        assert!(!replayed.is_same(), "it was done before it was cancelled: {replayed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_as_long_as_it_was_where_the_run_lay() {
+        let fits = async |files: &str, tokens: u64| {
+            let text = transcript().replace("\"/f\"", &json!(files).to_string());
+            let text = text.replace("\"files\":[]", "\"files\":[\"in.csv\"]");
+            let recording = Recording::read(&text).unwrap();
+            let limits = Limits { max_tokens: Some(tokens), ..recording.brief.limits.clone() };
+            matches!(recording.replay(None, Some(limits)).await.replayed, End::Done { .. })
+        };
+        let least = async |files: &str| {
+            let (mut too_few, mut enough) = (0, 100_000);
+            while enough - too_few > 1 {
+                let middle = u64::midpoint(too_few, enough);
+                if fits(files, middle).await { enough = middle } else { too_few = middle }
+            }
+            enough
+        };
+        let (near, far) = (least("/f").await, least(&format!("/{}f", "far/".repeat(75))).await);
+        assert_eq!(far - near, 100, "of three bytes each");
     }
 
     #[test]

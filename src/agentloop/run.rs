@@ -149,7 +149,11 @@ impl<'a> Run<'a> {
             input: task.input.clone(),
             schema: task.result_schema.clone(),
             progress: given.map(Progress::new),
-            recorder: brief.cached.as_ref().map(|_| Recorder::new(&task.prompt, &task.input)),
+            recorder: brief
+                .cached
+                .as_ref()
+                .filter(|cached| cached.alone)
+                .map(|_| Recorder::new(&task.prompt, &task.input)),
             browsed: (0, 0),
             corrections: 0,
             pauses: 0,

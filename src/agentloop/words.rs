@@ -43,7 +43,7 @@ pub(super) fn what_was_wrong(feedback: &str) -> String {
 /// To the model whose arguments are none.
 pub(super) fn malformed_arguments(raw: &str, problem: &str) -> String {
     let raw: String = raw.chars().take(QUOTE_MAX).collect();
-    format!("error: arguments are not valid JSON: {problem}; got: {raw}")
+    format!("error: {problem}; got: {raw}")
 }
 
 /// To the model whose call could not be read by its provider.

@@ -102,10 +102,10 @@ pub async fn list(
     let rows: Vec<Row> = rows.into_iter().map(|a| with_entry(&app, a)).collect();
     let wire = |(a, e): Row| AgentView::of(a, e.as_deref(), now_ms, fires);
     let mut page = page(rows, limit, |(a, _)| Kind::Agents.encode(&a.id), wire);
+    let entries = page.data.iter().filter_map(|agent| app.core.catalog.by_number(agent.number));
+    let mut standings = app.core.standings_of(&entries.collect::<Vec<_>>()).await?;
     for agent in &mut page.data {
-        if let Some(entry) = app.core.catalog.by_number(agent.number) {
-            agent.budget = app.core.standing(Some(entry.as_ref())).await?.map(Into::into);
-        }
+        agent.budget = standings.remove(&agent.number).map(Into::into);
     }
     Ok(Json(AgentsPage::Full(page)))
 }

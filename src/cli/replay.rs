@@ -43,7 +43,7 @@ pub async fn replay(
     let task = task(agent, &recording.task, &client::data(event)?);
     let limits = limits(agent, &recording.brief.limits);
     let replayed = recording.replay(Some(task), Some(limits)).await;
-    let same = Some(&replayed.replayed) == replayed.recorded.as_ref();
+    let same = replayed.is_same();
     show(session, &replayed, same)?;
     Ok(if same { 0 } else { DIFFERS })
 }
@@ -93,7 +93,11 @@ fn show(session: &Session, replayed: &Replayed, same: bool) -> Result<(), Failur
     let names = ["status", "failureCode", "error", "result"];
     let rows: Vec<Vec<Cell>> = names.into_iter().map(row).collect();
     session.out.table(&["", "RECORDED", "NOW"], &rows)?;
-    say(if same { "the run ends as it did" } else { "the run ends otherwise than it did" });
+    say(match same {
+        true if replayed.is_cut_short() => "the run was ended in its middle, and goes as far as it did",
+        true => "the run ends as it did",
+        false => "the run ends otherwise than it did",
+    });
     if replayed.shown_otherwise {
         say(
             "the model would be shown another prompt or skill than it was; what it would say to it is not known",

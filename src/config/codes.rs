@@ -142,7 +142,7 @@ pub static CODES: &[Code] = &[
         "launch_error",
         "The program could not be started, or a prompt, a secret or a skill that it needs could not be had",
         "A program that was moved or is not in the PATH of the daemon, a variable or credential that it has not, no key for the model's provider, a template that asks for what is not there",
-        "`matins show RUN` names what is missing; `matins check` and `matins doctor` find it before a run does",
+        "`matins show RUN` names what is missing; before a run `matins check` finds what is wrong in the files, and `matins doctor` a key or a program that is not there",
     ),
     failure(
         "timeout",

@@ -65,11 +65,11 @@ pub(super) fn llm(
     if let Some(node) = limits {
         read_limits(r, node, &mut llm);
     }
-    let known = r.errors() == before;
+    let tools_known = r.errors() == before;
     llm.shell = shell.and_then(|node| read_shell(r, node));
     llm.browser = browser.map_or_else(Box::default, |node| Box::new(read_browser(r, at, node)));
     llm.hosts = hosts.map_or_else(Vec::new, |node| read_hosts(r, node));
-    if known {
+    if tools_known {
         beside_their_tools(r, at.span, &llm.tools, [shell, browser, hosts]);
     }
     if let Some(node) = mcp {
@@ -83,6 +83,11 @@ pub(super) fn llm(
         .and_then(|n| u32::try_from(n).ok());
     let known: Vec<&str> = Cache::ALL.iter().map(|word| word.as_str()).collect();
     llm.cache = cache.and_then(|node| r.choice("cache", node, &known, &[])).unwrap_or_default();
+    let browses = llm.tools.contains(&ToolName::Browser);
+    if let Some(node) = cache.filter(|_| llm.cache == Cache::Auto && tools_known && !browses) {
+        let message = "`cache` has no effect: only what was done in a browser is done again, and it is not among `tools`";
+        r.warn(Warning::NoEffect, node.span, message, "write `tools: [browser]`, or remove the key");
+    }
     (r.errors() == before).then_some(Executor::Llm(Box::new(llm)))
 }
 
@@ -233,18 +238,15 @@ fn read_browser(r: &mut Reader, at: &At<'_>, node: &Spanned<Node>) -> BrowserToo
         None
     });
     let user_agent = f.take("user_agent").and_then(|node| r.filled("user_agent", node));
-    let proxy = f.take("proxy").and_then(|node| {
-        let text = r.filled("proxy", node)?;
-        if ["http://", "socks5://"].iter().any(|scheme| text.starts_with(scheme)) {
-            return Some(text);
+    let proxy = f.take("proxy").and_then(|node| read_proxy(r, node));
+    let proxy_password = f.take("proxy_password").and_then(|node| {
+        let name = secret_named(r, at, "proxy_password", node)?;
+        let of_user = |proxy: &String| proxy.starts_with("http://") && proxy.contains('@');
+        if !proxy.as_ref().is_some_and(of_user) {
+            let help = "write `proxy: http://USER@proxy.example:3128`; a `socks5://` proxy is asked without a password";
+            r.error_help(node.span, "`proxy_password` needs a `proxy` that names its user", help);
         }
-        let message = format!("`{}` is no proxy", text.escape_debug());
-        r.error_help(
-            node.span,
-            message,
-            "write `http://proxy.example:3128` or `socks5://proxy.example:1080`",
-        );
-        None
+        Some(name)
     });
     let words: Vec<&str> = Screenshots::ALL.iter().map(|word| word.as_str()).collect();
     let screenshots = f.take("screenshots").and_then(|node| r.choice("screenshots", node, &words, &[]));
@@ -256,7 +258,33 @@ fn read_browser(r: &mut Reader, at: &At<'_>, node: &Spanned<Node>) -> BrowserToo
             ("hosts", "write `hosts:` beside it"),
         ],
     );
-    BrowserTool { viewport, user_agent, proxy, screenshots: screenshots.unwrap_or_default(), cookies }
+    BrowserTool {
+        viewport,
+        user_agent,
+        proxy,
+        proxy_password,
+        screenshots: screenshots.unwrap_or_default(),
+        cookies,
+    }
+}
+
+/// A proxy: who reads a definition may not thereby use it, so its password is a secret.
+fn read_proxy(r: &mut Reader, node: &Spanned<Node>) -> Option<String> {
+    let text = r.filled("proxy", node)?;
+    let url =
+        url::Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "socks5") && url.has_host());
+    let Some(url) = url else {
+        let message = format!("`{}` is no proxy", text.escape_debug());
+        let help = "write `http://proxy.example:3128` or `socks5://proxy.example:1080`";
+        r.error_help(node.span, message, help);
+        return None;
+    };
+    if url.password().is_some() {
+        let help = "write `proxy: http://USER@HOST:PORT` and `proxy_password: NAME`, the name of a secret of the agent";
+        r.error_help(node.span, "the password of `proxy` stands in the definition for all to read", help);
+        return None;
+    }
+    Some(text)
 }
 
 fn read_hosts(r: &mut Reader, node: &Spanned<Node>) -> Vec<String> {

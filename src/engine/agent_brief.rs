@@ -76,6 +76,7 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
     let models = core.models(llm, claimed.overrides.model.as_deref())?;
     let left = core.budget_left(agent, claimed).await.map_err(|e| terms::unread(&e))?;
     let notes = core.store.notes(claimed.agent).await.map_err(|e| terms::unread(&e))?;
+    let catalogue = catalogue(core, asked.seeded).await;
     let brief = Brief {
         version: BRIEF_VERSION,
         run: claimed.id,
@@ -86,7 +87,8 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
         models: models.candidates,
         paths: paths(asked),
         seeded: asked.seeded.iter().map(|skill| skill.id.clone()).collect(),
-        catalogue: catalogue(core, asked.seeded).await,
+        cached: cached(core, asked, llm, &catalogue).await?,
+        catalogue,
         tools: llm.tools.iter().map(ToString::to_string).collect(),
         shell: shell(llm),
         hosts: llm.hosts.clone(),
@@ -94,7 +96,6 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
         mcp: servers(asked, llm)?,
         validators: validators(asked, llm)?,
         limits: limits(asked, llm, left),
-        cached: cached(core, asked, llm).await?,
         last_run: task_input::last_run(core, claimed.agent).await,
         secrets: agent.secrets.keys().cloned().collect(),
     };
@@ -107,22 +108,36 @@ pub(super) async fn told(core: &Core, asked: &Asked<'_>) -> Result<Option<Told>,
 }
 
 /// What the run is told of workflows; `None`: it has no browser, and nobody asked for one.
-async fn cached(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Result<Option<Cached>, Failure> {
+async fn cached(
+    core: &Core,
+    asked: &Asked<'_>,
+    llm: &Llm,
+    offered: &[CatalogueSkill],
+) -> Result<Option<Cached>, Failure> {
     let overrides = &asked.claimed.overrides;
-    let browses = llm.tools.iter().any(|tool| tool.as_str() == "browser");
+    let browses = browses(llm);
     let explicit = overrides.use_workflow == Some(true) || overrides.workflow.is_some();
     if !browses && !explicit {
         return Ok(None);
     }
     let Asked { agent, claimed, terms, prompt, input, .. } = *asked;
+    let follows = follows(asked).await;
     let tools: Vec<&str> = llm.tools.iter().map(|tool| tool.as_str()).collect();
-    let skills: Vec<&str> = asked.seeded.iter().map(|skill| skill.id.as_str()).collect();
+    let skills = skill_texts(asked.seeded, offered).await;
     let of = json!({"tools": tools, "hosts": llm.hosts, "mcp": llm.mcp.keys().collect::<Vec<_>>(), "skills": skills});
     let purpose = workflow::purpose(prompt, input, terms.result_schema.as_ref(), &of);
-    let mut cached = Cached { purpose, given: None, said: None };
+    let mut cached = Cached { purpose, given: None, said: None, alone: true };
     if !browses {
         let said = "No workflow is used: the agent's tools have no browser.";
         return Ok(Some(Cached { said: Some(said.to_owned()), ..cached }));
+    }
+    let wanted = overrides.use_workflow.unwrap_or(overrides.workflow.is_some() || llm.cache == Cache::Auto);
+    if follows {
+        // What it is asked for may be in what was said before, which no workflow knows.
+        let said =
+            "No workflow is used, and none is left: the run goes on with the conversation of its session.";
+        let said = wanted.then(|| said.to_owned());
+        return Ok(said.map(|said| Cached { said: Some(said), alone: false, ..cached }));
     }
     if let Some(own) = overrides.workflow.as_deref().filter(|_| overrides.use_workflow != Some(false)) {
         match own.fits(input) {
@@ -131,7 +146,7 @@ async fn cached(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Result<Option<Cach
         }
         return Ok(Some(cached));
     }
-    if !overrides.use_workflow.unwrap_or(llm.cache == Cache::Auto) {
+    if !wanted {
         return Ok(Some(cached));
     }
     let of_purpose = core.store.workflows_for(claimed.agent, cached.purpose.clone()).await;
@@ -148,10 +163,36 @@ async fn cached(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Result<Option<Cach
             }
         }
     }
-    let others = core.store.workflows(claimed.agent).await.map_err(|e| terms::unread(&e))?;
     let other = "The agent's workflows are of another prompt, result schema or set of tools and skills: none is used.";
-    cached.said = why.or_else(|| (!others.is_empty()).then(|| other.to_owned()));
+    cached.said = match why {
+        None if core.store.has_workflows(claimed.agent).await.map_err(|e| terms::unread(&e))? => {
+            Some(other.to_owned())
+        }
+        why => why,
+    };
     Ok(Some(cached))
+}
+
+fn browses(llm: &Llm) -> bool {
+    llm.tools.contains(&ToolName::Browser)
+}
+
+/// Whether runs before it in its session have left it something that was said.
+async fn follows(asked: &Asked<'_>) -> bool {
+    let left = tokio::fs::metadata(asked.dirs.conversation(asked.session)).await;
+    asked.shared && left.is_ok_and(|file| file.len() > 0)
+}
+
+/// The skills that it is given and those that it may activate, with what they tell it.
+async fn skill_texts(seeded: &[Skill], offered: &[CatalogueSkill]) -> Vec<(String, String)> {
+    let seeded = seeded.iter().map(|skill| (skill.id.clone(), skill.dir.clone()));
+    let all: Vec<_> =
+        seeded.chain(offered.iter().map(|skill| (skill.id.clone(), skill.dir.clone()))).collect();
+    let read = move || {
+        let text = |dir: std::path::PathBuf| std::fs::read(dir.join("SKILL.md")).unwrap_or_default();
+        all.into_iter().map(|(id, dir)| (id, String::from_utf8_lossy(&text(dir)).into_owned())).collect()
+    };
+    crate::task::blocking(read).await.unwrap_or_default()
 }
 
 fn paths(asked: &Asked<'_>) -> Paths {
@@ -202,11 +243,12 @@ fn browser(core: &Core, asked: &Asked<'_>, llm: &Llm) -> Option<Browser> {
         secret: secret.clone(),
         of: format!("{}/{session}", agent.id),
     });
-    llm.tools.contains(&ToolName::Browser).then(|| Browser {
+    browses(llm).then(|| Browser {
         program: core.settings().browser_program.clone(),
         viewport: of.viewport.unwrap_or(Browser::VIEWPORT),
         user_agent: of.user_agent.clone(),
         proxy: of.proxy.clone(),
+        proxy_password: of.proxy_password.clone(),
         screenshots: of.screenshots == Screenshots::EachStep,
         cookies,
     })

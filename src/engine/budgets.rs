@@ -1,5 +1,8 @@
 //! Budgets of a day: from the words of a definition and of the settings to what the store counts, and back to words.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::{Core, Entry};
 use crate::ids::AgentId;
 use crate::model::{Agent, Budget, Executor};
@@ -88,6 +91,11 @@ impl Standing {
     }
 }
 
+/// Whether tokens or money are bounded.
+fn counts(quota: Quota) -> bool {
+    quota.tokens.is_some() || quota.microdollars.is_some()
+}
+
 impl Core {
     /// Where the budget of tokens and money of an agent stands, or that of all together; `None`: it has none.
     ///
@@ -98,11 +106,30 @@ impl Core {
             Some(entry) => quota(&entry.agent.policies.budget),
             None => quota(&self.settings().budget),
         };
-        if quota.tokens.is_none() && quota.microdollars.is_none() {
+        if !counts(quota) {
             return Ok(None);
         }
         let used = self.store.used(agent.map(|entry| entry.number), self.clock.now_ms()).await?;
         Ok(Some(Standing { quota, used }))
+    }
+
+    /// Where those of several agents stand, by number, in one look at the store; without those that have none.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn standings_of(&self, agents: &[Arc<Entry>]) -> Result<HashMap<i64, Standing>, store::Error> {
+        let quotas = agents.iter().map(|entry| (entry.number, quota(&entry.agent.policies.budget)));
+        let quotas: Vec<(i64, Quota)> = quotas.filter(|(_, quota)| counts(*quota)).collect();
+        if quotas.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let numbers = quotas.iter().map(|(number, _)| *number).collect();
+        let used = self.store.used_each(numbers, self.clock.now_ms()).await?;
+        let standing = |(number, quota)| {
+            let used = used.get(&number).copied().unwrap_or_default();
+            (number, Standing { quota, used })
+        };
+        Ok(quotas.into_iter().map(standing).collect())
     }
 
     /// Where the budgets of an agent stand, a sentence each.

@@ -69,6 +69,8 @@ pub struct OutcomeRequest {
     pub attempt: u32,
     /// How the program speaks.
     pub protocol: Protocol,
+    /// Whether it is the built-in agent.
+    pub built_in: bool,
     /// What its result must be.
     pub result_schema: Option<Value>,
     /// What must hold in the place of the exit code.
@@ -182,6 +184,7 @@ impl Executor for Launcher {
             let read = move || {
                 let by = Judging {
                     protocol: request.protocol,
+                    built_in: request.built_in,
                     result_schema: request.result_schema.as_ref(),
                     success_when: &request.success_when,
                     failure_codes: &request.failure_codes,

@@ -137,6 +137,9 @@ impl Models {
 }
 
 fn no_model(settings: &Settings, name: &str) -> String {
+    if let Some(of) = KNOWN.iter().find(|of| known_model(of.name, name).is_some()) {
+        return format!("there is no model {name:?}: write it with its provider, \"{}/{name}\"", of.name);
+    }
     let known: Vec<&str> = settings.models.keys().map(String::as_str).collect();
     let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
     format!(
@@ -268,6 +271,8 @@ prices: { anthropic/claude: { input: 3, output: 15, cached_input: 0.3 } }
         };
         assert!(said("", "full").contains("there is no model \"full\": write it under `models:`"));
         assert!(said(SETTINGS, "big").contains("(full, lite)"));
+        let bare = said("", "claude-opus-5");
+        assert!(bare.ends_with("write it with its provider, \"anthropic/claude-opus-5\""), "{bare}");
         assert!(said("", "nowhere/x").contains("there is no provider \"nowhere\""));
         let why = said(SETTINGS, "full");
         assert!(

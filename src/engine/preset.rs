@@ -10,7 +10,7 @@ use super::{Core, models, terms};
 use crate::agentloop::brief::Limits;
 use crate::exec::Spec;
 use crate::exec::presets::{self, Ask, Conversation, Listen, Placement};
-use crate::model::{Agent, Executor, Failure, FailureCode, Outcome, Preset, Protocol, Usage};
+use crate::model::{Agent, Executor, Failure, FailureCode, Outcome, Preset, Price, Protocol, Usage};
 use crate::store::{Left, dollars};
 use crate::task::blocking;
 
@@ -107,9 +107,54 @@ pub(super) fn add_cost(core: &Core, agent: &Agent, outcome: &mut Outcome) {
         Protocol::Gemini => "google",
         Protocol::Plain | Protocol::Matins => return,
     };
-    let (Some(usage), Some(model), None) = (outcome.usage, &outcome.final_model, outcome.known_cost()) else {
+    if outcome.known_cost().is_some() {
         return;
-    };
-    let price = models::price(&core.settings(), provider, model);
-    outcome.cost_usd = price.and_then(|price| price.of(&usage));
+    }
+    let price = |model: &str| models::price(&core.settings(), provider, model);
+    (outcome.cost_usd, outcome.known_cost_usd) = cost(outcome, price);
+}
+
+/// What the tokens of a run cost, each model's at its own price, and what of it is known where a part is not.
+fn cost(outcome: &Outcome, price: impl Fn(&str) -> Option<Price>) -> (Option<f64>, Option<f64>) {
+    let answered = outcome.final_model.as_deref();
+    let used =
+        outcome.used_by.iter().filter(|(_, usage)| usage.input_tokens.or(usage.output_tokens) > Some(0));
+    let costs: Vec<Option<f64>> = used
+        .map(|(model, usage)| {
+            let model = Some(model.as_str()).filter(|name| !name.is_empty()).or(answered)?;
+            price(model)?.of(usage)
+        })
+        .collect();
+    let known = costs.iter().flatten().copied().reduce(|a, b| a + b);
+    if costs.iter().all(Option::is_some) { (known, None) } else { (None, known) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_model_is_counted_at_its_own_price() {
+        let usage = |input| Usage { input_tokens: Some(input), output_tokens: Some(0), ..Usage::default() };
+        let of = |used: &[(&str, u64)]| Outcome {
+            final_model: Some("pro".to_owned()),
+            used_by: used.iter().map(|(model, input)| ((*model).to_owned(), usage(*input))).collect(),
+            ..Outcome::default()
+        };
+        let price = |model: &str| {
+            let input = match model {
+                "pro" => 10.0,
+                "flash" => 1.0,
+                _ => return None,
+            };
+            Some(Price { input, output: 0.0, cached_input: 0.0, cache_write: input })
+        };
+        let million = 1_000_000;
+        let both = of(&[("flash", million), ("pro", million)]);
+        assert_eq!(cost(&both, price), (Some(11.0), None));
+        assert_eq!(cost(&of(&[("", million)]), price), (Some(10.0), None), "of the one that answered");
+        assert_eq!(cost(&of(&[("new", million), ("pro", million)]), price), (None, Some(10.0)));
+        assert_eq!(cost(&of(&[("new", 0), ("pro", million)]), price), (Some(10.0), None));
+        assert_eq!(cost(&of(&[]), price), (None, None));
+    }
 }

@@ -256,6 +256,7 @@ impl Watch {
             dirs: exec::RunDirs::new(core.state_dir(), self.id),
             attempt: self.attempt,
             protocol: task_input::protocol(&self.agent),
+            built_in: matches!(self.agent.executor, Executor::Llm(_)),
             result_schema: self.terms.result_schema.clone(),
             success_when: self.agent.policies.success_when.clone(),
             failure_codes: self.agent.policies.failure_codes.clone(),
@@ -301,7 +302,8 @@ impl Watch {
         if self.attempt > 1 {
             self.add_spent(core, &mut outcome).await;
         }
-        if let Some(failure) = outcome.failure.clone()
+        // Nobody knows what an attempt has used up whose record is cut: there is nothing to count another one by.
+        if let Some(failure) = outcome.failure.clone().filter(|_| !outcome.usage_lost)
             && let Some(delay) = self.next_attempt(core, &failure).await
         {
             match self.wait_for_next(core, &outcome, failure, delay).await {

@@ -19,7 +19,9 @@ use serde_json::{Map, Value};
 use super::lines::Lines;
 use super::{AttemptDir, ExitReport, HookEnd, Reason, RunDirs, success};
 use crate::model::workflow::{Cached, Made, Workflow};
-use crate::model::{Failure, FailureCode, Outcome, Protocol, SuccessWhen, Usage};
+use crate::model::{
+    AGENT_NOT_BEGUN, AGENT_RECORD_CUT, Failure, FailureCode, Outcome, Protocol, SuccessWhen, Usage,
+};
 use crate::proc::{open_regular, read_regular};
 use crate::schema::Schema;
 use crate::time::human_duration;
@@ -36,6 +38,11 @@ const EXPLANATION_MAX: usize = 4_000;
 const VIOLATIONS_MAX: usize = 5;
 /// Most steps, or milliseconds, in a browser that are counted.
 const BROWSER_MAX: u64 = 1 << 50;
+/// Said of a run whose lines were.
+const CUT: &str = "the events file was removed or cut while the run went on, so what it used up is not known: what was \
+                   reserved for it counts in its budgets";
+/// Most models of which it is kept what each used up.
+const MODELS_MAX: usize = 32;
 /// Codes that say "not by its own doing"; a program cannot say that of itself.
 const NOT_ITS_OWN: [FailureCode; 4] =
     [FailureCode::Cancelled, FailureCode::Interrupted, FailureCode::Deadline, FailureCode::Superseded];
@@ -45,6 +52,8 @@ const NOT_ITS_OWN: [FailureCode; 4] =
 pub struct Judging<'a> {
     /// How the program speaks.
     pub protocol: Protocol,
+    /// Whether it is the built-in agent, which tells from its first moment on what it uses up.
+    pub built_in: bool,
     /// What its result must be.
     pub result_schema: Option<&'a Value>,
     /// What must hold in the place of the exit code.
@@ -63,6 +72,7 @@ impl Judging<'static> {
         static NO_CODES: BTreeMap<String, String> = BTreeMap::new();
         Self {
             protocol: Protocol::Plain,
+            built_in: false,
             result_schema: None,
             success_when: &ANYTHING,
             failure_codes: &NO_CODES,
@@ -94,9 +104,14 @@ pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judg
     };
     (outcome.usage, outcome.known_cost_usd) = (told.usage, told.cost_usd.filter(|_| told.cost_unknown));
     outcome.cost_usd = told.cost_usd.filter(|_| !told.cost_unknown);
+    if report.record_cut || (by.built_in && is_cut(report, &told)) {
+        outcome.usage_lost = true;
+        outcome.log_error = Some(outcome.log_error.map_or_else(|| CUT.to_owned(), |e| format!("{e}; {CUT}")));
+    }
     outcome.notes = std::mem::take(&mut told.notes);
     (outcome.browser, outcome.cached) = (told.browser, std::mem::take(&mut told.cached));
     outcome.final_model.clone_from(&told.final_model);
+    outcome.used_by = std::mem::take(&mut told.used_by);
     outcome.steps = (by.protocol != Protocol::Plain).then_some(told.steps);
     if outcome.failure.is_none() {
         match judge(dirs, &dir, report, told, by) {
@@ -105,6 +120,15 @@ pub fn read_outcome(dirs: &RunDirs, attempt: u32, report: &ExitReport, by: &Judg
         }
     }
     outcome
+}
+
+/// Whether the lines of the built-in agent are not those that it wrote. One that could not begin wrote none.
+fn is_cut(report: &ExitReport, told: &Told) -> bool {
+    let ended_with = |code: u8| report.exit_code == Some(code.into());
+    // Before it there may have been a gate that kept it from starting.
+    let ran = report.exit_code.is_some() || report.signal.is_some();
+    let begun = ran && !ended_with(AGENT_NOT_BEGUN);
+    begun && (!told.begun || ended_with(AGENT_RECORD_CUT))
 }
 
 /// The result of a program that nothing ended, or why there is none.
@@ -170,12 +194,16 @@ pub(super) fn said(log: &Path, n: usize) -> String {
 /// What the program said in its events file.
 #[derive(Debug, Default)]
 struct Told {
+    /// Whether the first line is that of the built-in agent.
+    begun: bool,
     steps: u64,
     usage: Option<Usage>,
     cost_usd: Option<f64>,
     /// Whether a line says that a part of the cost is unknown: then the sum is.
     cost_unknown: bool,
     final_model: Option<String>,
+    /// What each model used up, as far as the lines name one.
+    used_by: BTreeMap<String, Usage>,
     result: Option<Value>,
     result_too_long: bool,
     failure: Option<Failure>,
@@ -195,7 +223,9 @@ impl Told {
                 return told;
             }
         };
+        let mut first = true;
         while let Some((kind, fields)) = lines.next() {
+            told.begun |= std::mem::take(&mut first) && kind == "begin";
             told.take(&kind, fields, own);
         }
         told.result_too_long = lines.result_too_long;
@@ -218,9 +248,14 @@ impl Told {
                 let cost = fields.get("costUsd").and_then(Value::as_f64).filter(|c| *c >= 0.0);
                 self.cost_usd = cost.map(|c| c + self.cost_usd.unwrap_or_default()).or(self.cost_usd);
                 self.cost_unknown |= fields.get("costUsd").is_some_and(Value::is_null);
+                let model = fields.get("finalModel").and_then(Value::as_str).unwrap_or_default().to_owned();
                 if let Ok(more) = serde_json::from_value(Value::Object(fields))
                     && more != Usage::default()
                 {
+                    if self.used_by.len() < MODELS_MAX || self.used_by.contains_key(&model) {
+                        let by = self.used_by.entry(model).or_default();
+                        *by = Usage::sum(*by, more);
+                    }
                     self.usage = Some(Usage::sum(self.usage.unwrap_or_default(), more));
                 }
             }

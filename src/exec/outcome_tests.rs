@@ -57,7 +57,7 @@ fn judged(
 ) -> Outcome {
     let failure_codes = BTreeMap::from([("shop_closed".to_owned(), "the shop is closed".to_owned())]);
     let (failure_codes, cwd) = (&failure_codes, dirs.root());
-    let by = Judging { protocol, result_schema, success_when, failure_codes, cwd };
+    let by = Judging { protocol, built_in: false, result_schema, success_when, failure_codes, cwd };
     read_outcome(dirs, 1, report, &by)
 }
 
@@ -335,4 +335,33 @@ fn costs_add_up() {
     );
     let outcome = left.matins(None);
     assert_eq!((outcome.cost_usd, outcome.known_cost()), (None, Some(0.75)), "budgets count what is known");
+}
+
+#[test]
+fn what_the_built_in_agent_has_told_is_missed_where_it_was_removed_or_cut() {
+    let lost = |events: Option<&str>, report: &dyn Fn(ExitReport) -> ExitReport| {
+        let left = events.map_or_else(Left::new, |text| Left::new().with(AttemptDir::events, text));
+        let by = Judging { protocol: Protocol::Matins, built_in: true, ..Judging::plainly() };
+        let outcome = read_outcome(&left.dirs, 1, &report(left.report()), &by);
+        assert_eq!(outcome.log_error.is_some_and(|why| why.contains("removed or cut")), outcome.usage_lost);
+        outcome.usage_lost
+    };
+    let (begin, usage) = ("{\"type\":\"begin\"}\n", "{\"type\":\"usage\",\"inputTokens\":5}\n");
+    let code = |code: i32| move |report| ExitReport { exit_code: Some(code), ..report };
+    for (events, exit, is_lost) in [
+        (Some(format!("{begin}{usage}")), 0, false),
+        (Some(format!("{begin}{usage}")), 74, true),
+        (Some(usage.to_owned()), 1, true),
+        (Some(String::new()), 143, true),
+        (None, 1, true),
+        (None, 78, false),
+    ] {
+        assert_eq!(lost(events.as_deref(), &code(exit)), is_lost, "{events:?} {exit}");
+    }
+    let never =
+        |report| ExitReport { started: false, exit_code: None, launch_error: Some("x".into()), ..report };
+    assert!(!lost(None, &never));
+    let heard = Left::new();
+    let report = ExitReport { record_cut: true, ..heard.report() };
+    assert!(read(&heard.dirs, &report, Protocol::Claude, None).usage_lost, "the launcher has seen it");
 }

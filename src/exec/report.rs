@@ -88,6 +88,9 @@ pub struct ExitReport {
     /// With `timeout`: it was the time of all attempts together that was over.
     #[serde(default)]
     pub total: bool,
+    /// Whether the lines in which a preset's tool was heard were removed or cut while it ran.
+    #[serde(default)]
+    pub record_cut: bool,
     /// What ran beside the program.
     #[serde(default)]
     pub hooks: Box<Hooks>,
@@ -157,6 +160,7 @@ impl ExitReport {
             stderr_bytes: 0,
             log_error: None,
             total: false,
+            record_cut: false,
             hooks: Box::default(),
         }
     }
@@ -249,6 +253,7 @@ mod tests {
             stderr_bytes: 0,
             log_error: None,
             total: false,
+            record_cut: false,
             hooks: Box::default(),
         }
     }

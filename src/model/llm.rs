@@ -97,6 +97,8 @@ pub struct BrowserTool {
     pub user_agent: Option<String>,
     /// The proxy that it goes through.
     pub proxy: Option<String>,
+    /// The name of the secret, of the definition's own, that is the password of its user there.
+    pub proxy_password: Option<String>,
     /// When it leaves pictures of its own accord.
     pub screenshots: Screenshots,
     /// The name of the secret, of the definition's own, that the cookies of a session are encrypted with; `None`: none

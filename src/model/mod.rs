@@ -39,7 +39,9 @@ pub use policy::{
     Retry, RetryOn, SuccessWhen, TokenScope, Variant,
 };
 pub use prices::{KnownModel, Price, known_model};
-pub use run::{Outcome, Overrides, RunState, Trigger, UnknownWord, Window};
+pub use run::{
+    AGENT_NOT_BEGUN, AGENT_RECORD_CUT, Outcome, Overrides, RunState, Trigger, UnknownWord, Window,
+};
 pub use schedule::{
     Bounds, CatchUp, Dst, DstGap, DstOverlap, Exclude, Overlap, Schedule, SlotOverrides, Timeout, Timing,
     fingerprint, next_multiple,

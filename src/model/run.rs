@@ -1,6 +1,8 @@
 //! The life of one run: PENDING -> RUNNING -> COMPLETED or FAILED, and PENDING -> FAILED where it
 //! never starts. No other step exists; the store's statements and CHECKs say the same.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -135,6 +137,11 @@ impl Overrides {
     }
 }
 
+/// Exit code of the built-in agent that could not begin, so that it has used up nothing.
+pub const AGENT_NOT_BEGUN: u8 = 78;
+/// Exit code of the built-in agent whose events file was removed or cut while it ran.
+pub const AGENT_RECORD_CUT: u8 = 74;
+
 /// How a run ended: what the finishing transaction writes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -146,6 +153,9 @@ pub struct Outcome {
     pub usage: Option<Usage>,
     /// Name of the model that answered last, as the provider spells it.
     pub final_model: Option<String>,
+    /// What each model used up, as far as the program named one; under an empty name what nobody said it of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub used_by: BTreeMap<String, Usage>,
     /// Steps taken.
     pub steps: Option<u64>,
     /// Exit code of the program; `None` where it ended by a signal or never ran.
@@ -159,6 +169,9 @@ pub struct Outcome {
     /// What is known of that where a part is not: calls of a model without a price beside others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_cost_usd: Option<f64>,
+    /// Whether the lines in which it told what it used up were removed or cut: all that was reserved for it counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub usage_lost: bool,
     /// Why its logs are not whole.
     pub log_error: Option<String>,
     /// The skills that were seeded, with their digests.

@@ -6,7 +6,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -69,6 +69,13 @@ pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
 pub fn append_anew(path: &Path) -> io::Result<File> {
     remove_any(path)?;
     OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Whether a file that is open holds less than `bytes`, or has no name any more: somebody has cut, removed or replaced
+/// it. What is no regular file, or cannot be asked, is not cut.
+#[must_use]
+pub fn is_cut(file: &File, bytes: u64) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && (meta.nlink() == 0 || meta.len() < bytes))
 }
 
 /// Writes a file anew.

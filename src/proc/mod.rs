@@ -36,8 +36,8 @@ pub use child::{Child, Finished, Pipes, run_to_end, run_with_input};
 pub use descent::{Descent, descent, peer_pidfd};
 pub use ending::Ending;
 pub use files::{
-    append_anew, create_anew, make_dir, make_dirs, open_regular, read_regular, remove_any, write_anew,
-    write_whole,
+    append_anew, create_anew, is_cut, make_dir, make_dirs, open_regular, read_regular, remove_any,
+    write_anew, write_whole,
 };
 pub use identity::{Identity, alive, boot_id, signal, wait_gone};
 pub use landlock::{ENTRIES_MAX, Fence, Reach, confine, landlock_version};

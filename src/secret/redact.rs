@@ -5,8 +5,12 @@
 //! beginning of a secret, and redacting in chunks equals redacting the whole. Overlapping secrets are
 //! covered by the union of their places: nothing of the second shows behind the marker of the first.
 //!
-//! Not redacted: values under 4 bytes, which would destroy ordinary output. A value of several lines is
-//! also matched line by line (8 bytes and more), and a value that JSON would escape also in that form.
+//! A value is found as it is and as it stands in an address or a form that was sent: any of its bytes may be `%XX`, a space
+//! also `+`, since who writes an address escapes more or less as they please. A value of several lines is also matched line by
+//! line (8 bytes and more), and a value that JSON would escape also in that form.
+//!
+//! Not redacted: values under 4 bytes, which would destroy ordinary output, and what a program has made of a value
+//! (Base64, a hash, its letters apart).
 
 /// Shortest value that is redacted, bytes.
 const VALUE_MIN: usize = 4;
@@ -18,6 +22,8 @@ const LINE_MIN: usize = 8;
 struct Pattern {
     bytes: Vec<u8>,
     marker: Vec<u8>,
+    /// A percent sign of it is never escaped: it holds what the escape of one looks like.
+    percent_is_plain: bool,
 }
 
 /// A streaming replacement; one per stream.
@@ -47,15 +53,21 @@ impl Redactor {
             let marker = format!("[redacted:{name}]").into_bytes();
             for bytes in forms(value) {
                 if !patterns.iter().any(|p| p.bytes == bytes) {
-                    let marker = marker.clone();
-                    patterns.push(Pattern { bytes, marker });
+                    let pattern = Pattern { bytes, marker: marker.clone(), percent_is_plain: false };
+                    if pattern.bytes.windows(3).any(|three| three == b"%25") {
+                        patterns.push(Pattern { percent_is_plain: true, ..pattern.clone() });
+                    }
+                    patterns.push(pattern);
                 }
             }
         }
         patterns.sort_by_key(|p| std::cmp::Reverse(p.bytes.len()));
         let mut starts = [false; 256];
         for first in patterns.iter().filter_map(|p| p.bytes.first()) {
-            starts[usize::from(*first)] = true;
+            let others = if *first == b' ' { b"%+".as_slice() } else { b"%" };
+            for byte in others.iter().chain([first]) {
+                starts[usize::from(*byte)] = true;
+            }
         }
         Self { patterns, starts, held: Vec::new(), covered: 0 }
     }
@@ -101,6 +113,14 @@ impl Redactor {
         out
     }
 
+    /// Redacts the beginning of a text whose rest is not shown: a secret that begins in it is not shown either.
+    #[must_use]
+    pub fn redact_beginning(&self, text: &[u8]) -> Vec<u8> {
+        let (mut fresh, mut out) = (Self { held: Vec::new(), covered: 0, ..self.clone() }, Vec::new());
+        fresh.push(text, &mut out);
+        out
+    }
+
     /// Decides byte after byte; how many bytes of `data` are decided. At the end nothing more can follow.
     fn scan(&mut self, data: &[u8], out: &mut Vec<u8>, at_end: bool) -> usize {
         let mut i = 0;
@@ -109,14 +129,21 @@ impl Redactor {
             let Some(rest) = data.get(i..).filter(|rest| !rest.is_empty()) else {
                 break;
             };
-            if !at_end && self.may_become_secret(rest) {
-                return i;
-            }
-            if let Some(found) = self.patterns.iter().find(|p| rest.starts_with(&p.bytes)) {
-                if self.covered == 0 {
-                    out.extend_from_slice(&found.marker);
+            let mut longest: Option<(usize, &Pattern)> = None;
+            for pattern in &self.patterns {
+                let found = pattern.found(rest);
+                if found.goes_on && !at_end {
+                    return i;
                 }
-                self.covered = self.covered.max(found.bytes.len());
+                if let Some(length) = found.length.filter(|length| longest.is_none_or(|(l, _)| *length > l)) {
+                    longest = Some((length, pattern));
+                }
+            }
+            if let Some((length, pattern)) = longest {
+                if self.covered == 0 {
+                    out.extend_from_slice(&pattern.marker);
+                }
+                self.covered = self.covered.max(length);
             }
             self.emit(rest.get(..1).unwrap_or_default(), out);
             i += 1;
@@ -138,10 +165,44 @@ impl Redactor {
         self.covered -= hidden;
         out.extend_from_slice(bytes.get(hidden..).unwrap_or_default());
     }
+}
 
-    fn may_become_secret(&self, rest: &[u8]) -> bool {
-        self.patterns.iter().any(|p| p.bytes.len() > rest.len() && p.bytes.starts_with(rest))
+/// What of a value is at the beginning of a text.
+struct Found {
+    /// How long it is there, where it is whole.
+    length: Option<usize>,
+    /// More text could make it whole, or longer.
+    goes_on: bool,
+}
+
+impl Pattern {
+    /// Looks for it at the beginning of a text, each byte as it is or escaped.
+    fn found(&self, text: &[u8]) -> Found {
+        let (mut at, mut goes_on) = (0, false);
+        for byte in &self.bytes {
+            let rest = text.get(at..).unwrap_or_default();
+            let Some(first) = rest.first() else { return Found { length: None, goes_on: true } };
+            let plain = first == byte || (*first == b'+' && *byte == b' ');
+            let own = self.percent_is_plain && *byte == b'%';
+            at += match if own { Some(false) } else { escaped(*byte, rest) } {
+                Some(true) => 3,
+                undecided if plain => {
+                    goes_on |= undecided.is_none();
+                    1
+                }
+                undecided => return Found { length: None, goes_on: goes_on || undecided.is_none() },
+            };
+        }
+        Found { length: Some(at), goes_on }
     }
+}
+
+/// Whether a text begins with this byte as `%XX`; `None`: it ends before that is told.
+fn escaped(byte: u8, text: &[u8]) -> Option<bool> {
+    let digit = |n: u8| b"0123456789ABCDEF".get(usize::from(n)).copied().unwrap_or_default();
+    let form = [b'%', digit(byte >> 4), digit(byte & 15)];
+    let same = text.iter().zip(form).all(|(one, other)| one.to_ascii_uppercase() == other);
+    (!same || text.len() >= form.len()).then_some(same)
 }
 
 /// The forms in which a value is looked for.
@@ -206,6 +267,31 @@ mod tests {
     }
 
     #[test]
+    fn values_are_found_as_addresses_and_forms_have_them() {
+        let key = [("KEY", "a+b c/ü%41%25")];
+        for form in [
+            "a+b c/ü%41%25",
+            "a%2Bb+c%2F%C3%BC%2541%2525",
+            "a%2bb%20c%2f%c3%bc%2541%2525",
+            "a+b%20c/%C3%BC%41%25",
+            "%61%2B%62%20%63%2F%C3%BC%25%34%31%25%32%35",
+        ] {
+            assert_eq!(text(&key, &format!("?p={form}&q=%2")), "?p=[redacted:KEY]&q=%2", "{form}");
+        }
+        assert_eq!(text(&key, "a%2Bb+c%2Fu"), "a%2Bb+c%2Fu");
+        assert_eq!(text(&[("P", "abc%")], "abc% abc%25 abc%"), "[redacted:P] [redacted:P] [redacted:P]");
+        assert_eq!(text(&[("P", " 123")], "+123%20123"), "[redacted:P][redacted:P]");
+    }
+
+    #[test]
+    fn of_a_text_that_is_cut_no_beginning_of_a_secret_is_shown() {
+        let r = Redactor::new([("KEY", "hunter2")]);
+        let cut = |text: &str| String::from_utf8(r.redact_beginning(text.as_bytes())).unwrap();
+        assert_eq!((cut("a hunt"), cut("a h%75n")), ("a ".to_owned(), "a ".to_owned()));
+        assert_eq!((cut("hunter2 x"), cut("hunting")), ("[redacted:KEY] x".to_owned(), "hunting".to_owned()));
+    }
+
+    #[test]
     fn only_a_beginning_of_a_secret_is_held_back() {
         let mut r = Redactor::new([("KEY", "hunter2")]);
         let mut out = Vec::new();
@@ -229,8 +315,8 @@ mod tests {
         // The letters of the secrets are not those of the markers, so a marker cannot spell a secret.
         #[test]
         fn chunks_do_not_matter_and_no_secret_passes(
-            secrets in proptest::collection::vec("[xy\n]{1,12}", 0..4),
-            input in "[xyz\n]{0,200}",
+            secrets in proptest::collection::vec("[xy\n %25]{1,12}", 0..4),
+            input in "([xyz\n +]|%25|%20|%7|%){0,200}",
             cuts in proptest::collection::vec(0_usize..200, 0..12),
         ) {
             let named: Vec<(String, String)> =
@@ -253,6 +339,18 @@ mod tests {
             if secrets.iter().all(|s| s.len() < VALUE_MIN) {
                 prop_assert_eq!(shown, input);
             }
+        }
+
+        #[test]
+        fn no_form_of_a_secret_passes(secret in "[ -~é]{4,20}", which in proptest::collection::vec(any::<(bool, bool)>(), 40)) {
+            let encoded: String = secret.bytes().zip(which).map(|(byte, (escape, small))| match byte {
+                b' ' if small => "+".to_owned(),
+                byte if escape || !byte.is_ascii() || byte == b'%' => {
+                    if small { format!("%{byte:02x}") } else { format!("%{byte:02X}") }
+                }
+                byte => char::from(byte).to_string(),
+            }).collect();
+            prop_assert_eq!(text(&[("\t", &secret)], &format!("\n{encoded}\n")), "\n[redacted:\t]\n");
         }
     }
 }

@@ -161,9 +161,9 @@ fn wait(db: &Connection, retry: &Retry) -> Result<Retried, Error> {
                    ON CONFLICT (run) DO UPDATE SET usage = excluded.usage";
         db.prepare_cached(sql)?.execute(params![number, to_json("run_details", usage)?])?;
     }
-    spends::hold(db, *number, outcome)?;
     let agent = "SELECT agent FROM runs WHERE number = ?1";
     let agent = db.prepare_cached(agent)?.query_row([number], |row| row.get(0))?;
+    spends::hold(db, *number, agent, outcome)?;
     notes::keep(db, agent, *number, &outcome.notes, *at_ms)?;
     super::run::transition(db, *number, RunState::Running, epoch.0, *at_ms)?;
     Ok(Retried::Waits)

@@ -140,6 +140,16 @@ impl Store {
         self.readers.read(move |db| used(db, agent, now_ms, 0)).await
     }
 
+    /// What each of several agents has used up in the last day, with what is reserved now, by number.
+    pub async fn used_each(&self, agents: Vec<i64>, now_ms: i64) -> Result<HashMap<i64, Amount>, Error> {
+        self.readers
+            .read(move |db| {
+                let one = |agent: i64| Ok((agent, used(db, Some(agent), now_ms, 0)?));
+                agents.into_iter().map(one).collect()
+            })
+            .await
+    }
+
     /// What agents have used up, by number; the second of each says whether its last day is asked for. Under
     /// [`ALL_AGENTS`] stands the last day of all together, where that is asked for.
     pub async fn spendings(
@@ -366,18 +376,8 @@ pub(super) fn reserve(db: &Connection, run: i64, agent: i64, budgets: Budgets) -
 }
 
 /// Between two attempts: what the attempts before have used up, where that is more than was reserved.
-pub(super) fn hold(db: &Connection, run: i64, outcome: &Outcome) -> Result<(), Error> {
-    let spent = Amount::of(outcome.usage.as_ref(), outcome.known_cost());
-    if spent.is_nothing() {
-        return Ok(());
-    }
-    let sql = "INSERT INTO spends (run, agent, at, tokens, microdollars)
-               SELECT number, agent, NULL, ?2, ?3 FROM runs WHERE number = ?1
-               ON CONFLICT (run) DO UPDATE SET tokens = max(tokens, excluded.tokens),
-                                               microdollars = max(microdollars, excluded.microdollars)";
-    let (tokens, microdollars) = (spent.tokens.cast_signed(), spent.microdollars.cast_signed());
-    db.prepare_cached(sql)?.execute(params![run, tokens, microdollars])?;
-    Ok(())
+pub(super) fn hold(db: &Connection, run: i64, agent: i64, outcome: &Outcome) -> Result<(), Error> {
+    raise(db, run, agent, None, known(outcome))
 }
 
 /// Puts what an ended run has used up in the place of what was reserved for it.
@@ -388,17 +388,40 @@ pub(super) fn settle(
     outcome: &Outcome,
     at_ms: i64,
 ) -> Result<(), Error> {
-    // A run that never came to an end of its own may have attempts before it.
-    let known = Amount::of(outcome.usage.as_ref(), outcome.known_cost());
-    if known.is_nothing() && !db.prepare_cached("SELECT 1 FROM spends WHERE run = ?1")?.exists([run])? {
-        return Ok(());
+    let known = known(outcome);
+    if !db.prepare_cached("SELECT 1 FROM spends WHERE run = ?1")?.exists([run])? {
+        return raise(db, run, agent, Some(at_ms), known);
     }
+    // A run that never came to an end of its own may have attempts before it.
     let spent = if known.is_nothing() { spent(db, run)? } else { known };
+    if outcome.usage_lost {
+        let sql = "UPDATE spends SET at = ?2 WHERE run = ?1";
+        db.prepare_cached(sql)?.execute([run, at_ms])?;
+        return raise(db, run, agent, Some(at_ms), spent);
+    }
     if spent.is_nothing() {
         db.prepare_cached("DELETE FROM spends WHERE run = ?1")?.execute([run])?;
         return Ok(());
     }
     write(db, run, agent, Some(at_ms), spent)
+}
+
+/// What an outcome says of what was used up.
+fn known(outcome: &Outcome) -> Amount {
+    Amount::of(outcome.usage.as_ref(), outcome.known_cost())
+}
+
+/// Writes an amount where it is more than the one that is there.
+fn raise(db: &Connection, run: i64, agent: i64, at_ms: Option<i64>, amount: Amount) -> Result<(), Error> {
+    if amount.is_nothing() {
+        return Ok(());
+    }
+    let sql = "INSERT INTO spends (run, agent, at, tokens, microdollars) VALUES (?1, ?2, ?3, ?4, ?5)
+               ON CONFLICT (run) DO UPDATE SET at = excluded.at, tokens = max(tokens, excluded.tokens),
+                                               microdollars = max(microdollars, excluded.microdollars)";
+    let (tokens, microdollars) = (amount.tokens.cast_signed(), amount.microdollars.cast_signed());
+    db.prepare_cached(sql)?.execute(params![run, agent, at_ms, tokens, microdollars])?;
+    Ok(())
 }
 
 fn write(db: &Connection, run: i64, agent: i64, at_ms: Option<i64>, amount: Amount) -> Result<(), Error> {

@@ -107,6 +107,11 @@ async fn what_is_left_for_a_run_is_without_its_own_reservation_and_with_its_atte
     assert_eq!(left(first).await.unwrap(), Left { tokens: Some(100), microdollars: Some(1_500_000) });
     assert_eq!(left(second).await.unwrap(), Left { tokens: Some(500), microdollars: Some(1_500_000) });
     assert!(ask(&f, budgets, 5_000).await.is_err(), "500 spent and 400 reserved");
+    let agent = f.agent.number;
+    let used = f.store.used(Some(agent), 5_000).await.unwrap();
+    let each = f.store.used_each(vec![agent, agent + 1], 5_000).await.unwrap();
+    assert_eq!((each[&agent], each[&(agent + 1)]), (used, Amount::default()));
+    assert_ne!(used, Amount::default());
 }
 
 #[tokio::test]
@@ -127,6 +132,24 @@ async fn one_call_without_a_price_lifts_no_budget_of_money() {
     carry_out(&f, Outcome { known_cost_usd: Some(1.5), ..known }).await;
     let refused = ask(&f, budgets, 5_000).await.unwrap_err();
     assert!(matches!(refused.of, Used::Microdollars(Shortage { used: 1_500_000, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_run_whose_record_is_lost_has_used_up_what_was_reserved() {
+    let f = fixture().await;
+    let budgets = Budgets { agent: tokens(Some(1_000)), run: tokens(Some(600)), ..Budgets::default() };
+    for (told, counts) in [(Outcome::default(), 600), (used(300, None), 600), (used(700, None), 700)] {
+        let f = fixture().await;
+        ask(&f, budgets, 2_000).await.unwrap();
+        carry_out(&f, Outcome { usage_lost: true, ..told }).await;
+        let refused = ask(&f, budgets, 5_000).await.unwrap_err();
+        let short = Shortage { budget: 1_000, used: counts, wanted: 600 };
+        let free_at_ms = Some(4_000 + DAY_MS);
+        assert_eq!(refused, UsedUp { daemon: false, of: Used::Tokens(short), free_at_ms });
+    }
+    ask(&f, Budgets::default(), 2_000).await.unwrap();
+    carry_out(&f, Outcome { usage_lost: true, ..Outcome::default() }).await;
+    assert_eq!(f.store.used(None, 5_000).await.unwrap(), Amount::default(), "nothing was reserved");
 }
 
 #[tokio::test]

@@ -38,7 +38,9 @@ async fn versions(f: &Fixture) -> Vec<(i64, bool, bool)> {
 #[tokio::test]
 async fn a_completed_run_leaves_a_version_and_a_failed_one_none() {
     let f = fixture().await;
+    assert!(!f.store.has_workflows(f.agent.number).await.unwrap());
     let first = carry_out(&f, made('a', "http://a/", 10)).await;
+    assert!(f.store.has_workflows(f.agent.number).await.unwrap());
     let failed = Outcome {
         failure: Some(Failure::new(FailureCode::RuntimeError, "no")),
         ..made('a', "http://b/", 10)

@@ -47,6 +47,12 @@ impl Store {
         self.readers.read(move |db| rows(db, &sql, params![agent])).await
     }
 
+    /// Whether an agent has any.
+    pub async fn has_workflows(&self, agent: i64) -> Result<bool, Error> {
+        let sql = "SELECT 1 FROM workflows WHERE agent = ?1";
+        self.readers.read(move |db| Ok(db.prepare_cached(sql)?.exists([agent])?)).await
+    }
+
     /// One version.
     pub async fn workflow(&self, agent: i64, number: i64) -> Result<Option<WorkflowRow>, Error> {
         let sql = format!("{ROWS} WHERE w.agent = ?1 AND w.number = ?2");

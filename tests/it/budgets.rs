@@ -130,6 +130,29 @@ fn what_a_budget_leaves_out_is_foreseen() {
 }
 
 #[test]
+fn a_run_that_removes_its_own_record_has_used_up_what_was_reserved_for_it() {
+    for (line, code) in [
+        ("true", None),
+        ("rm $MATINS_EVENTS_FILE", Some("runtime_error")),
+        ("head -c 30 $MATINS_EVENTS_FILE > x; cat x > $MATINS_EVENTS_FILE", Some("runtime_error")),
+        (": > $MATINS_EVENTS_FILE; kill -9 $PPID", Some("runtime_error")),
+    ] {
+        let (server, home) = (ModelServer::start(), Home::new());
+        home.settings(&server.settings());
+        let limits = "  limits: { max_tokens: 40000 }\n";
+        let executor = format!("  tools: [shell]\n  shell: {{ allow: [\"*\"] }}\n{limits}");
+        home.llm_agent("shop", &executor, "retry: { max: 3 }\nbudget: { tokens_per_day: 100000 }\n");
+        server.script([Reply::call("shell", &json!({"command": line})), Reply::finish(&json!(7))]);
+        let daemon = TestDaemon::start(home);
+        let run = daemon.trigger("shop");
+        let event = daemon.wait_end(run).event;
+        assert_eq!(event.failure_code.as_deref(), code, "{line}: {:?}", event.error);
+        let used = daemon.serve().get("/v1/agents/shop").json()["data"]["budget"]["tokensUsed"].as_u64();
+        assert_eq!(used == Some(40_000), code.is_some(), "{line}: {used:?}");
+    }
+}
+
+#[test]
 fn a_budget_of_the_day_ends_a_run_in_its_middle_and_stops_the_next_one() {
     // 4 500 tokens, which are 0.021 US dollars: another such turn is more than any of these leaves.
     let turn = Tokens { input: 3_000, output: 1_500, ..Tokens::default() };

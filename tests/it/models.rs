@@ -448,10 +448,11 @@ async fn one_status_that_means_two_things_is_told_apart_by_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_answer_and_a_broken_one_are_worth_another_try() {
+    use ErrorKind::{Lost, Transient};
+
     let server = ModelServer::start();
     for provider in ALL {
         let remote = remote(&server, provider, "m");
-        use ErrorKind::{Lost, Transient};
         // The last: whether the call may have cost something.
         for (reply, part, kind, cost) in [
             (Reply::cut_off(), "broke off", Lost, true),
@@ -486,7 +487,7 @@ async fn no_answer_and_a_broken_one_are_worth_another_try() {
     let key = || Some(SecretString::from(KEY));
     let gone = Remote::new(candidate(format!("http://{free}")), key(), "a", http.clone(), clock()).unwrap();
     let error = gone.turn(&request()).await.unwrap_err();
-    assert_eq!((error.kind, error.may_have_cost()), (ErrorKind::Transient, false));
+    assert_eq!((error.kind, error.may_have_cost()), (Transient, false));
     assert!(error.message.starts_with("openai cannot be reached: "), "{error}");
 
     let odd = Some(SecretString::from("two\nlines"));

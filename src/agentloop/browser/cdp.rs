@@ -241,14 +241,23 @@ impl Cdp {
         method: &'static str,
         params: Value,
     ) -> Result<T, Error> {
+        read_answer(method, &self.answer(limit, session, method, params).await?)
+    }
+
+    /// The answer to a method as it comes.
+    pub async fn answer(
+        &self,
+        limit: Duration,
+        session: &str,
+        method: &'static str,
+        params: Value,
+    ) -> Result<Box<RawValue>, Error> {
         let (answer, answered) = oneshot::channel();
         let id = self.sender.write(session, method, &params, Some(answer));
         let _waiting = Waiting(&self.sender, id);
         let answered = tokio::time::timeout(limit, answered).await;
         match answered.map_err(|_| Error::Late(method, limit.as_secs()))?.map_err(|_| Error::Gone)? {
-            Ok(result) => {
-                serde_json::from_str(result.get()).map_err(|e| Error::Unusable { method, why: e.to_string() })
-            }
+            Ok(result) => Ok(result),
             Err(message) if message.is_empty() => {
                 Err(Error::Unusable { method, why: format!("it is longer than {MESSAGE_MAX} bytes") })
             }
@@ -260,6 +269,11 @@ impl Cdp {
     pub fn send(&self, session: &str, method: &str, params: &Value) {
         self.sender.send(session, method, params);
     }
+}
+
+/// What an answer says.
+pub fn read_answer<T: DeserializeOwned>(method: &'static str, answer: &RawValue) -> Result<T, Error> {
+    serde_json::from_str(answer.get()).map_err(|e| Error::Unusable { method, why: e.to_string() })
 }
 
 impl Drop for Cdp {

@@ -2,17 +2,26 @@
 //! every text in one table.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 
 /// An element, as kinds of nodes are numbered.
 const ELEMENT: i64 = 1;
+/// Longest path of an element, bytes; one whose path is longer has none.
+const PATH_MAX: usize = 2 << 10;
+/// The style of fields that show dots.
+const VEIL: &str = "-webkit-text-security";
 
 /// All documents of a session.
 #[derive(Debug, Deserialize)]
 pub(super) struct Documents {
-    documents: Vec<Told>,
+    #[serde(rename = "documents")]
+    told: Vec<Told>,
     strings: Vec<String>,
+    /// Which texts hold [`VEIL`]: a page may give one endless text to each of its elements.
+    #[serde(skip)]
+    veiling: OnceLock<HashSet<i64>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,9 +55,20 @@ impl Documents {
         usize::try_from(index).ok().and_then(|index| self.strings.get(index)).map_or("", String::as_str)
     }
 
+    /// How many nodes all of them have.
+    pub(super) fn size(&self) -> usize {
+        self.told.iter().map(|told| told.nodes.parent_index.len()).sum()
+    }
+
+    fn veils(&self, text: i64) -> bool {
+        let find =
+            || (0..).zip(&self.strings).filter(|(_, text)| text.contains(VEIL)).map(|(at, _)| at).collect();
+        self.veiling.get_or_init(find).contains(&text)
+    }
+
     /// The document in a frame.
     pub(super) fn of(&self, frame: &str) -> Option<Document<'_>> {
-        let told = self.documents.iter().find(|told| self.string(told.frame) == frame)?;
+        let told = self.told.iter().find(|told| self.string(told.frame) == frame)?;
         let nodes = &told.nodes;
         let by_backend =
             nodes.backend_node_id.iter().enumerate().map(|(at, backend)| (*backend, at)).collect();
@@ -117,8 +137,12 @@ impl<'a> Element<'a> {
     /// Its attributes, by name.
     pub(super) fn attributes(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let all = self.document.all;
-        let list = self.document.nodes.attributes.get(self.at).map_or(&[][..], Vec::as_slice);
-        list.as_chunks::<2>().0.iter().map(move |[name, value]| (all.string(*name), all.string(*value)))
+        self.told().iter().map(move |[name, value]| (all.string(*name), all.string(*value)))
+    }
+
+    /// Its attributes, as they stand in the table of texts.
+    fn told(&self) -> &'a [[i64; 2]] {
+        self.document.nodes.attributes.get(self.at).map_or(&[], |list| list.as_chunks::<2>().0)
     }
 
     /// One attribute.
@@ -130,7 +154,8 @@ impl<'a> Element<'a> {
     /// secret was typed. What such a field makes of it (cut, grouped, edited) is known by no other mark.
     pub(super) fn is_secret(&self) -> bool {
         let password = self.attribute("type").is_some_and(|kind| kind.eq_ignore_ascii_case("password"));
-        password || self.attribute("style").is_some_and(|style| style.contains("-webkit-text-security"))
+        let all = self.document.all;
+        password || self.told().iter().any(|[name, value]| all.veils(*value) && all.string(*name) == "style")
     }
 
     /// Whether something listens for clicks on it.
@@ -143,13 +168,18 @@ impl<'a> Element<'a> {
         self.attribute("contenteditable").is_some_and(|value| value != "false")
     }
 
-    /// Its place in its document, as [`super::Node::path`] has it.
+    /// Its place in its document, as [`super::Node::path`] has it; empty where that is too long to be of use.
     pub(super) fn path(&self) -> String {
-        let (mut parts, mut at) = (Vec::new(), Some(self.at));
+        let (mut parts, mut at, mut length) = (Vec::new(), Some(self.at), 0);
         while let Some(here) = at {
             let parent = self.document.parent(here);
             if self.document.nodes.node_type.get(here) == Some(&ELEMENT) {
-                let name = self.document.name(here).to_lowercase();
+                let name = self.document.name(here);
+                length += name.len() + 1;
+                if length > PATH_MAX {
+                    return String::new();
+                }
+                let name = name.to_lowercase();
                 let number = self.document.numbers.get(here).copied().unwrap_or(1);
                 parts.push(if number > 1 { format!("{name}[{number}]") } else { name });
                 let shadow = |at: usize| self.document.shadow.contains(&at);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::page::{Fault, Page, dialog_of};
 use super::refs::Handle;
+use super::shown::short;
 use super::tabs::{Download, Tabs};
 use super::work::{address, element, page};
 use super::{Browser, Inner, Ref};
@@ -109,43 +110,46 @@ impl Browser {
         let begun =
             page.tabs.until(BEGIN_PATIENCE, |state| (state.downloads.len() > before).then_some(())).await;
         begun.ok_or_else(|| Fault::Failed("No download began.".to_owned()))?;
-        let ended = |download: &Download| download.ended.is_some();
-        let done = page.tabs.until(DOWNLOAD_PATIENCE, |state| {
-            state.downloads.get(before).filter(|download| ended(download)).map(drop)
-        });
-        if done.await.is_none() {
-            return Err(Fault::Failed(format!(
-                "It was not complete after {} s.",
-                DOWNLOAD_PATIENCE.as_secs()
-            )));
-        }
         if let Some(name) = name
             && let Some(download) = page.tabs.lock().downloads.get_mut(before)
         {
             name.clone_into(&mut download.name);
         }
-        Ok("It was downloaded.".to_owned())
+        let ended = page.tabs.until(DOWNLOAD_PATIENCE, |state| {
+            state.downloads.get(before).filter(|download| download.ended.is_some()).map(drop)
+        });
+        let late = || format!("It was not complete after {} s.", DOWNLOAD_PATIENCE.as_secs());
+        ended.await.ok_or_else(late)?;
+        let folder = inner.live.as_ref().map(|live| live.launched.downloads()).unwrap_or_default();
+        let taken =
+            page.tabs.lock().downloads.get_mut(before).and_then(|download| self.take(download, &folder));
+        Ok(taken.ok_or_else(late)??)
     }
 
     /// Takes what was downloaded over into the files of the run; what is told of it.
     pub(super) fn take_downloads(&self, tabs: &Tabs, folder: &Path) -> Vec<String> {
-        let mut told = Vec::new();
-        for download in tabs.lock().downloads.iter_mut().filter(|download| !download.told) {
-            let Some(whole) = download.ended else { continue };
-            download.told = true;
-            let from = folder.join(&download.guid);
-            if !whole {
-                let _ = std::fs::remove_file(&from);
-                told.push(format!("The download of {:?} was not completed.", download.name));
-                continue;
-            }
-            let size = std::fs::metadata(&from).map_or(0, |meta| meta.len());
-            told.push(match self.keep(&from, &download.name) {
-                Ok(name) => format!("Downloaded @files/{name}, {size} bytes."),
-                Err(e) => format!("The download of {:?} cannot be kept: {e}.", download.name),
-            });
+        let mut state = tabs.lock();
+        let taken = state.downloads.iter_mut().filter_map(|download| self.take(download, folder));
+        taken.map(|told| told.unwrap_or_else(|why| why)).collect()
+    }
+
+    /// Takes over one that has ended, once; what is told of it, or why it is not a file of the run.
+    fn take(&self, download: &mut Download, folder: &Path) -> Option<Result<String, String>> {
+        if download.told {
+            return None;
         }
-        told
+        let ended = download.ended?;
+        download.told = true;
+        let from = folder.join(&download.guid);
+        let size = std::fs::metadata(&from).map_or(0, |meta| meta.len());
+        let kept = match ended {
+            Ok(()) => self.keep(&from, &download.name).map_err(|e| format!("it cannot be kept: {e}")),
+            Err(why) => Err(why.to_owned()),
+        };
+        Some(kept.map(|name| format!("Downloaded @files/{name}, {size} bytes.")).map_err(|why| {
+            let _ = std::fs::remove_file(&from);
+            format!("The download of {:?} did not succeed: {why}.", short(&download.name, NAME_MAX))
+        }))
     }
 
     /// Makes a file one of the run's; its name there.

@@ -63,8 +63,10 @@ impl Page<'_> {
     /// Chooses options of a list; what is told.
     pub(super) async fn select(&self, handle: &Handle, options: &[String]) -> Result<String, Fault> {
         match self.on::<Selected>(handle, SELECT, &[json!(options)]).await? {
-            Some(Selected::Wrong(why)) => Err(Fault::Failed(why)),
-            Some(Selected::Chosen(chosen)) => Ok(format!("Chose {}.", chosen.join(", "))),
+            Some(Selected::Wrong(why)) => Err(Fault::Failed(self.tabs.clean.text(&why))),
+            Some(Selected::Chosen(chosen)) => {
+                Ok(self.tabs.clean.text(&format!("Chose {}.", chosen.join(", "))))
+            }
             None => Ok("Chose.".to_owned()),
         }
     }

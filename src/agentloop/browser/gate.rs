@@ -68,7 +68,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn read(text: &str) -> Result<Self, String> {
+    fn read(text: &str, password: Option<&str>) -> Result<Self, String> {
         let url = url::Url::parse(text).map_err(|e| format!("the proxy is no address: {e}"))?;
         let (socks, default) = match url.scheme() {
             "http" => (false, 80),
@@ -78,7 +78,7 @@ impl Proxy {
             }
         };
         let host = url.host_str().ok_or("the proxy names no host")?.trim_matches(['[', ']']).to_owned();
-        let user = format!("{}:{}", url.username(), url.password().unwrap_or_default());
+        let user = format!("{}:{}", url.username(), password.unwrap_or_default());
         let authorization = (user.len() > 1).then(|| base64::engine::general_purpose::STANDARD.encode(user));
         Ok(Self { socks, host, port: url.port().unwrap_or(default), authorization })
     }
@@ -92,8 +92,12 @@ enum NotMade {
 
 impl Gate {
     /// Opens it for these hosts; behind it a proxy, where one is named.
-    pub(super) async fn open(hosts: &[String], proxy: Option<&str>) -> Result<Self, String> {
-        let proxy = proxy.map(Proxy::read).transpose()?;
+    pub(super) async fn open(
+        hosts: &[String],
+        proxy: Option<&str>,
+        password: Option<&str>,
+    ) -> Result<Self, String> {
+        let proxy = proxy.map(|proxy| Proxy::read(proxy, password)).transpose()?;
         let cannot = |e: io::Error| format!("the browser's way to the network cannot be opened: {e}");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
@@ -124,6 +128,14 @@ impl Gate {
     /// Where it listens.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What was refused on the way to a host: it, or else what was refused last, for the way may lead on elsewhere.
+    pub(super) fn take_refusal(&self, host: &str) -> Option<Refusal> {
+        let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+        let mut refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = refused.iter().position(|refusal| refusal.host == host).or(refused.len().checked_sub(1))?;
+        refused.remove(at)
     }
 
     /// What was refused since it was last asked, each host once.
@@ -312,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_is_allowed_is_connected_to() {
         let port = server("inside", 1);
-        let named = Gate::open(&list(&["localhost", "*.example"]), None).await.unwrap();
+        let named = Gate::open(&list(&["localhost", "*.example"]), None, None).await.unwrap();
         assert_eq!(ask(&named, "localhost", port).await, (DONE, "inside".to_owned()));
         assert_eq!(ask(&named, "LOCALHOST.", port).await.0, DONE);
         for other in ["127.0.0.1", "other.test", "example"] {
@@ -322,11 +334,11 @@ mod tests {
         assert_eq!(refused.len(), 3);
         assert!(refused[0].why.contains("not among the hosts"), "{refused:?}");
         assert!(named.take_refusals().is_empty());
-        let public = Gate::open(&[], None).await.unwrap();
+        let public = Gate::open(&[], None, None).await.unwrap();
         for other in ["127.0.0.1", "localhost", "169.254.169.254", "2130706433", "::1"] {
             assert_eq!(ask(&public, other, port).await.0, NOT_ALLOWED, "{other}");
         }
-        let everywhere = Gate::open(&list(&["169.254.169.254"]), None).await.unwrap();
+        let everywhere = Gate::open(&list(&["169.254.169.254"]), None, None).await.unwrap();
         assert_eq!(ask(&everywhere, "169.254.169.254", 80).await.0, NOT_ALLOWED, "never");
         assert_eq!(ask(&named, "localhost", 1).await.0, UNREACHABLE);
     }
@@ -336,17 +348,18 @@ mod tests {
         let request = "CONNECT shop.example:443 HTTP/1.1\r\nhost: shop.example:443\r\nproxy-authorization: Basic dTpw\r\n\r\n";
         let port = server("HTTP/1.1 200 OK\r\n\r\nthrough", request.len());
         let hosts = list(&["shop.example"]);
-        let gate = Gate::open(&hosts, Some(&format!("http://u:p@127.0.0.1:{port}"))).await.unwrap();
+        let gate = Gate::open(&hosts, Some(&format!("http://u@127.0.0.1:{port}")), Some("p")).await.unwrap();
         let (code, text) = ask(&gate, "shop.example", 443).await;
         assert_eq!((code, text.as_str()), (DONE, "through"));
         assert_eq!(ask(&gate, "other.example", 443).await.0, NOT_ALLOWED);
         let inner = server("inside", 1);
-        let first = Gate::open(&list(&["localhost"]), None).await.unwrap();
-        let second =
-            Gate::open(&list(&["localhost"]), Some(&format!("socks5://{}", first.address()))).await.unwrap();
+        let first = Gate::open(&list(&["localhost"]), None, None).await.unwrap();
+        let second = Gate::open(&list(&["localhost"]), Some(&format!("socks5://{}", first.address())), None)
+            .await
+            .unwrap();
         assert_eq!(ask(&second, "localhost", inner).await, (DONE, "inside".to_owned()));
-        let public = Gate::open(&[], Some(&format!("socks5://{}", first.address()))).await.unwrap();
+        let public = Gate::open(&[], Some(&format!("socks5://{}", first.address())), None).await.unwrap();
         assert_eq!(ask(&public, "localhost", inner).await.0, NOT_ALLOWED, "a proxy is no way around");
-        assert!(Gate::open(&[], Some("ftp://x")).await.unwrap_err().contains("only http: and socks5:"));
+        assert!(Gate::open(&[], Some("ftp://x"), None).await.unwrap_err().contains("only http: and socks5:"));
     }
 }

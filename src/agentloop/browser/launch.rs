@@ -8,17 +8,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::ChildStderr;
 
+use super::super::complaints::Complaints;
 use super::cdp::{Cdp, Error, Listener};
 use crate::proc::{self, Child, Pipes, Program};
-use crate::task::{OnEnd, Stop, Tasks};
 
 /// Names under which the browser is looked for where the settings name none.
 pub const PROGRAMS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
@@ -34,14 +31,12 @@ const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 const SHELL: &str = r#"exec "$0" "$@" 3<&0 4>&1 0</dev/null 1>&2"#;
 /// The folder of downloads in its own.
 const DOWNLOADS: &str = "downloads";
-/// How much of what it complains of is kept, bytes.
-const COMPLAINTS_MAX: usize = 4 << 10;
 /// Least free shared memory with which it uses that, bytes; with less its pages crash.
 const SHARED_MEMORY_MIN: u64 = 512 << 20;
 /// Variables that the browser is given as they are.
 const HANDED_ON: [&str; 4] = ["PATH", "LANG", "TZ", "LC_ALL"];
 /// What it does beside what it is told to, turned off.
-const FLAGS: [&str; 31] = [
+const FLAGS: [&str; 33] = [
     "--headless=new",
     "--remote-debugging-pipe",
     "--no-first-run",
@@ -53,6 +48,9 @@ const FLAGS: [&str; 31] = [
     "--disable-background-networking",
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
+    // Who made it is asked for nothing: not for accounts, nor for parts that are newer.
+    "--component-updater=url-source=https://0.0.0.0:1",
+    "--gaia-url=https://0.0.0.0:1",
     "--disable-breakpad",
     "--disable-client-side-phishing-detection",
     "--disable-component-extensions-with-background-pages",
@@ -78,7 +76,7 @@ const FLAGS: [&str; 31] = [
 /// Features that would speak to their maker, or keep pages that are gone.
 const FEATURES_OFF: &str = "--disable-features=AutofillServerCommunication,BackForwardCache,\
                             CertificateTransparencyComponentUpdater,DialMediaRouteProvider,InterestFeedContentSuggestions,\
-                            MediaRouter,OptimizationHints,Translate";
+                            MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,Translate";
 
 /// How a browser is started.
 #[derive(Debug, Clone)]
@@ -224,14 +222,13 @@ async fn start(
     let shell = Program { file: Path::new("/bin/sh"), argv: &argv, env: &env, cwd: &folder.0 };
     let mut child = Child::start(&shell, Pipes::All).map_err(cannot)?;
     let (stdout, stdin) = child.pipes().ok_or("the browser has no pipes")?;
-    let complaints = Complaints::of(child.errors());
+    let complaints = Complaints::of(child.errors(), false);
     let cdp = Cdp::over(stdout, stdin, listener);
     match cdp.call_within::<Version>(START_TIMEOUT, "", "Browser.getVersion", json!({})).await {
         Ok(Version { product }) => Ok(Launched { cdp, notice: None, product, child, folder, complaints }),
         Err(Error::Gone) => {
             child.kill();
-            // What it wrote before its end is read until the end.
-            let _ = tokio::time::timeout(END_PATIENCE, complaints.tasks.join()).await;
+            complaints.until_end(END_PATIENCE).await;
             Err(format!("the browser {} {ENDED}: {}", file.display(), complaints.last()))
         }
         Err(e) => Err(format!("the browser {} does not work: {e}", file.display())),
@@ -307,49 +304,4 @@ fn shared_memory() -> bool {
     let place = Path::new("/dev/shm");
     let free = rustix::fs::statvfs(place).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     free >= SHARED_MEMORY_MIN && rustix::fs::access(place, rustix::fs::Access::WRITE_OK).is_ok()
-}
-
-/// What the browser complains of on its stderr, of late.
-struct Complaints {
-    text: Arc<Mutex<Vec<u8>>>,
-    tasks: Tasks,
-}
-
-impl Complaints {
-    fn of(stream: Option<ChildStderr>) -> Self {
-        let (text, tasks) = (Arc::new(Mutex::new(Vec::new())), Tasks::new(Stop::new()));
-        let (own, stop) = (Arc::clone(&text), tasks.stop().clone());
-        tasks.spawn("browser complaints", OnEnd::Logged, async move {
-            let Some(mut stream) = stream else { return };
-            let mut chunk = vec![0; COMPLAINTS_MAX];
-            let reads = async {
-                while let Ok(n @ 1..) = stream.read(&mut chunk).await {
-                    let mut text = own.lock().unwrap_or_else(PoisonError::into_inner);
-                    text.extend_from_slice(chunk.get(..n).unwrap_or_default());
-                    let over = text.len().saturating_sub(COMPLAINTS_MAX);
-                    text.drain(..over);
-                }
-            };
-            tokio::select! { () = reads => {}, () = stop.hardened() => {} }
-        });
-        Self { text, tasks }
-    }
-
-    /// The last line that is an error.
-    fn last(&self) -> String {
-        let text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&text);
-        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty()).rev();
-        let line = lines
-            .clone()
-            .find(|line| line.contains("FATAL") || line.contains("ERROR"))
-            .or_else(|| lines.next());
-        line.map_or_else(|| "it did not say why".to_owned(), |line| line.chars().take(400).collect())
-    }
-}
-
-impl Drop for Complaints {
-    fn drop(&mut self) {
-        self.tasks.stop().hard();
-    }
 }

@@ -4,11 +4,15 @@
 //! child of the run: it dies with it, keeps nothing outside of the run's folders, and reaches no address that the
 //! agent itself may not reach. What a page says is data, never an instruction to this program.
 //!
+//! No secret that a page was given leaves here: what is said of a page, and its snapshots, are cleaned before anybody
+//! has them.
+//!
 //! It starts with the first call, and once more with the next one after it has died. One thing is done at a time, and
 //! every wait in it is bounded: a page can be slow, but it cannot hold a run up.
 
 mod capture;
 mod cdp;
+mod clean;
 mod cookies;
 mod deed;
 mod dom;
@@ -47,6 +51,7 @@ pub use shown::{SHOWN_MAX, shown};
 pub use snapshot::{Node, Ref, Snapshot, States};
 
 use cdp::Cdp;
+use clean::Cleaner;
 use cookies::Kept;
 use gate::Gate;
 use launch::Launched;
@@ -54,7 +59,10 @@ use page::{Page, dialog_of};
 use refs::Refs;
 use tabs::{Dialog, SET_UP, Tab, Tabs};
 
-use crate::secret::{ExposeSecret as _, Redactor, SecretString, read_env};
+use crate::secret::{ExposeSecret, read_env};
+
+/// Most sentences that wait to be told.
+const UNTOLD_MAX: usize = 200;
 
 /// What a browser is for one run.
 #[derive(Debug, Clone)]
@@ -65,12 +73,14 @@ pub struct Options {
     pub files: PathBuf,
     /// Whether each step leaves one.
     pub screenshots: bool,
-    /// Names of the secrets that are shown nowhere, and may be typed but for the jar's.
+    /// Names of the secrets that are shown nowhere, and may be typed but for the jar's and the proxy's.
     pub secrets: Vec<String>,
     /// Hosts that it reaches; empty: every public one.
     pub hosts: Vec<String>,
     /// A proxy that its connections go through.
     pub proxy: Option<String>,
+    /// The name of the secret that is the password there.
+    pub proxy_password: Option<String>,
     /// Where its cookies are kept; `None`: they go with it.
     pub jar: Option<Jar>,
 }
@@ -79,7 +89,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Browser {
     options: Options,
-    redactor: Redactor,
+    clean: Arc<Cleaner>,
     inner: tokio::sync::Mutex<Inner>,
     last: Mutex<Option<Arc<Snapshot>>>,
     measured: Mutex<Measured>,
@@ -93,6 +103,8 @@ struct Inner {
     started: u32,
     /// What people are to be told.
     notices: Vec<String>,
+    /// What the model is to be told with the next answer.
+    untold: Vec<String>,
     /// What is known of the cookies that are kept.
     kept: Kept,
 }
@@ -127,13 +139,10 @@ impl Browser {
     /// A browser that has not started yet.
     #[must_use]
     pub fn new(options: Options) -> Self {
-        let values: Vec<(String, SecretString)> =
-            options.secrets.iter().filter_map(|name| Some((name.clone(), read_env(name).ok()?))).collect();
-        let redactor =
-            Redactor::new(values.iter().map(|(name, value)| (name.as_str(), value.expose_secret())));
+        let clean = Arc::new(Cleaner::of(&options.secrets));
         Self {
             options,
-            redactor,
+            clean,
             inner: tokio::sync::Mutex::default(),
             last: Mutex::default(),
             measured: Mutex::default(),
@@ -146,9 +155,12 @@ impl Browser {
     /// A sentence: there is no browser, or it does not answer.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, String> {
         let mut inner = self.inner.lock().await;
-        self.start(&mut inner).await?;
-        self.capture(&mut inner).await.map_err(|fault| match fault {
-            Fault::Failed(why) | Fault::Denied(why) => why,
+        let snapshot = async {
+            self.start(&mut inner).await?;
+            self.capture(&mut inner).await
+        };
+        snapshot.await.map_err(|fault| match fault {
+            Fault::Failed(why) | Fault::Denied(why) => self.clean.whole(why),
         })
     }
 
@@ -173,9 +185,20 @@ impl Browser {
         // Between two calls it may have died, too: what is done next would meet an empty page.
         let said = if gone(inner) { Err(self.died(inner)) } else { self.try_act(inner, deed).await };
         let said = if gone(inner) { Err(self.died(inner)) } else { said };
+        let mut tell = |said: String| {
+            let told = [said].into_iter().chain(inner.untold.drain(..)).collect::<Vec<_>>();
+            self.clean.whole(told.join("\n"))
+        };
+        let said = match said {
+            // Data and nothing else; what else there is to be told is told with the next answer.
+            Ok(data) if matches!(deed, Deed::Extract { .. }) => Ok(self.clean.whole(data)),
+            Ok(said) => Ok(tell(said)),
+            Err(Fault::Failed(why)) => Err(Fault::Failed(tell(why))),
+            Err(Fault::Denied(why)) => Err(Fault::Denied(tell(why))),
+        };
         self.keep_cookies(inner).await;
         let notice = Some(std::mem::take(&mut inner.notices).join(" ")).filter(|text| !text.is_empty());
-        Came { said, notice }
+        Came { said, notice: notice.map(|text| self.clean.whole(text)) }
     }
 
     /// Keeps what is to outlive it; why that cannot be done, where it cannot.
@@ -196,33 +219,45 @@ impl Browser {
         self.start(inner).await?;
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).steps += 1;
         // Only an answer leaves a dialog open.
-        let mut told =
-            if matches!(deed, Deed::Dialog { .. }) { Vec::new() } else { self.dismiss(inner).await? };
+        if !matches!(deed, Deed::Dialog { .. }) {
+            self.dismiss(inner).await?;
+        }
+        // What has happened before is no part of what comes of this.
+        self.hear(inner);
         let said = self.work(inner, deed).await;
-        if let (Deed::Extract { .. }, Ok(data)) = (deed, &said) {
-            // Data and nothing else; what else there is to be told is told with the next answer.
-            return Ok(data.clone());
-        }
-        if let Some(live) = &inner.live {
-            told.extend(live.tabs.take_notes());
-            told.extend(self.take_downloads(&live.tabs, &live.launched.downloads()));
-            let refused = live.gate.take_refusals();
-            told.extend(
-                refused
-                    .iter()
-                    .map(|refusal| format!("The page does not reach {}: {}.", refusal.host, refusal.why)),
-            );
-        }
+        self.hear(inner);
         let said = said?;
-        told.insert(0, said);
-        if deed.acts() {
-            let snapshot = self.capture(inner).await?;
-            told.push(shown(&snapshot, None, 0));
-            if self.options.screenshots {
-                told.insert(1, self.picture_of_step(inner).await);
-            }
+        if !deed.acts() {
+            return Ok(said);
         }
+        let snapshot = match self.capture(inner).await {
+            Ok(snapshot) => snapshot,
+            Err(fault) => {
+                // It was done all the same.
+                inner.untold.insert(0, said);
+                return Err(fault);
+            }
+        };
+        let mut told = vec![said];
+        if self.options.screenshots {
+            told.push(self.picture_of_step(inner).await);
+        }
+        told.append(&mut inner.untold);
+        told.push(shown(&snapshot, None, 0));
         Ok(told.join("\n"))
+    }
+
+    /// Takes down what has happened in the browser that the model is to be told.
+    fn hear(&self, inner: &mut Inner) {
+        let Some(live) = &inner.live else { return };
+        inner.untold.extend(live.tabs.take_notes());
+        inner.untold.extend(self.take_downloads(&live.tabs, &live.launched.downloads()));
+        let refused = live.gate.take_refusals();
+        let told =
+            |refusal: &gate::Refusal| format!("The page does not reach {}: {}.", refusal.host, refusal.why);
+        inner.untold.extend(refused.iter().map(told));
+        let over = inner.untold.len().saturating_sub(UNTOLD_MAX);
+        inner.untold.drain(..over);
     }
 
     /// Starts the browser where none runs.
@@ -234,8 +269,12 @@ impl Browser {
         inner.refs.forget();
         inner.started += 1;
         let how = &self.options.how;
-        let tabs = Tabs::new(how.viewport);
-        let gate = Gate::open(&self.options.hosts, self.options.proxy.as_deref()).await?;
+        let tabs = Tabs::new(how.viewport, Arc::clone(&self.clean));
+        let password = self.options.proxy_password.as_deref().map(read_env);
+        let password =
+            password.transpose().map_err(|e| format!("the password of the proxy is missing: {e}"))?;
+        let password = password.as_ref().map(ExposeSecret::expose_secret);
+        let gate = Gate::open(&self.options.hosts, self.options.proxy.as_deref(), password).await?;
         let launched = launch::launch(how, inner.started, gate.address(), || tabs.listener()).await?;
         inner.notices.extend(launched.notice.clone());
         let attach = json!({
@@ -261,6 +300,7 @@ impl Browser {
 
     /// Takes down that the browser has died; what the model is told.
     fn died(&self, inner: &mut Inner) -> Fault {
+        self.hear(inner);
         let why = inner.live.take().map(|live| live.launched.last_words()).unwrap_or_default();
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let open = measured.since.take().map_or(Duration::ZERO, |since| since.elapsed());
@@ -273,17 +313,15 @@ impl Browser {
         )
     }
 
-    /// Answers a dialog that nobody has answered; what is told of it.
-    async fn dismiss(&self, inner: &Inner) -> Result<Vec<String>, Fault> {
-        let Some(live) = &inner.live else { return Ok(Vec::new()) };
-        let Some(dialog) = dialog_of(&live.tabs.lock()) else { return Ok(Vec::new()) };
+    /// Answers a dialog that nobody has answered.
+    async fn dismiss(&self, inner: &mut Inner) -> Result<(), Fault> {
+        let Some(live) = &inner.live else { return Ok(()) };
+        let Some(dialog) = dialog_of(&live.tabs.lock()) else { return Ok(()) };
         let answer = json!({"accept": false});
         live.launched.cdp.tell(&dialog.session, "Page.handleJavaScriptDialog", answer).await?;
         live.tabs.until(Duration::from_secs(1), |state| dialog_of(state).is_none().then_some(())).await;
-        Ok(vec![format!(
-            "The {} {:?} was dismissed, since it had not been answered.",
-            dialog.kind, dialog.message
-        )])
+        inner.untold.push(format!("The {dialog} was dismissed, since it had not been answered."));
+        Ok(())
     }
 
     async fn capture(&self, inner: &mut Inner) -> Result<Arc<Snapshot>, Fault> {
@@ -292,44 +330,59 @@ impl Browser {
         let mut tries = 0;
         let snapshot = loop {
             tries += 1;
-            let tab = live.tab()?;
+            let page = live.page()?;
+            let tab = page.tab.clone();
             if let Some(dialog) = &tab.dialog {
-                break of_dialog(&tab, dialog, &|text| self.clean(text));
+                break self.of_dialog(&tab, dialog);
             }
             if tab.crashed {
                 return Err(Fault::Failed("The page has crashed; go to an address.".to_owned()));
             }
-            let page = Page { cdp: &live.launched.cdp, tabs: &live.tabs, tab: tab.clone() };
-            let clean = |text: String| self.clean(text);
+            let clean = |text: &str| self.clean.text(text);
             match page.unless_dialog(capture::capture(page.cdp, &tab, refs, &clean)).await {
                 Ok(Some(snapshot)) => break snapshot,
                 Ok(None) => {}
-                // Another page came in the meantime.
-                Err(_) if tries < 3 => page.settle().await,
+                // Another page came in the meantime; one that is too large, or hangs, stays so.
+                Err(cdp::Error::Refused { .. }) if tries < 3 => page.settle().await,
                 Err(e) => return Err(e.into()),
             }
         };
+        work::may_be_seen(&snapshot.url)?;
         let snapshot = Arc::new(snapshot);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&snapshot));
         Ok(snapshot)
     }
 
-    /// A text without secrets.
-    fn clean(&self, text: String) -> String {
-        if self.redactor.is_idle() {
-            return text;
-        }
-        String::from_utf8_lossy(&self.redactor.redact(text.as_bytes())).into_owned()
+    /// A page that cannot be looked at before its dialog is answered.
+    fn of_dialog(&self, tab: &Tab, dialog: &Dialog) -> Snapshot {
+        let attributes = [("type".to_owned(), dialog.kind.clone())].into();
+        let node = Node {
+            role: "alertdialog".to_owned(),
+            name: dialog.message.clone(),
+            value: dialog.proposal.clone(),
+            attributes,
+            ..Node::default()
+        };
+        Snapshot { url: self.clean.text(&tab.url), title: String::new(), nodes: vec![node] }
     }
 }
 
 impl Live {
+    /// The current tab, wherever it is.
     fn tab(&self) -> Result<Tab, Fault> {
         self.tabs.tab().ok_or_else(|| Fault::Failed("No tab is open; open one with browser_tabs.".to_owned()))
     }
 
-    fn page(&self) -> Result<Page<'_>, Fault> {
+    /// The current tab, to be left.
+    fn way_out(&self) -> Result<Page<'_>, Fault> {
         Ok(Page { cdp: self.cdp(), tabs: &self.tabs, tab: self.tab()? })
+    }
+
+    /// The page of the current tab, to be looked at and acted on.
+    fn page(&self) -> Result<Page<'_>, Fault> {
+        let page = self.way_out()?;
+        work::may_be_seen(&page.tab.url)?;
+        Ok(page)
     }
 
     fn cdp(&self) -> &Cdp {
@@ -337,19 +390,8 @@ impl Live {
     }
 }
 
-/// A page that cannot be looked at before its dialog is answered.
-fn of_dialog(tab: &Tab, dialog: &Dialog, clean: &dyn Fn(String) -> String) -> Snapshot {
-    let attributes = [("type".to_owned(), dialog.kind.clone())].into();
-    let node = Node {
-        role: "alertdialog".to_owned(),
-        name: clean(dialog.message.clone()),
-        value: clean(dialog.proposal.clone()),
-        attributes,
-        ..Node::default()
-    };
-    Snapshot { url: clean(tab.url.clone()), title: String::new(), nodes: vec![node] }
-}
-
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 pub(in crate::agentloop) mod testing;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::cdp::{Cdp, Error};
 use super::keys;
 use super::refs::Handle;
+use super::shown::short;
 use super::tabs::{Dialog, State, Tab, Tabs};
 
 /// How long a page may load before it is used as it is.
@@ -27,9 +28,33 @@ const REACH_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked at meanwhile.
 const REACH_PAUSE: Duration = Duration::from_millis(100);
 
+/// How much is told of what covers an element, characters.
+const COVER_MAX: usize = 80;
+
 /// Two frames: what handlers have changed is drawn then.
 const DRAWN: &str =
     "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))";
+/// Notes the timers up to [`TIMER_MAX_MS`] that a page sets from now on, until its answer is called: that says for how
+/// many milliseconds the last one of them is still to come.
+const WATCH_TIMERS: &str = r"function() {
+    const own = (this.ownerDocument || document).defaultView;
+    if (!own) return () => 0;
+    const [set, clear, due] = [own.setTimeout, own.clearTimeout, new Map()];
+    const noted = function setTimeout(what, after, ...more) {
+        const id = set.call(own, what, after, ...more);
+        if (after > 20 && after <= 1000) due.set(id, performance.now() + Number(after));
+        return id;
+    };
+    const cleared = function clearTimeout(id) { due.delete(id); return clear.call(own, id); };
+    [own.setTimeout, own.clearTimeout] = [noted, cleared];
+    return () => {
+        if (own.setTimeout === noted) own.setTimeout = set;
+        if (own.clearTimeout === cleared) own.clearTimeout = clear;
+        return Math.max(0, ...[...due.values()].map(at => at - performance.now()));
+    };
+}";
+/// Longest of these timers, milliseconds: what people type is acted on when they pause.
+const TIMER_MAX_MS: f64 = 1_000.0;
 /// Brings an element into view and says what would be hit in its middle.
 const REACH: &str = r"async function() {
     const seen = e => [...e.getClientRects()].find(box => box.width > 0 && box.height > 0);
@@ -56,7 +81,7 @@ const REACH: &str = r"async function() {
     }
     if (!hit) return 'away';
     const id = hit.id ? '#' + hit.id : '';
-    return {covered: hit.tagName.toLowerCase() + id + ' ' + (hit.textContent || '').trim().slice(0, 60)};
+    return {covered: hit.tagName.toLowerCase() + id + ' ' + (hit.textContent || '').trim().slice(0, 20000)};
 }";
 /// Puts the cursor into a field, over what is there (`over`) or behind it; how it is to be filled.
 const ENTER_FIELD: &str = r"function(over) {
@@ -135,6 +160,13 @@ struct Quads {
     quads: Vec<Vec<f64>>,
 }
 
+/// Timers of a page that are noted.
+pub(super) struct Watched {
+    session: String,
+    /// The function that tells of them.
+    object: String,
+}
+
 impl Page<'_> {
     /// Waits for an answer; `None`: a dialog opened first, so there is none yet.
     pub(super) async fn unless_dialog<T>(
@@ -210,7 +242,8 @@ impl Page<'_> {
                 }
                 Reached::Not(_) => "It is outside of what can be scrolled into view.".to_owned(),
                 Reached::Covered { covered } => {
-                    format!("It is covered by something else: {}", covered.trim())
+                    let covered = short(&self.tabs.clean.text(&covered), COVER_MAX);
+                    format!("It is covered by something else: {covered}")
                 }
             };
             if Instant::now() > until {
@@ -307,11 +340,47 @@ impl Page<'_> {
         Ok(())
     }
 
+    /// Begins to note the timers of the page of an element, or of the tab's.
+    pub(super) async fn watch(&self, handle: Option<&Handle>) -> Option<Watched> {
+        if let Some(handle) = handle {
+            let object = self.object_of(handle, WATCH_TIMERS).await.ok().flatten()?;
+            return Some(Watched { session: handle.origin.session.clone(), object });
+        }
+        let session = self.tab.session.clone();
+        let params = json!({"expression": format!("({WATCH_TIMERS}).call(document)")});
+        let watching = self.cdp.call::<Found>(&session, "Runtime.evaluate", params);
+        let object = self.unless_dialog(watching).await.ok().flatten()?.result.id?;
+        Some(Watched { session, object })
+    }
+
+    /// Waits until the page has done what an action made it do, also what it put off for a moment.
+    pub(super) async fn settle_after(&self, watched: Option<Watched>) {
+        self.settle().await;
+        let Some(Watched { session, object }) = watched else { return };
+        let params = json!({
+            "objectId": object, "functionDeclaration": "function() { return this(); }", "returnByValue": true,
+        });
+        let left = self.cdp.call::<Called<f64>>(&session, "Runtime.callFunctionOn", params);
+        // A page that was left has no timers any more.
+        let left = tokio::time::timeout(DRAW_PATIENCE, self.unless_dialog(left)).await;
+        let left = left.ok().and_then(Result::ok).flatten().and_then(|answer| answer.result.value);
+        self.cdp.send(&session, "Runtime.releaseObject", &json!({"objectId": object}));
+        let Some(left) = left.filter(|left| *left > 0.0) else { return };
+        let left = Duration::from_secs_f64(left.min(TIMER_MAX_MS) / 1_000.0);
+        self.tabs.until(left, dialog_of).await;
+        self.settle().await;
+    }
+
     /// Waits until the page has done what an action made it do: drawn, loaded, asked. Gives up silently when that
     /// takes too long, or where a dialog stops it.
     pub(super) async fn settle(&self) {
-        let until = Instant::now() + SETTLE_PATIENCE;
         self.drawn().await;
+        self.quiet().await;
+    }
+
+    /// Waits until the page waits for nothing, as [`Self::settle`] does.
+    pub(super) async fn quiet(&self) {
+        let until = Instant::now() + SETTLE_PATIENCE;
         while Instant::now() < until {
             let busy = self.tabs.tab().is_some_and(|tab| tab.is_busy(Instant::now()));
             if !busy {

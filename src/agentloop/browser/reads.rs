@@ -58,6 +58,8 @@ impl Browser {
         from: &Source,
         schema: Option<&Value>,
     ) -> Result<Value, Fault> {
+        // What it has asked for since is part of what it shows.
+        super::work::page(inner)?.quiet().await;
         let page = self.capture(inner).await?;
         let (mut pages, mut turn) = Pages::start(&page, from)?;
         while let Turn::Next(next) = turn {

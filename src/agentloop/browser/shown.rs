@@ -10,14 +10,17 @@ use super::{Node, Ref, Snapshot};
 /// Longest text of a page that is shown at once, bytes.
 pub const SHOWN_MAX: usize = 12 << 10;
 /// Longest name or value in it, characters.
-const WORDS_MAX: usize = 300;
-/// Longest address in it, characters.
+pub(super) const WORDS_MAX: usize = 300;
+/// Longest address of an element in it, characters.
 const ADDRESS_MAX: usize = 120;
+/// Longest address of a page in it, characters.
+const PAGE_ADDRESS_MAX: usize = 1_000;
 
 /// The lines of a snapshot, of what stands below `only` where it is given, from line `from` on.
 #[must_use]
 pub fn shown(snapshot: &Snapshot, only: Option<Ref>, from: usize) -> String {
-    let mut text = format!("Page: {}\nURL: {}", short(&snapshot.title, WORDS_MAX), snapshot.url);
+    let mut text =
+        format!("Page: {}\nURL: {}", short(&snapshot.title, WORDS_MAX), shown_address(&snapshot.url));
     let lines = lines(snapshot, only);
     if lines.is_empty() {
         text.push_str("\nThe page shows nothing.");
@@ -108,8 +111,14 @@ fn line(node: &Node, text: Option<&Node>) -> String {
     line
 }
 
+/// The address of a page, as a model is shown it.
+#[must_use]
+pub fn shown_address(url: &str) -> String {
+    short(url, PAGE_ADDRESS_MAX)
+}
+
 /// A text on one line, and not longer than `max` characters.
-fn short(text: &str, max: usize) -> String {
+pub(super) fn short(text: &str, max: usize) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.char_indices().nth(max) {
         Some((end, _)) => format!("{}..", text.get(..end).unwrap_or_default()),

@@ -14,24 +14,32 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::capture::FRAMES_MAX;
 use super::cdp::{Event, Listener, Sender};
+use super::clean::Cleaner;
+use super::shown::{WORDS_MAX, short};
 
 /// The last call that sets a page up; once it is answered, all of them are done.
 pub(super) const SET_UP: &str = "Runtime.runIfWaitingForDebugger";
 /// Most tabs that are open at once; one more is closed as it opens.
 pub const TABS_MAX: usize = 20;
+/// Most requests of a page that are waited for.
+const REQUESTS_MAX: usize = 1_000;
 /// How long a request of a page's scripts counts as one that it waits for.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 /// Most downloads of one browser.
 pub const DOWNLOADS_MAX: usize = 100;
 /// Largest download, bytes.
 pub const DOWNLOAD_MAX: f64 = 268_435_456.0;
+/// Most bytes of all downloads of one browser.
+pub const DOWNLOADS_SIZE_MAX: f64 = 4.0 * DOWNLOAD_MAX;
 /// Most notes that are kept until somebody is told.
 const NOTES_MAX: usize = 20;
 
-/// What the listener writes down.
-#[derive(Debug, Default)]
+/// What the listener writes down. What a page says in it is cleaned, except addresses, by which it is asked for again.
+#[derive(Debug)]
 pub(super) struct Tabs {
+    pub(super) clean: Arc<Cleaner>,
     state: Mutex<State>,
     changed: watch::Sender<()>,
     /// Width and height of a page.
@@ -56,8 +64,12 @@ pub(super) struct Download {
     pub(super) guid: String,
     /// The name that the page proposes.
     pub(super) name: String,
-    /// Whether it is complete, once it has ended.
-    pub(super) ended: Option<bool>,
+    /// How much of it has come, bytes.
+    received: f64,
+    /// Why it is refused, once it is.
+    refused: Option<&'static str>,
+    /// Whether it is whole, once it has ended, or why not.
+    pub(super) ended: Option<Result<(), &'static str>>,
     /// Somebody was told of its end.
     pub(super) told: bool,
 }
@@ -106,6 +118,12 @@ pub(super) struct Dialog {
     pub(super) proposal: String,
 }
 
+impl std::fmt::Display for Dialog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.kind, short(&self.message, WORDS_MAX))
+    }
+}
+
 impl Tab {
     /// Whether it has anything under way that its page waits for.
     pub(super) fn is_busy(&self, now: Instant) -> bool {
@@ -147,8 +165,8 @@ impl State {
 }
 
 impl Tabs {
-    pub(super) fn new(viewport: (u32, u32)) -> Arc<Self> {
-        Arc::new(Self { viewport, ..Self::default() })
+    pub(super) fn new(viewport: (u32, u32), clean: Arc<Cleaner>) -> Arc<Self> {
+        Arc::new(Self { clean, state: Mutex::default(), changed: watch::Sender::default(), viewport })
     }
 
     /// The browser, told to make each page known to a listener of these tabs.
@@ -229,7 +247,7 @@ impl Tabs {
                 tab.loading.remove(&(event.session.clone(), told.frame));
             }),
             "Network.requestWillBeSent" => self.change(event, |tab, told: Sent| {
-                if matches!(told.kind.as_str(), "XHR" | "Fetch") {
+                if matches!(told.kind.as_str(), "XHR" | "Fetch") && tab.requests.len() < REQUESTS_MAX {
                     tab.requests.insert((event.session.clone(), told.request), Instant::now());
                 }
             }),
@@ -251,22 +269,31 @@ impl Tabs {
             sender.send("", "Browser.cancelDownload", &json!({"guid": guid}));
             return state.note(format!("More than {DOWNLOADS_MAX} downloads are not taken."));
         }
-        state.downloads.push(Download { guid, name, ended: None, told: false });
+        let name = self.clean.text(&name);
+        state.downloads.push(Download { guid, name, received: 0.0, refused: None, ended: None, told: false });
     }
 
     fn download_goes_on(&self, sender: &Sender, event: &Event) {
-        let Some(Progress { guid, received, state: how }) = event.read() else { return };
+        let Some(Progress { guid, received, total, state: how }) = event.read() else { return };
         let mut state = self.lock();
+        let others = state.downloads.iter().filter(|other| other.guid != guid);
+        let all = received + others.map(|other| other.received).sum::<f64>();
         let Some(download) = state.downloads.iter_mut().find(|download| download.guid == guid) else {
             return;
         };
-        match how.as_str() {
-            "completed" => download.ended = Some(true),
-            "canceled" => download.ended = Some(false),
-            _ if received > DOWNLOAD_MAX => {
-                sender.send("", "Browser.cancelDownload", &json!({"guid": guid}));
-            }
-            _ => {}
+        download.received = received;
+        if received > DOWNLOAD_MAX {
+            download.refused = Some("it is larger than 256 MiB");
+        } else if all > DOWNLOADS_SIZE_MAX {
+            download.refused = Some("all downloads together are larger than 1 GiB");
+        }
+        match (how.as_str(), download.refused) {
+            ("completed" | "canceled", Some(why)) => download.ended = Some(Err(why)),
+            // A server that closes too early is believed by the browser.
+            ("completed", None) if received >= total => download.ended = Some(Ok(())),
+            ("completed" | "canceled", None) => download.ended = Some(Err("it broke off")),
+            (_, Some(_)) => sender.send("", "Browser.cancelDownload", &json!({"guid": guid})),
+            (_, None) => {}
         }
     }
 
@@ -282,6 +309,7 @@ impl Tabs {
     fn attached(&self, sender: &Sender, event: &Event) {
         let Some(Attached { session, info }) = event.read() else { return };
         let mut state = self.lock();
+        let has_room = state.of(&event.session).is_some_and(|tab| tab.frames.len() < FRAMES_MAX);
         match info.kind.as_str() {
             "page" if state.tabs.len() >= TABS_MAX => {
                 sender.send("", "Target.closeTarget", &json!({"targetId": info.target}));
@@ -301,7 +329,7 @@ impl Tabs {
                 let (target, session) = (info.target, session.clone());
                 state.tabs.push(Tab { number, target, session, opener, url: info.url, ..Tab::default() });
             }
-            "iframe" => {
+            "iframe" if has_room => {
                 let inner = Inner { parent: event.session.clone(), frame: info.target };
                 if let Some(tab) = state.of(&event.session) {
                     tab.frames.insert(session.clone(), inner);
@@ -363,6 +391,7 @@ impl Tabs {
 
     fn dialog(&self, sender: &Sender, event: &Event) {
         let Some(Opening { kind, message, proposal }) = event.read() else { return };
+        let (message, proposal) = (self.clean.text(&message), self.clean.text(&proposal));
         if kind == "beforeunload" {
             // Whoever leaves a page means it.
             return sender.send(&event.session, "Page.handleJavaScriptDialog", &json!({"accept": true}));
@@ -420,6 +449,9 @@ struct Progress {
     guid: String,
     #[serde(rename = "receivedBytes")]
     received: f64,
+    /// As the server says; 0: it does not.
+    #[serde(rename = "totalBytes", default)]
+    total: f64,
     state: String,
 }
 

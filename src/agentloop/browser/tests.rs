@@ -83,8 +83,16 @@ impl Bench {
         };
         let files = dir.path().join("files");
         let hosts = vec!["127.0.0.1".to_owned()];
-        let options =
-            Options { how, files, screenshots: false, secrets: Vec::new(), hosts, proxy: None, jar: None };
+        let options = Options {
+            how,
+            files,
+            screenshots: false,
+            secrets: Vec::new(),
+            hosts,
+            proxy: None,
+            proxy_password: None,
+            jar: None,
+        };
         Self { browser: Browser::new(change(options)), dir }
     }
 

@@ -9,10 +9,13 @@ use super::deed::Tabs as OfTabs;
 use super::page::{Fault, LOAD_PATIENCE, Page, dialog_of, gone_from_page};
 use super::reads::Wanted;
 use super::refs::Handle;
+use super::shown::shown_address;
 use super::tabs::SET_UP;
-use super::{Browser, Deed, Inner, Ref, shown};
+use super::{Browser, Deed, Inner, Live, Ref, shown};
 use crate::secret::{ExposeSecret as _, read_env};
 
+/// What the browser says of a connection that the gate does not make.
+const NOT_LET: &str = "ERR_SOCKS_CONNECTION_FAILED";
 /// How long a tab may take to open or to close, and a dialog to go.
 const TAB_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -55,9 +58,10 @@ impl Browser {
             Some(reference) => element(inner, reference).map(|(page, handle)| (page, Some(handle)))?,
             None => (page(inner)?, None),
         };
-        let said = self.touch(&page, handle.as_ref(), deed).await?;
-        page.settle().await;
-        Ok(said)
+        let watched = page.watch(handle.as_ref()).await;
+        let said = self.touch(&page, handle.as_ref(), deed).await;
+        page.settle_after(watched).await;
+        said
     }
 
     async fn touch(&self, page: &Page<'_>, handle: Option<&Handle>, deed: &Deed) -> Result<String, Fault> {
@@ -94,10 +98,11 @@ impl Browser {
         }
     }
 
-    /// Names of the secrets that may be typed: all but the one that keeps others from reading the cookies.
+    /// Names of the secrets that may be typed: all but those that are for the browser itself.
     fn typable(&self) -> impl Iterator<Item = &str> {
         let jar = self.options.jar.as_ref().map(|jar| jar.secret.as_str());
-        self.options.secrets.iter().map(String::as_str).filter(move |name| Some(*name) != jar)
+        let own = [jar, self.options.proxy_password.as_deref()];
+        self.options.secrets.iter().map(String::as_str).filter(move |name| !own.contains(&Some(*name)))
     }
 
     /// What is to be typed, and whether it is a secret.
@@ -118,8 +123,12 @@ impl Browser {
     }
 }
 
+fn live(inner: &Inner) -> Result<&Live, Fault> {
+    inner.live.as_ref().ok_or_else(|| Fault::Failed("There is no browser.".to_owned()))
+}
+
 pub(super) fn page(inner: &Inner) -> Result<Page<'_>, Fault> {
-    inner.live.as_ref().ok_or_else(|| Fault::Failed("There is no browser.".to_owned()))?.page()
+    live(inner)?.page()
 }
 
 /// The page with an element of it.
@@ -160,6 +169,19 @@ pub(super) fn address(text: &str) -> Result<String, Fault> {
     }
 }
 
+/// Whether what a tab shows may be seen. The browser lets no page lead a tab to files of this machine or into the
+/// browser itself; should one get there all the same, it is neither seen nor touched.
+pub(super) fn may_be_seen(url: &str) -> Result<(), Fault> {
+    let scheme = url.split(':').next().unwrap_or_default();
+    // What a page makes itself is its own, and an error's page is nobody's.
+    if matches!(scheme, "" | "http" | "https" | "about" | "blob" | "chrome-error") {
+        return Ok(());
+    }
+    Err(Fault::Denied(format!(
+        "The tab shows an address that begins with {scheme}:, which is not looked at; go to another."
+    )))
+}
+
 /// Goes to an address that was looked at.
 async fn go(inner: &Inner, url: &str) -> Result<String, Fault> {
     #[derive(Deserialize)]
@@ -167,11 +189,13 @@ async fn go(inner: &Inner, url: &str) -> Result<String, Fault> {
         #[serde(rename = "errorText")]
         error: Option<String>,
     }
-    let page = page(inner)?;
+    let page = live(inner)?.way_out()?;
     let went = page.cdp.call::<Navigated>(&page.tab.session, "Page.navigate", json!({"url": url}));
     if let Some(Navigated { error: Some(error) }) = page.unless_dialog(went).await? {
-        // It may have been a redirect that led to where it may not go.
-        let refused = inner.live.as_ref().and_then(|live| live.gate.take_refusals().pop());
+        let refused = inner.live.as_ref().filter(|_| error.contains(NOT_LET)).and_then(|live| {
+            let host = url::Url::parse(url).ok()?.host_str()?.to_owned();
+            live.gate.take_refusal(&host)
+        });
         return Err(match refused {
             Some(refused) => Fault::Denied(format!("{url} is not gone to: {}.", refused.why)),
             None => Fault::Failed(format!("{url} cannot be shown: {error}")),
@@ -202,7 +226,7 @@ async fn back(inner: &Inner) -> Result<String, Fault> {
         id: i64,
         url: String,
     }
-    let page = page(inner)?;
+    let page = live(inner)?.way_out()?;
     let session = &page.tab.session;
     let history: History = page.cdp.call(session, "Page.getNavigationHistory", json!({})).await?;
     let before = history.current.checked_sub(1).and_then(|at| history.entries.get(at));
@@ -230,11 +254,11 @@ async fn dialog(inner: &Inner, accept: bool, text: Option<&str>) -> Result<Strin
     // The page may open the next one at once.
     page.tabs.until(TAB_PATIENCE, |state| (dialog_of(state).as_ref() != Some(&dialog)).then_some(())).await;
     page.settle().await;
-    Ok(format!("{} the {} {:?}.", if accept { "Accepted" } else { "Dismissed" }, dialog.kind, dialog.message))
+    Ok(format!("{} the {dialog}.", if accept { "Accepted" } else { "Dismissed" }))
 }
 
 async fn tabs(inner: &Inner, action: OfTabs, tab: Option<u32>, url: Option<&str>) -> Result<String, Fault> {
-    let live = inner.live.as_ref().ok_or_else(|| Fault::Failed("There is no browser.".to_owned()))?;
+    let live = live(inner)?;
     let find = |number: u32| {
         let found = live.tabs.lock().tabs.iter().find(|own| own.number == number).cloned();
         found.ok_or_else(|| Fault::Failed(format!("There is no tab {number}.")))
@@ -245,7 +269,7 @@ async fn tabs(inner: &Inner, action: OfTabs, tab: Option<u32>, url: Option<&str>
             let state = live.tabs.lock();
             let line = |tab: &super::Tab| {
                 let current = if tab.number == state.current { " (current)" } else { "" };
-                format!("tab {}{current}: {}", tab.number, tab.url)
+                format!("tab {}{current}: {}", tab.number, shown_address(&live.tabs.clean.text(&tab.url)))
             };
             Ok(state.tabs.iter().map(line).collect::<Vec<_>>().join("\n"))
         }
@@ -277,7 +301,7 @@ async fn tabs(inner: &Inner, action: OfTabs, tab: Option<u32>, url: Option<&str>
             });
             let number = number.await.ok_or_else(|| Fault::Failed("The tab did not open.".to_owned()))?;
             live.tabs.select(number);
-            live.cdp().tell(&page(inner)?.tab.session, SET_UP, json!({})).await?;
+            live.cdp().tell(&live.tab()?.session, SET_UP, json!({})).await?;
             let said = format!("Opened tab {number}; it is the current one.");
             match url {
                 Some(url) => go(inner, &url).await.map(|went| format!("{said} {went}")),

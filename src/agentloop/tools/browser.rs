@@ -57,6 +57,7 @@ pub(super) fn tools(of: &brief::Browser, brief: &Brief, world: &World) -> (Arc<B
         secrets: brief.secrets.clone(),
         hosts: brief.hosts.clone(),
         proxy: of.proxy.clone(),
+        proxy_password: of.proxy_password.clone(),
         jar: of.cookies.clone().map(|Cookies { file, secret, of }| Jar { file, secret, of }),
     }));
     let roots = Arc::new(Roots::of(brief));

@@ -297,8 +297,8 @@ fn read(place: &Place<'_>, path: &str, from: Option<u64>, lines: Option<u64>) ->
         taken += 1;
     }
     let more = !reader.fill_buf().map_err(failed)?.is_empty();
-    if bytes.contains(&0) {
-        return Err(Answer::failed(format!("{path} is not a text file.")));
+    if let Some(what) = no_text(&bytes) {
+        return Err(Answer::failed(format!("{path} is {what}, not a text file.")));
     }
     let cut = more && !bytes.ends_with(b"\n");
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
@@ -309,6 +309,21 @@ fn read(place: &Place<'_>, path: &str, from: Option<u64>, lines: Option<u64>) ->
         let _ = write!(text, "[the file goes on at line {}]", first + taken);
     }
     Ok(Answer::done(text))
+}
+
+/// What a file is that is no text, by its first bytes; text in another encoding than UTF-8 is text.
+fn no_text(bytes: &[u8]) -> Option<&'static str> {
+    const KNOWN: [(&[u8], &str); 7] = [
+        (b"%PDF-", "a PDF"),
+        (b"\x89PNG", "a PNG picture"),
+        (b"\xff\xd8\xff", "a JPEG picture"),
+        (b"GIF8", "a GIF picture"),
+        (b"PK\x03\x04", "a ZIP archive or an office document"),
+        (b"\x1f\x8b", "a gzip file"),
+        (b"\x7fELF", "a program"),
+    ];
+    let known = KNOWN.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, what)| *what);
+    known.or_else(|| bytes.contains(&0).then_some("binary data"))
 }
 
 fn write(place: &Place<'_>, path: &str, content: &str, append: bool) -> Result<Answer, Answer> {

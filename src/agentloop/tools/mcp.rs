@@ -20,7 +20,7 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ContentBlock, Implementation,
     ProtocolVersion, ResourceContents,
 };
-use rmcp::service::{ClientLifecycleMode, ClientServiceExt as _, RunningService};
+use rmcp::service::{ClientInitializeError, ClientLifecycleMode, ClientServiceExt as _, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -29,9 +29,10 @@ use serde_json::{Map, Value};
 
 use super::{Answer, Tool, World};
 use crate::agentloop::brief::McpServer;
+use crate::agentloop::complaints::Complaints;
 use crate::agentloop::model::ToolSpec;
 use crate::net::{self, Reach};
-use crate::proc::{self, Child, Pipes, Program};
+use crate::proc::{self, Child, Pipes, Program, Status};
 
 /// Longest time from the start of a server to the list of its tools.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -60,6 +61,8 @@ pub(super) struct Server {
     service: RunningService<RoleClient, ClientConfig>,
     /// `None`: it is not our child, or was ended.
     child: Mutex<Option<Child>>,
+    /// Its stderr is read for as long as it is there.
+    _complaints: Option<Complaints>,
 }
 
 /// A server with what it offers.
@@ -165,11 +168,34 @@ async fn over_pipes(
     let cannot = |e: std::io::Error| format!("{program} cannot be started: {e}");
     let file = proc::find_program(program, path, cwd).map_err(cannot)?;
     let program_of = Program { file: &file, argv, env: &world.env, cwd };
-    let mut child = Child::start(&program_of, Pipes::Both).map_err(cannot)?;
+    let mut child = Child::start(&program_of, Pipes::All).map_err(cannot)?;
     let (stdout, stdin) = child.pipes().ok_or("it has no pipes")?;
+    let complaints = Complaints::of(child.errors(), true);
     let transport = AsyncRwTransport::new_client(stdout, stdin).with_max_line_length(MESSAGE_MAX);
-    let service = client().serve_with_lifecycle(transport, lifecycle).await.map_err(|e| sentence(&e))?;
-    Ok(Server { name: name.to_owned(), service, child: Mutex::new(Some(child)) })
+    // Who has ended answers nothing: its end is not waited for on a pipe that others may hold open.
+    let greeted = tokio::select! {
+        greeted = client().serve_with_lifecycle(transport, lifecycle) => greeted.map_err(|e| not_greeted(&e)),
+        _ = child.ended() => Err(None),
+    };
+    match greeted {
+        Ok(service) => {
+            let child = Mutex::new(Some(child));
+            Ok(Server { name: name.to_owned(), service, child, _complaints: Some(complaints) })
+        }
+        Err(Some(why)) => Err(why),
+        Err(None) => {
+            let status = tokio::time::timeout(END_PATIENCE, child.ended()).await;
+            let how = match status {
+                Ok(Ok(Status::Code(code))) => format!("exited with code {code}"),
+                Ok(Ok(Status::Signal(signal))) => format!("was ended by signal {signal}"),
+                Ok(Err(_)) | Err(_) => "closed its output".to_owned(),
+            };
+            child.kill();
+            complaints.until_end(END_PATIENCE).await;
+            let said = complaints.last();
+            Err(format!("{program} {how} before it had told its tools: {said}; try its `command` by hand"))
+        }
+    }
 }
 
 async fn over_http(
@@ -193,8 +219,32 @@ async fn over_http(
         config = config.auth_header(token.as_str());
     }
     let transport = StreamableHttpClientTransport::with_client(http, config);
-    let service = client().serve_with_lifecycle(transport, lifecycle).await.map_err(|e| sentence(&e))?;
-    Ok(Server { name: name.to_owned(), service, child: Mutex::new(None) })
+    let greeted = client().serve_with_lifecycle(transport, lifecycle).await;
+    let service = greeted.map_err(|e| {
+        not_greeted(&e).unwrap_or_else(|| match &e {
+            ClientInitializeError::TransportError { error, .. } => {
+                format!("it cannot be reached: {}", sentence(error.error.as_ref()))
+            }
+            _ => "it closed the connection".to_owned(),
+        })
+    })?;
+    Ok(Server { name: name.to_owned(), service, child: Mutex::new(None), _complaints: None })
+}
+
+/// Why a server could not be greeted, in words that are not the library's; `None`: it has left.
+fn not_greeted(e: &ClientInitializeError) -> Option<String> {
+    Some(match e {
+        ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. } => {
+            return None;
+        }
+        ClientInitializeError::JsonRpcError(e) => format!("it answers: {} ({})", e.message, e.code.0),
+        ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } => {
+            let known: Vec<&str> = server_supported.iter().map(ProtocolVersion::as_str).collect();
+            format!("it speaks only versions of the protocol that are not known here: {}", known.join(", "))
+        }
+        _ => "it does not answer as an MCP server does; is it one, and does it speak over stdin and stdout?"
+            .to_owned(),
+    })
 }
 
 /// What a server is told of us: that we can do nothing for it.

@@ -54,7 +54,7 @@ impl Part {
     fn of(word: &str) -> Self {
         let word = word.to_lowercase();
         let named = |month: &&str| word == **month || (word.len() == 3 && month.starts_with(&word));
-        if let Some(at) = MONTHS.iter().position(|month| named(&month)) {
+        if let Some(at) = MONTHS.iter().position(named) {
             return Self::Month(u32::try_from(at + 1).unwrap_or_default());
         }
         let digits = ["st", "nd", "rd", "th"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(&word);

@@ -8,6 +8,7 @@
 mod dates;
 mod play;
 mod record;
+mod step;
 mod trace;
 
 use std::sync::Arc;

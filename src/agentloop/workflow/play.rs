@@ -11,18 +11,17 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::record::{found_by, reads_of, state_of, targets_of};
+use super::record::{found_by, state_of, targets_of};
+use super::step::{held_from_now_on, is_unexpectedly_empty, resolved, shape, shown, turns_pages};
 use super::{CONTINUE, Page, Played, trace};
 use crate::agentloop::act::Verdict;
 use crate::agentloop::brief::Given;
-use crate::agentloop::browser::{Snapshot, target};
 use crate::agentloop::record::json_of;
 use crate::agentloop::run::{End, Run};
 use crate::agentloop::tools::{Answer, Outcome};
 use crate::agentloop::{context, words};
 use crate::model::workflow::{
-    EXTRACTS, Inputs, REF, Replay, TARGET, Workflow, WorkflowCost, WorkflowResult, WorkflowStep, fill,
-    holders,
+    EXTRACTS, Inputs, Replay, Workflow, WorkflowCost, WorkflowResult, WorkflowStep, fill,
 };
 use crate::model::{PageState, Target};
 use crate::time::{Clock as _, SystemClock, rfc3339_ms};
@@ -30,7 +29,7 @@ use crate::time::{Clock as _, SystemClock, rfc3339_ms};
 /// How long a page may take until it is as a step needs it.
 pub const SETTLE: Duration = Duration::from_secs(5);
 /// Rest between two looks at it.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How far the workflow of a run has come.
 #[derive(Debug)]
@@ -68,19 +67,23 @@ impl Progress {
         Self { given, next: 0, played: 0, repaired: false, handed: None, found, read }
     }
 
-    /// Takes down what the model has read. In the place of a step that reads the same it is what that step finds.
-    pub(in crate::agentloop) fn did(&mut self, tool: &str, arguments: &Map<String, Value>, answer: &Answer) {
-        if tool != EXTRACTS || answer.outcome != Outcome::Done {
-            return;
-        }
-        let Some(found) = found_by(answer) else { return };
+    /// Takes down what the model has read; the step, from 1, that reads the same and that it was done in the place of.
+    pub(in crate::agentloop) fn did(
+        &mut self,
+        tool: &str,
+        arguments: &Map<String, Value>,
+        answer: &Answer,
+    ) -> Option<usize> {
+        let found = found_by(answer).filter(|_| tool == EXTRACTS && answer.outcome == Outcome::Done)?;
         self.read.push(found.clone());
-        let Some(handed) = self.handed else { return };
-        let step = self.given.workflow.steps.get(handed).filter(|step| step.tool == EXTRACTS);
+        let handed = self.handed?;
+        let step = self.given.workflow.steps.get(handed).filter(|step| step.tool == EXTRACTS)?;
         let shape = |arguments: &Map<String, Value>| arguments.get("from").map(shape);
-        if step.is_some_and(|step| shape(&step.arguments) == shape(arguments)) {
-            self.found.push((handed + 1, found));
+        if shape(&step.arguments) != shape(arguments) {
+            return None;
         }
+        self.found.push((handed + 1, found));
+        Some(handed + 1)
     }
 
     /// What became of it.
@@ -252,7 +255,7 @@ impl Run<'_> {
             progress.found.extend(found.clone().map(|found| (n + 1, found)));
         }
         if let Some(recorder) = &mut self.recorder {
-            recorder.played(step, found);
+            recorder.played(n, step, found);
         }
         stop.map_or(Ok(()), Err)
     }
@@ -340,7 +343,7 @@ impl Run<'_> {
     /// The page as the model is shown it.
     async fn looked(&self) -> String {
         let answer = self.within_its_time("browser_snapshot", &Map::new()).await;
-        context::shown(self.record.clean(answer.content), &self.brief.paths.files)
+        context::shown(self.record.clean(answer.content), &self.brief.paths.files, self.record)
     }
 
     fn told_played(&self, began_ms: i64, n: usize, step: &WorkflowStep, filled: &Value, answer: &Answer) {
@@ -379,7 +382,8 @@ impl Run<'_> {
             self.record.event("replay", line);
         }
         let (End::Done { result, .. }, Some(recorder)) = (end, self.recorder.take()) else { return };
-        let left = recorder.finish(result, self.schema.as_ref(), recorded);
+        let given = self.progress.as_ref().map(|progress| &progress.given.workflow);
+        let left = recorder.finish(result, (self.schema.as_ref(), &self.input), given, recorded);
         match left.and_then(|made| made.map_or(Ok(None), |made| self.keepable(&made).map(Some))) {
             Ok(None) => {}
             Ok(Some(workflow)) => {
@@ -399,110 +403,4 @@ impl Run<'_> {
         Workflow::read(&plain).map_err(|wrong| wrong.first().map(ToString::to_string).unwrap_or_default())?;
         Ok(plain)
     }
-}
-
-/// Whether a list that a step found is empty, which none of its lists was.
-fn is_unexpectedly_empty(step: &WorkflowStep, found: Option<&Value>) -> bool {
-    !step.empty && found.is_some_and(trace::has_empty_list)
-}
-
-/// Whether what is read goes on over further pages.
-fn turns_pages(filled: &Value) -> bool {
-    let mut turns = false;
-    holders(&mut filled.clone(), "next", &mut |fields| {
-        turns |= fields.get("next").is_some_and(Value::is_object)
-    });
-    turns
-}
-
-/// What of a page is read, without where it stands there.
-fn shape(from: &Value) -> Value {
-    let Some(fields) = from.as_object() else { return Value::Null };
-    let names = |of: &Value| of.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());
-    let one = |(kind, of): (&String, &Value)| match kind.as_str() {
-        "object" => {
-            let fields = of.as_object().into_iter().flatten();
-            fields.map(|(name, inner)| (name.clone(), shape(inner))).collect::<Map<_, _>>().into()
-        }
-        "rows" => json!(names(&of["columns"])),
-        "items" => json!(names(&of["fields"])),
-        _ => Value::Null,
-    };
-    fields.iter().map(one).next().unwrap_or_default()
-}
-
-/// A step that left the page otherwise, as it is held to it from now on, if the model finds nothing wrong. What differs
-/// the second time means nothing.
-fn held_from_now_on(step: WorkflowStep, now: Option<&PageState>) -> WorkflowStep {
-    let then = step.then.as_ref().zip(now);
-    let then = then.map(|(then, now)| if step.renewed { then.common(now) } else { then.renewed(now) });
-    WorkflowStep { then, renewed: true, ..step }
-}
-
-/// Arguments with a reference in the place of every element.
-async fn resolved(page: &Arc<dyn Page>, tool: &str, filled: &Value) -> Result<Map<String, Value>, String> {
-    let until = Instant::now() + SETTLE;
-    let mut seen = page.last();
-    loop {
-        let why = match &seen {
-            Some(seen) => match on_page(tool, filled, seen) {
-                Ok(arguments) => return Ok(arguments),
-                Err(why) => why,
-            },
-            None if targets_of(filled).is_empty() => {
-                return Ok(filled.as_object().cloned().unwrap_or_default());
-            }
-            None => "there is no page yet".to_owned(),
-        };
-        if Instant::now() >= until {
-            return Err(why);
-        }
-        if seen.is_some() {
-            sleep(LOOK_AGAIN).await;
-        }
-        seen = Some(page.snapshot().await?);
-    }
-}
-
-fn on_page(tool: &str, filled: &Value, page: &Snapshot) -> Result<Map<String, Value>, String> {
-    let (mut arguments, mut missing, mut by_words) = (filled.clone(), None, Vec::new());
-    holders(&mut arguments, TARGET, &mut |fields| {
-        let wanted = fields.remove(TARGET).and_then(|target| serde_json::from_value::<Target>(target).ok());
-        let data = wanted.as_ref().is_some_and(|wanted| wanted.data);
-        match wanted.map(|wanted| target::find(page, &wanted).map_err(|e| e.to_string())) {
-            Some(Ok(reference)) => {
-                by_words.extend((!data).then_some(reference));
-                fields.insert(REF.to_owned(), reference.to_string().into());
-            }
-            Some(Err(why)) => missing = Some(why),
-            None => missing = Some("an element of it is described in a way that cannot be read".to_owned()),
-        }
-    });
-    match (missing, arguments) {
-        (Some(why), _) => Err(why),
-        (None, Value::Object(arguments)) => {
-            // What was found by its words says these words whatever the page says.
-            let circular = reads_of(tool, &arguments).into_iter().find(|(own, what)| {
-                let place = page.place(*own).filter(|_| by_words.contains(own));
-                place.is_some_and(|place| target::says_itself(page, place, what))
-            });
-            match circular {
-                Some(_) => Err("what it reads is known by nothing but what it says".to_owned()),
-                None => Ok(arguments),
-            }
-        }
-        (None, _) => Err("its arguments are none".to_owned()),
-    }
-}
-
-/// A step for people and models.
-fn shown(step: &WorkflowStep) -> String {
-    let arguments = Value::Object(step.arguments.clone());
-    let mut rest = step.arguments.clone();
-    rest.remove(TARGET);
-    let targets: Vec<String> = targets_of(&arguments).iter().map(ToString::to_string).collect();
-    let plain = rest.is_empty() || step.tool == EXTRACTS;
-    let rest = if plain { String::new() } else { Value::Object(rest).to_string() };
-    let words = [step.tool.clone(), targets.join(", "), rest];
-    words::cut(&words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
 }

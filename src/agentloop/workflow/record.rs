@@ -18,8 +18,8 @@ use crate::agentloop::browser::{Ref, Snapshot, state, target};
 use crate::agentloop::record::json_of;
 use crate::agentloop::tools::{ACTIVATE_SKILL, Answer, Outcome};
 use crate::model::workflow::{
-    EXTRACTS, INPUT, Inputs, REF, TARGET, WORKFLOW_STEPS_MAX, WORKFLOW_VERSION, Workflow, WorkflowCost,
-    WorkflowResult, WorkflowStep, holders,
+    EXTRACT, EXTRACTS, INPUT, Inputs, REF, TARGET, WORKFLOW_STEPS_MAX, WORKFLOW_VERSION, Workflow,
+    WorkflowCost, WorkflowResult, WorkflowStep, holders,
 };
 use crate::model::{PageState, Standing, Target};
 
@@ -43,6 +43,8 @@ pub(in crate::agentloop) struct Recorder {
 #[derive(Debug)]
 struct Taken {
     what: What,
+    /// Which step of the workflow that the run was given it is, from 1.
+    was: Option<usize>,
     found: Option<Value>,
 }
 
@@ -123,6 +125,7 @@ impl Recorder {
         }
         self.steps.push(Taken {
             what: What::Done { tool: tool.to_owned(), arguments, after },
+            was: None,
             found: found.flatten(),
         });
     }
@@ -137,9 +140,33 @@ impl Recorder {
         texts.into_iter().find(|text| !dates::dates(text).is_subset(&self.dates))
     }
 
-    /// Takes a step of a workflow down.
-    pub(super) fn played(&mut self, step: WorkflowStep, found: Option<Value>) {
-        self.steps.push(Taken { what: What::Played(step), found });
+    /// Takes step `n` of a workflow down, from 0.
+    pub(super) fn played(&mut self, n: usize, step: WorkflowStep, found: Option<Value>) {
+        self.steps.push(Taken { what: What::Played(step), was: Some(n + 1), found });
+    }
+
+    /// What was done last stands for step `n` of a workflow, from 1.
+    pub(in crate::agentloop) fn stands_for(&mut self, n: usize) {
+        if let Some(last) = self.steps.last_mut() {
+            last.was = Some(n);
+        }
+    }
+
+    /// The template of the workflow that the run was given, for the steps that were done now, where it still gives the
+    /// result.
+    fn kept(&self, given: &Value, result: &Value, input: &Value) -> Option<Value> {
+        let (mut template, mut lost) = (given.clone(), false);
+        holders(&mut template, EXTRACT, &mut |fields| {
+            let step = fields.get_mut(EXTRACT).and_then(|place| place.get_mut("step"));
+            let now =
+                |n: u64| self.steps.iter().rposition(|taken| taken.was.map(|was| was as u64) == Some(n));
+            match step.and_then(|step| Some((step.as_u64().and_then(now)?, step))) {
+                Some((at, step)) => *step = Value::from(at + 1),
+                None => lost = true,
+            }
+        });
+        let made = trace::make(&template, &self.found(), input).ok()?;
+        (!lost && made == *result).then_some(template)
     }
 
     /// Something is otherwise than the workflow says.
@@ -160,7 +187,8 @@ impl Recorder {
     pub(in crate::agentloop) fn finish(
         self,
         result: &Value,
-        schema: Option<&Value>,
+        (schema, input): (Option<&Value>, &Value),
+        given: Option<&Workflow>,
         cost: WorkflowCost,
     ) -> Result<Option<Workflow>, String> {
         if !self.anew || self.steps.is_empty() {
@@ -172,7 +200,12 @@ impl Recorder {
         if self.steps.len() > WORKFLOW_STEPS_MAX {
             return Err(format!("it took more than {WORKFLOW_STEPS_MAX} steps"));
         }
-        let template = trace::trace(result, schema, &Sources { found: &self.found(), inputs: &self.inputs });
+        let kept = given.and_then(|given| match &given.result {
+            WorkflowResult::Template(template) => self.kept(template, result, input),
+            WorkflowResult::Model => None,
+        });
+        let traced = || trace::trace(result, schema, &Sources { found: &self.found(), inputs: &self.inputs });
+        let template = kept.or_else(traced);
         let result = template.map_or(WorkflowResult::Model, WorkflowResult::Template);
         let next: Vec<Vec<Target>> =
             self.steps.iter().skip(1).map(Taken::targets).chain([Vec::new()]).collect();

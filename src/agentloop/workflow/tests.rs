@@ -32,6 +32,12 @@ enum Day {
     Closed,
     /// Its results come late.
     Slow,
+    /// The column of the prices has another name.
+    Recolumned,
+    /// Nothing is found.
+    Empty,
+    /// Its results tell a secret.
+    Leaky,
 }
 
 /// A shop with a search; what was typed is found.
@@ -52,6 +58,8 @@ impl Shop {
         let (at, typed) = self.at.lock().unwrap().clone();
         let button = if self.day == Day::Renamed { "Go" } else { "Find" };
         let price = format!("{:.2} EUR", self.price);
+        let more = if self.day == Day::Leaky { "\nalert \"Your key is hunter22\"" } else { "" };
+        let column = if self.day == Day::Recolumned { "Cost" } else { "Price" };
         let mut late = self.late.lock().unwrap();
         let lines = match at.as_str() {
             "find" if *late > 0 => {
@@ -59,8 +67,12 @@ impl Shop {
                 "heading \"Wait\" !1".to_owned()
             }
             "find" if self.day == Day::Closed => "heading \"We are closed\" !1".to_owned(),
+            "find" if self.day == Day::Empty => {
+                "heading \"Results for lamp\" !1\ntable \"Offers\"\n  row\n    columnheader \"Name\"\n    columnheader \"Price\""
+                    .to_owned()
+            }
             "find" => format!(
-                "heading \"Results for {typed}\" !1\ntable \"Offers\"\n  row\n    columnheader \"Name\"\n    columnheader \"Price\"\n  row\n    cell \"{typed}\"\n    cell \"{price}\""
+                "heading \"Results for {typed}\" !1\ntable \"Offers\"\n  row\n    columnheader \"Name\"\n    columnheader \"{column}\"\n  row\n    cell \"{typed}\"\n    cell \"{price}\"{more}"
             ),
             _ => format!("heading \"Shop\" !1\ntextbox \"Search\" ={typed}\nbutton \"{button}\""),
         };
@@ -150,7 +162,11 @@ fn calls(calls: &[(&str, Value)]) -> Turn {
 }
 
 fn offers() -> (&'static str, Value) {
-    let rows = json!({"rows": {"ref": "e2", "columns": {"name": "Name", "price": "Price"}}});
+    offers_under("Price")
+}
+
+fn offers_under(column: &str) -> (&'static str, Value) {
+    let rows = json!({"rows": {"ref": "e2", "columns": {"name": "Name", "price": column}}});
     let item =
         json!({"type": "object", "properties": {"name": {"type": "string"}, "price": {"type": "number"}}});
     ("browser_extract", json!({"from": rows, "schema": {"type": "array", "items": item}}))
@@ -204,7 +220,7 @@ fn schema() -> Value {
 fn run(day: Day, price: f64, input: &Value, given: Option<Workflow>, turns: Vec<Turn>) -> Went {
     let dir = tempfile::tempdir().unwrap();
     let given = given.map(|workflow| Given { version: Some(3), workflow });
-    let cached = Some(Cached { purpose: "a".repeat(64), given, said: None });
+    let cached = Some(Cached { purpose: "a".repeat(64), given, said: None, alone: true });
     let brief = Brief { cached, ..brief(dir.path(), &[]) };
     let task = Task {
         prompt: "Find offers.".to_owned(),
@@ -371,6 +387,11 @@ fn a_run_that_did_something_else_or_holds_a_secret_leaves_no_workflow() {
             .unwrap()
             .contains("secret")
     );
+    assert!(
+        with("browser_navigate", json!({"url": "https://shop.test/?day=2026-03-02"}))
+            .unwrap()
+            .contains("a date")
+    );
     let answered =
         run(Day::Plain, 7.5, &lamp(), None, vec![calls(&[("finish", json!({"result": {"offers": []}}))])]);
     assert!(
@@ -378,4 +399,56 @@ fn a_run_that_did_something_else_or_holds_a_secret_leaves_no_workflow() {
         "nothing was done in the browser"
     );
     assert!(matches!(&answered.asked[0].messages[0], Message::User { .. }));
+}
+
+#[test]
+fn a_model_that_takes_over_cannot_end_with_what_it_has_not_read() {
+    let told_before = calls(&[("finish", json!({"result": found("lamp", 7.5)}))]);
+    let stop = calls(&[("stop_execution", json!({"reason": "there are no prices"}))]);
+    let went = run(Day::Closed, 9.0, &lamp(), Some(recorded()), vec![told_before.clone(), stop]);
+    assert!(matches!(went.end, End::Failed(_)), "{:?}", went.end);
+    let told = went.told();
+    assert!(told.contains("/offers/0/price") && told.contains("browser_extract"), "{told}");
+    let read = calls(&[("browser_click", json!({"ref": "e3"})), offers()]);
+    let went = run(Day::Renamed, 7.5, &lamp(), Some(recorded()), vec![read, told_before]);
+    done(found("lamp", 7.5))(&went);
+}
+
+#[test]
+fn what_the_model_reads_in_the_place_of_a_step_is_what_the_step_finds() {
+    let read = calls(&[offers_under("Cost"), ("workflow_continue", json!({}))]);
+    let went = run(Day::Recolumned, 9.25, &lamp(), Some(recorded()), vec![read]);
+    done(found("lamp", 9.25))(&went);
+    let repaired = went.workflow().unwrap();
+    assert_eq!(repaired.result, recorded().result);
+    done(found("lamp", 9.5))(&run(Day::Recolumned, 9.5, &lamp(), Some(repaired), Vec::new()));
+    let other = json!({"from": {"text": {"ref": "e1"}}});
+    let turns = vec![
+        calls(&[("browser_extract", other), ("workflow_continue", json!({}))]),
+        calls(&[("stop_execution", json!({"reason": "no prices"}))]),
+    ];
+    let went = run(Day::Recolumned, 9.25, &lamp(), Some(recorded()), turns);
+    assert!(matches!(went.end, End::Failed(_)), "something else was read: {:?}", went.end);
+}
+
+#[test]
+fn a_list_that_is_empty_for_the_first_time_is_the_models_to_judge() {
+    let stop = calls(&[("stop_execution", json!({"reason": "nothing is found"}))]);
+    let went = run(Day::Empty, 9.0, &lamp(), Some(recorded()), vec![stop]);
+    assert!(matches!(went.end, End::Failed(_)), "{:?}", went.end);
+    assert!(went.told().contains("an empty list, where there was none"), "{}", went.told());
+    let so_be_it = calls(&[("workflow_continue", json!({}))]);
+    let none = json!({"offers": [], "query": "lamp"});
+    let went = run(Day::Empty, 9.0, &lamp(), Some(recorded()), vec![so_be_it]);
+    done(none.clone())(&went);
+    let allows_it = went.workflow().unwrap();
+    assert!(allows_it.steps[3].empty);
+    done(none)(&run(Day::Empty, 9.0, &lamp(), Some(allows_it), Vec::new()));
+}
+
+#[test]
+fn how_a_page_stands_that_tells_a_secret_is_not_kept() {
+    let workflow = run(Day::Leaky, 7.5, &lamp(), None, by_hand("lamp", 7.5)).workflow().unwrap();
+    assert!(!serde_json::to_string(&workflow).unwrap().contains("hunter"), "{workflow:#?}");
+    assert_eq!((workflow.steps[1].then.is_some(), workflow.steps[2].then.as_ref()), (true, None));
 }

@@ -174,6 +174,12 @@ pub static BROWSER: Shape = Shape {
             "A proxy that its connections go through, `http://` or `socks5://`; `hosts` is held before it",
             "http://proxy.example:3128",
         ),
+        optional(
+            "proxy_password",
+            Kind::Text,
+            "The name under `secrets` of the password of the user that `proxy` names: `http://USER@..`",
+            "PROXY_PASSWORD",
+        ),
         or(
             "screenshots",
             words!(Screenshots),

@@ -501,6 +501,13 @@ const TOOLS: Cases = &[
         ],
     ),
     (
+        "executor: { type: llm, tools: [files], cache: auto }\n",
+        &[
+            "1:47 warning: `cache` has no effect: only what was done in a browser is done again, and it is not among `tools` | write `tools: [browser]`, or remove the key",
+        ],
+    ),
+    ("executor: { type: llm, tools: [files], cache: off }\n", &[]),
+    (
         "executor: { type: llm, shell: { allow: [/bin/ls, 'a b', '*'], timeout: 0s } }\n",
         &[
             "1:31 warning: `shell` has no effect: the tool is not among `tools` | write `tools: [shell]`, or remove the key",
@@ -547,6 +554,22 @@ const TOOLS: Cases = &[
             "1:60 error: `TOKN` is no secret of this agent | did you mean `TOKEN`?",
             "1:95 error: `token` belongs to a server with a `url` | remove it: a program gets the agent's `secrets:` in its environment",
         ],
+    ),
+    (
+        "executor: { type: llm, tools: [browser], browser: { proxy: 'http://u:p@proxy.example:3128' } }\n",
+        &[
+            "1:60 error: the password of `proxy` stands in the definition for all to read | write `proxy: http://USER@HOST:PORT` and `proxy_password: NAME`, the name of a secret of the agent",
+        ],
+    ),
+    (
+        "executor: { type: llm, tools: [browser], browser: { proxy: 'http://proxy.example', proxy_password: P } }\nsecrets: { P: { env: P } }\n",
+        &[
+            "1:100 error: `proxy_password` needs a `proxy` that names its user | write `proxy: http://USER@proxy.example:3128`; a `socks5://` proxy is asked without a password",
+        ],
+    ),
+    (
+        "executor: { type: llm, tools: [browser], browser: { proxy: 'http://u@proxy.example', proxy_password: P } }\nsecrets: { P: { env: P } }\n",
+        &[],
     ),
     (
         "executor: { type: llm, tools: [browser], browser: { cookies: KEX } }\nsecrets: { KEY: { env: K } }\nsession: shop\n",

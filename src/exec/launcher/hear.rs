@@ -9,7 +9,7 @@ use std::io::Write as _;
 
 use super::super::AttemptDir;
 use super::super::presets::{Conversation, Listen, Listener};
-use crate::proc::{Status, append_anew};
+use crate::proc::{self, Status, append_anew};
 use crate::time::{Clock as _, SystemClock, rfc3339_ms};
 
 /// Listens to the program of one attempt.
@@ -18,7 +18,18 @@ pub(super) struct Hearing {
     listener: Listener,
     listen: Listen,
     events: Option<File>,
+    /// Bytes of the lines so far.
+    written: u64,
     error: Option<String>,
+}
+
+/// What is to be told when the program has ended.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// What could not be written.
+    pub(super) error: Option<String>,
+    /// Whether what was written is not there any more.
+    pub(super) cut: bool,
 }
 
 impl Hearing {
@@ -28,7 +39,7 @@ impl Hearing {
             Listener::new(listen).ok_or_else(|| format!("{} is no preset of this version", listen.tool))?;
         let path = dir.events();
         let events = append_anew(&path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-        Ok(Self { listener, listen: listen.clone(), events: Some(events), error: None })
+        Ok(Self { listener, listen: listen.clone(), events: Some(events), written: 0, error: None })
     }
 
     /// Takes what came on stdout (0) or stderr (1).
@@ -47,8 +58,8 @@ impl Hearing {
         self.listener.is_hopeless()
     }
 
-    /// The program has ended; what could not be written.
-    pub(super) fn end(mut self, status: Option<Status>) -> Option<String> {
+    /// The program has ended.
+    pub(super) fn end(mut self, status: Option<Status>) -> Heard {
         let lines = self.listener.end(status == Some(Status::Code(0)), &now());
         self.write(&lines);
         if let Some(kept) = self.listener.conversation()
@@ -56,14 +67,18 @@ impl Hearing {
         {
             self.error.get_or_insert(format!("cannot keep {}: {e}", self.listen.conversation.display()));
         }
-        self.error
+        let cut = self.events.as_ref().is_some_and(|file| proc::is_cut(file, self.written));
+        Heard { error: self.error, cut }
     }
 
     fn write(&mut self, lines: &[u8]) {
         let Some(file) = &mut self.events else { return };
-        if let Err(e) = file.write_all(lines) {
-            self.error = Some(format!("events.ndjson is incomplete: {e}"));
-            self.events = None;
+        match file.write_all(lines) {
+            Ok(()) => self.written += lines.len() as u64,
+            Err(e) => {
+                self.error = Some(format!("events.ndjson is incomplete: {e}"));
+                self.events = None;
+            }
         }
     }
 }

@@ -129,6 +129,7 @@ impl<'a> Phases<'a> {
         }
         (report.exit_code, report.signal) = codes(seen.status);
         (report.stdout_bytes, report.stderr_bytes) = (seen.stdout_bytes, seen.stderr_bytes);
+        report.record_cut = seen.record_cut;
         Ok(())
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Seen {
     /// The end of stdout, where it was kept.
     pub(super) stdout_tail: Vec<u8>,
     pub(super) errors: Vec<String>,
+    /// Whether what was heard of it is not whole any more.
+    pub(super) record_cut: bool,
 }
 
 /// The bounds of one program.
@@ -82,6 +84,7 @@ pub(super) struct Watch<'a> {
     buffer: Vec<u8>,
     errors: Vec<String>,
     hearing: Option<Hearing>,
+    record_cut: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -121,6 +124,7 @@ impl<'a> Watch<'a> {
             buffer: vec![0; CHUNK],
             errors: Vec::new(),
             hearing: None,
+            record_cut: false,
         }
     }
 
@@ -150,7 +154,9 @@ impl<'a> Watch<'a> {
         }
         self.hear();
         if let Some(hearing) = self.hearing.take() {
-            self.errors.extend(hearing.end(self.status));
+            let heard = hearing.end(self.status);
+            self.errors.extend(heard.error);
+            self.record_cut = heard.cut;
         }
         self.note_output_limit();
         self.seen()
@@ -176,6 +182,7 @@ impl<'a> Watch<'a> {
             total,
             stdout_bytes,
             stderr_bytes,
+            record_cut: self.record_cut,
             errors: self.errors.into_iter().chain(out.error.clone()).chain(err.error).collect(),
             stdout_tail: out.into_tail(),
         }

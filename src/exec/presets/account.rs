@@ -89,6 +89,14 @@ impl Account {
         }
     }
 
+    /// What of all that was used up another model than the one that answered took.
+    pub(super) fn used_by(&mut self, more: Usage, model: &str) {
+        if more != Usage::default() {
+            self.told = Usage::sum(self.told, more);
+            self.usage_line(more, None, Some(model));
+        }
+    }
+
     /// What was used up in all: what was not told yet is told now.
     pub(super) fn used_in_all(&mut self, total: Usage, cost_usd: Option<f64>, model: Option<&str>) {
         let rest = minus(total, self.told);

@@ -102,6 +102,10 @@ impl Gemini {
         let took = |usage: &Value| usage["total_tokens"].as_u64().unwrap_or(0);
         let most = models.and_then(|models| models.iter().max_by_key(|(_, usage)| took(usage)));
         let model = most.map_or(self.model.as_str(), |(model, _)| model.as_str());
+        // Each at its own price; the last line is that of the one that did the work.
+        for (name, usage) in models.into_iter().flatten().filter(|(name, _)| *name != model) {
+            account.used_by(usage.as_object().map(tokens).unwrap_or_default(), name);
+        }
         account.used_in_all(
             stats.map(tokens).unwrap_or_default(),
             None,

@@ -222,6 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn what_each_model_took_is_told_of_it() {
+        let took = |input: u64, output: u64| json!({"input_tokens": input, "output_tokens": output, "total_tokens": input + output});
+        let models = json!({"a-flash": took(100, 10), "b-pro": took(700, 90)});
+        let mut stats = took(800, 100);
+        stats["models"] = models;
+        let printed = json!({"type": "result", "status": "success", "stats": stats}).to_string();
+        let lines = told(&listen(Protocol::Gemini), &printed, 4096, true);
+        let usages = lines.iter().filter(|line| line["type"] == "usage");
+        let told: Vec<(&str, u64, u64)> = usages
+            .map(|line| {
+                let number = |name: &str| line[name].as_u64().unwrap();
+                (line["finalModel"].as_str().unwrap(), number("inputTokens"), number("outputTokens"))
+            })
+            .collect();
+        assert_eq!(told, [("a-flash", 100, 10), ("b-pro", 700, 90)]);
+    }
+
+    #[test]
     fn where_the_chunks_end_is_no_matter() {
         let whole = told(&listen(Protocol::Codex), CODEX, CODEX.len(), true);
         assert_eq!(whole.iter().filter(|line| line["type"] == "step").count(), 2, "{whole:?}");

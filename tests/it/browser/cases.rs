@@ -114,6 +114,15 @@ fn of_forms_and_lists(at: &dyn Fn(&str) -> String) -> Vec<Case> {
             &json!({"object": {"goods": {"items": {"ref": "list \"Results\"", "fields": {
                 "name": {"role": "link"}, "price": {"role": "text"}}}}}}),
         ),
+        // Nothing waits here: what was typed takes effect later, and is read then.
+        case(
+            "filter",
+            &at("/filter"),
+            vec![call("type", &json!({"ref": "searchbox \"Filter\"", "text": "tea"}))],
+            json!({"goods": [good("Green tea", 3.5), good("Black tea", 2.8), good("Iced tea", 1.2)]}),
+            &json!({"object": {"goods": {"rows": {
+                "ref": "table \"Goods\"", "columns": {"name": "Article", "price": "Price"}}}}}),
+        ),
         case(
             "orders",
             &at("/orders"),

@@ -108,6 +108,9 @@ async fn only_regular_files_of_some_size_are_touched() {
     assert!(failed(&tools, "read_file", json!({"path": "a\u{0}b"})).await.contains("NUL"));
     std::fs::write(work.join("binary"), b"\x7fELF\0\0").unwrap();
     assert!(failed(&tools, "read_file", json!({"path": "binary"})).await.contains("not a text file"));
+    std::fs::write(work.join("paper"), b"%PDF-1.7\n\xe2\xe3 stream").unwrap();
+    let told = failed(&tools, "read_file", json!({"path": "paper"})).await;
+    assert_eq!(told, "paper is a PDF, not a text file.");
     let line = format!("{}\n", "x".repeat(1023));
     std::fs::write(work.join("long"), line.repeat(257)).unwrap();
     let told = done(&tools, "read_file", json!({"path": "long"})).await;

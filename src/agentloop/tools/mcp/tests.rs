@@ -119,6 +119,25 @@ async fn a_server_that_dies_is_an_answer() {
 }
 
 #[tokio::test]
+async fn a_server_that_ends_at_once_is_told_at_once_with_its_last_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = |line: &str| McpServer {
+        command: ["/bin/sh", "-c", line].map(str::to_owned).to_vec(),
+        ..over_pipes("")
+    };
+    // One that leaves a process behind which holds its pipes, and one that is no server.
+    let (lost, talks) = ("echo no licence >&2; sleep 600 & exit 3", "echo hello; exit 0");
+    let began = std::time::Instant::now();
+    let tools = with(dir.path(), vec![("a", script(lost)), ("b", script(talks))]).await;
+    assert!(began.elapsed() < START_TIMEOUT / 2, "{:?}", began.elapsed());
+    let [a, b] = tools.notices() else { panic!("{:?}", tools.notices()) };
+    let said =
+        "/bin/sh exited with code 3 before it had told its tools: no licence; try its `command` by hand";
+    assert_eq!(a, &format!("The MCP server a did not start: {said}"));
+    assert!(b.contains("before it had told its tools") && !b.contains("Some("), "{b}");
+}
+
+#[tokio::test]
 async fn a_toolbox_that_is_dropped_leaves_no_server() {
     let dir = tempfile::tempdir().unwrap();
     drop(with(dir.path(), vec![("shop", over_pipes("stays"))]).await);

@@ -133,6 +133,10 @@ async fn answer(
             slowly().await;
             "The slow words have come.".into_response()
         }
+        ("GET", "/filter/rows") => {
+            slowly().await;
+            Html(pages::filtered(asked.fields.get("q").map_or("", String::as_str))).into_response()
+        }
         ("GET", "/slow/never") => std::future::pending().await,
         ("GET", "/slow/broken.js") => {
             (StatusCode::INTERNAL_SERVER_ERROR, "throw new Error('broken')").into_response()

@@ -30,6 +30,30 @@ fetch("/slow/words").then(r => r.text()).then(text => {
 document.getElementById("go").onclick = () => { document.getElementById("gone").textContent = "Arrived after the wait"; };
 </script>"#;
 
+/// Shows what is typed for when the typing has stopped, and the server has answered.
+const FILTER: &str = r#"<!doctype html><title>Filter</title><h1>All goods</h1>
+<label>Filter <input type=search id=q></label>
+<table aria-label="Goods"><thead><tr><th>Article</th><th>Price</th></tr></thead><tbody id=rows>ROWS</tbody></table>
+<script>
+let timer;
+document.getElementById("q").oninput = event => {
+  clearTimeout(timer);
+  timer = setTimeout(async () => {
+    const answer = await fetch("/filter/rows?q=" + encodeURIComponent(event.target.value));
+    document.getElementById("rows").innerHTML = await answer.text();
+  }, 300);
+};
+</script>"#;
+
+/// The rows of goods whose category this is; all, where it is none.
+pub fn filtered(category: &str) -> String {
+    let goods = GOODS.iter().filter(|(_, own, _)| category.is_empty() || own.eq_ignore_ascii_case(category));
+    goods.fold(String::new(), |mut rows, (name, _, price)| {
+        let _ = write!(rows, "<tr><td>{name}</td><td>{price}</td></tr>");
+        rows
+    })
+}
+
 /// The page of a path; `None`: there is none.
 pub fn page(method: &str, asked: &Asked, change: Change, other: &str) -> Option<String> {
     let field = |name: &str| asked.fields.get(name).map_or("", String::as_str);
@@ -37,6 +61,7 @@ pub fn page(method: &str, asked: &Asked, change: Change, other: &str) -> Option<
         (_, "/") => HOME.to_owned(),
         ("GET", "/login") => login(""),
         (_, "/account") => ACCOUNT.to_owned(),
+        (_, "/filter") => FILTER.replace("ROWS", &filtered("")),
         (_, "/search") => search(field("q")),
         (_, "/orders") => orders(field("page").parse().unwrap_or(1)),
         ("GET", "/order") => order(asked, &[]),
