@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::events::find;
-use super::extract::{Fields, duration_ms, text, texts, word};
+use super::extract::{Fields, duration_ms, flag, text, texts, word};
 use super::wire::{Data, ExecuteRequest, Executed, Nothing};
 use super::{ApiError, App, Caller, FieldError, content, data};
 use crate::engine::{Entry, TriggerRequest, Triggered};
@@ -99,6 +99,8 @@ fn read(mut body: Fields) -> Result<(Overrides, Option<Overlap>, Value), ApiErro
         webhook_url: body.take("webhookUrl", text),
         session_id: body.take("sessionId", text),
         execution_key: body.take("executionKey", text),
+        use_workflow: body.take("useCachedWorkflow", flag),
+        workflow: body.take_workflow("cachedWorkflow"),
         ..Overrides::default()
     };
     let overlap = body.take("overlap", |v| word(v, Overlap::ALL));
@@ -124,14 +126,25 @@ fn model(value: Value) -> Result<String, String> {
     }
 }
 
-/// A program of the agent's own asks no model of ours: a name that changed nothing would deceive its caller.
+/// A program of the agent's own asks no model of ours and uses no browser of ours: what changed nothing would deceive
+/// its caller.
 fn check_model(app: &App, agent: &AgentId, overrides: &Overrides) -> Result<(), ApiError> {
     let command = |entry: &Entry| matches!(entry.agent.executor, Executor::Command { .. });
-    if overrides.model.is_none() || !app.core.catalog.get(agent).is_some_and(|entry| command(&entry)) {
+    let asked = [
+        ("/model", overrides.model.is_some(), "model"),
+        ("/useCachedWorkflow", overrides.use_workflow == Some(true), "workflow"),
+        ("/cachedWorkflow", overrides.workflow.is_some(), "workflow"),
+    ];
+    if !asked.iter().any(|(_, asked, _)| *asked)
+        || !app.core.catalog.get(agent).is_some_and(|entry| command(&entry))
+    {
         return Ok(());
     }
-    let message = format!("agent {agent} runs a program of its own, which takes no model");
-    Err(ApiError::fields(vec![FieldError { pointer: "/model".to_owned(), message }]))
+    let wrong = asked.into_iter().filter(|(_, asked, _)| *asked).map(|(pointer, _, what)| FieldError {
+        pointer: pointer.to_owned(),
+        message: format!("agent {agent} runs a program of its own, which takes no {what}"),
+    });
+    Err(ApiError::fields(wrong.collect()))
 }
 
 /// Somebody for whom some agents only exist reaches no others by way of one of them: neither the workspace of

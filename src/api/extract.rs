@@ -15,6 +15,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{ApiError, BODY_MAX, FieldError};
+use crate::model::workflow::{Misplaced, Workflow};
+
+/// Most mistakes of a workflow that are told.
+const MISPLACED_MAX: usize = 50;
 
 /// Longest time that a body may take to arrive.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -133,6 +137,22 @@ impl Fields {
             Ok(read) => Some(read),
             Err(message) => {
                 self.errors.push(FieldError { pointer: pointer(name), message });
+                None
+            }
+        }
+    }
+
+    /// Takes a field that holds a workflow; each mistake in it has its own place. Null and an empty one are none.
+    pub fn take_workflow(&mut self, name: &'static str) -> Option<Box<Workflow>> {
+        let workflow = self.take(name, Ok).filter(|value| value.as_object().is_none_or(|o| !o.is_empty()))?;
+        match Workflow::read(&workflow) {
+            Ok(workflow) => Some(Box::new(workflow)),
+            Err(wrong) => {
+                let wrong = wrong.into_iter().take(MISPLACED_MAX).map(|Misplaced { at, why: message }| {
+                    let at = at.iter().map(|part| pointer(part.as_str().unwrap_or(&part.to_string())));
+                    FieldError { pointer: pointer(name) + &at.collect::<String>(), message }
+                });
+                self.errors.extend(wrong);
                 None
             }
         }

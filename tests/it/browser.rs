@@ -5,9 +5,11 @@ mod cases;
 mod confined;
 mod cookies;
 mod dialects;
+mod files;
 mod kills;
 mod many;
 mod replay;
+mod workflows;
 
 use std::time::Duration;
 

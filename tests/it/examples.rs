@@ -2,11 +2,13 @@
 //! an independent YAML reader, and those with a model do what they promise.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use matins::config::{self, Env};
-use matins::model::{RunState, Wire, known_model};
+use matins::model::{Overrides, RunState, Wire, known_model};
 use matins::time::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 
@@ -184,9 +186,8 @@ fn the_first_agent_runs_on_time_and_leaves_out_what_it_has_named() {
     assert_eq!(server.left(), 0, "what did not fit was corrected");
 }
 
-#[test]
-fn the_examples_with_a_model_run() {
-    let server = ModelServer::start();
+/// A home with those of the shipped agents that ask a model.
+fn home_with_models(server: &ModelServer) -> Home {
     let home = Home::new();
     home.settings(&server.settings());
     let mut copy = std::process::Command::new("cp");
@@ -198,7 +199,13 @@ fn the_examples_with_a_model_run() {
             std::fs::remove_file(entry.path()).unwrap();
         }
     }
-    let daemon = TestDaemon::start(home);
+    home
+}
+
+#[test]
+fn the_examples_with_a_model_run() {
+    let server = ModelServer::start();
+    let daemon = TestDaemon::start(home_with_models(&server));
     server.script([Reply::finish(&json!({"news": ["one"]}))]);
     daemon.wait_for(daemon.trigger("page-news"), RunState::Completed);
 
@@ -215,4 +222,61 @@ fn the_examples_with_a_model_run() {
     let told: Vec<String> = server.asked().iter().map(|asked| asked.body.to_string()).collect();
     assert!(told[1].contains("# Log triage") && told[2].contains("target is full"), "{}", told[2]);
     assert!(told[3].contains("no line of shop.log is: CRITICAL the disk is full"), "{}", told[3]);
+}
+
+/// A server of the sample pages, as the example says to start one; and its port.
+fn sample_pages() -> (Served, u16) {
+    let mut command = std::process::Command::new("python3");
+    command.args(["-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory"]);
+    command.arg(root().join("agents/samples")).arg("0").stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let served = Served(child);
+    let (_, port) = line.split_once(" port ").unwrap_or_else(|| panic!("{line:?}"));
+    (served, port.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// A server that ends with this value.
+struct Served(std::process::Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_example_with_a_website_needs_its_model_once() {
+    let server = ModelServer::start();
+    let home = home_with_models(&server);
+    let (_served, port) = sample_pages();
+    let file = home.path().join("agents/shop-prices.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("http.server --bind 127.0.0.1 --directory config/agents/samples 8000"));
+    std::fs::write(&file, text.replace("127.0.0.1:8000", &format!("127.0.0.1:{port}"))).unwrap();
+    let good = |name: &str, price: f64| json!({"name": name, "price": price});
+    let tea = json!({"goods": [good("Green tea", 3.5), good("Black tea", 2.8), good("Iced tea", 1.2)]});
+    let schema = json!({"type": "object", "properties": {"goods": {"type": "array", "items": {
+        "type": "object", "properties": {"name": {"type": "string"}, "price": {"type": "number"}}}}}});
+    let from = json!({"object": {"goods": {"rows": {
+        "ref": "table \"Price list\"", "columns": {"name": "Article", "price": "Price"}}}}});
+    server.script([
+        Reply::call("browser_navigate", &json!({"url": format!("http://127.0.0.1:{port}/prices.html")})),
+        Reply::call("browser_select", &json!({"ref": "combobox \"Category\"", "options": ["Tea"]})),
+        Reply::call("browser_click", &json!({"ref": "button \"Show prices\""})),
+        Reply::call("browser_extract", &json!({"schema": schema, "from": from})),
+        Reply::finish(&tea),
+    ]);
+    let daemon = TestDaemon::start(home);
+    let rice = json!({"goods": [good("Basmati", 4.1), good("Jasmine", 3.9)]});
+    for (input, result, calls) in [(None, &tea, 5), (None, &tea, 0), (Some("Rice"), &rice, 0)] {
+        let input = input.map(|category| json!({ "category": category }));
+        let run = daemon.trigger_with("shop-prices", Overrides { input, ..Overrides::default() });
+        let event = daemon.wait_for(run, RunState::Completed).event;
+        assert_eq!(server.complaints(), Vec::<String>::new());
+        assert_eq!((event.result.as_ref(), server.asked().len()), (Some(result), calls), "{event:#?}");
+        server.forget();
+    }
 }

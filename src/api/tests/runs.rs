@@ -41,6 +41,13 @@ async fn a_trigger_that_cannot_be_is_refused_with_its_reason() {
         (r#"{"webhookUrl": "http://169.254.169.254/"}"#, "/webhookUrl"),
         (r#"{"model": ""}"#, "/model"),
         (r#"{"model": "lite"}"#, "/model"),
+        (r#"{"useCachedWorkflow": 1}"#, "/useCachedWorkflow"),
+        (r#"{"useCachedWorkflow": true}"#, "/useCachedWorkflow"),
+        (r#"{"cachedWorkflow": []}"#, "/cachedWorkflow"),
+        (
+            r#"{"cachedWorkflow": {"version": 1, "steps": [{"tool": "shell", "arguments": {}}], "result": "model"}}"#,
+            "/cachedWorkflow/steps/0/tool",
+        ),
         ("[]", ""),
     ] {
         let (status, answer) = post(body).await;

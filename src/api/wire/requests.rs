@@ -44,6 +44,12 @@ pub struct ExecuteRequest {
     pub session_id: Option<String>,
     /// The variant of the agent that it is of.
     pub execution_key: Option<String>,
+    /// Whether it first does again, without a model, what an earlier run of the agent did in its browser; left out: as
+    /// the agent's `executor.cache` says.
+    pub use_cached_workflow: Option<bool>,
+    /// The workflow that it begins with, as `GET /v1/agents/{id}/workflows/{version}` gives it; an empty one is none.
+    #[schema(value_type = Option<Object>)]
+    pub cached_workflow: Option<Value>,
     /// What it does when the agent is busy.
     pub overlap: Option<Overlap>,
 }

@@ -42,6 +42,7 @@ pub enum Change {
 struct Shared {
     change: Change,
     asked: Vec<String>,
+    uploads: Vec<(String, String)>,
     /// The address of the other origin.
     other: String,
 }
@@ -82,6 +83,11 @@ impl Site {
     pub fn asked(&self) -> Vec<String> {
         self.shared.lock().unwrap().asked.clone()
     }
+
+    /// Name and content of each file that was sent to it.
+    pub fn uploads(&self) -> Vec<(String, String)> {
+        self.shared.lock().unwrap().uploads.clone()
+    }
 }
 
 /// What came with a request.
@@ -90,8 +96,8 @@ struct Asked {
     fields: BTreeMap<String, String>,
     /// Whether it comes from who signed in.
     known: bool,
-    /// How many bytes came, and of which file where it is one.
-    upload: Option<(String, usize)>,
+    /// Name and content of the file that came with it.
+    upload: Option<(String, String)>,
 }
 
 async fn answer(
@@ -117,6 +123,9 @@ async fn answer(
         known: cookies.split("; ").any(|cookie| cookie == "session=ada"),
         upload: uploaded(&body),
     };
+    if method == Method::POST {
+        shared.lock().unwrap().uploads.extend(asked.upload.clone());
+    }
     match (method.as_str(), asked.path.as_str()) {
         ("POST", "/login") => sign_in(&asked),
         ("GET", "/account") if !asked.known => Redirect::to("/login").into_response(),
@@ -164,12 +173,12 @@ fn sign_in(asked: &Asked) -> Response {
         .into_response()
 }
 
-/// The name of the file in a form of several parts, and its length.
-fn uploaded(body: &[u8]) -> Option<(String, usize)> {
+/// Name and content of the file in a form of several parts.
+fn uploaded(body: &[u8]) -> Option<(String, String)> {
     let text = String::from_utf8_lossy(body);
     let (_, rest) = text.split_once("filename=\"")?;
     let (name, rest) = rest.split_once('"')?;
     let (_, content) = rest.split_once("\r\n\r\n")?;
     let content = content.split_once("\r\n--").map_or(content, |(content, _)| content);
-    Some((name.to_owned(), content.len()))
+    Some((name.to_owned(), content.to_owned()))
 }

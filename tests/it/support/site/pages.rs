@@ -71,7 +71,8 @@ pub fn page(method: &str, asked: &Asked, change: Change, other: &str) -> Option<
         (_, "/dialogs") => DIALOGS.to_owned(),
         (_, "/downloads") => DOWNLOADS.to_owned(),
         ("POST", "/upload") => {
-            let (name, length) = asked.upload.clone()?;
+            let (name, content) = asked.upload.clone()?;
+            let length = content.len();
             framed("Uploaded", &format!("<p>Got {name} with {length} bytes</p>"))
         }
         (_, "/upload") => UPLOAD.to_owned(),
