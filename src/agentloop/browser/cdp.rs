@@ -3,7 +3,7 @@
 //! A call has one answer or one error, and always in bounded time: the browser may hang, and a page may make it. What
 //! is longer than [`MESSAGE_MAX`] is thrown away as it comes, and fails only the call that it answers. Events go to
 //! one listener, in their order, before anything that came after them. When the browser is gone every call fails with
-//! the reason.
+//! the reason. Whether it has said anything since a call was not answered in time is known ([`Cdp::is_silent`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -95,6 +95,8 @@ struct Calls {
     last: u64,
     waiting: HashMap<u64, oneshot::Sender<Answered>>,
     gone: bool,
+    /// A call was not answered in time, and nothing came since.
+    silent: bool,
 }
 
 #[derive(Serialize)]
@@ -155,6 +157,7 @@ impl Sender {
     fn take(&self, message: &[u8], listener: &Listener) {
         // What is no message of the protocol answers nobody.
         let Ok(message) = serde_json::from_slice::<Incoming>(message) else { return };
+        self.lock().silent = false;
         if let Some(id) = message.id {
             let answer = match (message.result, message.error) {
                 (_, Some(error)) => Err(error.message),
@@ -218,6 +221,11 @@ impl Cdp {
         self.sender.lock().gone
     }
 
+    /// Whether a call was not answered in time and nothing came from the browser since.
+    pub fn is_silent(&self) -> bool {
+        self.sender.lock().silent
+    }
+
     /// Calls a method in a session (empty: of the browser itself) within [`CALL_TIMEOUT`].
     pub async fn call<T: DeserializeOwned>(
         &self,
@@ -255,8 +263,11 @@ impl Cdp {
         let (answer, answered) = oneshot::channel();
         let id = self.sender.write(session, method, &params, Some(answer));
         let _waiting = Waiting(&self.sender, id);
-        let answered = tokio::time::timeout(limit, answered).await;
-        match answered.map_err(|_| Error::Late(method, limit.as_secs()))?.map_err(|_| Error::Gone)? {
+        let Ok(answered) = tokio::time::timeout(limit, answered).await else {
+            self.sender.lock().silent = true;
+            return Err(Error::Late(method, limit.as_secs()));
+        };
+        match answered.map_err(|_| Error::Gone)? {
             Ok(result) => Ok(result),
             Err(message) if message.is_empty() => {
                 Err(Error::Unusable { method, why: format!("it is longer than {MESSAGE_MAX} bytes") })
@@ -367,10 +378,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_never_answered_ends_in_time_and_is_forgotten() {
-        let (cdp, browser, _) = connection();
+        let (cdp, mut browser, _) = connection();
         let late = cdp.call::<Value>("", "X.hangs", json!({})).await;
         assert_eq!(late, Err(Error::Late("X.hangs", CALL_TIMEOUT.as_secs())));
-        assert!(cdp.sender.lock().waiting.is_empty());
+        assert!(cdp.sender.lock().waiting.is_empty() && cdp.is_silent());
+        say(&mut browser, r#"{"method":"A.b","params":{}}"#).await;
+        while cdp.is_silent() {
+            tokio::task::yield_now().await;
+        }
         drop(browser);
         assert_eq!(cdp.call::<Value>("", "X.gone", json!({})).await, Err(Error::Gone));
         assert!(cdp.is_gone());

@@ -8,7 +8,8 @@
 //! has them.
 //!
 //! It starts with the first call, and once more with the next one after it has died. One thing is done at a time, and
-//! every wait in it is bounded: a page can be slow, but it cannot hold a run up.
+//! every wait in it is bounded: a page can be slow, but it cannot hold a run up. A browser that hangs as a whole is ended,
+//! as if it had died.
 
 mod capture;
 mod cdp;
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -63,6 +65,9 @@ use crate::secret::{ExposeSecret, read_env};
 
 /// Most sentences that wait to be told.
 const UNTOLD_MAX: usize = 200;
+
+/// How long a browser that has not answered a call is waited for, before it is taken for dead.
+const HANG_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a browser is for one run.
 #[derive(Debug, Clone)]
@@ -181,10 +186,12 @@ impl Browser {
     pub async fn act(&self, deed: &Deed) -> Came {
         let mut inner = self.inner.lock().await;
         let inner = &mut *inner;
-        let gone = |inner: &Inner| inner.live.as_ref().is_some_and(|live| live.launched.cdp.is_gone());
         // Between two calls it may have died, too: what is done next would meet an empty page.
-        let said = if gone(inner) { Err(self.died(inner)) } else { self.try_act(inner, deed).await };
-        let said = if gone(inner) { Err(self.died(inner)) } else { said };
+        let said = match self.death(inner).await {
+            Some(died) => Err(died),
+            None => self.try_act(inner, deed).await,
+        };
+        let said = self.death(inner).await.map_or(said, Err);
         let mut tell = |said: String| {
             let told = [said].into_iter().chain(inner.untold.drain(..)).collect::<Vec<_>>();
             self.clean.whole(told.join("\n"))
@@ -298,19 +305,27 @@ impl Browser {
         Ok(())
     }
 
-    /// Takes down that the browser has died; what the model is told.
-    fn died(&self, inner: &mut Inner) -> Fault {
+    /// Takes down that the browser has died, or ends it where it hangs; what the model is told.
+    async fn death(&self, inner: &mut Inner) -> Option<Fault> {
+        let live = inner.live.as_ref()?;
+        let why = if live.cdp().is_gone() {
+            live.launched.last_words()
+        } else if live.hangs().await {
+            "it did not answer any more and was ended".to_owned()
+        } else {
+            return None;
+        };
         self.hear(inner);
-        let why = inner.live.take().map(|live| live.launched.last_words()).unwrap_or_default();
+        inner.live = None;
         let mut measured = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let open = measured.since.take().map_or(Duration::ZERO, |since| since.elapsed());
         measured.open += open;
         inner.refs.forget();
         inner.notices.push(format!("The browser died: {why}"));
-        Fault::Failed(
+        Some(Fault::Failed(
             "The browser has died. The next call starts a new one, which has no page open: go to the address again."
                 .to_owned(),
-        )
+        ))
     }
 
     /// Answers a dialog that nobody has answered.
@@ -387,6 +402,13 @@ impl Live {
 
     fn cdp(&self) -> &Cdp {
         &self.launched.cdp
+    }
+
+    /// Whether it answers nobody, no more than the call that it has not answered in time. One page that hangs keeps only
+    /// the calls for itself waiting.
+    async fn hangs(&self) -> bool {
+        let asked = || self.cdp().call_within(HANG_PATIENCE, "", "Browser.getVersion", json!({}));
+        self.cdp().is_silent() && matches!(asked().await, Err::<IgnoredAny, _>(cdp::Error::Late(..)))
     }
 }
 

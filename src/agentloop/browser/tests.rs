@@ -342,6 +342,35 @@ async fn nothing_is_left_of_it_and_a_dead_one_is_followed_by_another() {
 }
 
 #[tokio::test]
+async fn one_that_hangs_is_ended_and_followed_by_another_and_a_page_that_hangs_is_not() {
+    let site = Site::new(|path| {
+        Some(match path {
+            "/" => "<title>Busy</title><button onclick='for (;;) {}'>Work</button>".to_owned(),
+            _ => "<title>Idle</title>".to_owned(),
+        })
+    });
+    let bench = Bench::new();
+    let below = || proc::descendants(proc::own_pid()).into_iter();
+    let main = || below().find(|m| m.ppid == proc::own_pid() && !m.zombie).unwrap();
+    bench.done("browser_navigate", json!({"url": site.url("/")})).await;
+    let first = main();
+    let why = bench.failed("browser_click", json!({"ref": bench.find("button", "Work")})).await;
+    assert!(why.contains("did not answer"), "{why}");
+    assert_eq!(main(), first, "it was the page alone");
+
+    proc::signal_member(&first, Signal::STOP).unwrap();
+    let came = bench.came("browser_navigate", json!({"url": site.url("/idle")})).await;
+    assert!(
+        matches!(&came.said, Err(Fault::Failed(why)) if why.contains("The browser has died.")),
+        "{came:?}"
+    );
+    assert!(came.notice.unwrap().contains("did not answer any more"));
+    assert!(below().all(|m| m.pid != first.pid || m.zombie), "it was ended");
+    let said = bench.done("browser_navigate", json!({"url": site.url("/idle")})).await;
+    assert!(said.contains("Page: Idle"), "{said}");
+}
+
+#[tokio::test]
 async fn no_connection_is_made_to_where_the_agent_may_not_go() {
     let inside = Site::new(|_| Some("<title>Inside</title>secret".to_owned()));
     let (target, port) = (inside.url("/x"), inside.port);
