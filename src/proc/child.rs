@@ -78,6 +78,12 @@ impl Child {
         Ok(Self { inner, pid, mark, since, reaped: false })
     }
 
+    /// The pid of the program itself. Another's where the program has ended and [`Self::ended`] has told so.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// The pipes of [`Pipes::Both`] and [`Pipes::All`], once.
     pub fn pipes(&mut self) -> Option<(ChildStdout, ChildStdin)> {
         Some((self.inner.stdout.take()?, self.inner.stdin.take()?))

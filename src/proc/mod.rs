@@ -24,6 +24,7 @@ mod landlock;
 mod lock;
 mod own;
 mod replace;
+mod sockets;
 mod spawn;
 mod tree;
 mod user;
@@ -48,6 +49,7 @@ pub use own::{
 };
 pub use replace::{Asked, ask, become_program, reap_ended};
 pub use rustix::process::Signal;
+pub use sockets::{Socket, holds_socket, tcp_socket};
 pub use spawn::{LAUNCHER_MARKER, Program, exec, find_program, spawn_launcher, start, start_step};
 pub use tree::{
     Member, all, descendants, environ_holds, kill_tree, launchers, member, signal_group, signal_member,

@@ -4,6 +4,9 @@
 //! connection is made, for pages, their redirects and resources, frames, workers and sockets alike: the name must be
 //! among `hosts:`, every address that it has must be allowed, and one of these very addresses is connected to. What
 //! was refused is kept for a while, so that the model can be told why a page did not come.
+//!
+//! It serves the one browser that it was opened for, and hangs up on everybody else; [`peer`](super::peer) says how
+//! that is known.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,8 +19,9 @@ use base64::Engine as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::peer::Peers;
 use crate::net::{self, Hosts, Reach};
-use crate::task::{OnEnd, Stop, Tasks};
+use crate::task::{self, OnEnd, Stop, Tasks};
 
 /// Most connections at once.
 pub const CONNECTIONS_MAX: usize = 512;
@@ -48,6 +52,8 @@ struct Shared {
     proxy: Option<Proxy>,
     refused: Mutex<VecDeque<Refusal>>,
     open: AtomicUsize,
+    /// Who is served; `None`: nobody yet.
+    peers: Mutex<Option<Peers>>,
 }
 
 /// A connection that was not made because it is not allowed.
@@ -102,7 +108,8 @@ impl Gate {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(cannot)?;
         let address = listener.local_addr().map_err(cannot)?;
         let (hosts, refused) = (Hosts::read(hosts), Mutex::default());
-        let shared = Arc::new(Shared { hosts, proxy, refused, open: AtomicUsize::new(0) });
+        let shared =
+            Arc::new(Shared { hosts, proxy, refused, open: AtomicUsize::new(0), peers: Mutex::default() });
         let tasks = Tasks::new(Stop::new());
         let (own, all) = (Arc::clone(&shared), tasks.clone());
         tasks.spawn("browser gate", OnEnd::Logged, async move {
@@ -123,6 +130,11 @@ impl Gate {
             }
         });
         Ok(Self { address, shared, tasks })
+    }
+
+    /// Serves this process and all below it from now on, and nobody else.
+    pub(super) fn serve_only(&self, process: i32) {
+        *self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner) = Some(Peers::below(process));
     }
 
     /// Where it listens.
@@ -152,7 +164,10 @@ impl Drop for Gate {
 }
 
 impl Shared {
-    async fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+    async fn serve(self: &Arc<Self>, mut stream: TcpStream) -> io::Result<()> {
+        if !self.is_own(&stream).await? {
+            return Ok(());
+        }
         let asked = tokio::time::timeout(CONNECT_TIMEOUT, asked(&mut stream)).await??;
         let Some((host, port)) = asked else {
             return answer(&mut stream, NO_SUCH_COMMAND).await;
@@ -168,6 +183,19 @@ impl Shared {
         };
         answer(&mut stream, DONE).await?;
         tokio::io::copy_bidirectional(&mut stream, &mut outward).await.map(drop)
+    }
+
+    /// Whether it is one of the browser's.
+    async fn is_own(self: &Arc<Self>, stream: &TcpStream) -> io::Result<bool> {
+        let (SocketAddr::V4(peer), SocketAddr::V4(gate)) = (stream.peer_addr()?, stream.local_addr()?) else {
+            return Ok(false);
+        };
+        let shared = Arc::clone(self);
+        let own = task::blocking(move || {
+            let mut peers = shared.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            peers.as_mut().is_some_and(|peers| peers.own(peer, gate))
+        });
+        own.await.map_err(io::Error::other)
     }
 
     fn refuse(&self, host: String, why: String) {
@@ -281,6 +309,14 @@ async fn through_socks(stream: &mut TcpStream, host: &str, port: u16) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proc::own_pid;
+
+    /// A gate for the test itself.
+    async fn open(hosts: &[String], proxy: Option<&str>, password: Option<&str>) -> Result<Gate, String> {
+        let gate = Gate::open(hosts, proxy, password).await?;
+        gate.serve_only(own_pid());
+        Ok(gate)
+    }
 
     /// What the gate answers to a request for this host, and what comes through.
     async fn ask(gate: &Gate, host: &str, port: u16) -> (u8, String) {
@@ -324,7 +360,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_is_allowed_is_connected_to() {
         let port = server("inside", 1);
-        let named = Gate::open(&list(&["localhost", "*.example"]), None, None).await.unwrap();
+        let named = open(&list(&["localhost", "*.example"]), None, None).await.unwrap();
         assert_eq!(ask(&named, "localhost", port).await, (DONE, "inside".to_owned()));
         assert_eq!(ask(&named, "LOCALHOST.", port).await.0, DONE);
         for other in ["127.0.0.1", "other.test", "example"] {
@@ -334,11 +370,11 @@ mod tests {
         assert_eq!(refused.len(), 3);
         assert!(refused[0].why.contains("not among the hosts"), "{refused:?}");
         assert!(named.take_refusals().is_empty());
-        let public = Gate::open(&[], None, None).await.unwrap();
+        let public = open(&[], None, None).await.unwrap();
         for other in ["127.0.0.1", "localhost", "169.254.169.254", "2130706433", "::1"] {
             assert_eq!(ask(&public, other, port).await.0, NOT_ALLOWED, "{other}");
         }
-        let everywhere = Gate::open(&list(&["169.254.169.254"]), None, None).await.unwrap();
+        let everywhere = open(&list(&["169.254.169.254"]), None, None).await.unwrap();
         assert_eq!(ask(&everywhere, "169.254.169.254", 80).await.0, NOT_ALLOWED, "never");
         assert_eq!(ask(&named, "localhost", 1).await.0, UNREACHABLE);
     }
@@ -348,18 +384,34 @@ mod tests {
         let request = "CONNECT shop.example:443 HTTP/1.1\r\nhost: shop.example:443\r\nproxy-authorization: Basic dTpw\r\n\r\n";
         let port = server("HTTP/1.1 200 OK\r\n\r\nthrough", request.len());
         let hosts = list(&["shop.example"]);
-        let gate = Gate::open(&hosts, Some(&format!("http://u@127.0.0.1:{port}")), Some("p")).await.unwrap();
+        let gate = open(&hosts, Some(&format!("http://u@127.0.0.1:{port}")), Some("p")).await.unwrap();
         let (code, text) = ask(&gate, "shop.example", 443).await;
         assert_eq!((code, text.as_str()), (DONE, "through"));
         assert_eq!(ask(&gate, "other.example", 443).await.0, NOT_ALLOWED);
         let inner = server("inside", 1);
-        let first = Gate::open(&list(&["localhost"]), None, None).await.unwrap();
-        let second = Gate::open(&list(&["localhost"]), Some(&format!("socks5://{}", first.address())), None)
-            .await
-            .unwrap();
+        let first = open(&list(&["localhost"]), None, None).await.unwrap();
+        let second =
+            open(&list(&["localhost"]), Some(&format!("socks5://{}", first.address())), None).await.unwrap();
         assert_eq!(ask(&second, "localhost", inner).await, (DONE, "inside".to_owned()));
-        let public = Gate::open(&[], Some(&format!("socks5://{}", first.address())), None).await.unwrap();
+        let public = open(&[], Some(&format!("socks5://{}", first.address())), None).await.unwrap();
         assert_eq!(ask(&public, "localhost", inner).await.0, NOT_ALLOWED, "a proxy is no way around");
         assert!(Gate::open(&[], Some("ftp://x"), None).await.unwrap_err().contains("only http: and socks5:"));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_not_the_browser_is_hung_up_on() {
+        let port = server("inside", 1);
+        let gate = Gate::open(&list(&["localhost"]), None, None).await.unwrap();
+        let greeted = async || {
+            let mut stream = TcpStream::connect(gate.address()).await.unwrap();
+            let _ = stream.write_all(&[5, 1, 0]).await;
+            take::<2>(&mut stream).await.is_ok()
+        };
+        assert!(!greeted().await, "there is no browser yet");
+        gate.serve_only(i32::MAX);
+        assert!(!greeted().await, "the browser is another process");
+        gate.serve_only(own_pid());
+        assert!(greeted().await);
+        assert_eq!(ask(&gate, "localhost", port).await, (DONE, "inside".to_owned()));
     }
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::super::complaints::Complaints;
 use super::cdp::{Cdp, Error, Listener};
+use super::gate::Gate;
 use crate::proc::{self, Child, Pipes, Program};
 
 /// Names under which the browser is looked for where the settings name none.
@@ -169,7 +170,7 @@ pub fn sandbox_off() -> Option<&'static str> {
     )
 }
 
-/// Starts a browser whose connections go through the SOCKS server `gate`. `number`: of the browsers of this process,
+/// Starts a browser whose connections go through `gate`, which serves it alone. `number`: of the browsers of this process,
 /// from 1. `listen` makes what hears its events.
 ///
 /// # Errors
@@ -177,7 +178,7 @@ pub fn sandbox_off() -> Option<&'static str> {
 pub async fn launch(
     how: &How,
     number: u32,
-    gate: SocketAddr,
+    gate: &Gate,
     listen: impl Fn() -> Listener,
 ) -> Result<Launched, String> {
     let file = program(how.program.as_deref(), how.env.get("PATH").map(String::as_str))?;
@@ -205,7 +206,7 @@ async fn start(
     how: &How,
     file: &Path,
     number: u32,
-    gate: SocketAddr,
+    gate: &Gate,
     sandbox: bool,
     listener: Listener,
 ) -> Result<Launched, String> {
@@ -217,10 +218,11 @@ async fn start(
     let name = format!("browser-{}-{number}", proc::own_pid());
     let folder = Folder::make(how.tmp.join(name)).map_err(cannot)?;
     prepare(&folder.0).map_err(cannot)?;
-    let argv = argv(how, file, &folder.0, gate, sandbox);
+    let argv = argv(how, file, &folder.0, gate.address(), sandbox);
     let env = env(how, &folder.0);
     let shell = Program { file: Path::new("/bin/sh"), argv: &argv, env: &env, cwd: &folder.0 };
     let mut child = Child::start(&shell, Pipes::All).map_err(cannot)?;
+    gate.serve_only(child.pid());
     let (stdout, stdin) = child.pipes().ok_or("the browser has no pipes")?;
     let complaints = Complaints::of(child.errors(), false);
     let cdp = Cdp::over(stdout, stdin, listener);

@@ -25,6 +25,7 @@ mod keys;
 mod launch;
 mod numbers;
 mod page;
+mod peer;
 mod place;
 mod reading;
 mod reads;
@@ -282,7 +283,7 @@ impl Browser {
             password.transpose().map_err(|e| format!("the password of the proxy is missing: {e}"))?;
         let password = password.as_ref().map(ExposeSecret::expose_secret);
         let gate = Gate::open(&self.options.hosts, self.options.proxy.as_deref(), password).await?;
-        let launched = launch::launch(how, inner.started, gate.address(), || tabs.listener()).await?;
+        let launched = launch::launch(how, inner.started, &gate, || tabs.listener()).await?;
         inner.notices.extend(launched.notice.clone());
         let attach = json!({
             "autoAttach": true, "waitForDebuggerOnStart": true, "flatten": true,

@@ -45,12 +45,16 @@ fn command_lines() -> Vec<String> {
     own.map(|entry| String::from_utf8_lossy(&line(entry.path())).replace('\0', " ")).collect()
 }
 
-/// Whether this user may have the namespaces that Chromium's sandbox is made of.
-fn may_have_namespaces() -> bool {
+/// Runs a program as this user.
+fn as_user(program: &[&str]) -> std::process::Output {
     let id = |what: &str| format!("--re{what}id={USER}");
     let mut command = std::process::Command::new("setpriv");
-    command.args([&id("u"), &id("g"), "--clear-groups", "unshare", "--user", "--pid", "--net", "true"]);
-    command.output().unwrap().status.success()
+    command.args([&id("u"), &id("g")]).arg("--clear-groups").args(program).output().unwrap()
+}
+
+/// Whether this user may have the namespaces that Chromium's sandbox is made of.
+fn may_have_namespaces() -> bool {
+    as_user(&["unshare", "--user", "--pid", "--net", "true"]).status.success()
 }
 
 /// Writes the agent, and a file that its user could read and that is none of the run's.
@@ -61,6 +65,16 @@ fn agent(home: &Home, server: &ModelServer) {
     let outside = home.write("open/outside.txt", "not yours");
     std::fs::set_permissions(outside.parent().unwrap(), PermissionsExt::from_mode(0o777)).unwrap();
     std::fs::set_permissions(outside, PermissionsExt::from_mode(0o666)).unwrap();
+}
+
+/// What the browser's way to the network answers to another program of this user; it is asked as the browser asks.
+fn gate_answers(lines: &[String]) -> String {
+    let port = lines.iter().find_map(|line| line.split_once("--proxy-server=socks5://127.0.0.1:")).unwrap().1;
+    let port = port.split(' ').next().unwrap();
+    let ask =
+        format!("exec 3<>/dev/tcp/127.0.0.1/{port}; printf '\\5\\1\\0' >&3; od -An -tx1 -N2 <&3; echo asked");
+    let out = as_user(&["bash", "-c", &ask]);
+    String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
 #[test]
@@ -101,6 +115,7 @@ fn a_browser_of_another_user_works_in_the_sandbox_and_writes_in_the_folders_of_i
     let open = || server.asked().len() == 11 || event()["status"] == "FAILED";
     eventually_sync("all is done but the end", || open().then_some(()));
     let (lines, during) = (command_lines(), owned(&places));
+    let answered = gate_answers(&lines);
     let ended = || matches!(event()["status"].as_str(), Some("COMPLETED" | "FAILED")).then(event);
     let event = eventually_sync("the run ends", ended);
     assert_eq!((&event["status"], &event["result"]), (&json!("COMPLETED"), &result), "{event:#}");
@@ -131,6 +146,7 @@ fn a_browser_of_another_user_works_in_the_sandbox_and_writes_in_the_folders_of_i
     let browser: Vec<&String> =
         lines.iter().filter(|line| line.contains("--remote-debugging-pipe")).collect();
     assert!(!browser.is_empty(), "{lines:#?}");
+    assert_eq!(answered.trim(), "asked", "the gate is the browser's alone");
     let is_off = browser.iter().any(|line| line.contains("--no-sandbox"));
     let steps = daemon.get(&format!("/v1/events/{run}/history")).to_string();
     assert_eq!(is_off, steps.contains(SANDBOX_OFF), "{steps}");
