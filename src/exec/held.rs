@@ -19,7 +19,7 @@ use super::report::Claim;
 use super::sweep::{Leftovers, sweep};
 use super::{AttemptDir, Error, ExitReport, Release};
 use crate::ids::{Epoch, RunId};
-use crate::proc::{self, Ending, Identity, Signal, Status};
+use crate::proc::{self, Ending, Identity, Signal, Status, remove_any};
 use crate::task;
 use crate::time::{Clock as _, SystemClock};
 
@@ -206,7 +206,7 @@ impl Live {
                 SystemClock.now_ms(),
             ));
         }
-        sweep_logged(leftovers).await;
+        clear(&self.dir, Some(leftovers)).await;
         Ended::Vanished
     }
 }
@@ -272,14 +272,13 @@ pub async fn reattach(
         }
         None => {}
     }
-    // Nothing of another boot can be left, and what its files say may be lost with it.
-    if proc::boot_id()? == identity.boot_id {
-        if dir.is_pristine() {
-            return Ok(Attach::NeverStarted);
-        }
-        let leftovers = Leftovers { launcher: identity.clone(), run, fresh: false };
-        sweep_logged(leftovers).await;
+    // No process of another boot can be left, and what its files say may be lost with it.
+    let same_boot = proc::boot_id()? == identity.boot_id;
+    if same_boot && dir.is_pristine() {
+        return Ok(Attach::NeverStarted);
     }
+    let leftovers = same_boot.then(|| Leftovers { launcher: identity.clone(), run, fresh: false });
+    clear(dir, leftovers).await;
     Ok(Attach::Vanished)
 }
 
@@ -293,11 +292,14 @@ async fn sweep_quietly(leftovers: Leftovers) {
     }
 }
 
-async fn sweep_logged(leftovers: Leftovers) {
-    let run = leftovers.run;
-    tracing::warn!("the launcher of run {run} is gone without a report; ending what it left");
-    let swept = task::blocking(move || sweep(&leftovers)).await;
-    if !matches!(swept, Ok(true)) {
-        tracing::error!("processes of run {run} could not be ended");
+/// Does what a launcher that is gone without a report would have done at its end: ends its processes, where there can be
+/// any, and removes the attempt's folder for temporary files.
+async fn clear(dir: &AttemptDir, leftovers: Option<Leftovers>) {
+    if let Some(leftovers) = leftovers {
+        tracing::warn!("the launcher of run {} is gone without a report; ending what it left", leftovers.run);
+        sweep_quietly(leftovers).await;
     }
+    let tmp = dir.tmp();
+    // What cannot be removed goes with the run's folder.
+    let _ = task::blocking(move || remove_any(&tmp)).await;
 }

@@ -2,6 +2,7 @@
 //! scripted model that sees what the browser shows.
 
 mod cases;
+mod confined;
 mod cookies;
 mod dialects;
 mod files;

@@ -174,8 +174,32 @@ const ALWAYS: [&str; 9] = [
 /// What must not work for any.
 const NEVER: [&str; 4] = ["daemon-environ", "daemon-fds", "launcher-environ", "launcher-fds"];
 
+/// A daemon of root in a folder that everybody may pass, with the agents that `make` writes.
+pub fn of_root(make: impl FnOnce(&Home)) -> Option<Binary> {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root can become another user");
+        return None;
+    }
+    let home = Home::new();
+    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o711)).unwrap();
+    make(&home);
+    Some(Binary::start(home))
+}
+
+/// A run of an agent to its end; its event.
+pub fn ended(daemon: &Binary, agent: &str) -> Value {
+    let (status, answer) = daemon.post(&format!("/v1/agents/{agent}/execute"), &json!({}));
+    assert_eq!(status, 202, "{answer}");
+    let run = answer["data"]["eventId"].as_str().unwrap().to_owned();
+    eventually_sync("the run ends", || {
+        let event = daemon.get(&format!("/v1/events/{run}"));
+        matches!(event["data"]["status"].as_str(), Some("COMPLETED" | "FAILED"))
+            .then(|| event["data"].clone())
+    })
+}
+
 /// Whether the kernel can do what a test shows; where not, the reason is printed.
-fn landlock(version: u8) -> bool {
+pub fn landlock(version: u8) -> bool {
     let has = matins::proc::landlock_version();
     has >= version || skip(&format!("this kernel has Landlock {has}, {version} is needed"))
 }

@@ -61,7 +61,7 @@ impl Witness {
 
 /// What lies where browsers may leave something behind: in the folders for temporary files, and in those of the
 /// attempts.
-fn temporary(home: &Path) -> BTreeSet<PathBuf> {
+pub fn temporary(home: &Path) -> BTreeSet<PathBuf> {
     let entries = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
     let common = ["/tmp", "/dev/shm", "/var/tmp"].map(PathBuf::from).into_iter().flat_map(entries);
     let of_browsers = common.filter(|path| path.to_string_lossy().to_lowercase().contains("chrom"));

@@ -59,29 +59,6 @@ fn another_user_needs_a_daemon_of_root() {
     assert!(event.to_string().contains("needs a daemon that runs as root"), "{event}");
 }
 
-/// A daemon of root in a folder that everybody may pass, with the agents that `make` writes.
-fn of_root(make: impl FnOnce(&Home)) -> Option<Binary> {
-    if !rustix::process::geteuid().is_root() {
-        skip("only root can become another user");
-        return None;
-    }
-    let home = Home::new();
-    std::fs::set_permissions(home.path(), PermissionsExt::from_mode(0o711)).unwrap();
-    make(&home);
-    Some(Binary::start(home))
-}
-
-fn ended(daemon: &Binary, agent: &str) -> Value {
-    let (status, answer) = daemon.post(&format!("/v1/agents/{agent}/execute"), &json!({}));
-    assert_eq!(status, 202, "{answer}");
-    let run = answer["data"]["eventId"].as_str().unwrap().to_owned();
-    eventually_sync("the run ends", || {
-        let event = daemon.get(&format!("/v1/events/{run}"));
-        matches!(event["data"]["status"].as_str(), Some("COMPLETED" | "FAILED"))
-            .then(|| event["data"].clone())
-    })
-}
-
 #[test]
 fn a_run_of_another_user_has_its_own_folders_and_no_others() {
     let script = r#"
