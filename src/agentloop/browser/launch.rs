@@ -136,28 +136,42 @@ impl Drop for Folder {
     }
 }
 
+/// Why there is no browser, and what helps.
+#[derive(Debug)]
+pub struct NoProgram {
+    /// What was looked for in vain.
+    pub what: String,
+    /// What to install or to write.
+    pub remedy: &'static str,
+}
+
+impl From<NoProgram> for String {
+    fn from(no: NoProgram) -> Self {
+        format!("{}; {}", no.what, no.remedy)
+    }
+}
+
 /// The browser's program: the one that is named, or the first of [`PROGRAMS`] in `path`.
 ///
 /// # Errors
-/// A sentence that says what to install.
-pub fn program(named: Option<&Path>, path: Option<&str>) -> Result<PathBuf, String> {
+/// [`NoProgram`]: the one that is named is not there, or none is.
+pub fn program(named: Option<&Path>, path: Option<&str>) -> Result<PathBuf, NoProgram> {
     let path = path.unwrap_or(PATH_DEFAULT);
     let root = Path::new("/");
     if let Some(named) = named {
         let found = proc::find_program(&named.to_string_lossy(), path, root);
-        return found.ok().filter(|file| file.is_file()).ok_or_else(|| {
-            format!(
+        return found.ok().filter(|file| file.is_file()).ok_or_else(|| NoProgram {
+            what: format!(
                 "the browser {}, which `browser.program` of the settings names, is not there",
                 named.display()
-            )
+            ),
+            remedy: "install it, or name another",
         });
     }
-    PROGRAMS.iter().find_map(|name| proc::find_program(name, path, root).ok()).ok_or_else(|| {
-        format!(
-            "there is no browser: none of {} is in PATH; install one (Debian and Ubuntu: `apt install chromium`, \
-             Fedora: `dnf install chromium`) or name it in the settings: `browser: {{ program: /path/to/chromium }}`",
-            PROGRAMS.join(", ")
-        )
+    PROGRAMS.iter().find_map(|name| proc::find_program(name, path, root).ok()).ok_or_else(|| NoProgram {
+        what: format!("there is no browser: none of {} is in PATH", PROGRAMS.join(", ")),
+        remedy: "install one (Debian and Ubuntu: `apt install chromium`, Fedora: `dnf install chromium`) or name it \
+                 in the settings: `browser: { program: /path/to/chromium }`",
     })
 }
 

@@ -48,7 +48,7 @@ use tokio::time::Instant;
 
 pub use cookies::Jar;
 pub use deed::{Button, Deed};
-pub use launch::{How, PROGRAMS, START_TIMEOUT, program, sandbox_off};
+pub use launch::{How, NoProgram, PROGRAMS, START_TIMEOUT, program, sandbox_off};
 pub use page::Fault;
 pub use shown::{SHOWN_MAX, shown};
 pub use snapshot::{Node, Ref, Snapshot, States};

@@ -25,13 +25,7 @@ pub(super) fn check(patient: &Patient<'_>) -> Option<Check> {
     let path = patient.env.get("PATH").and_then(|path| path.to_str());
     let found = match program(patient.settings.browser_program.as_deref(), path) {
         Ok(found) => found,
-        Err(why) => {
-            return Some(Check::fail(
-                NAME,
-                why,
-                "install Chromium, or name it under `browser: { program: .. }` of the settings",
-            ));
-        }
+        Err(no) => return Some(Check::fail(NAME, no.what, no.remedy)),
     };
     let as_root = agents.iter().filter(|agent| agent.policies.user.is_none() && proc::is_root());
     let as_root: Vec<String> = as_root.map(|agent| agent.id.to_string()).collect();
