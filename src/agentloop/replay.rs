@@ -149,7 +149,11 @@ impl Recording {
                 };
                 self.verdicts.push((line["result"].clone(), judged));
             }
-            Some("played") => self.played.push_back((field(line, "outcome")?, field(line, "found")?)),
+            Some("played") => {
+                // Recordings of old do not say what was read.
+                let found: Option<_> = field(line, "found")?;
+                self.played.push_back((field(line, "outcome")?, found.unwrap_or_default()));
+            }
             Some("end") => {
                 self.end = Some(match line["code"].as_str() {
                     Some(code) => {

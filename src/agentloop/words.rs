@@ -7,6 +7,7 @@ use super::record::json_of;
 use super::run::End;
 use super::tools;
 use crate::model::Usage;
+use crate::schema::MAX_VIOLATIONS;
 
 /// Longest description of a step, characters.
 const DESCRIPTION_MAX: usize = 500;
@@ -96,6 +97,7 @@ pub(super) fn workflow_refused(feedback: &str, page: &str) -> String {
 pub(super) fn unproven(parts: &[String]) -> String {
     let wrong: Vec<String> = parts
         .iter()
+        .take(MAX_VIOLATIONS)
         .map(|at| {
             let at = if at.is_empty() { "the result" } else { at };
             format!(

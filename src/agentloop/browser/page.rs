@@ -40,14 +40,16 @@ const WATCH_TIMERS: &str = r"function() {
     const own = (this.ownerDocument || document).defaultView;
     if (!own) return () => 0;
     const [set, clear, due] = [own.setTimeout, own.clearTimeout, new Map()];
+    let on = true;
     const noted = function setTimeout(what, after, ...more) {
         const id = set.call(own, what, after, ...more);
-        if (after > 20 && after <= 1000) due.set(id, performance.now() + Number(after));
+        if (on && after > 20 && after <= 1000) due.set(id, performance.now() + Number(after));
         return id;
     };
     const cleared = function clearTimeout(id) { due.delete(id); return clear.call(own, id); };
     [own.setTimeout, own.clearTimeout] = [noted, cleared];
     return () => {
+        on = false;
         if (own.setTimeout === noted) own.setTimeout = set;
         if (own.clearTimeout === cleared) own.clearTimeout = clear;
         return Math.max(0, ...[...due.values()].map(at => at - performance.now()));

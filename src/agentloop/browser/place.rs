@@ -40,8 +40,21 @@ pub fn of(page: &Snapshot, place: usize) -> Vec<Within> {
     all
 }
 
+/// Whether an element has this place. A column is told by the whole table, which is too much to look at for each cell
+/// of a page: those who look for one ask for its item first, by its name.
+pub fn is_at(page: &Snapshot, place: usize, wanted: &Within) -> bool {
+    if wanted.role != ITEM {
+        return of(page, place).iter().any(|own| is_same(own, wanted));
+    }
+    let item = once(place).chain(page.around(place)).find(|at| is_item(&page.nodes[*at].role));
+    item.is_some_and(|item| {
+        (wanted.name.is_empty() || same(&known_by(page, item), &wanted.name))
+            && is_same(&item_of(page, place, item), wanted)
+    })
+}
+
 /// Whether a place is the one that is wanted.
-pub fn is_same(own: &Within, wanted: &Within) -> bool {
+fn is_same(own: &Within, wanted: &Within) -> bool {
     own.role == wanted.role
         && (wanted.name.is_empty() || same(&own.name, &wanted.name))
         && wanted.number.is_none_or(|number| own.number == Some(number))

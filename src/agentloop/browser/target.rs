@@ -282,9 +282,7 @@ pub(super) fn area_around(page: &Snapshot, place: usize) -> Option<usize> {
 /// Whether the element stands in this.
 fn stands_in(page: &Snapshot, place: usize, within: &Within) -> bool {
     match within.role.as_str() {
-        role if place::ROLES.contains(&role) => {
-            place::of(page, place).iter().any(|own| place::is_same(own, within))
-        }
+        role if place::ROLES.contains(&role) => place::is_at(page, place, within),
         "text" => same(&near(page, place), &within.name),
         "heading" => {
             page.heading_over(place).is_some_and(|at| same(&short(&page.nodes[at].name), &within.name))

@@ -26,7 +26,7 @@ const YEARS: std::ops::RangeInclusive<u32> = 1990..=2099;
 pub(super) fn dates(text: &str) -> BTreeSet<Date> {
     // The numbers of an address' host and port are none.
     let text = match text.split_once("://") {
-        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+        Some((_, rest)) => rest.split_once(['/', '?', '#']).map_or("", |(_, path)| path),
         None => text,
     };
     let words: Vec<Part> =
@@ -111,6 +111,7 @@ mod tests {
             "Sunday, November 22nd, 2026",
             "22 Nov 2026",
             "https://127.0.1.1:2041/orders?from=2026-11-22&to=x",
+            "https://shop.test?day=2026-11-22",
         ] {
             assert!(dates(text).contains(&day), "{text}: {:?}", dates(text));
         }

@@ -150,15 +150,21 @@ impl Run<'_> {
 
     /// Plays from the next step on, or repeats what a recording says of it.
     async fn play(&mut self) -> Played {
-        if let Some((played, found)) = self.hands.played() {
+        let played = if let Some((played, found)) = self.hands.played() {
             if let Some(progress) = &mut self.progress {
                 progress.read.extend(found.into_iter().map(|(_, found)| found));
             }
-            return played;
+            played
+        } else {
+            let played = self.play_on().await;
+            let found = self.progress.as_ref().map(|progress| json_of(&progress.found));
+            self.record.exchange("played", json!({"outcome": json_of(&played), "found": found}));
+            played
+        };
+        // What the template makes is proven by how it is made, however little a value says today.
+        if let (Played::Result(result), Some(progress)) = (&played, &mut self.progress) {
+            progress.read.push(result.clone());
         }
-        let played = self.play_on().await;
-        let found = self.progress.as_ref().map(|progress| json_of(&progress.found));
-        self.record.exchange("played", json!({"outcome": json_of(&played), "found": found}));
         played
     }
 
@@ -280,9 +286,18 @@ impl Run<'_> {
             if !reads || !not_yet || Instant::now() >= until {
                 return Ok(answer);
             }
-            sleep(LOOK_AGAIN).await;
-            // What it is read from may have been made anew.
-            page.snapshot().await?;
+            // It reads the same of the same page: it is read again once that has changed.
+            let read = page.last();
+            loop {
+                sleep(LOOK_AGAIN).await;
+                let now = page.snapshot().await?;
+                if read.as_ref() != Some(&now) {
+                    break;
+                }
+                if Instant::now() >= until {
+                    return Ok(answer);
+                }
+            }
         }
     }
 

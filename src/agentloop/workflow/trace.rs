@@ -111,7 +111,10 @@ impl Proof<'_> {
     fn look(&mut self, value: &Value, name: Option<&str>, schema: Option<&Value>, at: &mut String) {
         let of = |key: &str| schema.and_then(|schema| schema.get(key));
         let known = of("const").is_some_and(|constant| same(constant, value))
-            || self.inputs.leaves().values().any(|known| same(known, value))
+            || self.inputs.leaves().iter().any(|(at, known)| {
+                let named = || name.is_some_and(|name| is_called(at, name));
+                same(known, value) && (is_telling(value) || named())
+            })
             || self.read.iter().any(|read| same(read, value) || holds(read, None, value, name));
         match value {
             _ if known => {}
@@ -334,7 +337,7 @@ mod tests {
     #[test]
     fn a_result_is_proven_by_what_was_read_in_this_run_alone() {
         let read = [json!({"rows": [{"name": "Green tea", "price": 3.5, "stock": 3}]}), json!(7)];
-        let inputs = Inputs::of(&json!({"query": "tea"}));
+        let inputs = Inputs::of(&json!({"query": "tea", "most": 8}));
         let schema = json!({"properties": {"kind": {"const": "x"}, "list": {"items": {}}}});
         let missing = |result: Value| unproven(&result, Some(&schema), &read, &inputs);
         let none: Vec<String> = Vec::new();
@@ -344,6 +347,11 @@ mod tests {
         );
         assert_eq!(missing(json!({"list": [{"name": "Green tea", "price": 3.5}]})), none, "a part of a list");
         assert_eq!(missing(json!({"kind": "y", "list": [{"price": 2.5}]})), ["/kind", "/list/0/price"]);
+        assert_eq!(
+            missing(json!({"most": 8, "left": 8})),
+            ["/left"],
+            "what the input says of something else"
+        );
         assert_eq!(missing(json!({"cups": 3, "ok": true, "list": []})), ["/cups", "/list", "/ok"]);
     }
 
