@@ -13,7 +13,7 @@ use super::source::{Span, Spanned};
 use super::yaml::Node;
 use super::{executor, hook, keys, policies, suggest};
 use crate::model::{
-    BrowserTool, Cache, Executor, Llm, Mcp, Screenshots, SecretSource, ShellTool, ToolName, Wire,
+    BrowserTool, Cache, Executor, Llm, Mcp, Screenshots, SecretSource, ShellTool, ToolName, Wire, known_model,
 };
 use crate::net;
 
@@ -125,8 +125,12 @@ fn model_of(r: &mut Reader, cx: &Context, key: &str, node: &Spanned<Node>) -> Op
 
 fn unknown_model(r: &mut Reader, cx: &Context, span: Span, alias: &str) {
     let known: Vec<&str> = cx.models.iter().map(String::as_str).collect();
-    let help = suggest::help(alias, &known)
-        .unwrap_or_else(|| "write it under `models:` of matins.yaml, or write provider/model".to_owned());
+    let provider = Wire::ALL.iter().map(|wire| wire.as_str()).find(|name| known_model(name, alias).is_some());
+    let help = match provider {
+        Some(provider) => format!("write `{provider}/{alias}`: provider/model"),
+        None => suggest::help(alias, &known)
+            .unwrap_or_else(|| "write it under `models:` of matins.yaml, or write provider/model".to_owned()),
+    };
     r.error_help(span, format!("unknown model `{}`", alias.escape_debug()), help);
 }
 

@@ -13,6 +13,7 @@ use crate::config::source::{Span, Spanned};
 use crate::config::yaml::Node;
 use crate::config::{keys, llm, parts};
 use crate::model::{Price, Wire};
+use crate::net::{self, Reach};
 
 pub(super) fn read_models(r: &mut Reader, f: &mut Fields<'_>, s: &mut Settings, dir: &Path) {
     let sources = &mut s.sources;
@@ -71,7 +72,7 @@ fn providers(r: &mut Reader, node: &Spanned<Node>, dir: &Path) -> Option<BTreeMa
             let help = address_help(&key.value, &wires);
             r.error_help(f.span, message, help);
         }
-        let base_url = address.and_then(|node| r.address("base_url", node)).map(Into::into);
+        let base_url = address.and_then(|node| base_url(r, node));
         let wire = wire.and_then(|node| r.choice("wire", node, &wires, &[]));
         let secret = secret.and_then(|node| parts::secret(r, "key", node, dir));
         f.finish(r, &[("url", "write `base_url:`"), ("api_key", "write `key: { env: NAME }`")]);
@@ -80,6 +81,17 @@ fn providers(r: &mut Reader, node: &Spanned<Node>, dir: &Path) -> Option<BTreeMa
         }
     }
     Some(found)
+}
+
+/// Where a provider is asked: on this machine and in private networks too, never at a metadata service.
+fn base_url(r: &mut Reader, node: &Spanned<Node>) -> Option<String> {
+    let url = r.address("base_url", node)?;
+    if let Err(why) = net::check_url(url.as_str(), Reach::PrivateToo) {
+        let help = "write the address of a server that answers as a provider does";
+        r.error_help(node.span, format!("`base_url` cannot be asked: {why}"), help);
+        return None;
+    }
+    Some(url.into())
 }
 
 /// A name that is nearly that of a known provider, or where the address goes.

@@ -448,6 +448,10 @@ fn a_wrong_calendar_is_told_in_its_lines() {
 
 const MODELS: Cases = &[
     ("executor: { type: llm }\n", &["1:11 error: unknown model `full` | write `lite`"]),
+    (
+        "executor: { type: llm, model: gpt-5-mini }\n",
+        &["1:31 error: unknown model `gpt-5-mini` | write `openai/gpt-5-mini`: provider/model"],
+    ),
     ("executor: { type: llm, model: ful }\n", &["1:31 error: unknown model `ful` | write `lite`"]),
     (
         "executor: { type: llm, model: /x, tools: [HTTP, file, browser], limits: { max_steps: 0, memory: 1G } }\n",

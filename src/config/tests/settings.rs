@@ -206,6 +206,12 @@ const MISTAKES: Cases = &[
         ],
     ),
     (
+        "providers: { openai: { base_url: \"http://169.254.169.254/v1/\" }, home: { base_url: \"http://127.0.0.1:11434/v1/\" } }\n",
+        &[
+            "matins.yaml:1:34 error: `base_url` cannot be asked: 169.254.169.254 is 169.254.169.254, a link-local or metadata address, which is never allowed | write the address of a server that answers as a provider does",
+        ],
+    ),
+    (
         "providers: { openai: { base_url: api.openai.com, api_key: x, key: sk-1 } }\n",
         &[
             "matins.yaml:1:34 error: this is no URL: relative URL without a base | write an address such as `https://hooks.example/matins`",
