@@ -12,6 +12,8 @@
 //! Not redacted: values under 4 bytes, which would destroy ordinary output, and what a program has made of a value
 //! (Base64, a hash, its letters apart).
 
+use std::sync::Arc;
+
 /// Shortest value that is redacted, bytes.
 const VALUE_MIN: usize = 4;
 /// Shortest line of a value of several lines that is redacted on its own, bytes.
@@ -22,15 +24,15 @@ const LINE_MIN: usize = 8;
 struct Pattern {
     bytes: Vec<u8>,
     marker: Vec<u8>,
-    /// A percent sign of it is never escaped: it holds what the escape of one looks like.
+    /// A percent sign of it is never escaped: with what follows it may look like the escape of one.
     percent_is_plain: bool,
 }
 
 /// A streaming replacement; one per stream.
 #[derive(Clone)]
 pub struct Redactor {
-    /// Longest first, so that the first match is the longest.
-    patterns: Vec<Pattern>,
+    /// Longest first: of two that are found as long, the one with the longer value counts.
+    patterns: Arc<[Pattern]>,
     /// Which bytes begin a pattern.
     starts: [bool; 256],
     /// Bytes that could still become a secret.
@@ -54,7 +56,7 @@ impl Redactor {
             for bytes in forms(value) {
                 if !patterns.iter().any(|p| p.bytes == bytes) {
                     let pattern = Pattern { bytes, marker: marker.clone(), percent_is_plain: false };
-                    if pattern.bytes.windows(3).any(|three| three == b"%25") {
+                    if pattern.bytes.contains(&b'%') {
                         patterns.push(Pattern { percent_is_plain: true, ..pattern.clone() });
                     }
                     patterns.push(pattern);
@@ -69,7 +71,7 @@ impl Redactor {
                 starts[usize::from(*byte)] = true;
             }
         }
-        Self { patterns, starts, held: Vec::new(), covered: 0 }
+        Self { patterns: patterns.into(), starts, held: Vec::new(), covered: 0 }
     }
 
     /// Whether there is nothing to look for.
@@ -130,7 +132,7 @@ impl Redactor {
                 break;
             };
             let mut longest: Option<(usize, &Pattern)> = None;
-            for pattern in &self.patterns {
+            for pattern in self.patterns.iter() {
                 let found = pattern.found(rest);
                 if found.goes_on && !at_end {
                     return i;
@@ -279,6 +281,7 @@ mod tests {
             assert_eq!(text(&key, &format!("?p={form}&q=%2")), "?p=[redacted:KEY]&q=%2", "{form}");
         }
         assert_eq!(text(&key, "a%2Bb+c%2Fu"), "a%2Bb+c%2Fu");
+        assert_eq!(text(&[("P", "pass%2")], "pass%25"), "[redacted:P]5");
         assert_eq!(text(&[("P", "abc%")], "abc% abc%25 abc%"), "[redacted:P] [redacted:P] [redacted:P]");
         assert_eq!(text(&[("P", " 123")], "+123%20123"), "[redacted:P][redacted:P]");
     }

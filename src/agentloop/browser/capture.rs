@@ -435,10 +435,12 @@ impl<'a> Maker<'a> {
         else {
             return;
         };
-        let texts_only = inner.iter().all(|node| node.role == "text");
+        if !inner.iter().all(|node| node.role == "text") {
+            return;
+        }
         let words = |text: &str| text.split_whitespace().collect::<String>();
         let said: String = inner.iter().map(|node| words(&node.name)).collect();
-        if texts_only && said == words(&own.name) {
+        if said == words(&own.name) {
             self.nodes.truncate(at + 1);
             self.depths.truncate(at + 1);
         }

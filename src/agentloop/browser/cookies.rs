@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::cdp::Cdp;
+use super::cdp::{Cdp, Error};
 use crate::ids::{Entropy as _, SystemEntropy};
 use crate::proc::{read_regular, write_whole};
 use crate::secret::{ExposeSecret as _, SecretString, read_env};
@@ -70,11 +70,20 @@ impl Jar {
         };
         let set = |cookies: &[Value]| cdp.tell("", "Storage.setCookies", json!({"cookies": cookies}));
         let mut refused = 0;
-        if set(&cookies).await.is_err() {
+        let without = |e: Error| Some(format!("The browser begins without the session's cookies: {e}."));
+        match set(&cookies).await {
+            Ok(()) => {}
             // One that the browser does not take any more keeps none of the others from it.
-            for cookie in &cookies {
-                refused += usize::from(set(std::slice::from_ref(cookie)).await.is_err());
+            Err(Error::Refused { .. }) => {
+                for cookie in &cookies {
+                    match set(std::slice::from_ref(cookie)).await {
+                        Ok(()) => {}
+                        Err(Error::Refused { .. }) => refused += 1,
+                        Err(e) => return without(e),
+                    }
+                }
             }
+            Err(e) => return without(e),
         }
         kept.cookies = all(cdp).await.unwrap_or_default();
         (refused > 0).then(|| {

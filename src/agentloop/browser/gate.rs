@@ -142,11 +142,11 @@ impl Gate {
         self.address
     }
 
-    /// What was refused on the way to a host: it, or else what was refused last, for the way may lead on elsewhere.
+    /// What was refused of a host; where a way led on elsewhere is told as what the page does not reach.
     pub(super) fn take_refusal(&self, host: &str) -> Option<Refusal> {
         let host = host.trim_matches(['[', ']']).trim_end_matches('.');
         let mut refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = refused.iter().position(|refusal| refusal.host == host).or(refused.len().checked_sub(1))?;
+        let at = refused.iter().position(|refusal| refusal.host == host)?;
         refused.remove(at)
     }
 
