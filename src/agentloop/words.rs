@@ -63,8 +63,17 @@ pub(super) fn again(name: &str, times: usize) -> String {
     )
 }
 
-/// To the model that takes a workflow over: the step that could not be played, from 0, all steps, why, and the page.
-pub(super) fn workflow_stopped(n: usize, steps: &[String], why: &str, page: &str) -> String {
+/// How a workflow stands: what its steps have read, by their numbers, and the page.
+pub(super) fn workflow_stands(read: &[(usize, String)], page: &str) -> String {
+    let read: Vec<String> = read.iter().map(|(step, found)| format!("step {step}: {found}")).collect();
+    if read.is_empty() {
+        return format!("The page now:\n{page}");
+    }
+    format!("What the steps have read in this run:\n{}\nThe page now:\n{page}", read.join("\n"))
+}
+
+/// To the model that takes a workflow over: the step that could not be played, from 0, all steps, why, and how it stands.
+pub(super) fn workflow_stopped(n: usize, steps: &[String], why: &str, now: &str) -> String {
     let list: Vec<String> = steps.iter().enumerate().map(|(n, step)| format!("{}. {step}", n + 1)).collect();
     let step = n + 1;
     format!(
@@ -72,24 +81,24 @@ pub(super) fn workflow_stopped(n: usize, steps: &[String], why: &str, page: &str
          Step {step} could not be played as it was recorded: {why}.\n\
          Do what step {step} is for, if the page still means the same; then call `workflow_continue`, and the steps \
          behind it are played. If it was done and all is well, call `workflow_continue` at once. If the page means \
-         something else now, carry the task out yourself, or call `stop_execution`.]\nThe page now:\n{page}",
+         something else now, carry the task out yourself, or call `stop_execution`.]\n{now}",
         list.join("\n")
     )
 }
 
 /// To the model when a workflow was played to its end and gives no result.
-pub(super) fn workflow_without_result(why: &str, page: &str) -> String {
+pub(super) fn workflow_without_result(why: &str, now: &str) -> String {
     format!(
         "[All steps of a workflow, recorded of an earlier run of this task, were played. Its result is yours to give: \
-         {why}. Call `finish` with it.]\nThe page now:\n{page}"
+         {why}. Call `finish` with it.]\n{now}"
     )
 }
 
 /// To the model when the result of a workflow was refused.
-pub(super) fn workflow_refused(feedback: &str, page: &str) -> String {
+pub(super) fn workflow_refused(feedback: &str, now: &str) -> String {
     format!(
         "[All steps of a workflow, recorded of an earlier run of this task, were played, and what came out was refused. \
-         Carry the task out yourself.]\n{feedback}\nThe page now:\n{page}"
+         Carry the task out yourself.]\n{feedback}\n{now}"
     )
 }
 

@@ -195,7 +195,7 @@ impl Run<'_> {
         }
         let Some(progress) = &self.progress else { return Played::Handed(String::new()) };
         let made = match &progress.given.workflow.result {
-            WorkflowResult::Model => Err("it is made of what the page shows".to_owned()),
+            WorkflowResult::Model => Err("it is made of what was read and what the page shows".to_owned()),
             WorkflowResult::Template(template) => trace::make(template, &progress.found, &self.input),
         };
         match made {
@@ -355,10 +355,13 @@ impl Run<'_> {
         words::workflow_refused(feedback, &self.looked().await)
     }
 
-    /// The page as the model is shown it.
+    /// How the workflow stands, as the model is told it.
     async fn looked(&self) -> String {
         let answer = self.within_its_time("browser_snapshot", &Map::new()).await;
-        context::shown(self.record.clean(answer.content), &self.brief.paths.files, self.record)
+        let shown = |text| context::shown(self.record.clean(text), &self.brief.paths.files, self.record);
+        let read = self.progress.as_ref().map_or(&[] as &[_], |progress| &progress.found);
+        let read = read.iter().map(|(step, found)| (*step, shown(found.to_string()))).collect::<Vec<_>>();
+        words::workflow_stands(&read, &shown(answer.content))
     }
 
     fn told_played(&self, began_ms: i64, n: usize, step: &WorkflowStep, filled: &Value, answer: &Answer) {

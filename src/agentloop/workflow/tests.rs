@@ -369,6 +369,8 @@ fn what_cannot_be_traced_is_the_models_last_call() {
     let went = run(Day::Plain, 7.5, &lamp(), Some(workflow), vec![finish]);
     done(made_up)(&went);
     assert_eq!(went.asked.len(), 1);
+    let read = "step 4: [{\\\"name\\\":\\\"lamp\\\",\\\"price\\\":7.5}]";
+    assert!(went.told().contains(read), "what steps have read is not on the last page: {}", went.told());
     assert_eq!((&went.of("replay")[0]["repaired"], went.workflow()), (&json!(false), None));
 }
 
