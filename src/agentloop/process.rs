@@ -60,6 +60,9 @@ fn begin(path: &Path) -> Result<ExitCode, String> {
     let record = Record::open(&brief.paths.events, &brief.paths.transcript, redactor(&brief))?.aloud();
     // From here on a file without this line was cut.
     record.event("begin", json!({}));
+    if let Some(why) = record.failed() {
+        return Err(why);
+    }
     let record = Arc::new(record);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("cannot make a runtime: {e}"))?;

@@ -368,10 +368,10 @@ impl Watch {
             (Some(now), Some(before)) => Some(Usage::sum(now, before)),
             (now, before) => now.or(before),
         };
-        let with_before =
-            |cost: Option<f64>| [cost, spent.cost_usd].into_iter().flatten().reduce(|a, b| a + b);
-        outcome.known_cost_usd = with_before(outcome.known_cost());
-        outcome.cost_usd = with_before(outcome.cost_usd);
+        let known = [outcome.known_cost(), spent.cost_usd].into_iter().flatten().reduce(|a, b| a + b);
+        // A part without a price in this attempt leaves the sum unknown; what is known of it counts.
+        let partly = outcome.known_cost_usd.is_some();
+        (outcome.cost_usd, outcome.known_cost_usd) = if partly { (None, known) } else { (known, None) };
     }
 }
 

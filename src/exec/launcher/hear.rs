@@ -67,7 +67,8 @@ impl Hearing {
         {
             self.error.get_or_insert(format!("cannot keep {}: {e}", self.listen.conversation.display()));
         }
-        let cut = self.events.as_ref().is_some_and(|file| proc::is_cut(file, self.written));
+        // Given up where a line could not be written: then it is not whole either.
+        let cut = self.events.as_ref().is_none_or(|file| proc::is_cut(file, self.written));
         Heard { error: self.error, cut }
     }
 
